@@ -1,0 +1,428 @@
+"""The balancer: any strategy in anybody's training loop, in place of `loss.backward()`."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mtl.backward import combine, combine_heads, weighted_backward, weighted_backward_own_heads
+from mtl.combinators.normalize import sum_to_k
+from mtl.signals import frozen_statistics, jacobian, leaves, lookahead, task_gradients
+from mtl.strategies import make
+from mtl.strategy import Strategy
+
+Losses = Tensor | Mapping[str, Tensor]
+
+_GRADIENT_SIGNALS = frozenset({"gramian", "jacobian", "align"})
+_FALLBACK_EPOCH = 100
+
+
+class Balancer:
+    """Weighs task losses by a strategy and runs the backward pass.
+
+        balancer = mtl.Balancer("gradnorm", shared=trunk.parameters())
+        ...
+        optimizer.zero_grad()
+        balancer.backward(losses)  # instead of losses.sum().backward()
+        optimizer.step()
+
+    Each call measures what the strategy needs, asks it for weights, and adds `sum_k w_k grad L_k` to the `.grad` of the
+    shared parameters. Every other leaf of the losses' graph counts as a task's own (its head).
+
+    A task whose loss is absent or not finite is masked for the step: the strategy is not updated, the other tasks keep
+    the previous step's weights, and `skipped` counts it. The same holds for weights or gradients that are not finite.
+
+    Args:
+        spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
+        shared: the parameters that all tasks share, on which gradients are compared.
+        num_tasks: checked against the losses when given.
+        tasks: the names of all tasks in order; only needed when a dict of losses may lack one on the first step.
+        head_weighting: heads receive their loss's gradient `weighted` as the shared parameters do, or their `own`.
+        scale: `sum_to_k` scales the weights to sum |w| = K, so that strategies share one effective learning rate;
+            `raw` applies them as the paper has them.
+        steps_per_epoch: for strategies that average over epochs (dwa).
+        seed: of the noise that stochastic strategies read.
+        scaler: a `torch.amp.GradScaler`; gradients are unscaled before they are measured and scaled when applied.
+        hyperparameters: of the strategy, over those in the spec.
+    """
+
+    def __init__(
+        self,
+        spec: str | Strategy,
+        shared: Iterable[Tensor],
+        num_tasks: int | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        head_weighting: str = "weighted",
+        scale: str = "sum_to_k",
+        steps_per_epoch: int | None = None,
+        seed: int = 0,
+        scaler: torch.amp.GradScaler | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        self.strategy = make(spec, **hyperparameters)
+        self.shared = [parameter for parameter in shared if parameter.requires_grad]
+        if not self.shared:
+            raise ValueError("shared holds no parameter that requires grad (was a generator already used up?)")
+        for option, value, allowed in (
+            ("head_weighting", head_weighting, ("weighted", "own")),
+            ("scale", scale, ("sum_to_k", "raw")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{option}={value!r} must be one of {', '.join(allowed)}")
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1")
+        self.head_weighting, self.scale = head_weighting, scale
+        self.tasks = list(tasks) if tasks is not None else None
+        self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
+        self.steps_per_epoch, self.scaler = steps_per_epoch, scaler
+        #: Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
+        self.skipped: Counter[str] = Counter()
+        #: Forward and backward passes made so far; a pass from one loss counts as one.
+        self.passes: Counter[str] = Counter()
+        self._noise = torch.Generator().manual_seed(seed)
+        self._steps = self._updates = 0
+        self._state: Any = None
+        self._weights: Tensor | None = None
+        self._recompute: Callable[[], Losses] | None = None
+        self._after: Tensor | None = None
+        self._loaded: list[Tensor] | None = None
+        self._heads: list[Tensor] = []
+        if self.num_tasks is not None:
+            self.strategy.check_tasks(self.num_tasks)
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights applied last, (K,) or (K, D) and scaled as `scale` says; an error before the first step."""
+        if self._weights is None:
+            raise RuntimeError("there are no weights before the first backward()")
+        return self._weights
+
+    @property
+    def state(self) -> Any:
+        """The strategy's own state (learned weights, moments, histories); None before the first step."""
+        return self._state
+
+    def backward(
+        self,
+        losses: Losses,
+        *,
+        recompute: Callable[[], Losses] | None = None,
+        validation: Callable[[], Losses] | None = None,
+        lookahead_lr: float | None = None,
+        features: Tensor | Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Weigh the losses and add the gradients of their weighted sum to `.grad`.
+
+        Args:
+            losses: (K,) tensor or a dict of scalars by task name.
+            recompute: reads the losses of this same batch again; called without grad at the start of the next step,
+                by strategies that ask for `after` (famo).
+            validation: reads the losses of a validation batch, for strategies that ask for `align` (auto-lambda).
+            lookahead_lr: step size of the lookahead for `align`; usually the optimizer's learning rate.
+            features: measure the Gramian on these intermediate activations instead of the shared parameters (MGDA-UB);
+                costs K backward passes down to them and one through the trunk.
+
+        Returns:
+            The weights applied, (K,) or (K, D), detached.
+        """
+        self._read_after()
+        present, values, index = self._collect(losses)
+        if self._state is None:
+            self._start(values)
+        step_is_whole = self._note_absences(values, present, index)
+        needs = self.strategy.needs_at(self._updates) if step_is_whole else frozenset()
+        self._check_needs(needs, recompute, validation, lookahead_lr, features)
+        signals = {"losses": values, **self._cheap_signals(needs, values)}
+        self._steps += 1
+        if not present:
+            return self._kept(values)
+        if features is not None and needs & _GRADIENT_SIGNALS:
+            signals["gramian"] = self._feature_gramian(present, features)
+            weights = self._weigh(signals, values) if step_is_whole else self._kept(values)
+            self._apply_by_backward(present, index, weights)
+        elif needs & _GRADIENT_SIGNALS or self.strategy.elementwise:
+            weights = self._step_by_jacobian(present, index, signals, needs, validation, lookahead_lr)
+        else:
+            weights = self._weigh(signals, values) if step_is_whole else self._kept(values)
+            self._apply_by_backward(present, index, weights)
+        self._recompute = recompute if "after" in needs else None
+        return weights
+
+    # --- measure ---------------------------------------------------------------------------------------------------
+
+    def _collect(self, losses: Losses) -> tuple[list[Tensor], Tensor, list[int]]:
+        """The finite losses present with their graph, all K values detached (NaN where absent), and their indices."""
+        if isinstance(losses, Mapping):
+            if self.tasks is None:
+                self._name_tasks(list(losses))
+            unknown = [name for name in losses if name not in (self.tasks or ())]
+            if unknown:
+                raise ValueError(f"losses name an unknown task {unknown[0]!r}; the tasks are {', '.join(self.tasks or ())}")
+            each = [losses.get(name) for name in self.tasks or ()]
+        else:
+            if losses.ndim != 1:
+                raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
+            each = list(losses.unbind())
+        if self.num_tasks is not None and len(each) != self.num_tasks:
+            raise ValueError(f"{len(each)} losses were given for {self.num_tasks} tasks")
+        self.num_tasks = len(each)
+        some = next((loss for loss in each if loss is not None), None)
+        if some is None:
+            raise ValueError("losses are empty")
+        dtype = torch.promote_types(some.dtype, torch.float32)
+        absent = torch.full((), torch.nan, dtype=dtype, device=some.device)
+        values = torch.stack([absent if loss is None else loss.detach().reshape(()).to(dtype) for loss in each])
+        finite = values.isfinite().tolist()
+        index = [k for k, loss in enumerate(each) if loss is not None and finite[k]]
+        present = [each[k].reshape(()) for k in index]  # type: ignore[union-attr]
+        for k, loss in zip(index, present, strict=True):
+            if torch.is_grad_enabled() and not loss.requires_grad:
+                raise ValueError(f"the loss of task {self._task(k)} does not require grad: it depends on no parameter")
+        self._absent = sum(loss is None for loss in each)
+        return present, values, index
+
+    def _name_tasks(self, names: list[str]) -> None:
+        if self.num_tasks is not None and len(names) != self.num_tasks:
+            raise ValueError(
+                f"the first losses name {len(names)} of {self.num_tasks} tasks: give Balancer all names as tasks=[...]"
+            )
+        self.tasks = names
+
+    def _task(self, k: int) -> str:
+        return repr(self.tasks[k]) if self.tasks else str(k)
+
+    def _start(self, values: Tensor) -> None:
+        self.strategy.check_tasks(len(values))
+        self._state = self.strategy.init(values)
+        if self._loaded is not None:
+            spec = pytree.tree_structure(self._state)
+            if spec.num_leaves != len(self._loaded):
+                raise ValueError(f"the loaded state is not one of {self.strategy}")
+            self._state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
+            self._loaded = None
+
+    def _note_absences(self, values: Tensor, present: list[Tensor], index: list[int]) -> bool:
+        if len(index) == len(values):
+            return True
+        if self._absent:
+            self.skipped["absent_task"] += 1
+        if len(present) + self._absent < len(values):
+            self.skipped["nonfinite_loss"] += 1
+        return False
+
+    def _check_needs(
+        self,
+        needs: frozenset[str],
+        recompute: Callable[[], Losses] | None,
+        validation: Callable[[], Losses] | None,
+        lookahead_lr: float | None,
+        features: Tensor | Sequence[Tensor] | None,
+    ) -> None:
+        if "after" in needs and recompute is None:
+            raise ValueError(
+                f"{self.strategy} reads the losses of the same batch after the step: "
+                "call backward(losses, recompute=lambda: losses_of_this_batch())"
+            )
+        if "align" in needs and (validation is None or lookahead_lr is None):
+            raise ValueError(
+                f"{self.strategy} reads validation gradients: "
+                "call backward(losses, validation=lambda: losses_of_a_validation_batch(), lookahead_lr=lr)"
+            )
+        if features is not None and needs & {"jacobian", "align"}:
+            raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
+
+    def _cheap_signals(self, needs: frozenset[str], values: Tensor) -> dict[str, Tensor]:
+        signals = {}
+        if "noise" in needs:
+            draw = torch.randn(len(values), len(values), generator=self._noise, dtype=torch.float64)
+            signals["noise"] = draw.to(values)
+        if "epoch" in needs:
+            if self.steps_per_epoch is None:
+                warnings.warn(
+                    f"{self.strategy} averages over epochs and steps_per_epoch was not given: "
+                    f"{_FALLBACK_EPOCH} steps count as one",
+                    stacklevel=3,
+                )
+                self.steps_per_epoch = _FALLBACK_EPOCH
+            signals["epoch"] = torch.tensor(self._steps // self.steps_per_epoch, device=values.device)
+        if "after" in needs:
+            signals["after"] = values if self._after is None else self._after
+        return signals
+
+    def _read_after(self) -> None:
+        """Read the previous batch's losses at the parameters that the optimizer's step led to."""
+        if self._recompute is not None:
+            with torch.no_grad(), frozen_statistics():
+                self._after = self._collect(self._recompute())[1]
+            self._recompute = None
+            self.passes["forward"] += 1
+
+    def _feature_gramian(self, present: list[Tensor], features: Tensor | Sequence[Tensor]) -> Tensor:
+        wanted = [features] if isinstance(features, Tensor) else list(features)
+        rows = self._unscaled(jacobian(task_gradients(self._scaled(present), wanted, retain_graph=True), wanted))
+        self.passes["backward"] += len(present)
+        return rows @ rows.T
+
+    # --- weigh -----------------------------------------------------------------------------------------------------
+
+    def _weigh(self, signals: dict[str, Tensor], values: Tensor) -> Tensor:
+        """New weights and state; where either is not finite, the previous ones."""
+        weights, state = self.strategy(self._state, signals)
+        if not bool(weights.isfinite().all()):
+            self.skipped["nonfinite_weights"] += 1
+            return self._kept(values)
+        self._state = state
+        self._updates += 1
+        self._weights = self._on_scale(weights).detach()
+        return self._weights
+
+    def _on_scale(self, weights: Tensor) -> Tensor:
+        return sum_to_k(weights) if self.scale == "sum_to_k" else weights
+
+    def _kept(self, values: Tensor) -> Tensor:
+        if self._weights is None:
+            self._weights = torch.ones_like(values)
+        return self._weights
+
+    # --- apply -----------------------------------------------------------------------------------------------------
+
+    def _apply_by_backward(self, present: list[Tensor], index: list[int], weights: Tensor) -> None:
+        scaled = self._scaled(present)
+        if self.head_weighting == "weighted":
+            weighted_backward(scaled, weights[index].to(present[0].dtype))
+        else:
+            weighted_backward_own_heads(scaled, weights[index], self.shared, self._head_leaves(present))
+        self.passes["backward"] += 1
+
+    def _step_by_jacobian(
+        self,
+        present: list[Tensor],
+        index: list[int],
+        signals: dict[str, Tensor],
+        needs: frozenset[str],
+        validation: Callable[[], Losses] | None,
+        lookahead_lr: float | None,
+    ) -> Tensor:
+        heads = self._head_leaves(present)
+        gradients = task_gradients(self._scaled(present), [*self.shared, *heads])
+        self.passes["backward"] += len(present)
+        split = len(self.shared)
+        on_heads = [row[split:] for row in gradients]
+        rows = self._unscaled(jacobian([row[:split] for row in gradients], self.shared))
+        values = signals["losses"]
+        if not bool(rows.isfinite().all()):
+            self.skipped["nonfinite_gradient"] += 1
+            needs = frozenset()
+        if needs:
+            signals["jacobian"] = rows
+            if "gramian" in needs:
+                signals["gramian"] = rows @ rows.T
+            if "align" in needs:
+                assert validation is not None and lookahead_lr is not None
+                signals["align"] = self._align(rows, on_heads, heads, signals, validation, lookahead_lr)
+            weights = self._weigh(signals, values)
+        else:
+            weights = self._kept(values)
+        self._apply_rows(rows, on_heads, heads, weights[index])
+        return weights
+
+    def _apply_rows(
+        self, rows: Tensor, on_heads: list[tuple[Tensor | None, ...]], heads: list[Tensor], weights: Tensor
+    ) -> None:
+        if self.scaler is None:  # one bad row must not spoil the others; under AMP the scaler has to see it
+            whole = rows.isfinite().all(1)
+            rows = torch.where(whole[:, None], rows, 0)
+        else:
+            rows = rows * self._loss_scale(rows)
+        combine(rows, weights, self.shared)
+        plain = self.head_weighting == "own" or weights.ndim == 2
+        combine_heads(on_heads, torch.ones_like(rows[:, 0]) if plain else weights, heads)
+
+    def _align(
+        self,
+        rows: Tensor,
+        on_heads: list[tuple[Tensor | None, ...]],
+        heads: list[Tensor],
+        signals: dict[str, Tensor],
+        validation: Callable[[], Losses],
+        lr: float,
+    ) -> Tensor:
+        """J_val at the lookahead point times J_train transposed, over the shared parameters and the heads."""
+        parameters = [*self.shared, *heads]
+        blank = signals["losses"].new_zeros(len(rows), len(rows))
+        # The lookahead moves by the weights of now: what the strategy says before it has seen any alignment.
+        now = self._on_scale(self.strategy(self._state, {**signals, "align": blank})[0]).detach()
+        heads_flat = self._unscaled(jacobian(on_heads, heads)) if heads else rows[:, :0]
+        train = torch.cat([rows, heads_flat], 1)
+        step = (now.to(train.dtype) @ train).split([parameter.numel() for parameter in parameters])
+        steps = [piece.view_as(parameter) for piece, parameter in zip(step, parameters, strict=True)]
+        with lookahead(parameters, steps, lr), frozen_statistics(), torch.enable_grad():
+            present, values, index = self._collect(validation())
+            gradients = task_gradients(present, parameters)
+        self.passes["forward"] += 1
+        self.passes["backward"] += len(present)
+        align = blank.to(train.dtype)
+        align[index] = jacobian(gradients, parameters) @ train.T
+        return torch.where(align.isfinite(), align, 0).to(values.dtype)
+
+    def _head_leaves(self, present: list[Tensor]) -> list[Tensor]:
+        """Leaves that are not shared. Walking the graph is slow, so the answer is kept while every task is present."""
+        if not self._heads or len(present) != self.num_tasks:
+            shared = {id(parameter) for parameter in self.shared}
+            found = leaves(present)
+            if not any(id(leaf) in shared for leaf in found):
+                raise ValueError("no loss depends on any shared parameter: is `shared` the trunk of this model?")
+            heads = [leaf for leaf in found if id(leaf) not in shared]
+            if len(present) != self.num_tasks:
+                return heads
+            self._heads = heads
+        return self._heads
+
+    def _loss_scale(self, like: Tensor) -> Tensor:
+        assert self.scaler is not None
+        return self.scaler.scale(torch.ones((), device=like.device)).to(like.dtype)
+
+    def _scaled(self, losses: list[Tensor]) -> list[Tensor]:
+        return losses if self.scaler is None else [self.scaler.scale(loss) for loss in losses]
+
+    def _unscaled(self, rows: Tensor) -> Tensor:
+        return rows if self.scaler is None else rows / self._loss_scale(rows)
+
+    # --- checkpoint ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as tensors and plain values (loads with `weights_only=True`)."""
+        self._read_after()
+        return {
+            "strategy": str(self.strategy),
+            "tasks": self.tasks,
+            "num_tasks": self.num_tasks,
+            "state": pytree.tree_leaves(self._state) if self._state is not None else self._loaded,
+            "weights": self._weights,
+            "after": self._after,
+            "noise": self._noise.get_state(),
+            "steps": self._steps,
+            "updates": self._updates,
+            "steps_per_epoch": self.steps_per_epoch,
+            "skipped": dict(self.skipped),
+            "passes": dict(self.passes),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`, bit for bit; the strategy must be the one that it was saved from."""
+        if saved["strategy"] != str(self.strategy):
+            raise ValueError(f"the saved state is of strategy {saved['strategy']}, this is {self.strategy}")
+        self.tasks, self.num_tasks = saved["tasks"], saved["num_tasks"]
+        self._state, self._loaded = None, saved["state"]
+        self._weights, self._after, self._recompute = saved["weights"], saved["after"], None
+        self._noise.set_state(saved["noise"].cpu())
+        self._steps, self._updates = saved["steps"], saved["updates"]
+        self.steps_per_epoch = saved["steps_per_epoch"]
+        self.skipped, self.passes = Counter(saved["skipped"]), Counter(saved["passes"])

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtl.combinators.wrapper import Wrapper
+from mtl.hyperparameters import hyper
+from mtl.strategy import Signals, Strategy
+
+
+class EMAState(NamedTuple):
+    """The inner state and the smoothed weights (K,; NaN before the first step)."""
+
+    inner: Any
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class EMA(Wrapper):
+    """Smoothed weights w_t = beta w_(t-1) + (1 - beta) w (CR-MOGM; Zhou et al., NeurIPS 2022, eq. 6).
+
+    The average starts at the first step's weights.
+    """
+
+    name: ClassVar[str] = "ema"
+    paper: ClassVar[str] = "Zhou et al., On the Convergence of Stochastic Multi-Objective Gradient Manipulation, 2022"
+    beta: float = hyper(0.9, 0.0, 1.0, search=(0.5, 0.999), doc="share of the past")
+
+    def init(self, losses: Tensor) -> EMAState:
+        return EMAState(self.inner.init(losses), torch.full_like(losses, torch.nan))
+
+    def __call__(self, state: EMAState, signals: Signals) -> tuple[Tensor, EMAState]:
+        fresh, inner = self.inner(state.inner, signals)
+        smooth = self.beta * state.weights + (1 - self.beta) * fresh
+        weights = torch.where(state.weights.isnan(), fresh, smooth)
+        return weights, EMAState(inner, weights)
+
+
+def ema(strategy: Strategy, beta: float) -> EMA:
+    """`strategy` with its weights averaged exponentially."""
+    return EMA(strategy, beta)

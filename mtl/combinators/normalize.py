@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mtl.combinators.wrapper import Wrapper
+from mtl.strategy import Signals
+
+
+@dataclass(frozen=True)
+class Normalize(Wrapper):
+    """The inner weights scaled so that their absolute values sum to the number of tasks."""
+
+    name: ClassVar[str] = "normalize"
+
+    def __call__(self, state: Any, signals: Signals) -> tuple[Tensor, Any]:
+        weights, state = self.inner(state, signals)
+        return sum_to_k(weights), state
+
+
+def sum_to_k(weights: Tensor) -> Tensor:
+    """Scale weights (K,) to sum |w_k| = K, elementwise ones (K, D) to that sum on average; all zeros stay zero."""
+    total = weights.abs().sum(0).mean()
+    return weights * (weights.shape[0] / total.clamp(min=torch.finfo(weights.dtype).tiny))

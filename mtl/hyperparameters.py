@@ -1,0 +1,120 @@
+"""Hyperparameters that say what they accept: bounds, choices and the range a search should try."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any
+
+from torch import Tensor
+
+_KEY = "mtl.hyperparameter"
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """What a hyperparameter may be (`low`, `high`, `choices`) and what a search tries (`search`, `log`)."""
+
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    search: tuple[float, float] | None = None
+    log: bool = False
+    doc: str = ""
+
+    def complaint(self, value: Any) -> str | None:
+        """What is wrong with `value`, or None."""
+        if self.choices:
+            return None if value in self.choices else f"must be one of {', '.join(self.choices)}"
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or number is None:
+                continue
+            if not isinstance(number, int | float) or not math.isfinite(number):
+                return "must be a finite number"
+            if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+                return f"must be {self.interval()}"
+        return None
+
+    def interval(self) -> str:
+        """The accepted values in words, for messages and tables."""
+        if self.choices:
+            return " | ".join(self.choices)
+        if self.low is not None and self.high is not None:
+            return f"in [{self.low:g}, {self.high:g}]"
+        if self.low is not None:
+            return f"at least {self.low:g}"
+        return f"at most {self.high:g}" if self.high is not None else "any"
+
+
+def hyper(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+    search: tuple[float, float] | None = None,
+    log: bool = False,
+    doc: str = "",
+) -> Any:
+    """A dataclass field with a domain: `alpha: float = hyper(1.5, 0, search=(0.1, 3), doc="...")`."""
+    return dataclasses.field(default=default, metadata={_KEY: Domain(low, high, choices, search, log, doc)})
+
+
+def domains(unit: Any) -> dict[str, Domain]:
+    """The domain of each declared hyperparameter of a dataclass or of an instance of one."""
+    return {f.name: f.metadata[_KEY] for f in dataclasses.fields(unit) if _KEY in f.metadata}
+
+
+def defaults(unit: Any) -> dict[str, Any]:
+    """The default value of each declared hyperparameter."""
+    return {f.name: f.default for f in dataclasses.fields(unit) if _KEY in f.metadata}
+
+
+def validate(unit: Any, name: str) -> None:
+    """Raise `ValueError` for the first hyperparameter of `unit` outside its domain.
+
+    Tensors (one value a member of a population) pass unchecked: looking into them would synchronise with the device
+    and break `vmap`; whoever makes them draws them from the domain.
+    """
+    for key, domain in domains(unit).items():
+        value = getattr(unit, key)
+        if not isinstance(value, Tensor) and (complaint := domain.complaint(value)):
+            raise ValueError(f"{name}: {key}={value!r} {complaint}")
+
+
+def parse(cls: type, key: str, text: str, name: str) -> Any:
+    """Read `text` as the type that `cls` declares for its hyperparameter `key`; tuples are written `1/2/1`."""
+    annotation = typing.get_type_hints(cls)[key]
+    kinds = _kinds(annotation)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    try:
+        if tuple in kinds:
+            return tuple(float(part) for part in text.split("/")) if text else ()
+        if bool in kinds:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if int in kinds and float not in kinds:
+            return int(text)
+        if float in kinds:
+            return float(text)
+    except (ValueError, KeyError):
+        wanted = "numbers joined by /" if tuple in kinds else next(k.__name__ for k in kinds if k is not type(None))
+        raise ValueError(f"{name}: {key}={text!r} cannot be read as {wanted}") from None
+    return text
+
+
+def show(value: Any) -> str:
+    """The text that `parse` reads back as `value`."""
+    if isinstance(value, tuple):
+        return "/".join(show(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e6 else str(value)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return set().union(*(_kinds(part) for part in typing.get_args(annotation)))
+    return {typing.get_origin(annotation) or annotation}

@@ -1,0 +1,125 @@
+"""The text form of strategies.
+
+    chain := item ("+" item)*          each item sees the signals as scaled by those before it
+    item  := NAME [":" KEY=VALUE ("," KEY=VALUE)*]  |  "[" chain "]"
+
+A combinator (`every`, `ema`, `normalize`, `clip`) wraps everything to its left within its brackets, so that
+`uncertainty+mgda+every:n=10` holds both, and `uncertainty+[mgda+every:n=10]` holds mgda only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from mtl.combinators import COMBINATORS, chain
+from mtl.hyperparameters import domains, parse
+from mtl.strategies._registry import REGISTRY
+from mtl.strategy import Strategy
+
+# A plus sign inside a number such as 1e+5 is followed by a digit, one that joins by a name or a bracket.
+_TOKEN = re.compile(r"\s*(?P<open>\[)|\s*(?P<close>\])|\s*(?P<plus>\+)|\s*(?P<unit>[^\[\]+\s](?:[^\[\]+]|\+(?=\d))*)")
+
+
+def make(spec: str | Strategy, **hyperparameters: Any) -> Strategy:
+    """The strategy that a spec names.
+
+    Args:
+        spec: text such as `famo`, `gradnorm:alpha=0.12`, `uncertainty+mgda+every:n=4`; a strategy is passed through.
+        hyperparameters: values over those in the text; in a chain, each goes to the one part that has it.
+
+    Raises:
+        ValueError: an unknown name (with the nearest ones), an unknown or out-of-range hyperparameter, or a spec that
+            cannot be read. The message is one line.
+    """
+    strategy = spec if isinstance(spec, Strategy) else _read(spec)
+    for key, value in hyperparameters.items():
+        strategy = _override(strategy, key, value, str(spec))
+    return strategy
+
+
+def _read(spec: str) -> Strategy:
+    tokens, position = [], 0
+    while position < len(spec.rstrip()):
+        match = _TOKEN.match(spec, position)
+        if match is None:
+            raise ValueError(f"strategy {spec!r}: cannot read {spec[position:]!r}")
+        tokens.append((str(match.lastgroup), match.group().strip()))
+        position = match.end()
+    strategy = _chain(tokens, spec)
+    if tokens:
+        raise ValueError(f"strategy {spec!r}: nothing opens the bracket that ']' closes")
+    return strategy
+
+
+def _chain(tokens: list[tuple[str, str]], spec: str) -> Strategy:
+    parts: list[Strategy] = []
+    while True:
+        kind, text = tokens.pop(0) if tokens else ("end", "")
+        if kind == "open":
+            parts.append(_chain(tokens, spec))
+            if not tokens or tokens.pop(0)[0] != "close":
+                raise ValueError(f"strategy {spec!r}: a bracket is not closed")
+        elif kind == "unit":
+            parts = _extended(parts, text, spec)
+        else:
+            raise ValueError(f"strategy {spec!r}: a name is missing" + (f" before {text!r}" if text else ""))
+        if not tokens or tokens[0][0] != "plus":
+            return chain(*parts)
+        tokens.pop(0)
+
+
+def _extended(parts: list[Strategy], text: str, spec: str) -> list[Strategy]:
+    """The chain so far with one more unit at its end, or wrapped in one."""
+    name, _, settings = text.partition(":")
+    name = name.strip()
+    cls: type[Strategy] | None = COMBINATORS.get(name) or REGISTRY.get(name)
+    if cls is None:
+        known = [*REGISTRY, *COMBINATORS]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "`mtl list strategies` shows all"
+        raise ValueError(f"unknown strategy {name!r}: {hint}")
+    values = {}
+    for pair in filter(None, (piece.strip() for piece in settings.split(","))):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"strategy {text!r}: {pair!r} is not KEY=VALUE")
+        key = _known(cls, key.strip())
+        values[key] = parse(cls, key, value.strip(), name)
+    if name not in COMBINATORS:
+        return [*parts, cls(**values)]
+    if not parts:
+        raise ValueError(f"strategy {spec!r}: {name} wraps what stands to its left, and there is nothing")
+    return [cls(inner=chain(*parts), **values)]  # type: ignore[call-arg]
+
+
+def _known(cls: type[Strategy], key: str) -> str:
+    if key not in (known := domains(cls)):
+        near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known) or 'none'}"
+        raise ValueError(f"{cls.name} has no hyperparameter {key!r}: {hint}")
+    return key
+
+
+def _override(strategy: Strategy, key: str, value: Any, spec: str) -> Strategy:
+    owners = [part for part in _units(strategy) if key in domains(part)]
+    if not owners:
+        _known(type(strategy), key)
+    if len(owners) != 1:
+        raise ValueError(f"strategy {spec!r}: {key} belongs to {len(owners)} parts of the chain; set it in the text")
+    return _rebuilt(strategy, owners[0], {key: tuple(value) if isinstance(value, list) else value})
+
+
+def _units(strategy: Strategy) -> list[Strategy]:
+    inside = getattr(strategy, "parts", ()) or ([strategy.inner] if hasattr(strategy, "inner") else [])
+    return [unit for part in inside for unit in _units(part)] + [strategy]
+
+
+def _rebuilt(strategy: Strategy, target: Strategy, changes: dict[str, Any]) -> Strategy:
+    """`strategy` with the unit that is `target` replaced by one with the changes."""
+    if hasattr(strategy, "parts"):
+        strategy = strategy.replace(parts=tuple(_rebuilt(part, target, changes) for part in strategy.parts))
+    elif hasattr(strategy, "inner") and strategy is not target:
+        strategy = strategy.replace(inner=_rebuilt(strategy.inner, target, changes))
+    return strategy.replace(**changes) if strategy is target else strategy

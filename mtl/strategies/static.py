@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mtl.hyperparameters import hyper
+from mtl.strategy import Signals, Strategy
+
+
+@dataclass(frozen=True)
+class Static(Strategy):
+    """Fixed weights: w is the given point, scaled onto the simplex (scalarization; Xin et al., NeurIPS 2022).
+
+    Only the ratios of `weights` matter: they are divided by their sum. Without any, the tasks share the simplex equally.
+    """
+
+    name: ClassVar[str] = "static"
+    paper: ClassVar[str] = "Xin et al., Do Current Multi-Task Optimization Methods Even Help?, NeurIPS 2022"
+    needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    weights: tuple[float, ...] = hyper((), 0.0, search=(0.01, 1.0), doc="one a task, in the order of the tasks")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.weights, tuple) and self.weights and sum(self.weights) <= 0:
+            raise ValueError(f"static: weights={self.weights} must not all be zero")
+
+    def check_tasks(self, num_tasks: int) -> None:
+        given = self.weights.shape[-1] if isinstance(self.weights, Tensor) else len(self.weights)
+        if given not in (0, num_tasks):
+            raise ValueError(f"static: weights has {given} numbers, the benchmark has {num_tasks} tasks")
+
+    def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
+        losses = signals["losses"]
+        if not isinstance(self.weights, Tensor) and not self.weights:
+            return torch.full_like(losses, 1 / losses.shape[-1]), state
+        weights = torch.as_tensor(self.weights, dtype=losses.dtype, device=losses.device)
+        return weights / weights.sum(), state

@@ -1,0 +1,82 @@
+"""What a weighting strategy is: a pure function from measured signals to one weight a task."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from mtl.hyperparameters import defaults, domains, show, validate
+
+Signals = Mapping[str, Tensor]
+
+#: Every signal a strategy may ask for in `needs`, with its shape and meaning.
+SIGNALS: dict[str, str] = {
+    "losses": "(K,) the task losses of this batch",
+    "gramian": "(K, K) G = J J^T, inner products of the task gradients on the shared parameters",
+    "jacobian": "(K, D) J, the task gradients on the D shared parameters",
+    "after": "(K,) losses of the previous batch, read again after the optimizer's step on it",
+    "align": "(K, K) J_val J_train^T at the lookahead point: row i is validation task i, column k training task k",
+    "noise": "(K, K) independent standard normal draws of this step",
+    "epoch": "() index of the current epoch, counted from 0",
+}
+
+
+class Stateless(NamedTuple):
+    """The state of a strategy that remembers nothing."""
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """A weighting strategy: frozen hyperparameters, and a pure step from (state, signals) to (weights, state).
+
+    The parameter update that a strategy stands for is the sum over tasks k of `weights[k] * grad L_k`. Weights have
+    the paper's own scale. Steps draw no random numbers, branch on no tensor's value and copy nothing to the host, so
+    that one implementation serves a training loop, `torch.func.vmap` over a population, and `torch.compile`.
+
+    Subclasses set `name`, `paper` and `needs` (a subset of `SIGNALS`); hyperparameters are fields made by
+    `mtl.hyperparameters.hyper`, and may be tensors with a leading member axis.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    #: Weights are (K, D), one a coordinate of the shared parameters, instead of (K,).
+    elementwise: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        validate(self, self.name)
+
+    def init(self, losses: Tensor) -> Any:  # noqa: ARG002
+        """The state before the first step; `losses` (K,) gives number of tasks, dtype and device, not values."""
+        return Stateless()
+
+    @abstractmethod
+    def __call__(self, state: Any, signals: Signals) -> tuple[Tensor, Any]:
+        """One step: weights (K,) or (K, D), and the next state with the shapes and dtypes of `state`."""
+
+    def needs_at(self, step: int) -> frozenset[str]:  # noqa: ARG002
+        """The signals that step number `step` (from 0) will read; fewer than `needs` when it holds its weights."""
+        return self.needs
+
+    def check_tasks(self, num_tasks: int) -> None:  # noqa: B027
+        """Raise `ValueError` if this strategy cannot weigh `num_tasks` tasks."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Every hyperparameter by name."""
+        return {key: getattr(self, key) for key in domains(self)}
+
+    def __str__(self) -> str:
+        """The spec that `mtl.strategies.make` reads back as an equal strategy."""
+        standard = defaults(self)
+        pairs = [f"{key}={show(value)}" for key, value in self.hyperparameters.items() if value != standard[key]]
+        return self.name + (":" + ",".join(pairs) if pairs else "")
+
+    def replace(self, **changes: Any) -> Strategy:
+        """A copy with other hyperparameters."""
+        return dataclasses.replace(self, **changes)
