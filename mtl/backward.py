@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtl.signals import Output, leaves, task_gradients
+
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
     """Add to `.grad` as a backward pass would, so that gradient accumulation keeps working."""
@@ -17,6 +19,30 @@ def accumulate(parameter: Tensor, gradient: Tensor) -> None:
 def weighted_backward(losses: Sequence[Tensor], weights: Tensor) -> None:
     """One backward pass of `sum_k weights[k] * losses[k]` into every leaf."""
     torch.stack(list(losses)).mul(weights.detach()).sum().backward()
+
+
+def guarded_backward(
+    losses: Sequence[Output], shared_weights: Tensor, head_weights: Tensor, shared: Sequence[Tensor]
+) -> bool:
+    """Backward pass of a step in which some task is broken; entries that are not finite are left out.
+
+    Each loss is differentiated by itself and reaches its leaves through `.grad` only when it is whole.
+
+    Returns:
+        Whether every gradient was finite.
+    """
+    own = {id(parameter) for parameter in shared}
+    whole = True
+    for loss, on_shared, on_heads in zip(losses, shared_weights, head_weights, strict=True):
+        reached = leaves([loss])
+        gradients = task_gradients([loss], reached, retain_graph=loss is not losses[-1])[0]
+        for leaf, gradient in zip(reached, gradients, strict=True):
+            if gradient is not None:
+                finite = gradient.isfinite()
+                whole = whole and bool(finite.all())
+                weight = on_shared if id(leaf) in own else on_heads
+                accumulate(leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype))
+    return whole
 
 
 def weighted_backward_own_heads(

@@ -11,9 +11,25 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtl.backward import combine, combine_heads, weighted_backward, weighted_backward_own_heads
+from mtl.backward import (
+    combine,
+    combine_heads,
+    guarded_backward,
+    weighted_backward,
+    weighted_backward_own_heads,
+)
 from mtl.combinators.normalize import sum_to_k
-from mtl.signals import frozen_statistics, jacobian, leaves, lookahead, task_gradients
+from mtl.signals import (
+    Output,
+    branches,
+    frozen_statistics,
+    jacobian,
+    leaves,
+    lookahead,
+    random_states,
+    replayed_randomness,
+    task_gradients,
+)
 from mtl.strategies import make
 from mtl.strategy import Strategy
 
@@ -90,7 +106,7 @@ class Balancer:
         self._steps = self._updates = 0
         self._state: Any = None
         self._weights: Tensor | None = None
-        self._recompute: Callable[[], Losses] | None = None
+        self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
         self._loaded: list[Tensor] | None = None
         self._heads: list[Tensor] = []
@@ -143,50 +159,60 @@ class Balancer:
         self._steps += 1
         if not present:
             return self._kept(values)
+        if not step_is_whole and not self.strategy.elementwise:
+            return self._broken_step(present, index, values)
         if features is not None and needs & _GRADIENT_SIGNALS:
             signals["gramian"] = self._feature_gramian(present, features)
-            weights = self._weigh(signals, values) if step_is_whole else self._kept(values)
-            self._apply_by_backward(present, index, weights)
+            weights = self._weigh(signals, values)
+            self._apply_by_backward(present, weights)
         elif needs & _GRADIENT_SIGNALS or self.strategy.elementwise:
             weights = self._step_by_jacobian(present, index, signals, needs, validation, lookahead_lr)
         else:
-            weights = self._weigh(signals, values) if step_is_whole else self._kept(values)
-            self._apply_by_backward(present, index, weights)
-        self._recompute = recompute if "after" in needs else None
+            weights = self._weigh(signals, values)
+            self._apply_by_backward(present, weights)
+        if "after" in needs and recompute is not None:
+            self._recompute = recompute, random_states(self.shared[0].device)
         return weights
 
     # --- measure ---------------------------------------------------------------------------------------------------
 
-    def _collect(self, losses: Losses) -> tuple[list[Tensor], Tensor, list[int]]:
+    def _collect(self, losses: Losses) -> tuple[list[Any], Tensor, list[int]]:
         """The finite losses present with their graph, all K values detached (NaN where absent), and their indices."""
         if isinstance(losses, Mapping):
-            if self.tasks is None:
-                self._name_tasks(list(losses))
-            unknown = [name for name in losses if name not in (self.tasks or ())]
-            if unknown:
-                raise ValueError(f"losses name an unknown task {unknown[0]!r}; the tasks are {', '.join(self.tasks or ())}")
-            each = [losses.get(name) for name in self.tasks or ()]
+            given, values = self._collect_named(losses)
+            self._absent = sum(loss is None for loss in given)
         else:
             if losses.ndim != 1:
                 raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
-            each = list(losses.unbind())
-        if self.num_tasks is not None and len(each) != self.num_tasks:
-            raise ValueError(f"{len(each)} losses were given for {self.num_tasks} tasks")
-        self.num_tasks = len(each)
-        some = next((loss for loss in each if loss is not None), None)
-        if some is None:
-            raise ValueError("losses are empty")
-        dtype = torch.promote_types(some.dtype, torch.float32)
-        absent = torch.full((), torch.nan, dtype=dtype, device=some.device)
-        values = torch.stack([absent if loss is None else loss.detach().reshape(()).to(dtype) for loss in each])
+            values = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
+            given, self._absent = list(losses.unbind()), 0
+        if self.num_tasks is not None and len(given) != self.num_tasks:
+            raise ValueError(f"{len(given)} losses were given for {self.num_tasks} tasks")
+        self.num_tasks = len(given)
         finite = values.isfinite().tolist()
-        index = [k for k, loss in enumerate(each) if loss is not None and finite[k]]
-        present = [each[k].reshape(()) for k in index]  # type: ignore[union-attr]
-        for k, loss in zip(index, present, strict=True):
-            if torch.is_grad_enabled() and not loss.requires_grad:
+        index = [k for k in range(len(given)) if finite[k]]
+        for k in index:
+            if torch.is_grad_enabled() and not given[k].requires_grad:
                 raise ValueError(f"the loss of task {self._task(k)} does not require grad: it depends on no parameter")
-        self._absent = sum(loss is None for loss in each)
-        return present, values, index
+        if isinstance(losses, Tensor) and len(index) < len(given):
+            given = branches(losses)
+        return [given[k] for k in index], values, index
+
+    def _collect_named(self, losses: Mapping[str, Tensor]) -> tuple[list[Any], Tensor]:
+        """The losses in the order of the tasks, None where absent, and their values."""
+        if not losses:
+            raise ValueError("losses are empty")
+        if self.tasks is None:
+            self._name_tasks(list(losses))
+        tasks = self.tasks or []
+        for name in losses:
+            if name not in tasks:
+                raise ValueError(f"losses name an unknown task {name!r}; the tasks are {', '.join(tasks)}")
+        given = [losses[name].reshape(()) if name in losses else None for name in tasks]
+        some = next(iter(losses.values()))
+        absent = torch.full((), torch.nan, dtype=some.dtype, device=some.device)
+        values = torch.stack([absent if loss is None else loss.detach() for loss in given])
+        return given, values.to(torch.promote_types(values.dtype, torch.float32))
 
     def _name_tasks(self, names: list[str]) -> None:
         if self.num_tasks is not None and len(names) != self.num_tasks:
@@ -259,8 +285,9 @@ class Balancer:
     def _read_after(self) -> None:
         """Read the previous batch's losses at the parameters that the optimizer's step led to."""
         if self._recompute is not None:
-            with torch.no_grad(), frozen_statistics():
-                self._after = self._collect(self._recompute())[1]
+            recompute, states = self._recompute
+            with torch.no_grad(), frozen_statistics(), replayed_randomness(states, self.shared[0].device):
+                self._after = self._collect(recompute())[1]
             self._recompute = None
             self.passes["forward"] += 1
 
@@ -293,13 +320,24 @@ class Balancer:
 
     # --- apply -----------------------------------------------------------------------------------------------------
 
-    def _apply_by_backward(self, present: list[Tensor], index: list[int], weights: Tensor) -> None:
+    def _apply_by_backward(self, present: list[Tensor], weights: Tensor) -> None:
         scaled = self._scaled(present)
         if self.head_weighting == "weighted":
-            weighted_backward(scaled, weights[index].to(present[0].dtype))
+            weighted_backward(scaled, weights.to(present[0].dtype))
         else:
-            weighted_backward_own_heads(scaled, weights[index], self.shared, self._head_leaves(present))
+            weighted_backward_own_heads(scaled, weights, self.shared, self._head_leaves(present))
         self.passes["backward"] += 1
+
+    def _broken_step(self, present: list[Output], index: list[int], values: Tensor) -> Tensor:
+        """Some task is absent or not finite: the others go on with the previous weights."""
+        weights = self._kept(values)
+        scale = 1.0 if self.scaler is None else self._loss_scale(values)
+        on_shared = weights[index] * scale
+        on_heads = on_shared if self.head_weighting == "weighted" else torch.ones_like(on_shared) * scale
+        if not guarded_backward(present, on_shared, on_heads, self.shared):
+            self.skipped["nonfinite_gradient"] += 1
+        self.passes["backward"] += len(present)
+        return weights
 
     def _step_by_jacobian(
         self,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 _KEY = "mtl.hyperparameter"
+
+U = TypeVar("U")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +107,48 @@ def parse(cls: type, key: str, text: str, name: str) -> Any:
         wanted = "numbers joined by /" if tuple in kinds else next(k.__name__ for k in kinds if k is not type(None))
         raise ValueError(f"{name}: {key}={text!r} cannot be read as {wanted}") from None
     return text
+
+
+def read_unit(text: str, registry: Mapping[str, type[U]], kind: str) -> tuple[type[U], dict[str, Any]]:
+    """Read `NAME:KEY=VALUE,KEY=VALUE` as a class of `registry` and the values given for it.
+
+    Raises:
+        ValueError: an unknown name or key, with the nearest known ones; a value that cannot be read.
+    """
+    name, _, settings = text.partition(":")
+    name = name.strip()
+    if name not in registry:
+        raise ValueError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
+    cls, values = registry[name], {}
+    for pair in filter(None, (piece.strip() for piece in settings.split(","))):
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise ValueError(f"{kind} {text!r}: {pair!r} is not KEY=VALUE")
+        check_key(cls, key, name)
+        values[key] = parse(cls, key, value, name)
+    return cls, values
+
+
+def check_key(cls: type, key: str, name: str) -> None:
+    """Raise `ValueError` when `cls` has no hyperparameter `key`."""
+    if key not in (known := domains(cls)):
+        raise ValueError(f"{name} has no hyperparameter {key!r}: {nearest(key, known)}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a message: the known words most like `word`, or all of them when none is alike and they are few."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    return f"known are {', '.join(names) or 'none'}" if len(names) <= 12 else "`mtl list` shows all"
+
+
+def write_unit(unit: Any, name: str) -> str:
+    """The text that `read_unit` reads back: the name and the values that differ from their defaults."""
+    standard = defaults(unit)
+    pairs = [f"{key}={show(getattr(unit, key))}" for key, usual in standard.items() if getattr(unit, key) != usual]
+    return name + (":" + ",".join(pairs) if pairs else "")
 
 
 def show(value: Any) -> str:

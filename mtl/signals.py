@@ -8,15 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+#: A loss, or the place in a graph where one comes from.
+Output = Tensor | GradientEdge
 
 
-def leaves(losses: Sequence[Tensor]) -> list[Tensor]:
+def leaves(losses: Sequence[Output]) -> list[Tensor]:
     """The leaf tensors that any of the losses reaches through its graph, in the order in which a walk meets them."""
     found: dict[int, Tensor] = {}
     seen: set[Any] = set()
-    pending = [loss.grad_fn for loss in reversed(losses)]
+    pending: list[Any] = [loss.grad_fn if isinstance(loss, Tensor) else loss.node for loss in reversed(losses)]
     while pending:
         node = pending.pop()
         if node is None or node in seen:
@@ -28,15 +32,37 @@ def leaves(losses: Sequence[Tensor]) -> list[Tensor]:
     return list(found.values())
 
 
+def branches(losses: Tensor) -> list[Output]:
+    """The K losses of a (K,) tensor, each with only its own graph where the tensor is a `torch.stack` of them.
+
+    Indexing the tensor instead would send zeros into the other losses' graphs, and zero times NaN is NaN: one broken
+    loss would spoil the gradients of all.
+    """
+    node = losses.grad_fn
+    if node is None or node.name() != "StackBackward0":
+        return list(losses.unbind())
+    return [
+        losses[k].detach() if following is None else GradientEdge(following, number)
+        for k, (following, number) in enumerate(node.next_functions)
+    ]
+
+
 def task_gradients(
-    losses: Sequence[Tensor], wanted: Sequence[Tensor], *, retain_graph: bool = False
+    losses: Sequence[Output], wanted: Sequence[Tensor], *, retain_graph: bool = False
 ) -> list[tuple[Tensor | None, ...]]:
     """Each loss's gradient with respect to each wanted tensor, None where it does not reach; K backward passes."""
     last = len(losses) - 1
     return [
-        torch.autograd.grad(loss, wanted, retain_graph=retain_graph or index < last, allow_unused=True)
+        torch.autograd.grad(
+            loss, wanted, _one(loss, wanted), retain_graph=retain_graph or index < last, allow_unused=True
+        )
         for index, loss in enumerate(losses)
     ]
+
+
+def _one(loss: Output, like: Sequence[Tensor]) -> Tensor | None:
+    """What autograd cannot infer for a place in a graph: the gradient of a scalar by itself."""
+    return None if isinstance(loss, Tensor) else like[0].new_ones(())
 
 
 def jacobian(gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor]) -> Tensor:
@@ -70,6 +96,31 @@ def lookahead(parameters: Sequence[Tensor], steps: Sequence[Tensor | None], lr: 
                 parameter.copy_(value)
 
 
+def random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The states of the global generators that a forward pass on `device` may draw from."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+@contextlib.contextmanager
+def replayed_randomness(states: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
+    """Draw from `states` inside the block, and go on as if it had not been there.
+
+    A batch that is read a second time then gets the same dropout whenever that happens, before a checkpoint or after.
+    """
+
+    def restore(kept: tuple[Tensor, Tensor | None]) -> None:
+        torch.set_rng_state(kept[0])
+        if kept[1] is not None:
+            torch.cuda.set_rng_state(kept[1], device)
+
+    now = random_states(device)
+    restore(states)
+    try:
+        yield
+    finally:
+        restore(now)
+
+
 @contextlib.contextmanager
 def frozen_statistics() -> Iterator[None]:
     """Extra forward passes inside the block leave the running statistics of normalisation layers as they were.
@@ -79,18 +130,17 @@ def frozen_statistics() -> Iterator[None]:
     """
     kept: dict[nn.Module, list[Tensor]] = {}
 
-    def before(module: nn.Module, _inputs: Any) -> None:
-        if isinstance(module, _NormBase) and module.training and module.track_running_stats:
+    def keep(module: nn.Module, _inputs: Any) -> None:
+        if isinstance(module, _NormBase) and module.training and module.track_running_stats and module not in kept:
             kept[module] = [buffer.clone() for buffer in module.buffers(recurse=False)]
 
-    def after(module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if module in kept:
-            for buffer, value in zip(module.buffers(recurse=False), kept.pop(module), strict=True):
-                buffer.copy_(value)
-
-    handles = [register_module_forward_pre_hook(before), register_module_forward_hook(after)]
+    handle = register_module_forward_pre_hook(keep)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+        # Only now: a backward pass inside the block still needs the buffers as the forward pass left them.
+        with torch.no_grad():
+            for module, values in kept.items():
+                for buffer, value in zip(module.buffers(recurse=False), values, strict=True):
+                    buffer.copy_(value)

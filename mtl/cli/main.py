@@ -1,0 +1,34 @@
+"""Entry of the command `mtl`: parses, dispatches, and turns what happened into an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mtl.cli.parser import BadInput, build_parser, merge_config
+
+DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped early and resumable."""
+    try:
+        args = merge_config(build_parser(), arguments)
+        # Commands load torch, scikit-learn and more; `mtl --help` and a mistyped option need none of them.
+        from mtl.cli import commands
+
+        code: int = getattr(commands, args.command)(args)
+    except BadInput as error:
+        print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"mtl: failed: {error.strerror or error} ({error.filename or 'output'})", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("mtl: interrupted before any work was done", file=sys.stderr)
+        return FAILED
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Which runs a study consists of."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtl.benchmarks.benchmark import Benchmark
+from mtl.strategies import make
+from mtl.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One training run: phase `final` trains all tasks by a strategy, `single_task` one task alone."""
+
+    phase: str
+    strategy: str
+    seed: int
+    task: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A file name that tells runs apart: readable, and with a digest where the spec had to be shortened."""
+        subject = self.task or self.strategy
+        plain = re.sub(r"[^a-z0-9.=-]+", "-", subject.lower()).strip("-")[:60]
+        if plain != subject:
+            plain += "-" + hashlib.sha256(subject.encode()).hexdigest()[:6]
+        return f"{self.phase}-{plain}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study, in the order in which they are carried out."""
+
+    runs: tuple[RunPlan, ...]
+
+
+def parse_strategies(specs: Sequence[str], benchmark: Benchmark) -> list[Strategy]:
+    """The strategies of a study, each once.
+
+    Raises:
+        ValueError: a spec cannot be read, does not fit the number of tasks, or stands twice.
+    """
+    strategies: list[Strategy] = []
+    for spec in specs:
+        strategy = make(spec)
+        strategy.check_tasks(len(benchmark.tasks))
+        if strategy in strategies:
+            raise ValueError(f"strategy {str(strategy)!r} is given twice")
+        strategies.append(strategy)
+    return strategies
+
+
+def compare_plan(benchmark: Benchmark, strategies: Sequence[Strategy], seeds: Sequence[int], single: bool) -> Plan:
+    """Single-task baselines first, then seed by seed every strategy, so that an early look is a fair one."""
+    runs = [RunPlan("single_task", "equal", seed, task.name) for seed in seeds for task in benchmark.tasks if single]
+    runs += [RunPlan("final", str(strategy), seed) for seed in seeds for strategy in strategies]
+    return Plan(tuple(runs))

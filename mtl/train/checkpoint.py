@@ -1,0 +1,47 @@
+"""Checkpoints that are whole or absent, and load without running code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors and plain values) so that a crash leaves the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The content of a checkpoint, or None when there is none or it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        loaded = torch.load(path, map_location=device, weights_only=True)
+    except Exception:  # torch raises many types for a damaged file; a run that starts over is right for all of them
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's global generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put torch's global generators back."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])

@@ -1,0 +1,89 @@
+"""Every setting of a training run that is not the strategy's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from mtl.hyperparameters import hyper, nearest, validate
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Training settings; the same for every strategy of a comparison, and recorded with it."""
+
+    epochs: int = hyper(20, 1, doc="passes over the training split")
+    steps: int | None = hyper(None, 1, doc="optimizer steps; overrides epochs")
+    batch_size: int = hyper(128, 1, doc="examples a step")
+    optimizer: str = hyper("adam", choices=tuple(OPTIMIZERS), doc="optimizer of the model")
+    lr: float = hyper(1e-3, 0.0, search=(1e-4, 1e-2), log=True, doc="learning rate")
+    momentum: float = hyper(0.9, 0.0, 1.0, doc="momentum of sgd")
+    weight_decay: float = hyper(0.0, 0.0, search=(1e-6, 1e-2), log=True, doc="weight decay")
+    schedule: str = hyper("constant", choices=SCHEDULES, doc="learning rate over the run; both others end at zero")
+    warmup: int = hyper(0, 0, doc="steps over which the learning rate rises to its value")
+    clip: float | None = hyper(None, 0.0, doc="largest norm of the whole gradient")
+    patience: int | None = hyper(None, 1, doc="stop after so many evaluations without a better validation selection")
+    evaluate_every: int = hyper(1, 1, doc="epochs from one evaluation on validation data to the next")
+    nan_limit: int = hyper(50, 1, doc="steps with a non-finite loss or gradient, after which a run counts as diverged")
+    model: str = ""  # trunk spec; the benchmark's own when empty
+    head_weighting: str = hyper("weighted", choices=("weighted", "own"), doc="gradient that heads receive")
+    scale: str = hyper("sum_to_k", choices=("sum_to_k", "raw"), doc="scale of the loss weights")
+    align_data: str = hyper("validation", choices=("validation", "train"), doc="split of the batches for `align`")
+    threads: int = hyper(1, 1, doc="threads of tensor operations on the CPU")
+
+    def __post_init__(self) -> None:
+        validate(self, "training")
+
+    @classmethod
+    def of(cls, *sources: Mapping[str, Any]) -> Settings:
+        """Settings from mappings, later ones over earlier ones; None means not given.
+
+        Raises:
+            ValueError: an unknown setting or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        merged: dict[str, Any] = {}
+        for source in sources:
+            for key, value in source.items():
+                if key not in known:
+                    raise ValueError(f"unknown training setting {key!r}: {nearest(key, known)}")
+                if value is not None:
+                    merged[key] = value
+        if any(source.get("epochs") is not None and source.get("steps") is None for source in sources[-1:]):
+            merged.pop("steps", None)  # what was said last decides the length
+        return cls(**merged)
+
+    def length(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the whole run."""
+        return self.steps if self.steps is not None else self.epochs * steps_per_epoch
+
+    def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer over `parameters`."""
+        extra = {"momentum": self.momentum} if self.optimizer == "sgd" else {}
+        return OPTIMIZERS[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, **extra)
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
+        """The learning rate's factor by step."""
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / (self.warmup + 1))
+            done = min(1.0, step / steps)
+            fall = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+            return rise * fall[self.schedule]
+
+        return LambdaLR(optimizer, factor)

@@ -1,0 +1,325 @@
+"""The training loop. It knows no strategy by name: the balancer says what a strategy needs."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl.balancer import Balancer
+from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.strategies import make
+from mtl.strategy import Strategy
+from mtl.train import checkpoint
+from mtl.train.batches import Batches
+from mtl.train.evaluate import Metrics, constant_metrics, evaluate, selection, task_losses
+from mtl.train.settings import Settings
+
+_CURVE_POINTS = 200  # logged steps of a run's weight and loss curves
+_BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
+
+
+def _ignore(*_told: object) -> None:
+    """Nobody watches."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is written and `train` continues from it."""
+
+
+@dataclass
+class Result:
+    """What a finished run leaves.
+
+    Attributes:
+        status: `done`, or `diverged` when too many steps were not finite.
+        metrics: on the test split, of the parameters that did best on validation data.
+        validation: the same parameters' metrics on the validation split.
+        cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
+        skipped: steps by what was wrong in them.
+        history: curves of weights, losses and the validation selection.
+    """
+
+    status: str
+    metrics: Metrics
+    validation: Metrics
+    selection: float
+    best_step: int
+    cost: dict[str, float]
+    skipped: dict[str, int]
+    history: dict[str, list[Any]] = field(repr=False, default_factory=dict)
+
+
+def train(
+    benchmark: Benchmark,
+    splits: Splits,
+    strategy: str | Strategy,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    tasks: Sequence[Task] | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint_path: Path | None = None,
+    progress: Callable[[int, int], None] = _ignore,
+    observe: Callable[[int, dict[str, float]], None] = _ignore,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Train one model and test its best checkpoint.
+
+    Args:
+        benchmark: gives the model and, unless `tasks` says otherwise, the tasks.
+        splits: its data.
+        strategy: a strategy or its spec.
+        settings: everything else about the run.
+        seed: of the parameters, the batches and the strategy's noise; runs with equal seeds share all three.
+        tasks: a subset, for single-task baselines.
+        device: where to train.
+        checkpoint_path: written at each evaluation; when it exists already, the run continues from it, bit for bit.
+        progress: called with (steps done, steps in all) after each step.
+        observe: called with (step, curve values by name) at each logged step and evaluation.
+        should_stop: asked after each step.
+
+    Raises:
+        Stopped: `should_stop` said so.
+    """
+    run = _Run(benchmark, splits.to(device), make(strategy), settings, seed, tasks or benchmark.tasks, device)
+    run.observe = observe
+    if checkpoint_path is not None and (saved := checkpoint.load(checkpoint_path, device)) is not None:
+        run.load(saved)
+    while not run.finished():
+        run.step()
+        progress(run.step_number, run.total)
+        if run.at_evaluation():
+            run.evaluate()
+            if checkpoint_path is not None and not run.finished():
+                checkpoint.save(checkpoint_path, run.state())
+        if should_stop() and not run.finished():
+            if checkpoint_path is not None:
+                checkpoint.save(checkpoint_path, run.state())
+            raise Stopped
+    return run.result()
+
+
+class _Run:
+    """One training run between two of its steps."""
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        splits: Splits,
+        strategy: Strategy,
+        settings: Settings,
+        seed: int,
+        tasks: Sequence[Task],
+        device: torch.device | str,
+    ) -> None:
+        self.splits, self.settings, self.tasks = splits, settings, list(tasks)
+        torch.set_num_threads(settings.threads)
+        torch.manual_seed(seed)
+        self.model = _model(benchmark, self.tasks, splits.train.inputs[:2], settings).to(device)
+        self.optimizer = settings.make_optimizer(self.model.parameters())
+        self.batches = Batches(splits.train, settings.batch_size, seed, stream=0)
+        aligned_on = splits.validation if settings.align_data == "validation" else splits.train
+        self.align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
+        self.total = settings.length(self.batches.per_epoch)
+        self.schedule = settings.make_schedule(self.optimizer, self.total)
+        self.balancer = Balancer(
+            strategy,
+            self.model.shared_parameters(),  # type: ignore[operator]
+            tasks=[task.name for task in self.tasks],
+            head_weighting=settings.head_weighting,
+            scale=settings.scale,
+            steps_per_epoch=self.batches.per_epoch,
+            seed=seed,
+        )
+        self.labels_missing = _labels_missing(splits.train, self.tasks)
+        self.reference = constant_metrics(self.tasks, splits.train, splits.validation)
+        self.step_number, self.seconds, self.stopped_early = 0, 0.0, False
+        self.best_selection, self.best_step, self.since_best = float("-inf"), 0, 0
+        self.best_model = _copied(self.model)
+        self.observe: Callable[[int, dict[str, float]], None] = _ignore
+        self.curve_every = max(1, self.total // _CURVE_POINTS)
+        self.history: dict[str, list[Any]] = {
+            "tasks": [task.name for task in self.tasks],
+            **{key: [] for key in ("step", "weights", "train_loss", "eval_step", "validation_loss")},
+            "validation_selection": [],
+        }
+
+    def step(self) -> None:
+        """One optimizer step."""
+        started = time.perf_counter()
+        batch = self.batches[self.step_number]
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._losses(batch)
+        weights = self.balancer.backward(
+            losses,
+            recompute=lambda: self._losses(batch),
+            validation=lambda: self._losses(self.align_batches[self.step_number]),
+            lookahead_lr=self.optimizer.param_groups[0]["lr"],
+        )
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.step_number % self.curve_every == 0:
+            self._log(losses, weights)
+        self.step_number += 1
+        self.seconds += time.perf_counter() - started
+
+    def _losses(self, batch: Split) -> dict[str, Tensor]:
+        losses = task_losses(self.tasks, self.model(batch.inputs), batch)
+        if not self.labels_missing:
+            return losses
+        # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
+        return {name: loss for name, loss in losses.items() if _labelled(batch.targets[name])}
+
+    def _log(self, losses: dict[str, Tensor], weights: Tensor) -> None:
+        per_task = (weights.mean(1) if weights.ndim == 2 else weights).tolist()
+        values = [_number(losses.get(task.name)) for task in self.tasks]
+        self.history["step"].append(self.step_number)
+        self.history["weights"].append(per_task)
+        self.history["train_loss"].append(values)
+        row = {f"weight/{task.name}": weight for task, weight in zip(self.tasks, per_task, strict=True)}
+        row |= {f"train_loss/{task.name}": x for task, x in zip(self.tasks, values, strict=True) if x is not None}
+        self.observe(self.step_number, row)
+
+    def at_evaluation(self) -> bool:
+        """Whether the step just made ends a stretch of `evaluate_every` epochs, or the run."""
+        stretch = self.batches.per_epoch * self.settings.evaluate_every
+        return self.step_number % stretch == 0 or self.step_number >= self.total
+
+    def evaluate(self) -> None:
+        """Measure on validation data; remember the best parameters, and notice when to stop."""
+        losses, metrics = evaluate(self.model, self.tasks, self.splits.validation)
+        score = selection(self.tasks, metrics, self.reference)
+        self.history["eval_step"].append(self.step_number)
+        self.history["validation_loss"].append([losses[task.name] for task in self.tasks])
+        self.history["validation_selection"].append(score)
+        row = {f"validation_loss/{name}": loss for name, loss in losses.items()}
+        row |= {f"validation/{task}/{key}": x for task, values in metrics.items() for key, x in values.items()}
+        self.observe(self.step_number, {**row, "validation/selection": score})
+        if score > self.best_selection:
+            self.best_selection, self.best_step, self.since_best = score, self.step_number, 0
+            self.best_model = _copied(self.model)
+        else:
+            self.since_best += 1
+            self.stopped_early = self.settings.patience is not None and self.since_best >= self.settings.patience
+
+    def diverged(self) -> bool:
+        """Whether more steps than allowed were not finite."""
+        return sum(self.balancer.skipped[kind] for kind in _BAD_STEPS) > self.settings.nan_limit
+
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.step_number >= self.total or self.stopped_early or self.diverged()
+
+    def result(self) -> Result:
+        """Test the best parameters."""
+        self.model.load_state_dict(self.best_model)
+        _, validation = evaluate(self.model, self.tasks, self.splits.validation)
+        _, test = evaluate(self.model, self.tasks, self.splits.test)
+        whole = all(value == value for metrics in test.values() for value in metrics.values())
+        return Result(
+            status="done" if whole and not self.diverged() else "diverged",
+            metrics=test,
+            validation=validation,
+            selection=self.best_selection,
+            best_step=self.best_step,
+            cost={
+                "steps": self.step_number,
+                "forwards": self.step_number + self.balancer.passes["forward"],
+                "backwards": self.balancer.passes["backward"],
+                "seconds": round(self.seconds, 3),
+                "peak_memory_mb": _peak_memory(self.splits.train.inputs.device),
+            },
+            skipped=dict(self.balancer.skipped),
+            history=self.history,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch, "lrs": self.schedule.get_last_lr()},
+            "balancer": self.balancer.state_dict(),
+            "random": checkpoint.random_state(),
+            "best_model": self.best_model,
+            "history": self.history,
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Continue from `state()`."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.last_epoch, self.schedule._last_lr = saved["schedule"]["last_epoch"], saved["schedule"]["lrs"]
+        self.balancer.load_state_dict(saved["balancer"])
+        self.best_model, self.history = saved["best_model"], saved["history"]
+        for name in _COUNTERS:
+            setattr(self, name, saved[name])
+        checkpoint.restore_random_state(saved["random"])
+
+
+_COUNTERS = ("step_number", "seconds", "stopped_early", "best_selection", "best_step", "since_best")
+
+
+def check_model(benchmark: Benchmark, splits: Splits, settings: Settings) -> None:
+    """Build the model and predict two examples.
+
+    Raises:
+        ValueError: the model cannot be built, has no `shared_parameters()`, or does not predict every task; one line.
+    """
+    where = f"benchmark {benchmark.name!r}"
+    inputs = splits.train.inputs[:2]
+    model = _model(benchmark, benchmark.tasks, inputs, settings)
+    if not callable(getattr(model, "shared_parameters", None)):
+        raise ValueError(f"{where}: its model has no method 'shared_parameters', the parameters that all tasks share")
+    try:
+        predictions = model.eval()(inputs)
+    except Exception as error:
+        raise ValueError(f"{where}: its model fails on two examples: {type(error).__name__}: {error}") from error
+    if not isinstance(predictions, Mapping) or any(task.name not in predictions for task in benchmark.tasks):
+        raise ValueError(f"{where}: its model must return a dict with a prediction for each task")
+
+
+def _model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
+    if settings.model:
+        benchmark = copy.copy(benchmark)
+        benchmark.trunk = settings.model
+    return benchmark.model(tasks, inputs)
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _number(loss: Tensor | None) -> float | None:
+    return None if loss is None else float(loss.detach())
+
+
+def _labels_missing(split: Split, tasks: Sequence[Task]) -> bool:
+    return any(not bool(_known(split.targets[task.name]).all()) for task in tasks)
+
+
+def _labelled(target: Tensor) -> bool:
+    return bool(_known(target).any())
+
+
+def _known(target: Tensor) -> Tensor:
+    return ~target.isnan() if target.is_floating_point() else target >= 0
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Peak memory in MiB: the device's allocator on a GPU, the whole process on a CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -1,0 +1,98 @@
+"""A benchmark of two tasks that trains in a fraction of a second; also used as a user's own `path.py:Class`."""
+
+import torch
+
+from mtl.benchmarks import Benchmark, Split, Splits, Task
+from mtl.losses import MSE, CrossEntropy
+from mtl.metrics import accuracy, mae, r2
+
+
+class Tiny(Benchmark):
+    """The sign of a sum of ten numbers, and a product of two of them."""
+
+    name = "tiny"
+    trunk = "mlp:width=16,depth=1"
+    recipe = {"epochs": 3, "batch_size": 32, "lr": 1e-2}  # noqa: RUF012
+    tasks = (Task("sign", CrossEntropy(), (accuracy,), 2), Task("product", MSE(), (mae, r2)))
+
+    def load(self) -> Splits:
+        generator = torch.Generator().manual_seed(0)
+        return Splits(*(self._split(size, generator) for size in (256, 64, 64)))
+
+    @staticmethod
+    def _split(size: int, generator: torch.Generator) -> Split:
+        x = torch.randn(size, 10, generator=generator)
+        return Split(x, {"sign": (x.sum(1) > 0).long(), "product": x[:, 0] * x[:, 1]})
+
+
+class TinyWithDropout(Tiny):
+    """The same with dropout, so that a resumed run has to restore the random state."""
+
+    name = "tiny-dropout"
+    trunk = "mlp:width=16,depth=1,dropout=0.3"
+
+
+class WithNaN(Tiny):
+    """One feature of example 7 is NaN."""
+
+    name = "with-nan"
+
+    def load(self) -> Splits:
+        splits = super().load()
+        splits.train.inputs[7, 0] = torch.nan
+        return splits
+
+
+class MissingLabels(Tiny):
+    """Most products are not known."""
+
+    name = "missing-labels"
+    recipe = {"epochs": 2, "batch_size": 4}  # noqa: RUF012
+
+    def load(self) -> Splits:
+        splits = super().load()
+        splits.train.targets["product"][torch.arange(256) % 8 > 0] = torch.nan
+        return splits
+
+
+class NoModel:
+    """Lacks `model`."""
+
+    name = "no-model"
+    tasks = Tiny.tasks
+
+    def load(self) -> Splits:
+        return Tiny().load()
+
+
+class NeedsPackage(Tiny):
+    """Its data is in a package that nobody has."""
+
+    name = "needs-package"
+    install = "pip install no-such-package"
+
+    def load(self) -> Splits:
+        import no_such_package  # noqa: F401
+
+        return super().load()
+
+
+def _nan_at(step: int):
+    calls = {"n": -1}
+
+    def loss(prediction, target):
+        if torch.is_grad_enabled():
+            calls["n"] += 1
+        value = (prediction.reshape(-1) - target).square().mean()
+        return value * torch.nan if torch.is_grad_enabled() and calls["n"] >= step >= 0 else value
+
+    return loss
+
+
+class Diverging(Tiny):
+    """The second task's loss is NaN from the sixth step on."""
+
+    name = "diverging"
+
+    def __init__(self) -> None:
+        self.tasks = (Tiny.tasks[0], Task("product", _nan_at(5), (mae, r2)))
