@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,11 @@ def compare(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """`mtl report`."""
-    from mtl.report import write_report
-
     for directory in args.directories:
         if not (directory / "results.jsonl").is_file():
             raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
+    from mtl.report import write_report
+
     out = args.out or args.directories[0]
     try:
         summary = write_report(args.directories, out)
@@ -152,6 +153,9 @@ def _in_directory(
     before = directory.config()
     if before is not None:
         _check_same(before, config, directory.path)
+    # Identifies the study wherever its runs are shown together; kept when it is resumed.
+    study = (before or {}).get("study") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
+    config = {"study": study, **config}
     directory.write_config(config)
     tracker = Tracker(args.wandb, directory.path, config, lambda text: print(f"mtl: {text}", file=sys.stderr))
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})

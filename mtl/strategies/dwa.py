@@ -23,7 +23,7 @@ class DWAState(NamedTuple):
 
 @dataclass(frozen=True)
 class DWA(Strategy):
-    """Dynamic weight average: w = K softmax(r / T), r = L(t-1) / L(t-2) over epoch means (Liu et al., CVPR 2019, eq. 7).
+    """Dynamic weight average: w = K softmax(r / T), r = L(t-1) / L(t-2) of epoch means (Liu et al., CVPR 2019, eq. 7).
 
     L(t) is a task's mean loss over epoch t. The first two epochs have no such ratio and use w = 1, so that the window
     starts with two real epochs.
@@ -49,6 +49,7 @@ class DWA(Strategy):
         finished = state.finished + ended
         total = torch.where(ended, 0, state.total) + losses
         steps = torch.where(ended, 0, state.steps) + 1
-        balanced = losses.shape[-1] * torch.softmax(last / before / self.temperature, -1)
+        ratio = last / before.clamp(min=1e-20)  # an epoch of zero loss must not give 0 / 0
+        balanced = losses.shape[-1] * torch.softmax(ratio / self.temperature, -1)
         weights = torch.where(finished >= 2, balanced, torch.ones_like(losses))
         return weights, DWAState(total, steps, last, before, epoch, finished)

@@ -28,5 +28,5 @@ class RLW(Strategy):
         draw = signals["noise"].diagonal()
         if self.distribution == "normal":
             return torch.softmax(draw, -1), state
-        exponential = -torch.special.log_ndtr(draw)
+        exponential = -torch.special.ndtr(draw).log()
         return exponential / exponential.sum(), state

@@ -35,13 +35,13 @@ class Tracker:
     """
 
     def __init__(self, mode: str, directory: Path, config: Mapping[str, Any], say: Callable[[str], None]) -> None:
-        self._say, self._process = say, None
+        self._say, self._config = say, dict(config)
+        self._process: subprocess.Popen[bytes] | None = None
         if mode == "disabled":
             return
         if importlib.util.find_spec("wandb") is None:
             say("W&B is not installed, so nothing is logged to it: pip install 'mtl[wandb]', or --wandb disabled")
             return
-        self._config, self._study = dict(config), directory.resolve().name
         (directory / "wandb").mkdir(exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mtl.tracking.worker", mode, str(directory.resolve())],
@@ -56,10 +56,10 @@ class Tracker:
         self._send(
             "begin",
             id=run.name,
-            group=self._study if self._process else "",
+            group=self._config["study"],
             job_type=run.phase.replace("_", "-"),
-            tags=[str(self._config["benchmark"]), run.task or run.strategy] if self._process else [],
-            config={**self._config, **hyperparameters, "seed": run.seed} if self._process else {},
+            tags=[str(self._config["benchmark"]), run.task or run.strategy],
+            config={**self._config, **hyperparameters, "seed": run.seed},
         )
 
     def progress(self, run: RunPlan, done: int, total: int) -> None:

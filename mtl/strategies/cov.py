@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtl.strategies._objectives import positive
+from mtl.strategy import Signals, Strategy
+
+_EPS = 1e-8
+
+
+class CoVState(NamedTuple):
+    """Running means of the losses and of their ratios (K,), the ratios' summed squared deviations (K,), and steps."""
+
+    mean_loss: Tensor
+    mean_ratio: Tensor
+    squares: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class CoV(Strategy):
+    """Coefficient-of-variation weighting: w = c / sum_j c_j, c = std(l) / mean(l), l(t) = L(t) / mean(L(0..t-1))
+    (Groenendijk et al., WACV 2021).
+
+    The statistics run over the whole of training by Welford's algorithm and do not include the step that they weigh, as
+    in the official code; the first two steps weigh all tasks 1/K. Like that code, the variance has 1e-8 added, so that
+    constant losses get equal weights. Deviation: mean losses are kept above 1e-20.
+    """
+
+    name: ClassVar[str] = "cov"
+    paper: ClassVar[str] = "Groenendijk et al., Multi-Loss Weighting with Coefficient of Variations, WACV 2021"
+    needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    def init(self, losses: Tensor) -> CoVState:
+        zeros = torch.zeros_like(losses)
+        return CoVState(zeros, zeros, zeros, losses.new_zeros(()))
+
+    def __call__(self, state: CoVState, signals: Signals) -> tuple[Tensor, CoVState]:
+        losses, step = signals["losses"], state.step
+        deviation = (state.squares / step.clamp(min=1) + _EPS).sqrt()
+        variation = torch.where(step > 1, deviation / positive(state.mean_ratio), 1)
+
+        ratio = losses / positive(torch.where(step > 0, state.mean_loss, losses))
+        mean_ratio = state.mean_ratio + (ratio - state.mean_ratio) / (step + 1)
+        squares = state.squares + (ratio - state.mean_ratio) * (ratio - mean_ratio)
+        mean_loss = state.mean_loss + (losses - state.mean_loss) / (step + 1)
+        return variation / variation.sum(), CoVState(mean_loss, mean_ratio, squares, step + 1)

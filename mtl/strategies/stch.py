@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtl.hyperparameters import hyper
+from mtl.strategies._objectives import check_length, check_preference, on_simplex, positive
+from mtl.strategy import Signals, Strategy
+
+
+class STCHState(NamedTuple):
+    """Losses of the epoch that sets the nadir summed (K,), and the number of steps in the sum."""
+
+    total: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class STCH(Strategy):
+    """Smooth Tchebycheff scalarization: descends on K mu log sum_k exp(l_k f_k / mu) (Lin et al., ICML 2024).
+
+    In multi-task learning f_k = log(L_k / nadir_k); l = K times the preference, so 1 without one. During the first
+    `warmup` epochs and the next one the update descends on sum_k log L_k, and the nadir is the mean loss over that last
+    epoch, as in the official code. The weights are K l_k softmax(l f / mu)_k / L_k. Deviations: losses are kept above
+    1e-20; when no step falls into the nadir's epoch, the first one after it serves.
+    """
+
+    name: ClassVar[str] = "stch"
+    paper: ClassVar[str] = "Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, ICML 2024"
+    needs: ClassVar[frozenset[str]] = frozenset({"losses", "epoch"})
+
+    mu: float = hyper(1.0, 1e-3, search=(0.05, 5.0), log=True, doc="smoothing; towards the worst task as it falls")
+    warmup: int = hyper(4, 0, doc="epochs before the one that sets the nadir")
+    preference: tuple[float, ...] = hyper((), 0.0, doc="importance of each task; equal when empty")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_preference(self.name, self.preference)
+
+    def check_tasks(self, num_tasks: int) -> None:
+        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+
+    def init(self, losses: Tensor) -> STCHState:
+        return STCHState(torch.zeros_like(losses), losses.new_zeros(()))
+
+    def __call__(self, state: STCHState, signals: Signals) -> tuple[Tensor, STCHState]:
+        losses, epoch = positive(signals["losses"]), signals["epoch"]
+        ready = (epoch > self.warmup) & (state.steps > 0)
+        nadir = positive(state.total / state.steps.clamp(min=1))
+        importance = losses.shape[-1] * on_simplex(self.preference, losses)
+        share = torch.softmax(importance * (losses / nadir).log() / self.mu, -1)
+        scale = torch.where(ready, losses.shape[-1] * importance * share, 1)
+        counted = (epoch >= self.warmup) & ~ready
+        total, steps = torch.where(counted, state.total + losses, state.total), state.steps + counted
+        return scale / losses, STCHState(total, steps)

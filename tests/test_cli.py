@@ -1,0 +1,181 @@
+"""The command line, in this process for speed; the same through real processes in test_commands.py."""
+
+import fcntl
+import json
+import os
+
+import pytest
+import yaml
+
+from mtl.cli.main import main
+
+TINY = "tests/tiny.py:Tiny"
+
+
+def call(*arguments, **kwargs):
+    return main([*map(str, arguments), *(f"--{key}={value}" for key, value in kwargs.items())])
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", TINY, "--strategies", "gradnrom"], "unknown strategy 'gradnrom': did you mean gradnorm"),
+        (["compare", TINY, "--strategies", "gradnorm:aplha=1"], "no hyperparameter 'aplha': did you mean alpha"),
+        (["compare", TINY, "--strategies", "gradnorm:alpha=-2"], "alpha=-2.0 must be at least 0"),
+        (["compare", TINY, "--strategies", "equal", "equal"], "strategy 'equal' is given twice"),
+        (["compare", TINY, "--strategies", "static:weights=1/2/3"], "3 numbers, the benchmark has 2 tasks"),
+        (["compare", TINY, "--strategies", "equal", "--reference", "rlw"], "not among the strategies"),
+        (["compare", TINY, "--seeds", "0"], "--seeds 0: must be at least 1"),
+        (["compare", TINY, "--seeds", "few"], "invalid int value"),
+        (["compare", "multidigts"], "unknown benchmark 'multidigts': did you mean multidigits"),
+        (["compare", "tests/tiny.py:NoModel"], "lacks 'model'"),
+        (["compare", "tests/tiny.py:WithNaN"], "NaN or infinite features"),
+        (["compare", "tests/tiny.py:NeedsPackage"], "pip install no-such-package"),
+        (["train", TINY, "--model", "mlp:widht=3"], "mlp has no hyperparameter 'widht': did you mean width"),
+        (["train", TINY, "--model", "conv"], "conv: inputs have shape (10,)"),
+        (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
+        (["train", TINY, "--optimizer", "lion"], "must be one of adam"),
+        (["train", TINY, "--epochz", "1"], "unrecognized arguments"),
+        (["train", TINY, "--config", "absent.yaml"], "No such file"),
+        (["report", "nowhere"], "holds no results.jsonl"),
+        (["lst"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2_before_any_work(arguments, message, out, capsys):
+    extra = ["--out", str(out)] if arguments[:1] in (["compare"], ["train"]) else []
+    assert main([*arguments, *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (out / "results.jsonl").exists()
+
+
+def test_cuda_is_refused_where_there_is_none(out, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert call("train", TINY, out=out, device="cuda") == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_a_directory_in_use_is_refused(out, capsys):
+    out.mkdir()
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert call("train", TINY, out=out) == 2
+    assert "is in use by another run" in capsys.readouterr().err
+
+
+def test_an_unwritable_directory_is_refused(tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert call("train", TINY, out=blocked / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_refused(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert call("train", TINY, out=tmp_path / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_train_writes_the_files_of_a_run(out, capsys):
+    assert call("train", TINY, "--strategy=uncertainty:lr=0.02", out=out, wandb="disabled", seed=4) == 0
+    [record] = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert {"benchmark", "strategy", "hyperparameters", "seed", "phase", "metrics", "cost", "status"} <= set(record)
+    assert (record["strategy"], record["seed"], record["phase"]) == ("uncertainty:lr=0.02", 4, "final")
+    assert record["hyperparameters"]["lr"] == 0.02
+    assert set(record["cost"]) == {"steps", "forwards", "backwards", "seconds", "peak_memory_mb"}
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["versions"]["torch"] and config["training"]["epochs"] == 3
+    history = json.loads((out / record["history"]).read_text())
+    assert len(history["weights"]) == len(history["step"]) == 24
+    assert (out / "report.html").stat().st_size > 1000
+    assert not list((out / "checkpoints").glob("*"))
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_a_finished_directory_is_refused_without_resume_and_grows_with_it(out, capsys):
+    options = {"out": out, "wandb": "disabled", "steps": 4}
+    assert call("compare", TINY, "--strategies", "equal", "--seeds=1", **options) == 0
+    first = (out / "results.jsonl").read_bytes()
+    assert call("compare", TINY, "--strategies", "equal", "--seeds=1", **options) == 2
+    assert "--resume continues it" in capsys.readouterr().err
+    assert call("compare", TINY, "--strategies", "equal", "rlw", "--seeds=2", "--resume", **options) == 0
+    grown = (out / "results.jsonl").read_bytes()
+    assert grown.startswith(first)
+    assert len(grown.splitlines()) == 2 * (2 + 2)
+    assert call("compare", TINY, "--strategies", "equal", "--seeds=1", "--resume", **(options | {"steps": 5})) == 2
+    assert "was started with steps=4, now steps=5" in capsys.readouterr().err
+
+
+def test_a_nan_loss_is_counted_shown_and_ends_as_diverged(out, capsys):
+    arguments = ["compare", "tests/tiny.py:Diverging", "--strategies", "equal", "mgda", "--no-single-task"]
+    assert call(*arguments, "--seeds=1", "--nan-limit=3", out=out, wandb="disabled") == 0
+    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    # The loss of that benchmark counts its calls across runs, so the first run has five good steps and the second none.
+    assert [record["status"] for record in records] == ["diverged", "diverged"]
+    assert records[0]["skipped"] == {"nonfinite_loss": 4}
+    printed = capsys.readouterr().out
+    assert "diverged" in printed and "4 nonfinite_loss" in printed
+
+
+def test_a_strategy_that_raises_is_recorded_and_the_others_go_on(out, capsys, monkeypatch):
+    from mtl.strategies import REGISTRY
+
+    def broken(self, state, signals):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(REGISTRY["rlw"], "__call__", broken)
+    arguments = ["compare", TINY, "--strategies", "rlw", "equal", "--no-single-task", "--seeds=1"]
+    assert call(*arguments, out=out, wandb="disabled") == 0
+    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(r["status"], r["error"]) for r in records] == [("failed", "RuntimeError: no luck"), ("done", None)]
+
+
+def test_a_config_file_stands_under_the_command_line(out, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text("epochs: 2\nlr: 0.005\nstrategy: rlw\nwandb: disabled\nbatch-size: 64\n")
+    assert call("train", TINY, f"--config={config}", "--lr=0.02", out=out) == 0
+    training = yaml.safe_load((out / "config.yaml").read_text())
+    assert training["strategies"] == ["rlw"]
+    assert [training["training"][k] for k in ("epochs", "lr", "batch_size")] == [2, 0.02, 64]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epocs: 2", "unknown setting 'epocs': did you mean epochs"),
+        ("epochs: many", "epochs='many' is not a valid int"),
+        ("wandb: sometimes", "must be one of offline, online, disabled"),
+        ("resume: 3", "must be true or false"),
+        ("- a\n- b", "a mapping of options to values"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_bad_config_file_is_refused(content, message, out, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text(content)
+    assert call("train", TINY, f"--config={config}", out=out) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models"])
+def test_list_prints_a_table_and_json(what, capsys):
+    assert call("list", what) == 0
+    table = capsys.readouterr().out
+    assert call("list", what, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows and all(row["name"] in table for row in rows)
+
+
+def test_report_prints_the_summary_as_json(out, capsys):
+    assert call("compare", TINY, "--strategies", "equal", "rlw", "--seeds=2", out=out, wandb="disabled", steps=4) == 0
+    capsys.readouterr()
+    assert call("report", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "summary.json").read_text())
