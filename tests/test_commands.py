@@ -50,7 +50,7 @@ def test_kill_9_in_the_middle_then_resume_equals_an_uninterrupted_comparison(tmp
     wait_for_lines(killed / "results.jsonl", 6, process)
     time.sleep(0.3)  # somewhere inside the next run
     process.kill()
-    process.wait()
+    process.communicate()
     before = (killed / "results.jsonl").read_bytes()
     assert 6 <= len(before.splitlines()) < 12
     with (killed / "results.jsonl").open("ab") as file:
@@ -91,7 +91,7 @@ def test_two_runs_into_one_directory_refuse(tmp_path):
     _, err = finish(*compare(tmp_path / "run", "--resume"), code=2)
     assert err.count("\n") == 1 and "is in use by another run" in err
     first.kill()
-    first.wait()
+    first.communicate()
 
 
 @pytest.mark.slow

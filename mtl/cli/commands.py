@@ -129,7 +129,7 @@ def _config(
         "reference": str(reference),
         "training": settings | {"model": setting.settings.model or getattr(setting.benchmark, "trunk", "")},
         "device": str(setting.device),
-        "versions": {"mtl": mtl.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
     }
 
