@@ -1,0 +1,56 @@
+"""What the README shows, run as it stands; training is cut to a few steps."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def test_the_first_two_commands_are_the_main_job_and_the_tests():
+    assert [line.split("#")[0].strip() for line in SHELL[:2]] == ["make compare", "make test"]
+
+
+@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("make")])
+def test_make_targets_exist(command):
+    target = shlex.split(command, comments=True)
+    subprocess.run([*target, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_training_loop_runs(capsys):
+    exec(compile(PYTHON[0], "README.md", "exec"), {})
+    assert "tensor(" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("mtl")])
+def test_commands_run(command, tmp_path):
+    (tmp_path / "mine.py").write_text(next(block for block in PYTHON if "class Mine" in block))
+    arguments = [*shlex.split(command, comments=True)[1:], "--steps=3", "--seeds=1"]
+    subprocess.run([sys.executable, "-m", "mtl", *arguments], cwd=tmp_path, check=True, timeout=240)
+    assert list(tmp_path.glob("runs/*/report.html"))
+
+
+def test_every_spec_and_benchmark_that_it_names_exists():
+    from mtl.benchmarks import BENCHMARKS
+    from mtl.strategies import make
+
+    specs = re.findall(
+        r"^\| `([a-z][^`]*)` \|", README.split("## Strategies and specs")[1].split("##")[0], re.MULTILINE
+    )
+    assert len(specs) >= 4
+    for spec in specs:
+        make(spec)
+    assert set(re.findall(r"^\| `(\w+)` \|", README.split("## Benchmarks")[1], re.MULTILINE)) == set(BENCHMARKS)
+
+
+def test_links_point_to_files():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
