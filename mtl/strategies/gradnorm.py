@@ -21,7 +21,7 @@ class GradNormState(NamedTuple):
 
 @dataclass(frozen=True)
 class GradNorm(Strategy):
-    """Weights that bring each w_i |g_i| to the mean norm times r_i^alpha (Chen et al., ICML 2018, eqs. 1-2, algorithm 1).
+    """Weights that bring each w_i |g_i| to the mean norm times r_i^alpha (Chen et al., ICML 2018, eqs. 1-2, alg. 1).
 
     r_i = (L_i / L_i(0)) / mean_j(L_j / L_j(0)) is a task's inverse training rate. With the target held constant, the
     objective sum_i |w_i |g_i| - target_i| has the gradient sign(w_i |g_i| - target_i) |g_i|, so no double backward is

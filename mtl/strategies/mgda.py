@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.linalg import simplex_qp as min_norm
+from mtl.solvers.simplex import min_norm
 from mtl.strategy import Signals, Strategy
 
 
@@ -14,22 +14,23 @@ from mtl.strategy import Signals, Strategy
 class MGDA(Strategy):
     """The shortest vector in the convex hull of the task gradients (Sener & Koltun, NeurIPS 2018, eq. 4).
 
-    w minimises w^T G w over the simplex; the update is a common descent direction, or zero at a Pareto stationary point.
-    `norm` divides each gradient first, by its norm (`l2`), by its loss (`loss`) or by their product (`loss+`), as the
-    official code offers; the weights returned then apply to the gradients as they are. The problem is solved exactly,
-    where the official code runs Frank-Wolfe with a line search clamped to [0.001, 0.999].
+    w minimises w^T G w over the simplex; the update is a common descent direction, or zero at a Pareto-stationary one.
+    `norm` divides each gradient first, by its norm (`l2`), by its loss (`loss`) or by their product (`loss-l2`, its
+    name for which is loss+), as the official code offers; the weights returned then apply to the gradients as they are.
+    The problem is solved exactly, where the official code runs Frank-Wolfe with a line search clamped to [0.001,
+    0.999].
     """
 
     name: ClassVar[str] = "mgda"
     paper: ClassVar[str] = "Sener & Koltun, Multi-Task Learning as Multi-Objective Optimization, NeurIPS 2018"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    norm: str = hyper("none", choices=("none", "l2", "loss", "loss+"), doc="what each gradient is divided by")
+    norm: str = hyper("none", choices=("none", "l2", "loss", "loss-l2"), doc="what each gradient is divided by")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         gramian, losses = signals["gramian"], signals["losses"]
         if self.norm == "none":
             return min_norm(gramian), state
         length = gramian.diagonal().clamp(min=0).sqrt()
-        divisor = {"l2": length, "loss": losses.abs(), "loss+": losses.abs() * length}[self.norm].clamp(min=1e-12)
+        divisor = {"l2": length, "loss": losses.abs(), "loss-l2": losses.abs() * length}[self.norm].clamp(min=1e-12)
         return min_norm(gramian / divisor[:, None] / divisor) / divisor, state

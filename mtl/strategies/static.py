@@ -14,7 +14,7 @@ from mtl.strategy import Signals, Strategy
 class Static(Strategy):
     """Fixed weights: w is the given point, scaled onto the simplex (scalarization; Xin et al., NeurIPS 2022).
 
-    Only the ratios of `weights` matter: they are divided by their sum. Without any, the tasks share the simplex equally.
+    Only the ratios of `weights` matter: they are divided by their sum. Without any, all tasks weigh the same.
     """
 
     name: ClassVar[str] = "static"

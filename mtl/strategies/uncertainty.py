@@ -20,7 +20,7 @@ class UncertaintyState(NamedTuple):
 
 @dataclass(frozen=True)
 class Uncertainty(Strategy):
-    """Homoscedastic uncertainty: w = exp(-s)/2, s descending on exp(-s) L / 2 + s / 2 (Kendall et al., CVPR 2018, eq. 7).
+    """Homoscedastic uncertainty: w = exp(-s)/2, s descending on exp(-s) L / 2 + s / 2 (Kendall et al. 2018, eq. 7).
 
     s is the log variance of each task's noise; at convergence exp(s) = L, which for a mean squared error is the noise
     variance. As s enters the objective in closed form, its gradient (1 - exp(-s) L) / 2 needs no backward pass, and a
@@ -42,7 +42,5 @@ class Uncertainty(Strategy):
     def __call__(self, state: UncertaintyState, signals: Signals) -> tuple[Tensor, UncertaintyState]:
         precision = torch.exp(-state.log_variance)
         gradient = (1 - precision * signals["losses"]) / 2
-        log_variance, updated = descend(
-            state.log_variance, gradient, state.moments, self.lr, optimizer=self.optimizer
-        )
+        log_variance, updated = descend(state.log_variance, gradient, state.moments, self.lr, optimizer=self.optimizer)
         return precision / 2, UncertaintyState(log_variance, updated)

@@ -1,0 +1,33 @@
+"""The figures of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl.report.cost import Cost
+from mtl.report.figures.cost import cost_figure
+from mtl.report.figures.losses import losses_figure
+from mtl.report.figures.metrics import metrics_figure
+from mtl.report.figures.ranking import ranking_figure
+from mtl.report.figures.style import Colours, save, styled
+from mtl.report.figures.weights import weights_figure
+from mtl.report.read import Study
+
+__all__ = ["draw"]
+
+
+def draw(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], folder: Path) -> dict[str, str]:
+    """Write every figure that the study has data for as SVG and PNG, and return the SVGs for the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = Colours(summary["ranking"], summary["reference"])
+    with styled():
+        drawings = {
+            "ranking": ranking_figure(summary, colours),
+            "metrics": metrics_figure(summary),
+            "weights": weights_figure(summary, study),
+            "losses": losses_figure(summary, study, colours),
+            "cost": cost_figure(summary, costs, colours),
+        }
+        return {name: save(drawing, folder, name) for name, drawing in drawings.items() if drawing is not None}

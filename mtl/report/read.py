@@ -1,0 +1,216 @@
+"""Reads the files of one or several run directories into one study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtl.stats import Directions, Metrics, finite
+
+_DONE = "done"
+_RESULT_KEYS = ("run", "strategy", "phase", "status")
+# What parts of one study may differ in, because it says which part they are or where it ran.
+_PART_KEYS = ("strategies", "seeds", "machine", "versions", "out", "created", "command_line")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its line of results.jsonl, and the directory that holds its curves."""
+
+    record: Mapping[str, Any]
+    directory: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it trained to its end, rather than diverging or failing."""
+        return self.status == _DONE
+
+    @property
+    def status(self) -> str:
+        """`done`, `diverged` or `failed`."""
+        return str(self.record["status"])
+
+    @property
+    def strategy(self) -> str:
+        """The strategy's spec."""
+        return str(self.record["strategy"])
+
+    @property
+    def seed(self) -> int:
+        """The seed; 0 when the line has none."""
+        return int(self.record.get("seed") or 0)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Test metrics by task; empty when the run has none."""
+        return self.record.get("metrics") or {}
+
+    def cost(self, what: str) -> float | None:
+        """One number of its cost."""
+        value = (self.record.get("cost") or {}).get(what)
+        return value if finite(value) else None
+
+    def history(self) -> dict[str, Any] | None:
+        """Its curves; None when it has none, or when they cannot be read."""
+        name = self.record.get("history")
+        if not name:
+            return None
+        try:
+            curves = json.loads((self.directory / str(name)).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return curves if isinstance(curves, dict) else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report is made of.
+
+    Attributes:
+        config: settings of the first directory, with the strategies and seeds of all.
+        directions: of each task's metrics, whether higher is better.
+        primary: each task's primary metric.
+        strategies: specs in the order in which they were asked for.
+        seeds: in ascending order.
+        reference: the strategy that the others are tested against.
+        runs: each once, by phase, strategy and seed.
+        unreadable_lines: lines of results.jsonl that a crash cut short.
+        remarks: what a reader of the merged numbers should know.
+    """
+
+    config: dict[str, Any]
+    directions: Directions
+    primary: dict[str, str]
+    strategies: list[str]
+    seeds: list[int]
+    reference: str
+    runs: list[Run]
+    unreadable_lines: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark."""
+        return str(self.config["benchmark"])
+
+    def of(self, phase: str, strategy: str | None = None) -> list[Run]:
+        """Runs of a phase, in order of their seeds."""
+        found = (run for run in self.runs if run.record["phase"] == phase and strategy in (None, run.strategy))
+        return sorted(found, key=lambda run: run.seed)
+
+
+def read_study(directories: Sequence[Path]) -> Study:
+    """Merge the directories, such as the parts of a SLURM array.
+
+    Raises:
+        ValueError: a directory has no readable config.yaml, no finished run is found, or benchmarks differ.
+    """
+    if not directories:
+        raise ValueError("no run directory is given")
+    configs = [_read_config(directory) for directory in directories]
+    for directory, config in zip(directories, configs, strict=True):
+        if (config["benchmark"], config["tasks"]) != (configs[0]["benchmark"], configs[0]["tasks"]):
+            what = "benchmarks" if config["benchmark"] != configs[0]["benchmark"] else "tasks or metrics"
+            raise ValueError(
+                f"run directories hold different {what}: {str(directories[0])!r} holds {configs[0]['benchmark']!r}, "
+                f"{str(directory)!r} holds {config['benchmark']!r}"
+            )
+    runs: list[Run] = []
+    unreadable = 0
+    for directory in directories:
+        found, bad = read_runs(directory)
+        runs += found
+        unreadable += bad
+    if not runs:
+        raise ValueError(f"no finished run in {', '.join(repr(str(directory)) for directory in directories)}")
+    unique, remarks = _once_each(runs)
+    tasks = configs[0]["tasks"]
+    final = [run for run in unique if run.record["phase"] == "final"]
+    strategies = _in_order([spec for config in configs for spec in config.get("strategies") or ()], final)
+    seeds = sorted(
+        {int(seed) for config in configs for seed in config.get("seeds") or ()} | {run.seed for run in final}
+    )
+    reference = str(configs[0].get("reference") or (strategies[0] if strategies else ""))
+    return Study(
+        config={**configs[0], "strategies": strategies, "seeds": seeds},
+        directions={
+            task: {name: bool(metric["higher_is_better"]) for name, metric in entry["metrics"].items()}
+            for task, entry in tasks.items()
+        },
+        primary={task: str(entry.get("primary") or next(iter(entry["metrics"]))) for task, entry in tasks.items()},
+        strategies=strategies,
+        seeds=seeds,
+        reference=reference,
+        runs=unique,
+        unreadable_lines=unreadable,
+        remarks=remarks + _differing_settings(directories, configs),
+    )
+
+
+def read_runs(directory: Path) -> tuple[list[Run], int]:
+    """The finished runs of a directory and the number of lines that could not be read; of one run the last line."""
+    path = directory / "results.jsonl"
+    found: dict[str, Run] = {}
+    unreadable = 0
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and all(record.get(key) is not None for key in _RESULT_KEYS):
+            found[str(record["run"])] = Run(record, directory)
+        else:
+            unreadable += 1
+    return list(found.values()), unreadable
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{str(directory)!r} is no run directory: config.yaml: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict) or not config.get("benchmark") or not isinstance(config.get("tasks"), dict):
+        raise ValueError(f"{str(path)!r} lacks 'benchmark' or 'tasks'")
+    return config
+
+
+def _once_each(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Parts of an array may share runs, such as baselines: keep the first that finished."""
+    kept: dict[tuple[Any, ...], Run] = {}
+    repeated = 0
+    for run in runs:
+        trial = run.record["run"] if run.record["phase"] == "search" else None
+        key = (run.record["phase"], run.strategy, run.record.get("task"), run.seed, trial)
+        repeated += key in kept
+        if key not in kept or (run.done and not kept[key].done):
+            kept[key] = run
+    remark = f"{repeated} runs occur more than once; the first finished one of each counts."
+    return list(kept.values()), [remark] if repeated else []
+
+
+def _in_order(asked_for: Sequence[Any], runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys([*map(str, asked_for), *(run.strategy for run in runs)]))
+
+
+def _differing_settings(directories: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = sorted({str(key) for config in configs for key in config} - set(_PART_KEYS))
+    return [
+        f"Setting {key!r} differs between the merged directories: "
+        + "; ".join(
+            f"{directory.name or directory}: {config.get(key)}"
+            for directory, config in zip(directories, configs, strict=True)
+        )
+        for key in keys
+        if any(config.get(key) != configs[0].get(key) for config in configs)
+    ]

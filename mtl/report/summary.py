@@ -1,0 +1,185 @@
+"""The numbers of a study: summary.json, without a clock or a date in it, so that equal runs give equal files."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.report.read import Run, Study
+from mtl.stats import (
+    Interval,
+    Metrics,
+    Paired,
+    comparable_metrics,
+    delta_m_over_metrics,
+    delta_m_over_tasks,
+    finite,
+    holm,
+    mean_interval,
+    mean_ranks,
+    paired,
+)
+
+OVER_TASKS = "gain_over_tasks"  # higher is better; what the ranking goes by
+OVER_METRICS = "drop_over_metrics"  # lower is better
+_BUDGET = ("steps", "forwards", "backwards")
+
+
+def summarize(study: Study) -> dict[str, Any]:
+    """Everything that summary.json holds.
+
+    The ranking goes by delta m over tasks (by mean rank where there is none). A strategy of which a run diverged or
+    failed ranks below all that finished every run, whatever its surviving seeds say.
+    """
+    baseline, kind = _baseline(study)
+    gains = {spec: _delta_m_by_seed(study.of("final", spec), baseline, study) for spec in study.strategies}
+    ranks = _ranks_by_seed(study)
+    reference_gains = gains.get(study.reference, {})
+    tests = {
+        spec: paired(gains[spec], reference_gains) if spec != study.reference else None for spec in study.strategies
+    }
+    adjusted = holm({spec: test.p_value if test else None for spec, test in tests.items()})
+    strategies = {}
+    for spec in study.strategies:
+        runs = study.of("final", spec)
+        strategies[spec] = {
+            **_counts(runs),
+            "missing": len(set(study.seeds) - {run.seed for run in runs}),
+            "metrics": _metrics(runs, study),
+            "delta_m": {
+                OVER_TASKS: _interval(mean_interval(list(gains[spec].values()))),
+                OVER_METRICS: _interval(_over_metrics(runs, baseline, study)),
+            },
+            "delta_m_by_seed": {str(seed): gain for seed, gain in gains[spec].items()},
+            "mean_rank": _interval(mean_interval(ranks[spec])),
+            **_test(tests[spec]),
+            "p_adjusted": adjusted[spec],
+            "budget": _budget(runs),
+            "search_budget": _budget(study.of("search", spec)),
+            "skipped": _skipped(runs),
+        }
+    summary = {
+        "benchmark": study.benchmark,
+        "reference": study.reference,
+        "seeds": study.seeds,
+        "tasks": {
+            task: {"primary": study.primary[task], "higher_is_better": dict(metrics)}
+            for task, metrics in study.directions.items()
+        },
+        "baseline": kind,
+        "left_out": [f"{task}/{metric}" for task, metric in comparable_metrics(baseline, study.directions)[1]],
+        "ranking": _ranking(strategies),
+        "strategies": strategies,
+        "single_task": _single_task(study),
+        "remarks": study.remarks,
+    }
+    return {key: _json(value) for key, value in summary.items()}
+
+
+def _baseline(study: Study) -> tuple[Metrics, str | None]:
+    """Mean single-task metrics; without single-task runs the reference strategy's own, so that changes can be shown."""
+    single = [run for run in study.of("single_task") if run.done]
+    if single:
+        return _mean_metrics(single, study), "single_task"
+    reference = [run for run in study.of("final", study.reference) if run.done]
+    return _mean_metrics(reference, study), "reference" if reference else None
+
+
+def _mean_metrics(runs: Sequence[Run], study: Study) -> Metrics:
+    return {
+        task: {metric: entry["mean"] for metric, entry in metrics.items()}
+        for task, metrics in _metrics(runs, study).items()
+    }
+
+
+def _metrics(runs: Sequence[Run], study: Study) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of the runs that finished: what a diverged run leaves is no result."""
+    return {
+        task: {
+            metric: _interval(mean_interval([run.metrics.get(task, {}).get(metric) for run in runs if run.done]))
+            for metric in metrics
+        }
+        for task, metrics in study.directions.items()
+    }
+
+
+def _delta_m_by_seed(runs: Sequence[Run], baseline: Metrics, study: Study) -> dict[int, float | None]:
+    return {run.seed: delta_m_over_tasks(run.metrics, baseline, study.directions) if run.done else None for run in runs}
+
+
+def _over_metrics(runs: Sequence[Run], baseline: Metrics, study: Study) -> Interval:
+    return mean_interval([delta_m_over_metrics(run.metrics, baseline, study.directions) for run in runs if run.done])
+
+
+def _ranks_by_seed(study: Study) -> dict[str, list[float | None]]:
+    collected: dict[str, list[float | None]] = {spec: [] for spec in study.strategies}
+    for seed in study.seeds:
+        entries = {run.strategy: run.metrics if run.done else None for run in study.of("final") if run.seed == seed}
+        for spec, rank in mean_ranks(entries, study.directions).items():
+            collected[spec].append(rank)
+    return collected
+
+
+def _ranking(strategies: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    def place(spec: str) -> tuple[float, ...]:
+        entry = strategies[spec]
+        lost = entry["diverged"] + entry["failed"]
+        tier = 3 if entry["runs"] == 0 else 2 if lost == entry["runs"] else 1 if lost else 0
+        gain, rank = entry["delta_m"][OVER_TASKS]["mean"], entry["mean_rank"]["mean"]
+        return tier, lost / max(entry["runs"], 1), math.inf if gain is None else -gain, rank or math.inf
+
+    return sorted(strategies, key=place)  # stable: ties stay in the order in which they were asked for
+
+
+def _single_task(study: Study) -> dict[str, Any]:
+    entries = {}
+    for task in study.directions:
+        runs = [run for run in study.of("single_task") if run.record.get("task") == task]
+        if runs:
+            metrics = _metrics(runs, study)[task]
+            entries[task] = {**_counts(runs), "metrics": metrics, "budget": _budget(runs), "skipped": _skipped(runs)}
+    return entries
+
+
+def _counts(runs: Sequence[Run]) -> dict[str, int]:
+    diverged = sum(run.status == "diverged" for run in runs)
+    return {"runs": len(runs), "diverged": diverged, "failed": len(runs) - diverged - sum(run.done for run in runs)}
+
+
+def _budget(runs: Sequence[Run]) -> dict[str, int]:
+    return {what: round(sum(run.cost(what) or 0 for run in runs)) for what in _BUDGET}
+
+
+def _skipped(runs: Sequence[Run]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for run in runs:
+        total.update({key: int(value) for key, value in (run.record.get("skipped") or {}).items() if finite(value)})
+    return {key: total[key] for key in sorted(total) if total[key]}
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def _test(test: Paired | None) -> dict[str, Any]:
+    if test is None:
+        return {"difference": None, "effect_size": None, "wilcoxon_p": None, "p_value": None}
+    return {
+        "difference": _interval(test.difference),
+        "effect_size": test.effect_size,
+        "wilcoxon_p": test.wilcoxon_p,
+        "p_value": test.p_value,
+    }
+
+
+def _json(value: Any) -> Any:
+    """JSON has no NaN: numbers that are not finite become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    return value

@@ -1,0 +1,152 @@
+"""The sentences of a report, made from the summary alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mtl.report.numbers import interval, number, p_value
+from mtl.report.summary import OVER_TASKS
+from mtl.report.tables import SIGNIFICANT, finished
+
+
+def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str:
+    """Who ranks first, whether that means anything, and over how many seeds; `mark` sets off names of strategies."""
+    specs = [spec for spec in summary["ranking"] if finished(summary["strategies"][spec])]
+    if not specs:
+        return "No run of any strategy finished, so there is nothing to rank."
+    best, reference, seeds = specs[0], mark(summary["reference"]), len(summary["seeds"])
+    entry = summary["strategies"][best]
+    over = f"over {_plural(seeds, 'seed')}{_how(summary, entry)}"
+    if len(specs) == 1:
+        return f"{mark(best)} is the only strategy with finished runs, {over}."
+    first = f"{mark(best)} ranks first of {len(summary['ranking'])} strategies {over}"
+    if best == summary["reference"]:
+        return f"{first}: no strategy does better than this reference. {_others(summary, specs[1:])}"
+    p = entry["p_adjusted"]
+    if p is None:
+        why = "one seed gives no intervals and no tests" if seeds == 1 else "there are too few pairs of runs to test"
+        return f"{first}, but {why}: whether it differs from {reference} stays open."
+    if p >= SIGNIFICANT:
+        return f"{first}, but does not differ significantly from the reference {reference} ({_p(p)})."
+    side = "ahead of" if entry["difference"]["mean"] > 0 else "behind"
+    unit = " points of Δm" if summary["baseline"] == "single_task" else " %"
+    difference = number(abs(entry["difference"]["mean"]), 2) + unit
+    return f"{first}, significantly {side} the reference {reference} by {difference} ({_p(p)})."
+
+
+def notes(summary: Mapping[str, Any], unreadable_lines: int = 0) -> list[str]:
+    """What a careful reader asks: what went wrong, how numbers were made."""
+    strategies, seeds = summary["strategies"], summary["seeds"]
+    found = [f"Seeds: {', '.join(map(str, seeds))}."]
+    if len(seeds) == 1:
+        found[0] += " With one seed there are no intervals and no tests; the order may be chance."
+    found += [_lost(spec, entry) for spec, entry in strategies.items() if entry["diverged"] + entry["failed"]]
+    found += [
+        f"Single-task baseline {task}: {_what_was_lost(entry)}."
+        for task, entry in summary["single_task"].items()
+        if entry["diverged"] + entry["failed"]
+    ]
+    waiting = {spec: entry["missing"] for spec, entry in strategies.items() if entry["missing"]}
+    if waiting:
+        listed = ", ".join(f"{spec} ({count})" for spec, count in waiting.items())
+        found.append(f"Not finished yet, and absent from the numbers: {listed}.")
+    skipped = {spec: entry["skipped"] for spec, entry in strategies.items() if entry["skipped"]}
+    if skipped:
+        listed = "; ".join(
+            f"{spec}: " + ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+            for spec, reasons in skipped.items()
+        )
+        found.append(f"Steps skipped or masked, all seeds together: {listed}.")
+    else:
+        found.append("No step was skipped.")
+    if unreadable_lines:
+        found.append(
+            f"{_plural(unreadable_lines, 'line')} of results.jsonl could not be read (cut short) and is left out."
+        )
+    if summary["left_out"] and summary["baseline"]:
+        found.append(
+            "Left out of Δm, because the baseline is missing, zero or not finite: "
+            + ", ".join(summary["left_out"])
+            + "."
+        )
+    return found + list(summary["remarks"])
+
+
+def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How each number is computed, as (term, explanation)."""
+    if summary["baseline"] == "single_task":
+        against = "the mean of the single-task baselines over their seeds, trained with the same budget"
+    else:
+        against = (
+            f"the mean of the reference {summary['reference']} over its seeds, because no single-task baselines were "
+            "trained; this is not the Δm of the literature"
+        )
+    return [
+        ("Baseline B", f"{against[0].upper()}{against[1:]}. Where B is negative, changes are divided by |B|."),
+        (
+            "Δm over tasks, higher is better",
+            "100 · mean over tasks of the mean over the task's metrics of ±(M − B)/B, + where higher is better "
+            "(Maninis et al., CVPR 2019; Lin et al., TMLR 2022; LibMTL). The ranking goes by it.",
+        ),
+        (
+            "Δm over metrics, lower is better",
+            "100 · mean over all metrics of ±(M − B)/B, − where higher is better (CAGrad, NeurIPS 2021; Nash-MTL, "
+            "ICML 2022). A task with more metrics weighs more.",
+        ),
+        (
+            "Mean rank, lower is better",
+            "Rank among all strategies under the same seed, averaged over all metrics, then over seeds; ties share "
+            "their ranks, and runs that diverged or failed come last.",
+        ),
+        (
+            "± and bars",
+            "95 % Student t-interval over seeds: initialisation, batches and noise, not the choice of test set.",
+        ),
+        (
+            "Difference, p, d",
+            f"Δm over tasks minus that of {summary['reference']} under the same seed: two-sided paired t-test, with p "
+            "adjusted by Holm's method for the number of strategies; d is the mean of the differences over their "
+            "standard deviation. From six seeds on, Wilcoxon's p is in the CSV table and in summary.json.",
+        ),
+        (
+            "Selection",
+            "Each run is tested once, with the parameters that did best on validation data. Bold is the best mean of a "
+            "column, whether or not the difference is significant.",
+        ),
+    ]
+
+
+def _lost(spec: str, entry: Mapping[str, Any]) -> str:
+    kept = finished(entry)
+    rest = "no seed is left, so it has no values" if not kept else f"its values are means of the other {kept} only"
+    return f"{spec}: {_what_was_lost(entry)}; {rest}, and it ranks below all strategies that finished every run."
+
+
+def _what_was_lost(entry: Mapping[str, Any]) -> str:
+    lost = [f"{entry[key]} {key}" for key in ("diverged", "failed") if entry[key]]
+    return f"of {_plural(entry['runs'], 'run')} {' and '.join(lost)}"
+
+
+def _how(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    gain = entry["delta_m"][OVER_TASKS]
+    if gain["mean"] is None:
+        return " by mean rank"
+    return f" (Δm {interval(gain, 2, signed=True)} %)" if summary["baseline"] == "single_task" else ""
+
+
+def _others(summary: Mapping[str, Any], specs: Sequence[str]) -> str:
+    tested = [p for spec in specs if (p := summary["strategies"][spec]["p_adjusted"]) is not None]
+    if not tested:
+        return "Nothing could be tested."
+    different = sum(p < SIGNIFICANT for p in tested)
+    return f"{different} of the {len(tested)} others tested differ from it significantly."
+
+
+def _p(value: float) -> str:
+    text = p_value(value)
+    return f"{'p' if text.startswith('<') else 'p ='} {text}".replace(" ", "\u00a0") + " after Holm's correction"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,80 @@
+"""What the solvers share: bringing a Gramian to unit rows, and solving on given sets of free variables."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def equilibrate(gramian: Tensor, zero_row: float, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Split G into `diag(length) C diag(length)`, where C has a unit diagonal.
+
+    Rows of 1e-8 and 1e8 then weigh the same in every tolerance and factorisation. The diagonal of C is raised by
+    `ridge` or, if that is more, by a few rounding units of the dtype in which G arrived, so that what rounding took
+    from its smallest eigenvalues is put back.
+
+    Args:
+        gramian: (..., K, K) symmetric positive semidefinite, any float dtype.
+        zero_row: the length that a row of zeros is given, as a multiple of the longest row; such a row counts as
+            orthogonal to all others.
+        ridge: what to add to the unit diagonal at least.
+
+    Returns:
+        C (..., K, K) and length (..., K) in float64, and the identity (K, K).
+    """
+    g = gramian.double()
+    size = g.shape[-1]
+    squares = g.diagonal(dim1=-2, dim2=-1)
+    longest = squares.amax(-1, keepdim=True)
+    # 1e-100 times the longest is no gradient but an underflow; an all-zero Gramian falls through to length one.
+    empty = squares <= 1e-100 * longest
+    length = torch.where(empty, zero_row**2 * longest, squares)
+    length = torch.where(length > 0, length, 1.0).sqrt()
+    unit = g / length.unsqueeze(-1) / length.unsqueeze(-2)
+    eye = torch.eye(size, dtype=g.dtype, device=g.device)
+    raised = 1.0 + max(ridge, 4 * torch.finfo(gramian.dtype).eps)
+    return torch.where(eye > 0, raised, unit.clamp(-1.0, 1.0)), length, eye
+
+
+def solve_free(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimise `x^T Q x / 2 + c^T x` over the variables marked in `free`, the others held at zero.
+
+    Args:
+        quadratic: (..., K, K) positive definite.
+        linear: (..., K).
+        free: (..., K) booleans.
+        eye: (K, K), whose rows replace those of the variables held at zero.
+
+    Returns:
+        x and the gradient `Q x + c`, both (..., K).
+    """
+    block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), quadratic, eye)
+    factor = torch.linalg.cholesky_ex(block)[0]
+    x = torch.cholesky_solve(torch.where(free, -linear, 0.0).unsqueeze(-1), factor)
+    return x.squeeze(-1), (quadratic @ x).squeeze(-1) + linear
+
+
+def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds: int, otherwise: Tensor) -> Tensor:
+    """The primal-dual active-set method (Hintermueller, Ito & Kunisch 2003) for `x >= 0`, from a good guess.
+
+    Each round solves on the free variables, holds those that came out negative, and frees those whose gradient is
+    negative. Near the solution that ends in one or two rounds, with the accuracy of a direct solve. On a singular,
+    degenerate problem it need not end: where the last round violates a sign, the result is `otherwise`.
+
+    Args:
+        quadratic: (..., K, K) positive definite, of unit diagonal.
+        linear: (..., K) of order one at most.
+        free: (..., K) booleans, the guess.
+        eye: (K, K).
+        rounds: solves.
+        otherwise: (..., K).
+
+    Returns:
+        (..., K) nonnegative.
+    """
+    for _ in range(rounds - 1):
+        x, gradient = solve_free(quadratic, linear, free, eye)
+        free = torch.where(free, x, -gradient) > 0
+    x, gradient = solve_free(quadratic, linear, free, eye)
+    right = torch.minimum(x, gradient).amin(-1, keepdim=True) > -1e-9
+    return torch.where(right, x, otherwise).clamp(min=0)

@@ -1,0 +1,39 @@
+"""Small linear programs over the simplex."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtl.solvers._interior import interior_point
+
+_PENALTY = 1e7
+
+
+def simplex_lp(objective: Tensor, matrix: Tensor, lower: Tensor, free: int = 0) -> Tensor:
+    """Maximise `objective^T x` over `x >= 0` with the first entries of x summing to one and `matrix x >= lower`.
+
+    The inequalities are met up to 1e-7 of their multipliers: with slacks s >= 0, the square of `matrix x - s - lower`
+    is charged to the objective. Where they contradict each other the violation is the least in that square, so that
+    the result is always finite. Entries should be of order one.
+
+    Args:
+        objective: (N,).
+        matrix: (M, N).
+        lower: (M,).
+        free: how many entries at the end of x are outside of the sum.
+
+    Returns:
+        (N,) in float64; the analytic centre of several maximisers.
+    """
+    rows, size = matrix.shape
+    slack = torch.eye(rows, dtype=torch.float64, device=matrix.device)
+    block = torch.cat([matrix.double(), -slack], -1)
+    quadratic = block.T @ block
+    eye = torch.eye(size + rows, dtype=torch.float64, device=matrix.device)
+    ones = torch.ones_like(lower, dtype=torch.float64)
+    linear = -block.T @ lower.double()
+    linear = linear - torch.cat([objective.double(), 0 * ones]) / _PENALTY
+    inside = torch.arange(size + rows, device=matrix.device) < size - free
+    point = interior_point(quadratic + 1e-13 * eye, linear, eye, inside.double(), rounds=60)
+    return point[..., 0, :size].clamp(min=0)

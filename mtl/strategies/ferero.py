@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mtl.hyperparameters import hyper
+from mtl.solvers.simplex import simplex_qp
+from mtl.strategies._gramian import identity, pseudo_solve, raised
+from mtl.strategies._objectives import check_length, check_preference, on_simplex
+from mtl.strategy import Signals, Strategy
+
+
+@dataclass(frozen=True)
+class FERERO(Strategy):
+    """MGDA under the constraint that the losses approach the ray of a preference (Chen et al., NeurIPS 2024).
+
+    With B an orthonormal basis of the complement of the preference, the constraint is H = B L = 0 and the update d is
+    the shortest one in `hull of the gradients + span of B J` under which H falls at a fixed rate, B G w = rate H. The
+    weights are w = a + B^T m: a on the simplex and m free minimise w^T G w / 2 - rate m^T H, of which m is eliminated
+    here in closed form. Weights may be negative. The preference cone is the nonnegative orthant (A = I), as in the
+    paper's experiments; where gradients depend on each other, what part of the constraint can be met is met. The paper
+    also has an algorithm with one step of the dual variables an iteration.
+    """
+
+    name: ClassVar[str] = "ferero"
+    paper: ClassVar[str] = "Chen et al., FERERO: Preference-Guided Multi-Objective Learning, NeurIPS 2024"
+    needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
+
+    rate: float = hyper(0.5, 0.0, search=(0.05, 5.0), log=True, doc="how fast the distance from the ray falls")
+    preference: tuple[float, ...] = hyper((), 0.0, doc="direction of the losses; equal when empty")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_preference(self.name, self.preference)
+
+    def check_tasks(self, num_tasks: int) -> None:
+        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+
+    def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
+        dtype = signals["gramian"].dtype
+        gramian, losses = raised(signals["gramian"], signals["gramian"].dtype), signals["losses"].double()
+        direction = on_simplex(self.preference, losses)
+        direction = direction / torch.linalg.vector_norm(direction)
+        across = identity(gramian) - direction[:, None] * direction  # B^T B
+        aside = self.rate * (across @ losses)
+        # m = M^+ B (rate L - G a) with M = B G B^T, kept in task coordinates.
+        coupling = across @ gramian
+        solved = pseudo_solve(coupling @ across, torch.cat([coupling, aside[:, None]], -1), dtype)
+        onto, shift = solved[:, :-1], solved[:, -1]
+        mixture = simplex_qp(gramian - coupling.T @ onto, coupling.T @ shift)
+        return (mixture + across @ (shift - onto @ mixture)).to(dtype), state

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from mtl.combinators import Chain
+from mtl.hyperparameters import hyper
+from mtl.learned import OPTIMIZERS
+from mtl.strategies.imtl_g import IMTLG
+from mtl.strategies.imtl_l import IMTLL
+from mtl.strategy import Signals, Strategy
+
+
+@dataclass(frozen=True)
+class IMTL(Strategy):
+    """Impartial multi-task learning: IMTL-L's loss scales, then IMTL-G on the scaled gradients (Liu et al., ICLR 2021).
+
+    The same as the chain `imtl-l+imtl-g`: with s from `imtl-l`, IMTL-G sees the gradients exp(s_k) g_k, and the weights
+    multiply.
+    """
+
+    name: ClassVar[str] = "imtl"
+    paper: ClassVar[str] = "Liu et al., Towards Impartial Multi-task Learning, ICLR 2021"
+    needs: ClassVar[frozenset[str]] = IMTLL.needs | IMTLG.needs
+
+    lr: float = hyper(0.01, 0.0, search=(1e-4, 1e-1), log=True, doc="step size of the log scales")
+    start: float = hyper(0.0, search=(-3.0, 3.0), doc="log scale before the first step")
+    optimizer: str = hyper("adam", choices=OPTIMIZERS, doc="optimizer of the log scales")
+
+    def _parts(self) -> Chain:
+        return Chain((IMTLL(lr=self.lr, start=self.start, optimizer=self.optimizer), IMTLG()))
+
+    def init(self, losses: Tensor) -> tuple[Any, ...]:
+        return self._parts().init(losses)
+
+    def __call__(self, state: tuple[Any, ...], signals: Signals) -> tuple[Tensor, tuple[Any, ...]]:
+        return self._parts()(state, signals)

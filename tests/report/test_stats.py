@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtl.stats import (
+    comparable_metrics,
+    delta_m_over_metrics,
+    delta_m_over_tasks,
+    holm,
+    mean_interval,
+    mean_ranks,
+    paired,
+    ranks,
+)
+
+DIRECTIONS = {"seg": {"miou": True, "accuracy": True}, "depth": {"error": False}}
+BASELINE = {"seg": {"miou": 40.0, "accuracy": 50.0}, "depth": {"error": 0.5}}
+
+
+def test_interval_is_scipys_t_interval() -> None:
+    values = [0.91, 0.93, 0.90, 0.95]
+    found = mean_interval(values)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx((np.mean(values), low, high, 4))
+    assert found.half_width == pytest.approx((high - low) / 2)
+
+
+def test_interval_needs_two_values() -> None:
+    assert mean_interval([0.5]).low is None
+    assert mean_interval([0.5]).mean == 0.5
+    assert mean_interval([]).mean is None
+    assert mean_interval([0.5, None, math.nan, 0.7]).n == 2
+
+
+def test_delta_m_by_hand_in_both_conventions() -> None:
+    run = {"seg": {"miou": 44.0, "accuracy": 49.0}, "depth": {"error": 0.6}}
+    # Gains of +10 %, -2 % and -20 %.
+    assert delta_m_over_metrics(run, BASELINE, DIRECTIONS) == pytest.approx(-(10 - 2 - 20) / 3)
+    assert delta_m_over_tasks(run, BASELINE, DIRECTIONS) == pytest.approx(((10 - 2) / 2 - 20) / 2)
+
+
+def test_delta_m_of_the_baseline_is_zero() -> None:
+    assert delta_m_over_metrics(BASELINE, BASELINE, DIRECTIONS) == 0
+    assert delta_m_over_tasks(BASELINE, BASELINE, DIRECTIONS) == 0
+
+
+@pytest.mark.parametrize("base", [0.0, math.nan, math.inf, None])
+def test_metric_without_usable_baseline_is_left_out_and_named(base: float | None) -> None:
+    baseline = {**BASELINE, "depth": {"error": base}}
+    assert comparable_metrics(baseline, DIRECTIONS)[1] == [("depth", "error")]
+    run = {"seg": {"miou": 44.0, "accuracy": 50.0}, "depth": {"error": 9.0}}
+    assert delta_m_over_tasks(run, baseline, DIRECTIONS) == pytest.approx(5)
+
+
+def test_improvement_on_a_negative_baseline_counts_as_improvement() -> None:
+    directions = {"task": {"r2": True}}
+    assert delta_m_over_tasks({"task": {"r2": -0.1}}, {"task": {"r2": -0.2}}, directions) == pytest.approx(50)
+
+
+def test_delta_m_of_a_run_without_a_number_is_none() -> None:
+    run = {"seg": {"miou": math.nan, "accuracy": 50.0}, "depth": {"error": 0.5}}
+    assert delta_m_over_tasks(run, BASELINE, DIRECTIONS) is None
+    assert delta_m_over_metrics(run, BASELINE, DIRECTIONS) is None
+    assert delta_m_over_tasks(run, {}, DIRECTIONS) is None
+
+
+def test_ranks_share_ties_and_put_the_diverged_last() -> None:
+    assert ranks({"a": 0.9, "b": 0.9, "c": 0.5, "d": None}, True) == {"a": 1.5, "b": 1.5, "c": 3, "d": 4}
+    assert ranks({"a": 0.9, "b": 0.5, "c": None, "d": math.nan}, False) == {"a": 2, "b": 1, "c": 3.5, "d": 3.5}
+
+
+def test_mean_rank_is_the_mean_over_all_metrics() -> None:
+    runs = {
+        "a": {"seg": {"miou": 3.0, "accuracy": 1.0}, "depth": {"error": 1.0}},
+        "b": {"seg": {"miou": 2.0, "accuracy": 2.0}, "depth": {"error": 2.0}},
+        "c": None,
+    }
+    assert mean_ranks(runs, DIRECTIONS) == pytest.approx({"a": 4 / 3, "b": 5 / 3, "c": 3})
+
+
+def test_paired_tests_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(0.3, 1, 8), rng.normal(0, 1, 8)
+    found = paired(dict(enumerate(ours)), dict(enumerate(theirs)))
+    assert found.p_value == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)
+    difference = ours - theirs
+    assert found.effect_size == pytest.approx(difference.mean() / difference.std(ddof=1))
+    assert found.difference.mean == pytest.approx(difference.mean())
+
+
+def test_pairs_are_common_seeds() -> None:
+    found = paired({0: 1.0, 1: 2.0, 2: 5.0, 3: None}, {1: 1.0, 2: 3.0, 3: 1.0, 4: 1.0})
+    assert found.difference.n == 2
+    assert found.difference.mean == pytest.approx(1.5)
+    assert found.wilcoxon_p is None
+
+
+@pytest.mark.parametrize("seeds", [2, 7])
+def test_identical_runs_are_no_evidence(seeds: int) -> None:
+    values = {seed: 0.1 * seed for seed in range(seeds)}
+    found = paired(values, values)
+    assert (found.p_value, found.effect_size) == (1.0, 0.0)
+    assert found.wilcoxon_p == (None if seeds < 6 else 1.0)
+    shifted = paired({seed: value + 0.3 for seed, value in values.items()}, values)
+    assert (shifted.p_value, shifted.effect_size) == (1.0, None)
+
+
+def test_one_pair_is_no_test() -> None:
+    found = paired({0: 1.0}, {0: 2.0})
+    assert (found.p_value, found.wilcoxon_p, found.effect_size, found.difference.low) == (None, None, None, None)
+    assert paired({}, {0: 1.0}).difference.mean is None
+
+
+def test_holm_by_hand() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "none": None, "c": 0.03, "d": 0.005}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "none": None, "c": 0.06, "d": 0.02}
+    )
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_study import TASKS, write_study
+
+from mtl.report.read import read_study
+from mtl.report.summary import OVER_METRICS, OVER_TASKS, summarize
+from mtl.report.words import notes, verdict
+
+
+def rewrite(directory: Path, change) -> None:  # type: ignore[no-untyped-def]
+    path = directory / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in map(change, lines) if line is not None))
+
+
+def test_summary_agrees_with_the_runs(tmp_path: Path) -> None:
+    study = read_study([write_study(tmp_path, ("equal", "famo", "nash"), histories=False)])
+    summary = summarize(study)
+    values = [run.metrics["left"]["accuracy"] for run in study.of("final", "famo")]
+    entry = summary["strategies"]["famo"]
+    assert entry["metrics"]["left"]["accuracy"]["mean"] == pytest.approx(sum(values) / 3)
+    assert entry["runs"] == 3
+    assert entry["budget"] == {"steps": 2820, "forwards": 2820, "backwards": 2820}
+    gains = [summary["strategies"][spec]["delta_m"][OVER_TASKS]["mean"] for spec in summary["ranking"]]
+    assert gains == sorted(gains, reverse=True)
+    assert set(entry["delta_m"]) == {OVER_TASKS, OVER_METRICS}
+    assert summary["strategies"]["equal"]["p_value"] is None
+    assert sum(e["mean_rank"]["mean"] for e in summary["strategies"].values()) == pytest.approx(6)
+
+
+def test_summary_has_no_clock_in_it(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"), histories=False)
+    before = json.dumps(summarize(read_study([directory])))
+
+    def slower(line):  # type: ignore[no-untyped-def]
+        line["cost"].update(seconds=99.0, peak_memory_mb=1.0)
+        return line
+
+    rewrite(directory, slower)
+    lines = (directory / "results.jsonl").read_text().splitlines(keepends=True)
+    (directory / "results.jsonl").write_text("".join(reversed(lines)))
+    assert json.dumps(summarize(read_study([directory]))) == before
+
+
+def test_diverged_runs_rank_last_and_are_counted(tmp_path: Path) -> None:
+    diverged = {"famo": (1,), "nash": (0, 1, 2)}
+    summary = summarize(read_study([write_study(tmp_path, ("equal", "famo", "nash", "rlw"), diverged=diverged)]))
+    assert summary["ranking"][-2:] == ["famo", "nash"]
+    assert summary["strategies"]["famo"]["diverged"] == 1
+    assert summary["strategies"]["famo"]["metrics"]["left"]["accuracy"]["n"] == 2
+    assert summary["strategies"]["nash"]["delta_m"][OVER_TASKS]["mean"] is None
+    assert summary["strategies"]["nash"]["mean_rank"]["mean"] > 3.3
+    assert summary["strategies"]["nash"]["skipped"] == {"nonfinite_loss": 63}
+    text = " ".join(notes(summary))
+    assert "famo: of 3 runs 1 diverged" in text
+    assert "nash: of 3 runs 3 diverged" in text
+
+
+def test_one_seed_gives_no_intervals_and_says_so(tmp_path: Path) -> None:
+    summary = summarize(read_study([write_study(tmp_path, ("equal", "famo"), (4,), histories=False)]))
+    entry = summary["strategies"]["famo"]
+    assert entry["delta_m"][OVER_TASKS]["low"] is None
+    assert entry["p_value"] is None
+    assert "one seed" in verdict(summary) or summary["ranking"][0] == "equal"
+    assert "no intervals" in notes(summary)[0]
+
+
+def test_without_single_task_runs_changes_are_against_the_reference(tmp_path: Path) -> None:
+    summary = summarize(read_study([write_study(tmp_path, ("equal", "famo"), single=False, histories=False)]))
+    assert summary["baseline"] == "reference"
+    assert summary["single_task"] == {}
+    assert summary["strategies"]["equal"]["delta_m"][OVER_TASKS]["mean"] == pytest.approx(0, abs=1e-9)
+
+
+def test_zero_baseline_is_left_out_and_named(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"), histories=False)
+
+    def zero(line):  # type: ignore[no-untyped-def]
+        if line["task"] == "sum":
+            line["metrics"]["sum"]["r2"] = 0.0
+        return line
+
+    rewrite(directory, zero)
+    summary = summarize(read_study([directory]))
+    assert summary["left_out"] == ["sum/r2"]
+    assert summary["strategies"]["famo"]["delta_m"][OVER_TASKS]["mean"] is not None
+    assert "sum/r2" in " ".join(notes(summary))
+
+
+def test_nan_becomes_null(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"), histories=False)
+
+    def broken(line):  # type: ignore[no-untyped-def]
+        if line["strategy"] == "famo" and line["seed"] == 0:
+            line["metrics"]["left"]["accuracy"] = float("nan")
+        return line
+
+    rewrite(directory, broken)
+    summary = summarize(read_study([directory]))
+    json.dumps(summary, allow_nan=False)
+    assert summary["strategies"]["famo"]["delta_m_by_seed"]["0"] is None
+    assert summary["strategies"]["famo"]["delta_m"][OVER_TASKS]["n"] == 2
+
+
+def test_runs_that_are_still_missing_are_named(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo", "nash"), histories=False)
+    path = directory / "results.jsonl"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "final-nash" not in line))
+    summary = summarize(read_study([directory]))
+    assert summary["ranking"][-1] == "nash"
+    assert summary["strategies"]["nash"]["missing"] == 3
+    assert "nash (3)" in " ".join(notes(summary))
+
+
+def test_verdict_when_the_reference_is_best_or_nothing_finished(tmp_path: Path) -> None:
+    directory = write_study(tmp_path / "a", ("equal", "famo"), diverged={"famo": (0, 1, 2)}, tasks=TASKS)
+    assert "only strategy with finished runs" in verdict(summarize(read_study([directory])))
+    lost = {"equal": (0, 1, 2), "famo": (0, 1, 2)}
+    directory = write_study(tmp_path / "b", ("equal", "famo"), diverged=lost)
+    assert "nothing to rank" in verdict(summarize(read_study([directory])))
+    directory = write_study(tmp_path / "c", ("equal", "famo"), diverged={"famo": (0,)})
+    assert "no strategy does better" in verdict(summarize(read_study([directory])))
