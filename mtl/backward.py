@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.signals import Output, leaves, task_gradients
+from mtl.graph import Output, leaves, task_gradients
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:

@@ -18,24 +18,14 @@ from mtl.backward import (
     weighted_backward,
     weighted_backward_own_heads,
 )
+from mtl.collect import Collected, Losses, collect, names
 from mtl.combinators.normalize import sum_to_k
-from mtl.signals import (
-    Output,
-    branches,
-    frozen_statistics,
-    jacobian,
-    leaves,
-    lookahead,
-    random_states,
-    replayed_randomness,
-    task_gradients,
-)
+from mtl.graph import jacobian, leaves, task_gradients
+from mtl.passes import frozen_statistics, random_states, replayed_randomness
+from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
 from mtl.strategies import make
 from mtl.strategy import Strategy
 
-Losses = Tensor | Mapping[str, Tensor]
-
-_GRADIENT_SIGNALS = frozenset({"gramian", "jacobian", "align"})
 _FALLBACK_EPOCH = 100
 
 
@@ -131,6 +121,7 @@ class Balancer:
         *,
         recompute: Callable[[], Losses] | None = None,
         validation: Callable[[], Losses] | None = None,
+        fresh: Callable[[], Losses] | None = None,
         lookahead_lr: float | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:
@@ -140,7 +131,10 @@ class Balancer:
             losses: (K,) tensor or a dict of scalars by task name.
             recompute: reads the losses of this same batch again; called without grad at the start of the next step,
                 by strategies that ask for `after` (famo).
-            validation: reads the losses of a validation batch, for strategies that ask for `align` (auto-lambda).
+            validation: reads the losses of a validation batch, for strategies that ask for `align` (auto-lambda) or
+                `implicit` (auxilearn).
+            fresh: reads the losses of another training batch, a new one at each call, for strategies that ask for
+                `cross` (sdmgrad, modo).
             lookahead_lr: step size of the lookahead for `align`; usually the optimizer's learning rate.
             features: measure the Gramian on these intermediate activations instead of the shared parameters (MGDA-UB);
                 costs K backward passes down to them and one through the trunk.
@@ -149,84 +143,47 @@ class Balancer:
             The weights applied, (K,) or (K, D), detached.
         """
         self._read_after()
-        present, values, index = self._collect(losses)
+        batch = self._collect(losses)
+        values = batch.values
         if self._state is None:
             self._start(values)
-        step_is_whole = self._note_absences(values, present, index)
-        needs = self.strategy.needs_at(self._updates) if step_is_whole else frozenset()
-        self._check_needs(needs, recompute, validation, lookahead_lr, features)
+        self._note_absences(batch)
+        needs = self.strategy.needs_at(self._updates) if batch.whole else frozenset()
+        given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
+        self._check_needs(needs, given, features)
         signals = {"losses": values, **self._cheap_signals(needs, values)}
         self._steps += 1
-        if not present:
+        if not batch.present:
             return self._kept(values)
-        if not step_is_whole and not self.strategy.elementwise:
-            return self._broken_step(present, index, values)
-        if features is not None and needs & _GRADIENT_SIGNALS:
-            signals["gramian"] = self._feature_gramian(present, features)
+        if not batch.whole and not self.strategy.elementwise:
+            return self._broken_step(batch)
+        if features is not None and needs & NEEDS_GRADIENTS:
+            signals["gramian"] = self._feature_gramian(batch.present, features)
             weights = self._weigh(signals, values)
-            self._apply_by_backward(present, weights)
-        elif needs & _GRADIENT_SIGNALS or self.strategy.elementwise:
-            weights = self._step_by_jacobian(present, index, signals, needs, validation, lookahead_lr)
+            self._apply_by_backward(batch.present, weights)
+        elif needs & NEEDS_GRADIENTS or self.strategy.elementwise:
+            weights = self._step_by_jacobian(batch, signals, needs, given)
         else:
+            self._measure(signals, needs, batch, given)
             weights = self._weigh(signals, values)
-            self._apply_by_backward(present, weights)
+            self._apply_by_backward(batch.present, weights)
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self.shared[0].device)
         return weights
 
     # --- measure ---------------------------------------------------------------------------------------------------
 
-    def _collect(self, losses: Losses) -> tuple[list[Any], Tensor, list[int]]:
-        """The finite losses present with their graph, all K values detached (NaN where absent), and their indices."""
-        if isinstance(losses, Mapping):
-            given, values = self._collect_named(losses)
-            self._absent = sum(loss is None for loss in given)
-        else:
-            if losses.ndim != 1:
-                raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
-            values = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
-            given, self._absent = list(losses.unbind()), 0
-        if self.num_tasks is not None and len(given) != self.num_tasks:
-            raise ValueError(f"{len(given)} losses were given for {self.num_tasks} tasks")
-        self.num_tasks = len(given)
-        finite = values.isfinite().tolist()
-        index = [k for k in range(len(given)) if finite[k]]
-        for k in index:
-            if torch.is_grad_enabled() and not given[k].requires_grad:
-                raise ValueError(f"the loss of task {self._task(k)} does not require grad: it depends on no parameter")
-        if isinstance(losses, Tensor) and len(index) < len(given):
-            given = branches(losses)
-        return [given[k] for k in index], values, index
-
-    def _collect_named(self, losses: Mapping[str, Tensor]) -> tuple[list[Any], Tensor]:
-        """The losses in the order of the tasks, None where absent, and their values."""
-        if not losses:
-            raise ValueError("losses are empty")
-        if self.tasks is None:
-            self._name_tasks(list(losses))
-        tasks = self.tasks or []
-        for name in losses:
-            if name not in tasks:
-                raise ValueError(f"losses name an unknown task {name!r}; the tasks are {', '.join(tasks)}")
-        given = [losses[name].reshape(()) if name in losses else None for name in tasks]
-        some = next(iter(losses.values()))
-        absent = torch.full((), torch.nan, dtype=some.dtype, device=some.device)
-        values = torch.stack([absent if loss is None else loss.detach() for loss in given])
-        return given, values.to(torch.promote_types(values.dtype, torch.float32))
-
-    def _name_tasks(self, names: list[str]) -> None:
-        if self.num_tasks is not None and len(names) != self.num_tasks:
-            raise ValueError(
-                f"the first losses name {len(names)} of {self.num_tasks} tasks: give Balancer all names as tasks=[...]"
-            )
-        self.tasks = names
-
-    def _task(self, k: int) -> str:
-        return repr(self.tasks[k]) if self.tasks else str(k)
+    def _collect(self, losses: Losses) -> Collected:
+        """The losses in the order of the tasks, which the first ones name."""
+        if self.tasks is None and isinstance(losses, Mapping) and losses:
+            self.tasks = names(losses, self.num_tasks)
+        batch = collect(losses, self.tasks, self.num_tasks)
+        self.num_tasks = len(batch.values)
+        return batch
 
     def _start(self, values: Tensor) -> None:
         self.strategy.check_tasks(len(values))
-        self._state = self.strategy.init(values)
+        self._state = self.strategy.init_sized(values, self._dimension())
         if self._loaded is not None:
             spec = pytree.tree_structure(self._state)
             if spec.num_leaves != len(self._loaded):
@@ -234,34 +191,24 @@ class Balancer:
             self._state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
             self._loaded = None
 
-    def _note_absences(self, values: Tensor, present: list[Tensor], index: list[int]) -> bool:
-        if len(index) == len(values):
-            return True
-        if self._absent:
+    def _dimension(self) -> int:
+        return sum(parameter.numel() for parameter in self.shared)
+
+    def _note_absences(self, batch: Collected) -> None:
+        if batch.absent:
             self.skipped["absent_task"] += 1
-        if len(present) + self._absent < len(values):
+        if len(batch.present) + batch.absent < len(batch.values):
             self.skipped["nonfinite_loss"] += 1
-        return False
 
     def _check_needs(
-        self,
-        needs: frozenset[str],
-        recompute: Callable[[], Losses] | None,
-        validation: Callable[[], Losses] | None,
-        lookahead_lr: float | None,
-        features: Tensor | Sequence[Tensor] | None,
+        self, needs: frozenset[str], given: Mapping[str, Any], features: Tensor | Sequence[Tensor] | None
     ) -> None:
-        if "after" in needs and recompute is None:
-            raise ValueError(
-                f"{self.strategy} reads the losses of the same batch after the step: "
-                "call backward(losses, recompute=lambda: losses_of_this_batch())"
-            )
-        if "align" in needs and (validation is None or lookahead_lr is None):
-            raise ValueError(
-                f"{self.strategy} reads validation gradients: "
-                "call backward(losses, validation=lambda: losses_of_a_validation_batch(), lookahead_lr=lr)"
-            )
-        if features is not None and needs & {"jacobian", "align"}:
+        wanted = {name: text for signal, asked in CLOSURES.items() if signal in needs for name, text in asked.items()}
+        missing = [f"{name}={text}" for name, text in wanted.items() if given[name] is None]
+        if missing:
+            read = ", ".join(sorted(needs & CLOSURES.keys()))
+            raise ValueError(f"{self.strategy} reads {read}: call backward(losses, {', '.join(missing)})")
+        if features is not None and needs & {"jacobian", "dither", *MEASURERS}:
             raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
 
     def _cheap_signals(self, needs: frozenset[str], values: Tensor) -> dict[str, Tensor]:
@@ -269,6 +216,8 @@ class Balancer:
         if "noise" in needs:
             draw = torch.randn(len(values), len(values), generator=self._noise, dtype=torch.float64)
             signals["noise"] = draw.to(values)
+        if "dither" in needs:
+            signals["dither"] = torch.rand(self._dimension(), generator=self._noise, dtype=torch.float32).to(values)
         if "epoch" in needs:
             if self.steps_per_epoch is None:
                 warnings.warn(
@@ -287,7 +236,7 @@ class Balancer:
         if self._recompute is not None:
             recompute, states = self._recompute
             with torch.no_grad(), frozen_statistics(), replayed_randomness(states, self.shared[0].device):
-                self._after = self._collect(recompute())[1]
+                self._after = self._collect(recompute()).values
             self._recompute = None
             self.passes["forward"] += 1
 
@@ -296,6 +245,39 @@ class Balancer:
         rows = self._unscaled(jacobian(task_gradients(self._scaled(present), wanted, retain_graph=True), wanted))
         self.passes["backward"] += len(present)
         return rows @ rows.T
+
+    def _measure(
+        self,
+        signals: dict[str, Tensor],
+        needs: frozenset[str],
+        batch: Collected,
+        given: Mapping[str, Any],
+        gradients: Sequence[Tensor] = (),
+        heads: Sequence[Tensor] = (),
+    ) -> None:
+        """Add to the signals those that `MEASURERS` measure; entries that are not finite count as zero."""
+
+        def read(closure: str) -> tuple[Sequence[Tensor], Sequence[int]]:
+            other = self._collect(given[closure]())
+            return other.present, other.tasks
+
+        def current() -> Tensor:
+            return self._on_scale(self.strategy.current(self._state, signals)).detach()
+
+        step = Measurement(
+            self.shared,
+            heads,
+            batch.present,
+            gradients,
+            current,
+            read,
+            {**self.strategy.measuring, "lookahead_lr": given["lookahead_lr"]},
+            self.passes,
+        )
+        for name, measure in MEASURERS.items():
+            if name in needs:
+                measured = measure(step)
+                signals[name] = torch.where(measured.isfinite(), measured, 0).to(batch.values.dtype)
 
     # --- weigh -----------------------------------------------------------------------------------------------------
 
@@ -328,47 +310,44 @@ class Balancer:
             weighted_backward_own_heads(scaled, weights, self.shared, self._head_leaves(present))
         self.passes["backward"] += 1
 
-    def _broken_step(self, present: list[Output], index: list[int], values: Tensor) -> Tensor:
+    def _broken_step(self, batch: Collected) -> Tensor:
         """Some task is absent or not finite: the others go on with the previous weights."""
-        weights = self._kept(values)
-        scale = 1.0 if self.scaler is None else self._loss_scale(values)
-        on_shared = weights[index] * scale
+        weights = self._kept(batch.values)
+        scale = 1.0 if self.scaler is None else self._loss_scale(batch.values)
+        on_shared = weights[batch.tasks] * scale
         on_heads = on_shared if self.head_weighting == "weighted" else torch.ones_like(on_shared) * scale
-        if not guarded_backward(present, on_shared, on_heads, self.shared):
+        if not guarded_backward(batch.present, on_shared, on_heads, self.shared):
             self.skipped["nonfinite_gradient"] += 1
-        self.passes["backward"] += len(present)
+        self.passes["backward"] += len(batch.present)
         return weights
 
     def _step_by_jacobian(
-        self,
-        present: list[Tensor],
-        index: list[int],
-        signals: dict[str, Tensor],
-        needs: frozenset[str],
-        validation: Callable[[], Losses] | None,
-        lookahead_lr: float | None,
+        self, batch: Collected, signals: dict[str, Tensor], needs: frozenset[str], given: Mapping[str, Any]
     ) -> Tensor:
-        heads = self._head_leaves(present)
-        gradients = task_gradients(self._scaled(present), [*self.shared, *heads])
-        self.passes["backward"] += len(present)
+        heads = self._head_leaves(batch.present)
+        scaled = self._scaled(batch.present)
+        gradients = task_gradients(scaled, [*self.shared, *heads], retain_graph=bool(needs & KEEPS_GRAPH))
+        self.passes["backward"] += len(batch.present)
         split = len(self.shared)
         on_heads = [row[split:] for row in gradients]
         rows = self._unscaled(jacobian([row[:split] for row in gradients], self.shared))
-        values = signals["losses"]
         if not bool(rows.isfinite().all()):
             self.skipped["nonfinite_gradient"] += 1
             needs = frozenset()
-        if needs:
+        if not needs:
+            weights = self._kept(batch.values)
+        else:
             signals["jacobian"] = rows
             if "gramian" in needs:
                 signals["gramian"] = rows @ rows.T
-            if "align" in needs:
-                assert validation is not None and lookahead_lr is not None
-                signals["align"] = self._align(rows, on_heads, heads, signals, validation, lookahead_lr)
-            weights = self._weigh(signals, values)
-        else:
-            weights = self._kept(values)
-        self._apply_rows(rows, on_heads, heads, weights[index])
+            if needs & MEASURERS.keys():
+                flat = self._unscaled(jacobian(on_heads, heads)) if heads else rows[:, :0]
+                self._measure(signals, needs, batch, given, (rows, flat), heads)
+            updates = self._updates
+            weights = self._weigh(signals, batch.values)
+            if self._updates > updates:
+                rows = self.strategy.gradients(self._state, rows)
+        self._apply_rows(rows, on_heads, heads, weights[batch.tasks])
         return weights
 
     def _apply_rows(
@@ -382,33 +361,6 @@ class Balancer:
         combine(rows, weights, self.shared)
         plain = self.head_weighting == "own" or weights.ndim == 2
         combine_heads(on_heads, torch.ones_like(rows[:, 0]) if plain else weights, heads)
-
-    def _align(
-        self,
-        rows: Tensor,
-        on_heads: list[tuple[Tensor | None, ...]],
-        heads: list[Tensor],
-        signals: dict[str, Tensor],
-        validation: Callable[[], Losses],
-        lr: float,
-    ) -> Tensor:
-        """J_val at the lookahead point times J_train transposed, over the shared parameters and the heads."""
-        parameters = [*self.shared, *heads]
-        blank = signals["losses"].new_zeros(len(rows), len(rows))
-        # The lookahead moves by the weights of now: what the strategy says before it has seen any alignment.
-        now = self._on_scale(self.strategy(self._state, {**signals, "align": blank})[0]).detach()
-        heads_flat = self._unscaled(jacobian(on_heads, heads)) if heads else rows[:, :0]
-        train = torch.cat([rows, heads_flat], 1)
-        step = (now.to(train.dtype) @ train).split([parameter.numel() for parameter in parameters])
-        steps = [piece.view_as(parameter) for piece, parameter in zip(step, parameters, strict=True)]
-        with lookahead(parameters, steps, lr), frozen_statistics(), torch.enable_grad():
-            present, values, index = self._collect(validation())
-            gradients = task_gradients(present, parameters)
-        self.passes["forward"] += 1
-        self.passes["backward"] += len(present)
-        align = blank.to(train.dtype)
-        align[index] = jacobian(gradients, parameters) @ train.T
-        return torch.where(align.isfinite(), align, 0).to(values.dtype)
 
     def _head_leaves(self, present: list[Tensor]) -> list[Tensor]:
         """Leaves that are not shared. Walking the graph is slow, so the answer is kept while every task is present."""

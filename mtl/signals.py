@@ -1,146 +1,140 @@
-"""Measuring: the losses and gradients of a step, as the tensors that strategies read."""
+"""Measuring: what strategies read beyond losses and task gradients, each signal by one function of `MEASURERS`.
+
+A measurer gets a `Measurement`, the step as far as it has been measured with the closures that the caller of `backward`
+gave, and returns its signal. A new signal is a line in `mtl.strategy.SIGNALS`, a function here and, where it reads
+other batches, a line in `CLOSURES`; neither balancer nor trainer changes.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor
 
-#: A loss, or the place in a graph where one comes from.
-Output = Tensor | GradientEdge
+from mtl.graph import jacobian, task_gradients
+from mtl.passes import frozen_statistics, lookahead
 
-
-def leaves(losses: Sequence[Output]) -> list[Tensor]:
-    """The leaf tensors that any of the losses reaches through its graph, in the order in which a walk meets them."""
-    found: dict[int, Tensor] = {}
-    seen: set[Any] = set()
-    pending: list[Any] = [loss.grad_fn if isinstance(loss, Tensor) else loss.node for loss in reversed(losses)]
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.setdefault(id(node.variable), node.variable)
-        pending.extend(following for following, _ in node.next_functions)
-    return list(found.values())
+#: The arguments of `backward` that a signal needs besides the losses, each with what to give.
+CLOSURES: dict[str, dict[str, str]] = {
+    "after": {"recompute": "lambda: losses_of_this_batch()"},
+    "cross": {"fresh": "lambda: losses_of_another_training_batch()"},
+    "align": {"validation": "lambda: losses_of_a_validation_batch()", "lookahead_lr": "lr"},
+    "implicit": {"validation": "lambda: losses_of_a_validation_batch()"},
+}
 
 
-def branches(losses: Tensor) -> list[Output]:
-    """The K losses of a (K,) tensor, each with only its own graph where the tensor is a `torch.stack` of them.
+@dataclass
+class Measurement:
+    """One step with all its tasks, and how to read further batches.
 
-    Indexing the tensor instead would send zeros into the other losses' graphs, and zero times NaN is NaN: one broken
-    loss would spoil the gradients of all.
+    Attributes:
+        shared: the shared parameters, D numbers.
+        heads: every other leaf of the losses.
+        losses: the K losses with their graph, which is still there only for signals in `KEEPS_GRAPH`.
+        gradients: this batch's task gradients on the shared parameters (K, D) and on the heads; for signals in
+            `NEEDS_GRADIENTS` only.
+        current: gives the weights (K,) that hold before this step's measurements.
+        read: calls a closure of the caller by name; gives the finite losses with their graph, and their tasks.
+        options: the strategy's own settings of a measurement, `Strategy.measuring`, and `lookahead_lr`.
+        passes: counts forward and backward passes.
     """
-    node = losses.grad_fn
-    if node is None or node.name() != "StackBackward0":
-        return list(losses.unbind())
-    return [
-        losses[k].detach() if following is None else GradientEdge(following, number)
-        for k, (following, number) in enumerate(node.next_functions)
-    ]
+
+    shared: Sequence[Tensor]
+    heads: Sequence[Tensor]
+    losses: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+    current: Callable[[], Tensor]
+    read: Callable[[str], tuple[Sequence[Tensor], Sequence[int]]]
+    options: Mapping[str, Any]
+    passes: Counter[str]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Everything that the losses train."""
+        return [*self.shared, *self.heads]
+
+    @property
+    def train(self) -> Tensor:
+        """(K, P) task gradients on all parameters."""
+        return torch.cat(list(self.gradients), 1)
+
+    def unflatten(self, flat: Tensor) -> list[Tensor]:
+        """One piece of a (P,) vector for each parameter."""
+        pieces = flat.split([parameter.numel() for parameter in self.parameters])
+        return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
+
+    def product(self, rows: Tensor) -> Tensor:
+        """Inner products (N, K) of rows (N, P) with this batch's gradients."""
+        return rows @ self.train.T
+
+    def gradients_of(self, closure: str, wanted: Sequence[Tensor]) -> Tensor:
+        """Task gradients (K, size of wanted) of another batch, at the parameters as they stand; zero for a task that
+        the batch lacks."""
+        with frozen_statistics(), torch.enable_grad():
+            losses, index = self.read(closure)
+            gradients = task_gradients(losses, wanted)
+        self.passes["forward"] += 1
+        self.passes["backward"] += len(losses)
+        present = iter(gradients)
+        nothing = (None,) * len(wanted)
+        return jacobian([next(present) if k in index else nothing for k in range(len(self.losses))], wanted)
 
 
-def task_gradients(
-    losses: Sequence[Output], wanted: Sequence[Tensor], *, retain_graph: bool = False
-) -> list[tuple[Tensor | None, ...]]:
-    """Each loss's gradient with respect to each wanted tensor, None where it does not reach; K backward passes."""
-    last = len(losses) - 1
-    return [
-        torch.autograd.grad(
-            loss, wanted, _one(loss, wanted), retain_graph=retain_graph or index < last, allow_unused=True
+def cross(step: Measurement) -> Tensor:
+    """J' J''^T of two more training batches: with the step's own, three independent ones."""
+    return step.gradients_of("fresh", step.shared) @ step.gradients_of("fresh", step.shared).T
+
+
+def implicit(step: Measurement) -> Tensor:
+    """J_val H^-1 J_train^T for the Hessian H of the weighted training loss, by a Neumann series.
+
+    H^-1 is `lr * sum_{s=0..terms} (I - lr H)^s` (Lorraine et al. 2020, algorithm 3), whose products with a vector need
+    no Hessian: one backward pass through the gradient's own graph each.
+    """
+    lr, terms = step.options["neumann_lr"], step.options["neumann_terms"]
+    weights = step.current().to(step.losses[0].dtype)
+    total = (weights * torch.stack(list(step.losses))).sum()
+    first = torch.autograd.grad(total, step.parameters, create_graph=True, allow_unused=True)
+    step.passes["backward"] += 1
+    curved = [index for index, gradient in enumerate(first) if gradient is not None and gradient.requires_grad]
+
+    def hessian(vector: Tensor) -> Tensor:
+        if not curved:  # every loss is linear
+            return torch.zeros_like(vector)
+        pieces = step.unflatten(vector)
+        product = torch.autograd.grad(
+            [first[index] for index in curved],
+            step.parameters,
+            [pieces[index].to(step.parameters[index].dtype) for index in curved],
+            retain_graph=True,
+            allow_unused=True,
         )
-        for index, loss in enumerate(losses)
-    ]
+        step.passes["backward"] += 1
+        return jacobian([product], step.parameters)[0]
+
+    solved = step.gradients_of("validation", step.parameters)
+    for k in range(len(solved)):
+        term = solved[k].clone()
+        for _ in range(terms):
+            term = term - lr * hessian(term)
+            solved[k] += term
+    return step.product(lr * solved)
 
 
-def _one(loss: Output, like: Sequence[Tensor]) -> Tensor | None:
-    """What autograd cannot infer for a place in a graph: the gradient of a scalar by itself."""
-    return None if isinstance(loss, Tensor) else like[0].new_ones(())
+def align(step: Measurement) -> Tensor:
+    """J_val J_train^T, with J_val at the point that a plain gradient step of the current weights leads to."""
+    direction = step.current().to(step.train.dtype) @ step.train
+    with lookahead(step.parameters, step.unflatten(direction), step.options["lookahead_lr"]):
+        return step.product(step.gradients_of("validation", step.parameters))
 
 
-def jacobian(gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor]) -> Tensor:
-    """Gradients laid flat as J (K, D), zeros where a task does not reach; float32 at least."""
-    dtype = torch.promote_types(wanted[0].dtype, torch.float32)
-    rows = [
-        torch.cat(
-            [
-                (torch.zeros_like(tensor) if gradient is None else gradient).flatten().to(dtype)
-                for gradient, tensor in zip(row, wanted, strict=True)
-            ]
-        )
-        for row in gradients
-    ]
-    return torch.stack(rows)
+#: Signals by name, in the order of measuring: a lookahead moves parameters, after which a graph is no longer usable.
+MEASURERS: dict[str, Callable[[Measurement], Tensor]] = {"cross": cross, "implicit": implicit, "align": align}
 
-
-@contextlib.contextmanager
-def lookahead(parameters: Sequence[Tensor], steps: Sequence[Tensor | None], lr: float) -> Iterator[None]:
-    """Move parameters by `-lr * step` inside the block, and put them back bit for bit after it."""
-    kept = [parameter.detach().clone() for parameter in parameters]
-    try:
-        with torch.no_grad():
-            for parameter, step in zip(parameters, steps, strict=True):
-                if step is not None:
-                    parameter.sub_(step.to(parameter.dtype), alpha=lr)
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
-
-
-def random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The states of the global generators that a forward pass on `device` may draw from."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-@contextlib.contextmanager
-def replayed_randomness(states: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
-    """Draw from `states` inside the block, and go on as if it had not been there.
-
-    A batch that is read a second time then gets the same dropout whenever that happens, before a checkpoint or after.
-    """
-
-    def restore(kept: tuple[Tensor, Tensor | None]) -> None:
-        torch.set_rng_state(kept[0])
-        if kept[1] is not None:
-            torch.cuda.set_rng_state(kept[1], device)
-
-    now = random_states(device)
-    restore(states)
-    try:
-        yield
-    finally:
-        restore(now)
-
-
-@contextlib.contextmanager
-def frozen_statistics() -> Iterator[None]:
-    """Extra forward passes inside the block leave the running statistics of normalisation layers as they were.
-
-    A second reading of a batch (FAMO's losses after the step, a lookahead's validation losses) is a measurement, not a
-    training step. The hooks are global because whoever calls the block has a closure, not the model.
-    """
-    kept: dict[nn.Module, list[Tensor]] = {}
-
-    def keep(module: nn.Module, _inputs: Any) -> None:
-        if isinstance(module, _NormBase) and module.training and module.track_running_stats and module not in kept:
-            kept[module] = [buffer.clone() for buffer in module.buffers(recurse=False)]
-
-    handle = register_module_forward_pre_hook(keep)
-    try:
-        yield
-    finally:
-        handle.remove()
-        # Only now: a backward pass inside the block still needs the buffers as the forward pass left them.
-        with torch.no_grad():
-            for module, values in kept.items():
-                for buffer, value in zip(module.buffers(recurse=False), values, strict=True):
-                    buffer.copy_(value)
+#: Signals that need the gradients of this batch, and those that need its graph after that.
+NEEDS_GRADIENTS = frozenset({"gramian", "jacobian", "align", "implicit"})
+KEEPS_GRAPH = frozenset({"implicit"})

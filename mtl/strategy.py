@@ -20,8 +20,11 @@ SIGNALS: dict[str, str] = {
     "gramian": "(K, K) G = J J^T, inner products of the task gradients on the shared parameters",
     "jacobian": "(K, D) J, the task gradients on the D shared parameters",
     "after": "(K,) losses of the previous batch, read again after the optimizer's step on it",
+    "cross": "(K, K) J' J''^T of two further training batches, independent of this one and of each other",
     "align": "(K, K) J_val J_train^T at the lookahead point: row i is validation task i, column k training task k",
+    "implicit": "(K, K) J_val H^-1 J_train^T, H the Hessian of the weighted training loss (truncated Neumann series)",
     "noise": "(K, K) independent standard normal draws of this step",
+    "dither": "(D,) independent uniform draws in [0, 1) of this step, one a shared parameter",
     "epoch": "() index of the current epoch, counted from 0",
 }
 
@@ -40,6 +43,9 @@ class Strategy(ABC):
 
     Subclasses set `name`, `paper` and `needs` (a subset of `SIGNALS`); hyperparameters are fields made by
     `mtl.hyperparameters.hyper`, and may be tensors with a leading member axis.
+
+    Few strategies need more than that: a state with numbers for each shared parameter (`init_sized`), gradients of
+    their own for the weights to apply to (`tracking`, `gradients`), or weights to look ahead with (`current`).
     """
 
     name: ClassVar[str]
@@ -47,6 +53,8 @@ class Strategy(ABC):
     needs: ClassVar[frozenset[str]]
     #: Weights are (K, D), one a coordinate of the shared parameters, instead of (K,).
     elementwise: ClassVar[bool] = False
+    #: The weights apply to `gradients(state, jacobian)`, which the strategy keeps, not to the gradients of this step.
+    tracking: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         validate(self, self.name)
@@ -55,9 +63,26 @@ class Strategy(ABC):
         """The state before the first step; `losses` (K,) gives number of tasks, dtype and device, not values."""
         return Stateless()
 
+    def init_sized(self, losses: Tensor, dimension: int) -> Any:  # noqa: ARG002
+        """The state before the first step where there are `dimension` shared parameters; whoever knows D calls this."""
+        return self.init(losses)
+
     @abstractmethod
     def __call__(self, state: Any, signals: Signals) -> tuple[Tensor, Any]:
         """One step: weights (K,) or (K, D), and the next state with the shapes and dtypes of `state`."""
+
+    def gradients(self, state: Any, jacobian: Tensor) -> Tensor:  # noqa: ARG002
+        """The (K, D) gradients that the weights of the step that led to `state` apply to; `jacobian` is that step's."""
+        return jacobian
+
+    def current(self, state: Any, signals: Signals) -> Tensor:
+        """The weights (K,) before this step's `align` and `implicit` are known, which those are measured with."""
+        return self(state, signals)[0]
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        """Settings of the measurement of signals, by the names that `mtl.signals` gives them."""
+        return {}
 
     def needs_at(self, step: int) -> frozenset[str]:  # noqa: ARG002
         """The signals that step number `step` (from 0) will read; fewer than `needs` when it holds its weights."""
@@ -78,3 +103,16 @@ class Strategy(ABC):
     def replace(self, **changes: Any) -> Strategy:
         """A copy with other hyperparameters."""
         return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class SizedStrategy(Strategy):
+    """A strategy whose state has numbers for each shared parameter."""
+
+    def init(self, losses: Tensor) -> Any:  # noqa: ARG002
+        raise ValueError(
+            f"{self.name} keeps numbers for each shared parameter: begin with init_sized(losses, dimension)"
+        )
+
+    @abstractmethod
+    def init_sized(self, losses: Tensor, dimension: int) -> Any: ...

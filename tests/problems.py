@@ -18,12 +18,17 @@ def random_signals(tasks: int, seed: int = 0, dtype: torch.dtype = torch.float64
         "align": torch.randn(tasks, tasks, generator=generator, dtype=dtype),
         "noise": torch.randn(tasks, tasks, generator=generator, dtype=dtype),
         "epoch": torch.tensor(seed // 2),
+        "cross": rows @ torch.randn(tasks, 7, generator=generator, dtype=dtype).T,
+        "implicit": torch.randn(tasks, tasks, generator=generator, dtype=dtype),
+        "dither": torch.rand(7, generator=generator, dtype=dtype),
     }
 
 
 def run(strategy: Strategy, steps: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
     """The weights of a strategy over several steps."""
-    state, weights = strategy.init(steps[0]["losses"]), []
+    first = steps[0]
+    state = strategy.init_sized(first["losses"], first["jacobian"].shape[-1] if "jacobian" in first else 0)
+    weights = []
     for signals in steps:
         current, state = strategy(state, signals)
         weights.append(current)

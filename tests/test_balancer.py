@@ -15,7 +15,12 @@ def gradients(model):
 def one_step(model, balancer, **extra):
     model.zero_grad()
     weights = balancer.backward(
-        model.losses(), recompute=model.losses, validation=model.losses, lookahead_lr=0.05, **extra
+        model.losses(),
+        recompute=model.losses,
+        validation=model.losses,
+        fresh=model.losses,
+        lookahead_lr=0.05,
+        **extra,
     )
     return weights, gradients(model)
 
@@ -77,7 +82,7 @@ def test_a_dict_of_losses_gives_what_a_tensor_gives(name):
                 return dict(zip("abc", values, strict=True)) if as_dict else values
 
             optimizer.zero_grad()
-            weights = balancer.backward(losses(), recompute=losses, validation=losses, lookahead_lr=0.05)
+            weights = balancer.backward(losses(), recompute=losses, validation=losses, fresh=losses, lookahead_lr=0.05)
             optimizer.step()
         results.append((weights, model.losses()))
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
@@ -93,7 +98,8 @@ def test_a_reloaded_balancer_continues_bit_for_bit(name, tmp_path):
     def advance(model, optimizer, balancer, steps):
         for _ in range(steps):
             optimizer.zero_grad()
-            balancer.backward(model.losses(), recompute=model.losses, validation=model.losses, lookahead_lr=0.01)
+            read = model.losses
+            balancer.backward(read(), recompute=read, validation=read, fresh=read, lookahead_lr=0.01)
             optimizer.step()
 
     straight = make_all()
@@ -294,6 +300,7 @@ def test_a_grad_scaler_changes_nothing_but_the_scale(spec):
         ({"num_tasks": 2}, {}, "3 losses were given for 2 tasks"),
         ({"spec": "famo"}, {}, "recompute="),
         ({"spec": "auto-lambda"}, {}, "validation="),
+        ({"spec": "modo"}, {}, "fresh="),
         ({"spec": "static:weights=1/2"}, {}, "2 numbers, the benchmark has 3 tasks"),
         ({"spec": "mgda"}, {"losses": lambda m: m.losses().detach()}, "does not require grad"),
         ({}, {"losses": lambda m: m.losses().sum()}, "one loss a task is wanted"),

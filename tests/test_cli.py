@@ -125,10 +125,10 @@ def test_a_nan_loss_is_counted_shown_and_ends_as_diverged(out, capsys):
     assert "diverged" in printed and "4 nonfinite_loss" in printed
 
 
-def test_a_strategy_that_raises_is_recorded_and_the_others_go_on(out, capsys, monkeypatch):
+def test_a_strategy_that_raises_is_recorded_and_the_others_go_on(out, monkeypatch):
     from mtl.strategies import REGISTRY
 
-    def broken(self, state, signals):
+    def broken(*_called):
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(REGISTRY["rlw"], "__call__", broken)
@@ -138,7 +138,7 @@ def test_a_strategy_that_raises_is_recorded_and_the_others_go_on(out, capsys, mo
     assert [(r["status"], r["error"]) for r in records] == [("failed", "RuntimeError: no luck"), ("done", None)]
 
 
-def test_a_config_file_stands_under_the_command_line(out, tmp_path, capsys):
+def test_a_config_file_stands_under_the_command_line(out, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("epochs: 2\nlr: 0.005\nstrategy: rlw\nwandb: disabled\nbatch-size: 64\n")
     assert call("train", TINY, f"--config={config}", "--lr=0.02", out=out) == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from mtl.strategy import Signals, Strategy
@@ -13,8 +14,9 @@ class Chain(Strategy):
     """Strategies one after another: each sees the signals as scaled by the weights so far, and the weights multiply.
 
     With weights w of the first, the second is given L' = w L, G' = diag(w) G diag(w), J' = diag(w) J, and the returned
-    weights are the product. Losses read back (`after`) and validation alignment (`align`, by training task) scale
-    alike, so a chain of pure strategies is a pure strategy.
+    weights are the product. Losses read back (`after`) and products with other batches' gradients scale alike, so a
+    chain of pure strategies is a pure strategy. After one that tracks gradients, J' is what it tracked, which holds the
+    weights before it: those are left out of the product.
     """
 
     name: ClassVar[str] = "chain"
@@ -28,6 +30,10 @@ class Chain(Strategy):
         for part in self.parts[:-1]:
             if part.elementwise:
                 raise ValueError(f"chain: {part.name} gives one weight a coordinate and can only come last")
+        if len(self.parts) > 1:
+            for part in self.parts:
+                if part.tracking and part.needs_at(1) != part.needs:
+                    raise ValueError(f"chain: {part} tracks gradients on some steps only and can only stand alone")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -36,6 +42,14 @@ class Chain(Strategy):
     @property
     def elementwise(self) -> bool:  # type: ignore[override]
         return self.parts[-1].elementwise
+
+    @property
+    def tracking(self) -> bool:  # type: ignore[override]
+        return any(part.tracking for part in self.parts)
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        return {name: value for part in self.parts for name, value in part.measuring.items()}
 
     def needs_at(self, step: int) -> frozenset[str]:
         return frozenset().union(*(part.needs_at(step) for part in self.parts))
@@ -47,14 +61,38 @@ class Chain(Strategy):
     def init(self, losses: Tensor) -> tuple[Any, ...]:
         return tuple(part.init(losses) for part in self.parts)
 
+    def init_sized(self, losses: Tensor, dimension: int) -> tuple[Any, ...]:
+        return tuple(part.init_sized(losses, dimension) for part in self.parts)
+
     def __call__(self, state: tuple[Any, ...], signals: Signals) -> tuple[Tensor, tuple[Any, ...]]:
-        weights, first = self.parts[0](state[0], signals)
-        states = [first]
-        for part, own in zip(self.parts[1:], state[1:], strict=True):
-            more, following = part(own, scaled(signals, weights))
+        weights, states = None, []
+        for part, own in zip(self.parts, state, strict=True):
+            more, following = part(own, signals)
             states.append(following)
-            weights = weights[:, None] * more if part.elementwise else weights * more
+            if part.tracking:
+                weights, signals = more, tracked(signals, part.gradients(following, signals["jacobian"]))
+            elif weights is None:
+                weights = more
+            else:
+                weights = weights[:, None] * more if part.elementwise else weights * more
+            if part is not self.parts[-1]:
+                signals = scaled(signals, more)
+        assert weights is not None
         return weights, tuple(states)
+
+    def gradients(self, state: tuple[Any, ...], jacobian: Tensor) -> Tensor:
+        for part, own in zip(reversed(self.parts), reversed(state), strict=True):
+            if part.tracking:
+                return part.gradients(own, jacobian)
+        return jacobian
+
+    def current(self, state: tuple[Any, ...], signals: Signals) -> Tensor:
+        weights = torch.ones_like(signals["losses"])
+        for part, own in zip(self.parts, state, strict=True):
+            if not part.elementwise:  # a lookahead has one weight a task
+                more = part.current(own, signals)
+                weights, signals = weights * more, scaled(signals, more)
+        return weights
 
     def __str__(self) -> str:
         first, *rest = self.parts
@@ -70,14 +108,21 @@ def chain(*strategies: Strategy) -> Strategy:
 def scaled(signals: Signals, weights: Tensor) -> dict[str, Tensor]:
     """The signals of the problem whose losses are `weights * losses`; weights (K,) count as constants."""
     result = dict(signals)
-    for name in ("losses", "after", "align"):
+    for name in ("losses", "after", "align", "implicit"):
         if name in result:
-            result[name] = result[name] * weights  # align scales by its column, the training task
-    if "gramian" in result:
-        result["gramian"] = result["gramian"] * weights[:, None] * weights
+            result[name] = result[name] * weights  # align and implicit scale by their columns, the training tasks
+    for name in ("gramian", "cross"):
+        if name in result:
+            result[name] = result[name] * weights[:, None] * weights
     if "jacobian" in result:
         result["jacobian"] = result["jacobian"] * weights[:, None]
     return result
+
+
+def tracked(signals: Signals, rows: Tensor) -> dict[str, Tensor]:
+    """The signals of the problem whose task gradients are `rows` (K, D)."""
+    own = {"jacobian": rows, "gramian": rows @ rows.T}
+    return {**signals, **{name: value for name, value in own.items() if name in signals}}
 
 
 def _compound(strategy: Strategy) -> bool:

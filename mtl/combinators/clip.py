@@ -26,3 +26,6 @@ class Clip(Wrapper):
     def __call__(self, state: Any, signals: Signals) -> tuple[Tensor, Any]:
         weights, state = self.inner(state, signals)
         return weights.clamp(self.low, self.high), state
+
+    def current(self, state: Any, signals: Signals) -> Tensor:
+        return self.inner.current(state, signals).clamp(self.low, self.high)

@@ -20,6 +20,9 @@ class Normalize(Wrapper):
         weights, state = self.inner(state, signals)
         return sum_to_k(weights), state
 
+    def current(self, state: Any, signals: Signals) -> Tensor:
+        return sum_to_k(self.inner.current(state, signals))
+
 
 def sum_to_k(weights: Tensor) -> Tensor:
     """Scale weights (K,) to sum |w_k| = K, elementwise ones (K, D) to that sum on average; all zeros stay zero."""

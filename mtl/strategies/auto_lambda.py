@@ -53,3 +53,6 @@ class AutoLambda(Strategy):
         weights, updated = descend(state.weights, gradient, state.moments, self.lr, optimizer=self.optimizer)
         weights = weights.clamp(min=0)
         return weights, AutoLambdaState(weights, updated)
+
+    def current(self, state: AutoLambdaState, signals: Signals) -> Tensor:  # noqa: ARG002
+        return state.weights

@@ -26,9 +26,9 @@ class FAMO(Strategy):
     """Fast adaptive multitask optimization: equal relative improvement of all tasks (Liu et al., NeurIPS 2023, alg. 1).
 
     With z = softmax(xi) and D = L - floor, the weights are w_k = c z_k / D_k, c = (sum_k z_k / D_k)^-1. After the
-    model's step on the same batch, xi descends with Adam on the change of log D, times the Jacobian of the softmax, with
-    decay gamma. Here that descent happens at the start of the next step, from the losses `after`; the weights
-    are those of the official code. Deviation: D is kept above 1e-8, where the official code lets log D turn NaN.
+    model's step on the same batch, xi descends with Adam on the change of log D, times the Jacobian of the softmax,
+    with decay gamma. Here that descent happens at the start of the next step, from the losses `after`; the weights are
+    those of the official code. Deviation: D is kept above 1e-8, where the official code lets log D turn NaN.
     """
 
     name: ClassVar[str] = "famo"

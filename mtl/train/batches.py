@@ -16,7 +16,7 @@ class Batches:
         split: on the device where the batches are wanted.
         size: examples a batch.
         seed: of the shuffles.
-        stream: tells independent orders under one seed apart (0 training, 1 alignment).
+        stream: tells independent orders under one seed apart (0 training, 1 alignment, 2 further training batches).
     """
 
     def __init__(self, split: Split, size: int, seed: int, stream: int = 0) -> None:

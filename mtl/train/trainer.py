@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from mtl.train.evaluate import Metrics, constant_metrics, evaluate, selection, t
 from mtl.train.settings import Settings
 
 _CURVE_POINTS = 200  # logged steps of a run's weight and loss curves
+_MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
 _BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
 
 
@@ -128,6 +130,7 @@ class _Run:
         self.batches = Batches(splits.train, settings.batch_size, seed, stream=0)
         aligned_on = splits.validation if settings.align_data == "validation" else splits.train
         self.align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
+        self.fresh_batches = Batches(splits.train, settings.batch_size, seed, stream=2)
         self.total = settings.length(self.batches.per_epoch)
         self.schedule = settings.make_schedule(self.optimizer, self.total)
         self.balancer = Balancer(
@@ -159,10 +162,12 @@ class _Run:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._losses(batch)
+        fresh = itertools.count(_MOST_FRESH * self.step_number)
         weights = self.balancer.backward(
             losses,
             recompute=lambda: self._losses(batch),
             validation=lambda: self._losses(self.align_batches[self.step_number]),
+            fresh=lambda: self._losses(self.fresh_batches[next(fresh)]),
             lookahead_lr=self.optimizer.param_groups[0]["lr"],
         )
         if self.settings.clip is not None:

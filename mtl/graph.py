@@ -1,0 +1,77 @@
+"""The autograd graph of a step's losses: the leaves they reach, and each task's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+#: A loss, or the place in a graph where one comes from.
+Output = Tensor | GradientEdge
+
+
+def leaves(losses: Sequence[Output]) -> list[Tensor]:
+    """The leaf tensors that any of the losses reaches through its graph, in the order in which a walk meets them."""
+    found: dict[int, Tensor] = {}
+    seen: set[Any] = set()
+    pending: list[Any] = [loss.grad_fn if isinstance(loss, Tensor) else loss.node for loss in reversed(losses)]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.setdefault(id(node.variable), node.variable)
+        pending.extend(following for following, _ in node.next_functions)
+    return list(found.values())
+
+
+def branches(losses: Tensor) -> list[Output]:
+    """The K losses of a (K,) tensor, each with only its own graph where the tensor is a `torch.stack` of them.
+
+    Indexing the tensor instead would send zeros into the other losses' graphs, and zero times NaN is NaN: one broken
+    loss would spoil the gradients of all.
+    """
+    node = losses.grad_fn
+    if node is None or node.name() != "StackBackward0":
+        return list(losses.unbind())
+    return [
+        losses[k].detach() if following is None else GradientEdge(following, number)
+        for k, (following, number) in enumerate(node.next_functions)
+    ]
+
+
+def task_gradients(
+    losses: Sequence[Output], wanted: Sequence[Tensor], *, retain_graph: bool = False
+) -> list[tuple[Tensor | None, ...]]:
+    """Each loss's gradient with respect to each wanted tensor, None where it does not reach; K backward passes."""
+    last = len(losses) - 1
+    return [
+        torch.autograd.grad(
+            loss, wanted, _one(loss, wanted), retain_graph=retain_graph or index < last, allow_unused=True
+        )
+        for index, loss in enumerate(losses)
+    ]
+
+
+def _one(loss: Output, like: Sequence[Tensor]) -> Tensor | None:
+    """What autograd cannot infer for a place in a graph: the gradient of a scalar by itself."""
+    return None if isinstance(loss, Tensor) else like[0].new_ones(())
+
+
+def jacobian(gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor]) -> Tensor:
+    """Gradients laid flat as J (K, D), zeros where a task does not reach; float32 at least."""
+    dtype = torch.promote_types(wanted[0].dtype, torch.float32)
+    rows = [
+        torch.cat(
+            [
+                (torch.zeros_like(tensor) if gradient is None else gradient).flatten().to(dtype)
+                for gradient, tensor in zip(row, wanted, strict=True)
+            ]
+        )
+        for row in gradients
+    ]
+    return torch.stack(rows)
