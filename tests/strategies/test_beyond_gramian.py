@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as peers
-from torch.utils import _pytree as pytree
 
 import mtl
 from mtl.solvers.simplex import simplex_qp
 from mtl.strategies import make
 from tests.problems import TwoLayers, random_signals, run
 
-SPECS = ["graddrop", "graddrop:leak=0.2,slope=2", "excess", "excess:warmup=3,lr=0.5", "db-mtl-ema", "modo", "sdmgrad"]
-SPECS += ["moco", "moco:projection=softmax,scaling=loss", "moml", "auxilearn", "auxilearn:primary=0", "auto-lambda"]
 SIZE = 7
 
 
@@ -37,76 +34,6 @@ def updates(spec, steps):
 
 def close(actual, expected, rtol=1e-9, atol=1e-12):
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=rtol, atol=atol)
-
-
-# --- every strategy ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("tasks", [2, 3, 12])
-@pytest.mark.parametrize("spec", SPECS)
-def test_weights_and_state_stay_finite_and_keep_shape_and_dtype(spec, tasks, dtype):
-    strategy = make(spec)
-    assert make(str(strategy)) == strategy
-    strategy.check_tasks(tasks)
-    for scale in (0.0, 1e-8, 1.0, 1e8):
-        steps = [
-            {**s, **{key: s[key] * scale for key in ("jacobian", "gramian", "cross", "align", "implicit")}}
-            for s in many(3, tasks, dtype)
-        ]
-        state = begin(strategy, steps[0])
-        for signals in steps:
-            weights, following = strategy(state, signals)
-            assert weights.isfinite().all() and weights.dtype == dtype
-            assert weights.shape == ((tasks, SIZE) if strategy.elementwise else (tasks,))
-            for old, new in zip(pytree.tree_leaves(state), pytree.tree_leaves(following), strict=True):
-                assert new.isfinite().all() and (new.shape, new.dtype) == (old.shape, old.dtype)
-            state = following
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_vmap_equals_a_loop(spec):
-    strategy, runs = make(spec), [[random_signals(3, 10 * member + step) for step in range(3)] for member in range(4)]
-    states = [begin(strategy, steps[0]) for steps in runs]
-    stateless = not pytree.tree_leaves(states[0])
-    state = states[0] if stateless else pytree.tree_map(lambda *leaves: torch.stack(leaves), *states)
-    axes = None if stateless else 0
-    for step in range(3):
-        stacked = {key: torch.stack([steps[step][key] for steps in runs]) for key in runs[0][step]}
-        together, state = torch.func.vmap(strategy, in_dims=(axes, 0), out_dims=(0, axes))(state, stacked)
-        for member, steps in enumerate(runs):
-            alone, states[member] = strategy(states[member], steps[step])
-            close(together[member], alone)
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_tasks_have_no_order(spec):
-    if "primary" in spec:
-        pytest.skip("one task is singled out")
-    order = torch.tensor([2, 0, 1])
-    moved = [
-        {
-            key: value[order][:, order]
-            if key in ("gramian", "cross", "align", "implicit")
-            else value[order]
-            if key in ("losses", "jacobian")
-            else value
-            for key, value in signals.items()
-        }
-        for signals in many(3)
-    ]
-    for one, other in zip(run(make(spec), many(3)), run(make(spec), moved), strict=True):
-        close(other, one[order])
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_a_step_leaves_its_arguments_alone(spec):
-    strategy, signals = make(spec), many(1)[0]
-    state = begin(strategy, signals)
-    copies = pytree.tree_map(torch.clone, (state, signals))
-    strategy(state, signals)
-    for before, after in zip(pytree.tree_leaves(copies), pytree.tree_leaves((state, signals)), strict=True):
-        assert torch.equal(before, after)
 
 
 @pytest.mark.parametrize("spec", ["excess", "moco", "db-mtl-ema"])
