@@ -2,5 +2,6 @@
 
 from mtl.strategies._registry import REGISTRY
 from mtl.strategies._spec import make
+from mtl.strategies._torchjd import from_torchjd
 
-__all__ = ["REGISTRY", "make"]
+__all__ = ["REGISTRY", "from_torchjd", "make"]
