@@ -97,17 +97,11 @@ def units(strategy: Strategy) -> list[Strategy]:
 
 # --- declared ---------------------------------------------------------------------------------------------------------
 
-#: Continuous hyperparameters without a range to search, and why.
+#: Continuous hyperparameters without a range to search, and why; those that are one number a task need no reason.
 NOT_SEARCHED = {
-    "preference": "what the user wants, not what works best",
-    "others": "what the user wants, not what works best",
-    "primary": "which task is the main one",
-    "ideal": "a fact of the losses",
-    "floor": "a fact of the losses",
     "low": "a limit that the user sets",
     "high": "a limit that the user sets",
     "max_norm": "a limit, 0 for none",
-    "leak": "zero is the method; other values are one a task",
     "reg_eps": "numerical",
     "eps": "numerical",
     "tolerance": "numerical",
@@ -125,11 +119,13 @@ def test_a_strategy_declares_what_it_is(cls):
         usual = defaults(cls)[key]
         continuous = isinstance(usual, float | tuple) and not isinstance(usual, bool)
         if domain.search is None:
-            assert not continuous or key in NOT_SEARCHED, f"{cls.name}: {key} has no range to search and no reason"
+            reason = domain.tasks or NOT_SEARCHED.get(key)
+            assert not continuous or reason, f"{cls.name}: {key} has no range to search and no reason"
             continue
         least, most = domain.search
         assert least < most and (least > 0 or not domain.log)
-        assert domain.complaint(least) is None and domain.complaint(most) is None
+        ends = ((least,), (most,)) if isinstance(usual, tuple) else (least, most)
+        assert [domain.complaint(end) for end in ends] == [None, None]
         assert isinstance(usual, tuple) or least <= usual <= most, f"{cls.name}: {key}={usual} outside {domain.search}"
 
 

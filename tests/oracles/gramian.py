@@ -111,8 +111,9 @@ def nearest(rows: Array) -> Array:
 @residual("mgda", "optimality conditions of the min-norm point", HARD)
 def mgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
     rows, losses = jacobian(signals), signals["losses"].numpy()
-    norms = np.where(lengths(rows) > 0, lengths(rows), 1)
+    norms = lengths(rows)
     divisor = {"none": np.ones(len(rows)), "l2": norms, "loss": losses, "loss-l2": losses * norms}[strategy.norm]
+    divisor = np.where(divisor > 0, divisor, 1)
     return off_shortest(rows / divisor[:, None], ours.numpy() * divisor)
 
 
