@@ -99,6 +99,7 @@ def units(strategy: Strategy) -> list[Strategy]:
 
 #: Continuous hyperparameters without a range to search, and why; those that are one number a task need no reason.
 NOT_SEARCHED = {
+    "others": "preferences of other runs",
     "low": "a limit that the user sets",
     "high": "a limit that the user sets",
     "max_norm": "a limit, 0 for none",

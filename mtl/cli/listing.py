@@ -57,10 +57,6 @@ def cost_class(cls: type[Strategy]) -> str:
         return "(2 + terms) K bwd + 1 fwd"
     if "cross" in cls.needs:
         return "3K bwd + 2 fwd" if cls.needs & {"gramian", "jacobian"} else "2K + 1 bwd + 2 fwd"
-    if "implicit" in cls.needs:
-        return "2K bwd + K a Neumann term + 1 fwd"
-    if "cross" in cls.needs:
-        return "2K bwd + 2 fwd"
     if "align" in cls.needs:
         return "2K bwd + 1 fwd"
     if cls.needs & {"gramian", "jacobian"}:

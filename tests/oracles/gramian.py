@@ -409,7 +409,7 @@ def pmgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
     return float(abs((rows[:-1] @ update).min() - best) + short)
 
 
-@residual("wc-mgda", "optimum of the cone program by CVXPY", ("random", "aligned"), steps=1, largest=10)
+@residual("wc-mgda", "optimum of the cone program by CVXPY", ("random", "aligned"), steps=1)
 def wc_mgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
     import cvxpy as cp
 
@@ -425,7 +425,7 @@ def wc_mgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
     return float(abs(best - reached) / abs(gain).max() + abs(own.sum() - 1) + max(-own.min(), 0))
 
 
-@updates("ferero", "the quadratic program by CVXPY", ("random", "aligned"), steps=1, largest=10)
+@updates("ferero", "the quadratic program by CVXPY", ("random", "aligned"), steps=1)
 def ferero(strategy: Any, steps: list[Signals]) -> list[Any]:
     import cvxpy as cp
 
