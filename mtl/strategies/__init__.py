@@ -1,6 +1,6 @@
 """Every weighting strategy by name, and the specs that name them: `gradnorm:alpha=0.12`, `uncertainty+mgda`."""
 
 from mtl.strategies._registry import REGISTRY
-from mtl.strategies._spec import make
+from mtl.strategies._spec import make, units
 
-__all__ = ["REGISTRY", "make"]
+__all__ = ["REGISTRY", "make", "units"]

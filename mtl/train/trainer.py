@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import resource
 import time
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.models import make_trunk
 from mtl.strategies import make
 from mtl.strategy import Strategy
 from mtl.train import checkpoint
+from mtl.train.augment import Augmented, augment
 from mtl.train.batches import Batches
 from mtl.train.evaluate import Metrics, constant_metrics, evaluate, selection, task_losses
 from mtl.train.settings import Settings
@@ -122,7 +125,7 @@ class _Run:
         tasks: Sequence[Task],
         device: torch.device | str,
     ) -> None:
-        self.splits, self.settings, self.tasks = splits, settings, list(tasks)
+        self.splits, self.settings, self.tasks, self.seed = splits, settings, list(tasks), seed
         torch.set_num_threads(settings.threads)
         torch.manual_seed(seed)
         self.model = _model(benchmark, self.tasks, splits.train.inputs[:2], settings).to(device)
@@ -158,7 +161,8 @@ class _Run:
     def step(self) -> None:
         """One optimizer step."""
         started = time.perf_counter()
-        batch = self.batches[self.step_number]
+        drawn = self.batches[self.step_number]
+        batch = augment(drawn, self.settings.noise, self.settings.mixup, self.seed, self.step_number)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._losses(batch)
@@ -166,10 +170,14 @@ class _Run:
         weights = self.balancer.backward(
             losses,
             recompute=lambda: self._losses(batch),
-            validation=lambda: self._losses(self.align_batches[self.step_number]),
-            fresh=lambda: self._losses(self.fresh_batches[next(fresh)]),
+            validation=lambda: self._losses(Augmented(self.align_batches[self.step_number])),
+            fresh=lambda: self._losses(Augmented(self.fresh_batches[next(fresh)])),
             lookahead_lr=self.optimizer.param_groups[0]["lr"],
         )
+        if self.settings.l1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach().sign(), alpha=self.settings.l1)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
@@ -179,8 +187,12 @@ class _Run:
         self.step_number += 1
         self.seconds += time.perf_counter() - started
 
-    def _losses(self, batch: Split) -> dict[str, Tensor]:
-        losses = task_losses(self.tasks, self.model(batch.inputs), batch)
+    def _losses(self, drawn: Augmented) -> dict[str, Tensor]:
+        batch, predictions = drawn.batch, self.model(drawn.batch.inputs)
+        losses = task_losses(self.tasks, predictions, batch)
+        if drawn.partner is not None:
+            others = task_losses(self.tasks, predictions, drawn.partner)
+            losses = {name: drawn.share * loss + (1 - drawn.share) * others[name] for name, loss in losses.items()}
         if not self.labels_missing:
             return losses
         # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
@@ -297,10 +309,18 @@ def check_model(benchmark: Benchmark, splits: Splits, settings: Settings) -> Non
 
 
 def _model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
-    if settings.model:
+    if settings.model or settings.dropout is not None:
+        spec = settings.model or getattr(benchmark, "trunk", "")
         benchmark = copy.copy(benchmark)
-        benchmark.trunk = settings.model
+        benchmark.trunk = spec if settings.dropout is None else _with_dropout(spec, settings.dropout)
     return benchmark.model(tasks, inputs)
+
+
+def _with_dropout(spec: str, dropout: float) -> str:
+    trunk = make_trunk(spec) if spec else None
+    if trunk is None or not hasattr(trunk, "dropout"):
+        raise ValueError(f"dropout={dropout}: the model {spec or 'of this benchmark'!r} has no dropout to set")
+    return str(dataclasses.replace(trunk, dropout=dropout))  # type: ignore[call-arg]
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
