@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +17,20 @@ class Measurement:
     Attributes:
         rows: the parameters (N, P), a leaf of the losses' graph.
         dimension: D.
-        losses: (N, K) with their graph, kept for signals in `mtl.signals.KEEPS_GRAPH` only.
+        losses: K of (N,) with their graph, kept for signals in `mtl.signals.KEEPS_GRAPH` only.
         gradients: (N, K, P) of this batch.
         current: gives the weights (N, K) that hold before this step's measurements.
-        read: from the name of a closure and parameters (N, P) to the losses (N, K) of another batch at these.
+        read: from the name of a closure and parameters (N, P) to the K losses (N,) of another batch at these.
         options: the strategy's own settings of a measurement, and `lookahead_lr`, (N, 1).
         count: notes backward passes made for each member, a number or (N,).
     """
 
     rows: Tensor
     dimension: int
-    losses: Tensor
+    losses: Sequence[Tensor]
     gradients: Tensor
     current: Callable[[], Tensor]
-    read: Callable[[str, Tensor], Tensor]
+    read: Callable[[str, Tensor], Sequence[Tensor]]
     options: Mapping[str, Any]
     count: Callable[[Any], None]
 
@@ -38,19 +38,21 @@ class Measurement:
         """Task gradients (N, K, P) of another batch at parameters (N, P); zero for a task that it lacks."""
         leaf = at.detach().requires_grad_()
         losses = self.read(closure, leaf)
-        known = losses.detach().isfinite()
+        known = torch.stack([loss.detach() for loss in losses], 1).isfinite()
         self.count(known.sum(1))
         rows = task_gradients(losses, leaf)
         return torch.where(known[:, :, None], rows, 0) if not bool(known.all()) else rows
 
 
-def task_gradients(losses: Tensor, rows: Tensor, *, retain_graph: bool = False) -> Tensor:
-    """The gradient (N, K, P) of each loss (N, K) by its member's parameters (N, P); K backward passes."""
-    last = losses.shape[1] - 1
+def task_gradients(losses: Sequence[Tensor], rows: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """The gradient (N, K, P) of each of K losses (N,) by its member's parameters (N, P); K backward passes."""
+    last = len(losses) - 1
     dtype = torch.promote_types(rows.dtype, torch.float32)
     each = []
-    for k in range(losses.shape[1]):
-        (gradient,) = torch.autograd.grad(losses[:, k].sum(), rows, retain_graph=retain_graph or k < last)
+    for k, loss in enumerate(losses):
+        (gradient,) = torch.autograd.grad(
+            loss.sum(), rows, retain_graph=retain_graph or k < last, allow_unused=True, materialize_grads=True
+        )
         each.append(gradient.to(dtype))
     return torch.stack(each, 1)
 
@@ -64,7 +66,7 @@ def cross(step: Measurement) -> Tensor:
 def implicit(step: Measurement) -> Tensor:
     """J_val H^-1 J_train^T, (N, K, K); see `mtl.signals.implicit`."""
     lr, terms = step.options["neumann_lr"], step.options["neumann_terms"]
-    total = (step.current().to(step.losses) * step.losses).sum()
+    total = (step.current().to(step.rows) * torch.stack(list(step.losses), 1)).sum()
     (first,) = torch.autograd.grad(total, step.rows, create_graph=True)
     step.count(1)
 

@@ -20,7 +20,8 @@ from mtl.population.streams import Streams
 from mtl.strategies import make
 from mtl.strategy import SIGNALS, Strategy
 
-_KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient")
+#: Steps by what was wrong in them, as in `Balancer.skipped`.
+KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient")
 
 
 def _shared(model: nn.Module) -> Iterable[Tensor]:
@@ -105,7 +106,7 @@ class Population:
         }
         #: Numbers of each member that the host counts.
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
-        self.counts |= {kind: np.zeros(self.size, np.int64) for kind in _KINDS}
+        self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
         self.reach: Tensor = torch.empty(0)
         self._even = True
 
@@ -190,18 +191,17 @@ class Population:
         self.read_after(masks)
         leaf = self.state["parameters"].detach().requires_grad_()
         losses, fixed = self.program.losses(self.losses, leaf, self.state["fixed"], batch, masks)
-        if losses.ndim != 2:
-            raise ValueError(f"losses give {tuple(losses.shape[1:])} for a member; one loss a task is wanted, (K,)")
-        values = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
+        values = torch.stack([loss.detach() for loss in losses], 1)
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
         if "strategy" not in self.state:
-            self._start(values)
+            self.begin(values.shape[1], values.dtype)
         step = Step(self, leaf, losses, values, {"validation": validation, "fresh": fresh})
         step.run()
         self._commit(step, fixed, absent)
         if step.reads_after:
             whole = torch.from_numpy(step.whole).to(self.device)
             self.state |= {"pending": whole, "previous": batch}
-        return losses.detach()
+        return values
 
     def _inspect(self, batch: Any) -> None:
         one = members_of(batch, 0)
@@ -209,10 +209,13 @@ class Population:
         self.reach, recorded = self.program.reach(self.losses, self.state["parameters"][0], fixed, one)
         self._dropouts = recorded.calls
 
-    def _start(self, values: Tensor) -> None:
+    def begin(self, tasks: int, dtype: torch.dtype | None = None) -> None:
+        """The state before the first step, of `tasks` losses of a dtype; the first step does this where nobody did."""
+        dtype = torch.promote_types(dtype or self.program.dtype, torch.float32)
+        values = torch.ones(self.size, tasks, dtype=dtype, device=self.device)
         dimension = self.program.dimension
         strategy = self.strategies[0]
-        strategy.check_tasks(values.shape[1])
+        strategy.check_tasks(tasks)
 
         def init(losses: Tensor, different: dict[str, Tensor]) -> Any:
             return substituted(strategy, different).init_sized(losses, dimension)
@@ -224,6 +227,7 @@ class Population:
             "weights": values.new_ones(shape),
             "after": torch.full_like(values, torch.nan),
             "seen": torch.zeros(self.size, dtype=torch.bool, device=self.device),
+            "finite": torch.ones(self.size, dtype=torch.bool, device=self.device),
             "pending": torch.zeros(self.size, dtype=torch.bool, device=self.device),
         }
 
@@ -241,7 +245,7 @@ class Population:
         pending, batch = self.state["pending"], self.state["previous"]
         with torch.no_grad():
             read, _ = self.program.losses(self.losses, self.state["parameters"], self.state["fixed"], batch, masks)
-        after = torch.where(pending[:, None], read.to(self.state["after"]), self.state["after"])
+        after = torch.where(pending[:, None], torch.stack(read, 1).to(self.state["after"]), self.state["after"])
         self.state |= {"after": after, "seen": self.state["seen"] | pending, "pending": torch.zeros_like(pending)}
         self.counts["forward"] += pending.cpu().numpy()
         del self.state["previous"]
@@ -268,7 +272,7 @@ class Population:
         self.optimizer.step(
             parameters, gradient, self.state["optimizer"], self.values, self._owner, stepped, even=self._even
         )
-        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights}
+        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": step.finite.all(1)}
         for name, number in step.counts.items():
             self.counts[name] += number
         if absent is not None:

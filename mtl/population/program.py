@@ -64,8 +64,8 @@ class Program:
 
     def losses(
         self, losses: Losses, rows: Tensor, fixed: Mapping[str, Tensor], batch: Any, masks: Sequence[Tensor] = ()
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The losses (N, K) of a training step with their graph, and the buffers after it.
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The K losses (N,) of a training step with their graph, and the buffers after it.
 
         Args:
             losses: from a model and a batch to its losses.
@@ -75,11 +75,11 @@ class Program:
             masks: what each dropout multiplies with, (N, ...) each, in the order of the calls; empty without dropout.
         """
         self.model.train()
-        call = _Call(self.model, lambda model, inner: stacked(losses(model, inner)))
+        call = _Call(self.model, lambda model, inner: separate(losses(model, inner)))
 
         def one(
             pieces: list[Tensor], held: dict[str, Tensor], inner: Any, own: Sequence[Tensor]
-        ) -> tuple[Tensor, dict[str, Tensor]]:
+        ) -> tuple[list[Tensor], dict[str, Tensor]]:
             held = {name: value.clone() for name, value in held.items()}  # normalisation layers write to them
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
             with replaced(own):
@@ -99,7 +99,7 @@ class Program:
         recorded = Recorded()
         devices = [row.device] if row.is_cuda else []
         with torch.random.fork_rng(devices), recorded:
-            out = functional_call(_Call(self.model, lambda m, b: stacked(losses(m, b))), values, (batch,))
+            out = functional_call(_Call(self.model, lambda m, b: separate(losses(m, b))), values, (batch,))
         reached = [torch.autograd.grad(loss, pieces, retain_graph=True, allow_unused=True) for loss in out]
         table = torch.tensor([[gradient is not None for gradient in row_] for row_ in reached], device=row.device)
         return table, recorded
@@ -135,11 +135,13 @@ class _Call(nn.Module):
         return self.function(self.model, batch)
 
 
-def stacked(losses: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """Losses as (K,)."""
-    if isinstance(losses, Tensor):
-        return losses
-    return torch.stack([loss.reshape(()) for loss in losses.values()])
+def separate(losses: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
+    """One scalar a task. Losses given by name keep graphs of their own: a broken one does not spoil the others'."""
+    if isinstance(losses, Mapping):
+        return [loss.reshape(()) for loss in losses.values()]
+    if losses.ndim != 1:
+        raise ValueError(f"losses of a member have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
+    return list(losses.unbind())
 
 
 def members_of(tree: Any, index: Any) -> Any:

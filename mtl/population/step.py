@@ -6,7 +6,7 @@ finite keeps its previous weights and strategy state, while the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Step:
     gradient: Tensor
 
     def __init__(
-        self, population: Population, leaf: Tensor, losses: Tensor, values: Tensor, closures: Mapping[str, Any]
+        self, population: Population, leaf: Tensor, losses: Sequence[Tensor], values: Tensor, closures: Mapping[str, Any]
     ) -> None:
         self.population, self.leaf, self.losses, self.values = population, leaf, losses, values
         self.closures = closures
@@ -122,7 +122,7 @@ class Step:
         def current() -> Tensor:
             return self._mapped(lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals)
 
-        def read(closure: str, at: Tensor) -> Tensor:
+        def read(closure: str, at: Tensor) -> Sequence[Tensor]:
             masks = population.masks(who.tolist())
             losses, _ = population.program.losses(
                 population.losses, at, population.state["fixed"], self.closures[closure](), masks
@@ -206,12 +206,12 @@ class Step:
     # --- apply -----------------------------------------------------------------------------------------------------
 
     def _by_backward(self) -> None:
-        dtype = self.losses.dtype
-        weighted = (self.losses * self.weights.to(dtype)).sum()
+        losses = torch.stack(list(self.losses), 1)
+        weighted = (losses * self.weights.to(losses.dtype)).sum()
         own = self.population.head_weighting == "own"
         (gradient,) = torch.autograd.grad(weighted, self.leaf, retain_graph=own)
         if own:
-            (plain,) = torch.autograd.grad(self.losses.sum(), self.leaf)
+            (plain,) = torch.autograd.grad(losses.sum(), self.leaf)
             split = self.population.program.dimension
             gradient = torch.cat([gradient[:, :split], plain[:, split:]], 1)
         self.gradient = gradient

@@ -27,7 +27,7 @@ from mtl.train.evaluate import Metrics, constant_metrics, evaluate, selection, t
 from mtl.train.record import Record
 from mtl.train.settings import Settings
 
-_MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
+MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
 BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
 
 
@@ -158,7 +158,7 @@ class Run:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._losses(batch)
-        fresh = itertools.count(_MOST_FRESH * self.step_number)
+        fresh = itertools.count(MOST_FRESH * self.step_number)
         weights = self.balancer.backward(
             losses,
             recompute=lambda: self._losses(batch),
