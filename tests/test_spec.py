@@ -40,6 +40,13 @@ def test_keyword_hyperparameters_override_the_text_and_find_their_part_of_a_chai
     assert make("static", weights=[1, 2]) == make("static:weights=1/2")
 
 
+def test_a_value_can_name_the_part_of_a_chain_that_it_is_for():
+    made = make("uncertainty+gradnorm+ema", **{"gradnorm.lr": 0.5, "uncertainty.lr": 0.1, "ema.beta": 0.7})
+    assert made == make("uncertainty:lr=0.1+gradnorm:lr=0.5+ema:beta=0.7")
+    with pytest.raises(ValueError, match="has no part 'famo'"):
+        make("uncertainty+gradnorm", **{"famo.lr": 1.0})
+
+
 def test_chains_are_laid_flat():
     assert mtl.chain(make("equal"), mtl.chain(make("rlw"), make("mgda"))) == make("equal+rlw+mgda")
     assert mtl.chain(make("equal")) == make("equal")
