@@ -108,8 +108,9 @@ def index() -> str:
             "# Strategies",
             "",
             f"{len(REGISTRY)} strategies; these pages are made from the docstrings by `make docs`. Pictures show two"
-            " conflicting gradients (blue, orange) and the update in black, scaled to weights of sum |w| = 2, after"
-            f" {STEPS} steps in which the first task's loss falls much faster; several updates where it is random.",
+            " conflicting gradients (blue, orange), their hull, and the update in black, scaled to weights of sum"
+            f" |w| = 1, after {STEPS} steps in which the first task's loss falls much faster; several updates where it"
+            " is random.",
             "",
             "| name | reads | cost beyond one forward pass | source |",
             "| --- | --- | --- | --- |",
@@ -153,7 +154,7 @@ def update(cls: type[Strategy], seed: int) -> list[float]:
     state = strategy.init_sized(torch.ones(2, dtype=torch.float64), 2)
     for t in range(STEPS):
         weights, state = strategy(state, step_signals(t, seed))
-    weights, rows = sum_to_k(weights), strategy.gradients(state, GRADIENTS)
+    weights, rows = sum_to_k(weights) / 2, strategy.gradients(state, GRADIENTS)
     combined: Tensor = (weights * rows).sum(0) if weights.ndim == 2 else weights @ rows
     return combined.tolist()
 
@@ -177,9 +178,10 @@ def draw(name: str, cls: type[Strategy], path: Path) -> None:
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         for end, colour, width in arrows:
             style = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9}
-            axes.annotate("", tuple(float(x) for x in end), (0.0, 0.0), arrowprops=style)
+            axes.annotate("", tuple(float(x) for x in end), (0.0, 0.0), arrowprops=style, annotation_clip=False)
+        axes.plot(*GRADIENTS.T.tolist(), ":", color=INK, linewidth=1)
         axes.plot(0, 0, "o", color=INK, markersize=3)
-        axes.set(xlim=(-1.15, 1.35), ylim=(-0.75, 1.3), aspect="equal")
+        axes.set(xlim=(-1.1, 1.1), ylim=(-0.85, 0.95), aspect="equal")
         axes.axis("off")
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
