@@ -64,8 +64,10 @@ VARIANTS = [
 #: Runs with any number of tasks, unlike those with a list of three numbers.
 SIZED = {spec for spec in VARIANTS if "/" in spec}
 SPECS = [*REGISTRY, *VARIANTS]
-#: Tracing takes up to seconds each, so variants that share their code with the strategy as it is are left out.
-COMPILED = [*REGISTRY, *(spec for spec in VARIANTS if "+" in spec or spec.startswith(("mgda", "moco", "stch")))]
+#: What is traced; variants that share their code with the strategy as it is are left out.
+TRACED = [*REGISTRY, *(spec for spec in VARIANTS if "+" in spec or spec.startswith(("mgda", "moco", "stch")))]
+#: Interior-point and grid searches, which take seconds to trace.
+LONG = {"wc-mgda", "epo", "pmgda"}
 
 LEADING_TASKS = ("losses", "after", "jacobian")
 SQUARE = ("gramian", "cross", "align", "implicit")
@@ -246,7 +248,7 @@ def test_a_step_leaves_its_arguments_alone_and_repeats(spec):
         state = once[1]
 
 
-@pytest.mark.parametrize("spec", COMPILED)
+@pytest.mark.parametrize("spec", [pytest.param(s, marks=pytest.mark.slow) if s in LONG else s for s in TRACED])
 def test_a_step_is_one_graph(spec):
     """The graph is traced and then run as it is: a branch on a tensor or a copy to the host would not trace."""
     torch.compiler.reset()
