@@ -30,6 +30,11 @@ docs: $(VENV)/.developer
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/oracles.py
 
+bench: $(VENV)/.developer
+	$(BIN)/mtl bench steps --json benchmarks/results/steps.json
+	$(BIN)/mtl bench solvers --json benchmarks/results/solvers.json
+	$(BIN)/python benchmarks/document.py
+
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 

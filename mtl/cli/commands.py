@@ -88,6 +88,14 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    """`mtl bench`."""
+    from mtl.cli.bench import show_bench
+
+    show_bench(args)
+    return 0
+
+
 def _setting(args: argparse.Namespace) -> Setting:
     """Everything that the runs share, checked before any work starts."""
     check_mode(args.wandb)

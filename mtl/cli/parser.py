@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_compare(commands)
     _add_report(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -199,3 +200,15 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="of one study, or parts to be merged")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the first directory")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="speed against peers, as ratios from one run")
+    parser.add_argument("bench", help="steps, solvers, population or search")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows: case, ours, peer, peer_name, ratio")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns that everyone takes; medians count")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="of steps, such as mlp-10 or resnet18-3")
+    parser.add_argument("--strategies", nargs="+", metavar="NAME", help="of steps and solvers (default: all)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: cpu")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of tensor operations (default: 1)")
