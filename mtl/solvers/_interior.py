@@ -25,38 +25,33 @@ def interior_point(quadratic: Tensor, linear: Tensor, eye: Tensor, equality: Ten
     Returns:
         (..., 2, K): x and the multipliers z of `x >= 0`.
     """
-    a = torch.zeros_like(linear) if equality is None else equality
-    start = torch.ones_like(linear)
-    point = torch.stack([start if equality is None else start / a.sum(-1, keepdim=True), start], -2)
-    y = torch.zeros_like(linear[..., :1])
+    c = linear.unsqueeze(-1)
+    x = z = torch.ones_like(c)
+    if equality is not None:
+        a = equality.unsqueeze(-1)
+        x = x / a.sum(-2, keepdim=True)
     for _ in range(rounds):
-        x, z = point.unbind(-2)
         ratio = z / x
-        factor = torch.linalg.cholesky_ex(torch.addcmul(quadratic, eye, ratio.unsqueeze(-1)))[0]
-        gradient = (quadratic @ x.unsqueeze(-1)).squeeze(-1) + linear
-        # `step` is the Newton step towards x z = 0, `correction` what aims it at the central path instead.
+        factor = torch.linalg.cholesky_ex(torch.addcmul(quadratic, eye, ratio))[0]
+        # Where the step towards x z = 0 leads: to `ahead` and z - ratio * ahead, relative to x and z to r and 1 - r.
         if equality is None:
-            dx = torch.cholesky_solve(-gradient.unsqueeze(-1), factor).squeeze(-1)
+            ahead = torch.cholesky_solve(z - c, factor)
         else:
-            gradient = gradient - y * a
-            dx, lift = torch.cholesky_solve(torch.stack([-gradient, a], -1), factor).unbind(-1)
-            dual = (a * lift).sum(-1, keepdim=True)
-            dy = (1.0 - (a * (x + dx)).sum(-1, keepdim=True)) / dual
-            dx = dx + dy * lift
-        step = torch.stack([dx, -z - ratio * dx], -2)
-        length = 1.0 / (-(step / point).amin((-2, -1), keepdim=True)).clamp(min=1.0)
-        gap = (x * z).mean(-1, keepdim=True)
-        ahead = (point + length * step).prod(-2).mean(-1, keepdim=True)
-        target = (gap * (ahead / gap) ** 3).clamp(min=FLOOR)
-        push = (target - step.prod(-2)) / x
-        correction = torch.cholesky_solve(push.unsqueeze(-1), factor).squeeze(-1)
+            ahead, lift = torch.cholesky_solve(torch.cat([z - c, a], -1), factor).split(1, -1)
+            lift = lift / (a.mT @ lift)
+            ahead = ahead + (1.0 - a.mT @ ahead) * lift
+        r = ahead / x
+        length = 1.0 / ((r - 0.5).abs().amax(-2, keepdim=True) + 0.5).clamp(min=1.0)
+        product = x * z
+        target = (product.mean(-2, keepdim=True) * (1.0 - length) ** 3).clamp(min=FLOOR)
+        # Towards x z = target, with what the first step leaves out of second order.
+        push = (target - product * torch.addcmul(r, r, r, value=-1.0)) / x
+        correction = torch.cholesky_solve(push, factor)
         if equality is not None:
-            shift = -(a * correction).sum(-1, keepdim=True) / dual
-            correction, dy = correction + shift * lift, dy + shift
-        dx = dx + correction
-        step = torch.stack([dx, push - z - ratio * dx], -2)
-        length = 0.995 / (-(step / point).amin((-2, -1), keepdim=True)).clamp(min=0.995)
-        point = point + length * step
-        if equality is not None:
-            y = y + length.squeeze(-1) * dy
-    return point
+            correction = correction - (a.mT @ correction) * lift
+        new_x = ahead + correction
+        new_z = torch.addcmul(z + push, ratio, new_x, value=-1.0)
+        fall = 1.0 - torch.minimum(new_x / x, new_z / z).amin(-2, keepdim=True)
+        length = 0.995 / fall.clamp(min=0.995)
+        x, z = x.lerp(new_x, length), z.lerp(new_z, length)
+    return torch.stack([x.squeeze(-1), z.squeeze(-1)], -2)

@@ -35,17 +35,21 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
     relative = length / longest
     # The equation for b: sum_j C_ij t_j b_j = t_i b_i^(-p).
     t = relative ** ((p - 1) / (p + 1))
-    half, damping, least = (1 + p) / 2, ((1 + p) / 2).clamp(min=1.0), p.unsqueeze(-1) * eye
-    b = torch.ones_like(t)
+    half = ((1 + p) / 2).unsqueeze(-1)
+    damping, least = half.clamp(min=1.0), p.unsqueeze(-1) * eye
     size = unit.shape[-1]
+    pushed = (1 + p) * t
+    # The best of all multiples of equal entries.
+    total = (t.unsqueeze(-2) @ unit @ t.unsqueeze(-1)).clamp(min=1e-12).squeeze(-1)
+    b = ((t * t).sum(-1, keepdim=True) / total) ** (1 / (1 + p)) * torch.ones_like(t)
+    b, pushed = b.unsqueeze(-1), pushed.unsqueeze(-1)
     for _ in range(rounds or (16 if size <= 2 else 18 if size <= 10 else 24)):
         q = b**half
-        root = t * (b / q)  # the square root of b_i times the right-hand side of its equation
-        pull = q.unsqueeze(-1) * unit * q.unsqueeze(-2)
-        factor, failed = torch.linalg.cholesky_ex(pull + least)
-        short = root.unsqueeze(-1) - pull @ root.unsqueeze(-1)
-        change = torch.cholesky_solve(short, factor).squeeze(-1) / root
-        change = torch.where(failed.unsqueeze(-1) == 0, change, 0.0)
-        decrease = (-change).amax(-1, keepdim=True).clamp(min=0)
-        b = torch.addcmul(b, b, change / (1.0 + damping * decrease))
-    return (b * (relative * longest) ** (-2.0 / (1 + p))).to(gramian.dtype)
+        root = pushed * (b / q)
+        factor, failed = torch.linalg.cholesky_ex(torch.addcmul(least, unit, q * q.mT))
+        # One plus the relative change of b, from M = diag(q) C diag(q) + p I, whose first part needs no product then.
+        grown = torch.cholesky_solve(root, factor) / root * (2 * half)
+        grown = torch.where(failed[..., None, None] == 0, grown, 1.0)
+        decrease = 1.0 - grown.amin(-2, keepdim=True).clamp(max=1.0)
+        b = b.lerp(b * grown, 1.0 / (1.0 + damping * decrease))
+    return (b.squeeze(-1) * (relative * longest) ** (-2.0 / (1 + p))).to(gramian.dtype)

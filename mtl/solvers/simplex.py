@@ -40,8 +40,8 @@ def min_norm(gramian: Tensor) -> Tensor:
     if size <= LARGEST:
         y = best_face(quadratic, -a.unsqueeze(-2), eye).squeeze(-2)
     else:
-        x, z = interior_point(quadratic, -a, eye, None, rounds=16).unbind(-2)
-        y = polish(quadratic, -a, x > z, eye, rounds=1, otherwise=x)
+        x, z = interior_point(quadratic, -a, eye, None, rounds=12 if size <= 20 else 15).unbind(-2)
+        y = polish(quadratic, -a, x > z, eye, rounds=2, otherwise=x)
     w = a * y
     return (w / w.sum(-1, keepdim=True)).to(gramian.dtype)
 
