@@ -1,4 +1,4 @@
-"""Quadratic programs of three or four variables, by looking at every face."""
+"""Quadratic programs of a few variables, by looking at every face."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 #: The largest K for which all 2^K sets of free variables are solved at once; beyond, iterating is cheaper.
-LARGEST = 4
+LARGEST = 6
 SUBSETS = {
     size: torch.tensor([[bool(face >> k & 1) for k in range(size)] for face in range(2**size)])
-    for size in range(1, LARGEST + 1)
+    for size in range(1, LARGEST + 2)
 }
 BLOCKS = {size: free.unsqueeze(-1) & free.unsqueeze(-2) for size, free in SUBSETS.items()}
 
@@ -21,7 +21,7 @@ def best_face(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
     without a negative entry.
 
     Args:
-        quadratic: (..., K, K) positive definite with K <= LARGEST.
+        quadratic: (..., K, K) positive definite with K <= LARGEST + 1.
         linear: (..., R, K): R problems that share `quadratic`.
         eye: (K, K).
 

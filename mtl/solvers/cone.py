@@ -76,17 +76,19 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
         shrink = g.diagonal(dim1=-2, dim2=-1).rsqrt().unsqueeze(-2)
         pull = (u @ g) * shrink
         unit = g * shrink * shrink.mT
-        x = best_face(unit, pull, eye) if size <= LARGEST else _modulus(unit, pull, eye)
+        # Each row has faces of its own, on which batches spend more than rounds cost.
+        x = best_face(unit, pull, eye) if size <= LARGEST - rows else _modulus(unit, pull, eye)
         v = u + x * shrink
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 
 
-def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50, rho: float = 0.05) -> Tensor:
+def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50) -> Tensor:
     """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
-    `(rho + Q) v = (rho - Q) |v| - 2 c`.
+    `(rho + Q) v = (rho - Q) |v| - 2 c`. Iterating finds the signs of v soonest with a small rho, which grows with K.
     """
+    rho = 0.05 * max(1.0, quadratic.shape[-1] / 20)
     shape = linear.shape
     if linear.dim() > 3:
         quadratic = quadratic.expand(*shape[:-2], *quadratic.shape[-2:]).flatten(0, -3)

@@ -24,7 +24,7 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
     Args:
         gramian: (..., K, K) symmetric positive semidefinite.
         alpha: positive, a float or a tensor that broadcasts against (..., 1), such as one of no dimensions.
-        rounds: Newton steps; by default 16 for two tasks, 18 up to ten, then 24.
+        rounds: Newton steps; by default 16 for two tasks, 19 up to ten, then 26.
 
     Returns:
         (..., K) positive weights in the dtype of `gramian`, proportional to c^(-alpha / (1 + alpha)) under G -> c G.
@@ -39,11 +39,13 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
     damping, least = half.clamp(min=1.0), p.unsqueeze(-1) * eye
     size = unit.shape[-1]
     pushed = (1 + p) * t
-    # The best of all multiples of equal entries.
-    total = (t.unsqueeze(-2) @ unit @ t.unsqueeze(-1)).clamp(min=1e-12).squeeze(-1)
-    b = ((t * t).sum(-1, keepdim=True) / total) ** (1 / (1 + p)) * torch.ones_like(t)
+    # What the equation says if the terms of its sum were orthogonal, times the best multiple.
+    start = (t / torch.linalg.vecdot(unit * unit, (t * t).unsqueeze(-2)).sqrt()) ** (1 / p)
+    pull = t * start
+    total = torch.linalg.vecdot(pull, (unit @ pull.unsqueeze(-1)).squeeze(-1)).clamp(min=1e-12)
+    b = start * ((t * t * start ** (1 - p)).sum(-1) / total).unsqueeze(-1) ** (1 / (1 + p))
     b, pushed = b.unsqueeze(-1), pushed.unsqueeze(-1)
-    for _ in range(rounds or (16 if size <= 2 else 18 if size <= 10 else 24)):
+    for _ in range(rounds or (16 if size <= 2 else 19 if size <= 10 else 26)):
         q = b**half
         root = pushed * (b / q)
         factor, failed = torch.linalg.cholesky_ex(torch.addcmul(least, unit, q * q.mT))
@@ -52,4 +54,5 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
         grown = torch.where(failed[..., None, None] == 0, grown, 1.0)
         decrease = 1.0 - grown.amin(-2, keepdim=True).clamp(max=1.0)
         b = b.lerp(b * grown, 1.0 / (1.0 + damping * decrease))
-    return (b.squeeze(-1) * (relative * longest) ** (-2.0 / (1 + p))).to(gramian.dtype)
+    weights: Tensor = b.squeeze(-1) * (relative * longest) ** (-2.0 / (1 + p))
+    return weights.to(gramian.dtype)
