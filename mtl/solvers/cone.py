@@ -82,13 +82,15 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 
 
-def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50) -> Tensor:
+def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
     """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
     `(rho + Q) v = (rho - Q) |v| - 2 c`. Iterating finds the signs of v soonest with a small rho, which grows with K.
     """
     rho = 0.05 * max(1.0, quadratic.shape[-1] / 20)
+    # With a matrix a row, as the active-set method has, many rows make its rounds the dearer ones.
+    rounds, solves = (50, 3) if linear.shape[-2] == 1 or linear.shape[-1] <= 10 else (100, 2)
     shape = linear.shape
     if linear.dim() > 3:
         quadratic = quadratic.expand(*shape[:-2], *quadratic.shape[-2:]).flatten(0, -3)
@@ -100,5 +102,5 @@ def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50) -
     multiply_add = torch.addmm if linear.dim() == 2 else torch.baddbmm
     for _ in range(rounds):
         v = multiply_add(offset, v.abs(), mix)
-    x = polish(quadratic.unsqueeze(-3), linear, v > 0, eye, rounds=3, otherwise=(v.abs() + v) / 2)
+    x = polish(quadratic.unsqueeze(-3), linear, v > 0, eye, rounds=solves, otherwise=(v.abs() + v) / 2)
     return x.reshape(shape)
