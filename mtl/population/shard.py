@@ -219,7 +219,9 @@ class Shard:
         """Each run's result, of the parameters that did best on validation data."""
         members = [slot.who for slot in self.slots]
         parameters = torch.stack([slot.best[0] for slot in self.slots])
-        fixed = {name: torch.stack([slot.best[1][name] for slot in self.slots]) for name in self.population.program.fixed}
+        fixed = {
+            name: torch.stack([slot.best[1][name] for slot in self.slots]) for name in self.population.program.fixed
+        }
         splits = self.setting.splits
         validation = self.on_split(members, parameters, fixed, splits.validation)
         test = self.on_split(members, parameters, fixed, splits.test)
@@ -264,7 +266,9 @@ class _Losses:
             losses = {name: torch.where(absent[name], torch.nan, loss) for name, loss in losses.items()}
         return losses
 
-    def _against(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any) -> dict[str, Tensor]:
+    def _against(
+        self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any
+    ) -> dict[str, Tensor]:
         each = {}
         for task in self._tasks:
             loss: Callable[[Tensor, Tensor], Tensor] = task.loss

@@ -49,9 +49,7 @@ class Record:
             row |= {f"train_loss/{task}": x for task, x in zip(self.tasks, losses, strict=True) if x is not None}
             self.observe(self.step, row)
 
-    def evaluated(
-        self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float
-    ) -> bool:
+    def evaluated(self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float) -> bool:
         """Note an evaluation on validation data; returns whether it is the best so far."""
         self.history["eval_step"].append(self.step)
         self.history["validation_loss"].append([losses[task] for task in self.tasks])
