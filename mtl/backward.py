@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -37,26 +37,34 @@ def weighted_backward(losses: Sequence[Tensor], weights: Tensor) -> None:
         torch.autograd.backward(list(losses), [w.to(loss.dtype) for w, loss in zip(weights, losses, strict=True)])
 
 
-def weighted_backward_own_heads(losses: Tensor, weights: Tensor, plain: Tensor, shared: Sequence[Tensor]) -> None:
-    """Shared leaves get the weighted sum, heads the gradient of the plain sum; the second pass stops at the heads.
+def weighted_backward_split(
+    losses: Tensor, weights: Tensor, on_heads: Tensor, shared: Sequence[Tensor], mean: Callable[[Tensor], Tensor]
+) -> None:
+    """Shared leaves get one weighted sum, heads another; the second pass stops at the heads.
 
     Args:
         losses: (K,).
         weights: (K,) of the shared leaves.
-        plain: (K,) of the heads: ones, or the scale of the losses.
+        on_heads: (K,) of the heads.
         shared: the shared leaves.
+        mean: averages a gradient over processes.
     """
     heads = survey([losses], {id(parameter) for parameter in shared}).heads
     gradients = torch.autograd.grad(
         losses, shared, weights.to(losses.dtype), retain_graph=bool(heads), allow_unused=True
     )
-    accumulate_all(shared, gradients)
+    accumulate_all(shared, [None if gradient is None else mean(gradient) for gradient in gradients])
     if heads:
-        torch.autograd.backward(losses, plain.to(losses.dtype), inputs=heads)
+        gradients = torch.autograd.grad(losses, heads, on_heads.to(losses.dtype))
+        accumulate_all(heads, [mean(gradient) for gradient in gradients])
 
 
 def guarded_backward(
-    losses: Sequence[Output], shared_weights: Tensor, head_weights: Tensor, shared: Collection[int]
+    losses: Sequence[Output],
+    shared_weights: Tensor,
+    head_weights: Tensor,
+    shared: Collection[int],
+    mean: Callable[[Tensor], Tensor],
 ) -> bool:
     """Backward pass of a step in which some task is broken; entries that are not finite are left out.
 
@@ -67,6 +75,7 @@ def guarded_backward(
         shared_weights: one a loss.
         head_weights: one a loss.
         shared: the `id`s of the shared parameters.
+        mean: averages a gradient over processes.
 
     Returns:
         Whether every gradient was finite.
@@ -77,6 +86,7 @@ def guarded_backward(
         gradients = task_gradients([loss], reached, retain_graph=loss is not losses[-1])[0]
         for leaf, gradient in zip(reached, gradients, strict=True):
             if gradient is not None:
+                gradient = mean(gradient)
                 finite = gradient.isfinite()
                 whole = whole and bool(finite.all())
                 weight = on_shared if id(leaf) in shared else on_heads

@@ -16,12 +16,13 @@ from mtl.backward import (
     accumulate_own,
     guarded_backward,
     weighted_backward,
-    weighted_backward_own_heads,
+    weighted_backward_split,
 )
 from mtl.collect import Collected, Losses, collect, names
 from mtl.combinators.normalize import sum_to_k
 from mtl.graph import Survey, survey
 from mtl.jacobian import Differentiator, Jacobian, Own, groups_within, task_gradients, unflatten
+from mtl.parallel import Processes
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
 from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement, flat
 from mtl.strategies import make
@@ -62,6 +63,9 @@ class Balancer:
             time, each group with K passes through the trunk down to its own depth, and applied by one more pass.
         measured_on: measure the Gramian on these of the shared parameters only, such as the last shared layer
             (GradNorm); costs K passes down to them, and one through everything.
+        distributed: average losses and task gradients over the processes of `torch.distributed`; by default where
+            there are several. All of them then apply the same weights. The balancer does all averaging, so the forward
+            pass is one of the plain module (`ddp.module`), not of its `DistributedDataParallel` wrapper.
         hyperparameters: of the strategy, over those in the spec.
     """
 
@@ -80,6 +84,7 @@ class Balancer:
         batching: str = "auto",
         memory_limit: int | None = None,
         measured_on: Iterable[Tensor] | None = None,
+        distributed: bool | None = None,
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
@@ -106,6 +111,7 @@ class Balancer:
         if self.measured_on is not None and not {id(parameter) for parameter in self.measured_on} <= self._shared_ids:
             raise ValueError("measured_on holds a parameter that is not among `shared` or does not require grad")
         self._differentiate = Differentiator(batching)
+        self._processes = Processes(distributed)
         #: Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
         self.skipped: Counter[str] = Counter()
         #: Forward and backward passes made so far; a pass from one loss counts as one.
@@ -175,6 +181,8 @@ class Balancer:
             return self._kept(values)
         if not batch.whole and not self.strategy.elementwise:
             return self._broken_step(batch)
+        if "implicit" in needs and self._processes.number > 1:
+            raise ValueError(f"{self.strategy} needs the Hessian and cannot train over several processes")
         if features is not None and needs & NEEDS_GRADIENTS:
             signals["gramian"] = self._feature_gramian(batch, features)
             weights = self._weigh(signals, values)
@@ -201,7 +209,7 @@ class Balancer:
             self.tasks = names(losses, self.num_tasks)
         batch = collect(losses, self.tasks, self.num_tasks)
         self.num_tasks = len(batch.values)
-        return batch
+        return batch if self._processes.number == 1 else batch.averaged(self._processes.mean)
 
     def _start(self, values: Tensor) -> None:
         self.strategy.check_tasks(len(values))
@@ -230,6 +238,8 @@ class Balancer:
         if missing:
             read = ", ".join(sorted(needs & CLOSURES.keys()))
             raise ValueError(f"{self.strategy} reads {read}: call backward(losses, {', '.join(missing)})")
+        if "implicit" in needs and self._processes.number > 1:
+            raise ValueError(f"{self.strategy} needs the Hessian and cannot train over several processes")
         if features is not None and needs & {"jacobian", "dither", *MEASURERS}:
             raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
 
@@ -271,7 +281,10 @@ class Balancer:
             torch.stack([torch.zeros_like(at) if row is None else row for row in column])
             for column, at in zip(zip(*rows, strict=True), wanted, strict=True)
         ]
-        return self._unscaled(Jacobian(columns, wanted, len(rows)).gramian(), batch, 2)
+        gramian = Jacobian(columns, wanted, len(rows)).gramian()
+        # Every process has its own examples, hence its own features: G is the sum over all of them.
+        gramian = self._processes.mean(gramian) / self._processes.number
+        return self._unscaled(gramian, batch, 2)
 
     def _groups(self, batch: Collected, needs: frozenset[str]) -> list[list[Tensor]]:
         """The parameters to measure the Gramian on, a few at a time; empty where the whole Jacobian is taken."""
@@ -328,6 +341,7 @@ class Balancer:
             current,
             read,
             self._differentiate,
+            self._processes.mean,
             {**self.strategy.measuring, "lookahead_lr": given["lookahead_lr"]},
             self.passes,
         )
@@ -362,11 +376,12 @@ class Balancer:
     def _apply_by_backward(self, batch: Collected, weights: Tensor) -> None:
         scale = self._loss_scale(batch)
         seeds = weights if scale is None else weights * scale
-        if self.head_weighting == "weighted":
+        if self.head_weighting == "weighted" and self._processes.number == 1:
             weighted_backward([batch.total] if batch.total is not None else batch.tensors, seeds)
         else:
             plain = torch.ones_like(weights) if scale is None else scale.expand_as(weights)
-            weighted_backward_own_heads(_stacked(batch), seeds, plain, self.shared)
+            on_heads = seeds if self.head_weighting == "weighted" else plain
+            weighted_backward_split(_stacked(batch), seeds, on_heads, self.shared, self._processes.mean)
         self.passes["backward"] += 1
 
     def _broken_step(self, batch: Collected) -> Tensor:
@@ -376,7 +391,7 @@ class Balancer:
         on_shared = weights[batch.tasks] if scale is None else weights[batch.tasks] * scale
         plain = torch.ones_like(on_shared) if scale is None else scale.expand_as(on_shared)
         on_heads = on_shared if self.head_weighting == "weighted" else plain
-        if not guarded_backward(batch.present, on_shared, on_heads, self._shared_ids):
+        if not guarded_backward(batch.present, on_shared, on_heads, self._shared_ids, self._processes.mean):
             self.skipped["nonfinite_gradient"] += 1
         self.passes["backward"] += len(batch.present)
         return weights
@@ -384,7 +399,11 @@ class Balancer:
     def _step_by_gramian(self, batch: Collected, signals: dict[str, Tensor], groups: list[list[Tensor]]) -> Tensor:
         """Measure the Gramian without holding the Jacobian, and apply by one weighted pass."""
         gramian, passes = self._differentiate.gramian(
-            batch.present, groups, self._survey(batch), scale=self._loss_scale(batch)
+            batch.present,
+            groups,
+            self._survey(batch),
+            scale=self._loss_scale(batch),
+            average=self._processes.mean_jacobian,
         )
         self.passes["backward"] += passes
         signals["gramian"] = self._unscaled(gramian, batch, 2)
@@ -404,6 +423,7 @@ class Balancer:
             batch.present, self.shared, found, scale=scale, retain_graph=bool(needs & KEEPS_GRAPH)
         )
         self.passes["backward"] += len(batch.present)
+        jacobian, own = self._processes.mean_jacobian(jacobian), self._processes.mean_own(own)
         gramian = jacobian.gramian() if "gramian" in needs else None
         # The lengths tell which rows are finite, and cost no further reading of the Jacobian.
         finite = jacobian.finite() if gramian is None else gramian.diagonal().isfinite()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +34,13 @@ class Collected(NamedTuple):
     def whole(self) -> bool:
         """Whether every task has a finite loss."""
         return len(self.present) == len(self.values)
+
+    def averaged(self, mean: Callable[[Tensor], Tensor]) -> Collected:
+        """With the mean values over processes; a task that any of them lacks is absent from all."""
+        values = mean(self.values)
+        finite = values.isfinite().tolist()
+        kept = [(loss, task) for loss, task in zip(self.present, self.tasks, strict=True) if finite[task]]
+        return self._replace(present=[loss for loss, _ in kept], tasks=[task for _, task in kept], values=values)
 
     @property
     def tensors(self) -> list[Tensor]:

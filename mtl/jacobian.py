@@ -121,11 +121,12 @@ class Differentiator:
         found: Survey,
         *,
         scale: Tensor | None = None,
+        average: Callable[[Jacobian], Jacobian] = lambda jacobian: jacobian,
     ) -> tuple[Tensor, int]:
         """G on all parameters of `groups`, measured group by group so that only one group's Jacobian is held at a time.
 
         Each group takes K passes through the trunk, down to its own depth. The graph is kept for the pass that applies
-        the weights.
+        the weights. `average` is applied to each group's Jacobian.
 
         Returns:
             G (K, K), times the square of `scale`, and the number of passes.
@@ -133,7 +134,7 @@ class Differentiator:
         start, _ = through_heads(losses, found._replace(own=[[] for _ in losses]), scale)
         gramian: Tensor | None = None
         for group in groups:
-            part = Jacobian(self._blocks(start, group, retain_graph=True), group, len(losses)).gramian()
+            part = average(Jacobian(self._blocks(start, group, retain_graph=True), group, len(losses))).gramian()
             gramian = part if gramian is None else gramian + part
         assert gramian is not None
         return gramian, len(losses) * len(groups)

@@ -40,6 +40,7 @@ class Measurement:
         current: gives the weights (K,) that hold before this step's measurements.
         read: calls a closure of the caller by name; gives the finite losses with their graph, and their tasks.
         differentiate: computes Jacobians.
+        mean: averages over processes.
         options: the strategy's own settings of a measurement, `Strategy.measuring`, and `lookahead_lr`.
         passes: counts forward and backward passes.
     """
@@ -51,6 +52,7 @@ class Measurement:
     current: Callable[[], Tensor]
     read: Callable[[str], tuple[Sequence[Output], Sequence[int], int]]
     differentiate: Differentiator
+    mean: Callable[[Tensor], Tensor]
     options: Mapping[str, Any]
     passes: Counter[str]
 
@@ -75,6 +77,7 @@ class Measurement:
             losses, index, num_tasks = self.read(closure)
             found = survey(losses, {id(parameter) for parameter in self.shared})
             rows = flat(*self.differentiate(losses, self.shared, found), heads)
+        rows = self.mean(rows)
         self.passes["forward"] += 1
         self.passes["backward"] += len(losses)
         return rows.new_zeros(num_tasks, rows.shape[1]).index_copy(0, torch.tensor(index, device=rows.device), rows)
