@@ -196,8 +196,10 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None
 
 def _show(summary: dict[str, Any], out: Path) -> None:
     from mtl.report.tables import terminal
+    from mtl.report.words import verdict
 
-    console.print(terminal(summary))
+    console.print(terminal(summary, console.width))
+    console.print(verdict(summary), highlight=False)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
 
 
