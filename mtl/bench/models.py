@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -78,7 +79,7 @@ def _cnn() -> tuple[nn.Module, int, Tensor]:
 def _resnet18() -> tuple[nn.Module, int, Tensor]:
     layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     widths = (64, 64, 64, 128, 128, 256, 256, 512, 512)
-    blocks = [_Block(before, after, 1 if before == after else 2) for before, after in zip(widths, widths[1:], strict=False)]
+    blocks = [_Block(before, after, 1 if before == after else 2) for before, after in itertools.pairwise(widths)]
     return nn.Sequential(*layers, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512, torch.randn(32, 3, 128, 128)
 
 

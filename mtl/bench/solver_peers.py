@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -53,7 +54,7 @@ def _quadprog_min_norm(gramian: np.ndarray) -> np.ndarray:
 
 def _cvxpy_nash(size: int) -> Solve:
     """The convex problem whose stationary point the bargaining solution is, compiled once and solved for each G."""
-    import cvxpy
+    cvxpy: Any = importlib.import_module("cvxpy")
 
     factor = cvxpy.Parameter((size, size))
     alpha = cvxpy.Variable(size)

@@ -1,4 +1,4 @@
-"""`mtl bench steps`: the time of one training step, against TorchJD, other ways of computing, and the least possible."""
+"""`mtl bench steps`: the time of a training step, against TorchJD, other ways of computing, and the least possible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ PEER, EQUAL = "TorchJD", "equal weighting"
 #: Updates further apart than this are reported.
 TOLERANCE = 1e-4
 LOSSES_ONLY = tuple(
-    name for name, cls in REGISTRY.items() if isinstance(cls.needs, frozenset) and cls.needs <= {"losses", "noise", "epoch"}
+    name
+    for name, cls in REGISTRY.items()
+    if isinstance(cls.needs, frozenset) and cls.needs <= {"losses", "noise", "epoch"}
 )
 #: What is known to keep the peer's update from ours.
 _EXPLAINED = "TorchJD's mgda stops early, its nash stops at a residual of 1e-3, its cagrad's conic solver at about 1e-5"
@@ -71,8 +73,11 @@ class Steps(Bench):
             far = [row for row in against if (row.get("difference") or 0.0) > TOLERANCE]
             named = "".join(f"; {row['case']} {row['difference']:.0e}" for row in far)
             bars.append(
-                Bar(f"updates as {PEER}'s to {TOLERANCE:.0e}: {len(against) - len(far)} of {len(against)}{named}"
-                    + (f" ({_EXPLAINED})" if far else ""), not far)
+                Bar(
+                    f"updates as {PEER}'s to {TOLERANCE:.0e}: {len(against) - len(far)} of {len(against)}{named}"
+                    + (f" ({_EXPLAINED})" if far else ""),
+                    not far,
+                )
             )
         simple = [row for row in rows if row["peer_name"] == EQUAL]
         if simple:
@@ -143,7 +148,8 @@ def _difference(model: str, name: str, peer: str, device: torch.device) -> float
         problem = make_problem(model, device, torch.float64)
         way(problem)()
         flat = torch.cat([p.grad.flatten() for p in problem.trunk.parameters() if p.grad is not None])
-        return flat / flat.norm()
+        unit: Tensor = flat / flat.norm()
+        return unit
 
     ways = _ways(name)
     return float((direction(ways["ours"]) - direction(ways[peer])).norm())

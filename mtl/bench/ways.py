@@ -172,7 +172,7 @@ def cagrad_by_slsqp(gramian: np.ndarray, c: float = 0.5) -> np.ndarray:
         return float(mean @ w + radius * np.sqrt(w @ gramian @ w + 1e-16))
 
     w = _on_simplex(gramian, objective, None)
-    return 1 / len(w) + radius / np.sqrt(w @ gramian @ w) * w
+    return np.asarray(1 / len(w) + radius / np.sqrt(w @ gramian @ w) * w)
 
 
 def nash_by_root(gramian: np.ndarray) -> np.ndarray:

@@ -55,7 +55,11 @@ def bench(args: argparse.Namespace) -> int:
         console.print(shown)
         console.print()
     for bar in chosen.bars(rows):
-        console.print(f"[{'green' if bar.met else 'red'}]{'met ' if bar.met else 'miss'}[/]  {escape(bar.text)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[{'green' if bar.met else 'red'}]{'met ' if bar.met else 'miss'}[/]  {escape(bar.text)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     where = {"command": _command(args), "machine": _machine(options.device, args.threads)}
     if args.json is not None:
         args.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n")
@@ -95,9 +99,10 @@ def _machine(device: torch.device, threads: int) -> str:
 
 def _processor() -> str:
     try:
-        names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        names = []
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
