@@ -147,3 +147,8 @@ def separate(losses: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
 def members_of(tree: Any, index: Any) -> Any:
     """The tensors of a tree at an index of their leading member axis."""
     return pytree.tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def concatenated(trees: Sequence[Any]) -> Any:
+    """Trees of one structure joined along their leading member axis."""
+    return pytree.tree_map(lambda *leaves: torch.cat(leaves), *trees)

@@ -41,7 +41,12 @@ class Step:
     gradient: Tensor
 
     def __init__(
-        self, population: Population, leaf: Tensor, losses: Sequence[Tensor], values: Tensor, closures: Mapping[str, Any]
+        self,
+        population: Population,
+        leaf: Tensor,
+        losses: Sequence[Tensor],
+        values: Tensor,
+        closures: Mapping[str, Any],
     ) -> None:
         self.population, self.leaf, self.losses, self.values = population, leaf, losses, values
         self.closures = closures
@@ -238,7 +243,9 @@ class Step:
             updated = self._weigh(signals, who)
             if strategy.tracking:
                 tracked = self._tracked(shared)
-                chosen = tracked if updated.all() else _where(torch.from_numpy(updated).to(rows.device), tracked, shared)
+                chosen = (
+                    tracked if updated.all() else _where(torch.from_numpy(updated).to(rows.device), tracked, shared)
+                )
                 rows = torch.cat([chosen, rows[:, :, dimension:]], 2)
         if not clean:
             rows = self._guarded(rows, self.whole | strategy.elementwise)

@@ -12,9 +12,6 @@ from torch import Tensor
 from mtl.hyperparameters import domains
 
 
-
-
-
 def structure(unit: Any) -> Hashable:
     """What units have in common that can be computed together: everything but their continuous hyperparameters.
 
