@@ -71,7 +71,8 @@ class Cohort:
         vectorised: bool = True,
         tell: Callable[[str], None] = _silent,
     ) -> None:
-        self.settings, self.members = settings, []
+        self.settings = settings
+        self.members: list[Member] = []
         self._setting = Setting.of(benchmark, splits, list(tasks or benchmark.tasks), torch.device(device))
         self._limit, self._tell, self._vectorised = memory_limit, tell, vectorised
         self._capacities: dict[Hashable, int] = {}
@@ -240,7 +241,7 @@ class Cohort:
         """New parts, as large as memory allows."""
         if self._capacities.get(key) != 0:
             if key not in self._capacities:
-                self._capacities[key] = self._probed(members[0])
+                self._capacities[key] = self._probed(members)
             size = self._capacities[key]
             if size:
                 return [
@@ -249,15 +250,16 @@ class Cohort:
                 ]
         return [_Part(key, Alone(self._setting, [who]), [number]) for who, number in zip(members, ids, strict=True)]
 
-    def _probed(self, who: Resolved) -> int:
+    def _probed(self, members: Sequence[Resolved]) -> int:
         """Members that one program can hold; 0 when they cannot be vectorised, which is said."""
         if not self._vectorised:
             return 0
-        if not getattr(who.strategy, "vmappable", True):
+        who = members[0]
+        if not who.strategy.vmappable:
             self._tell(f"{who.strategy} cannot be vectorised: its members are trained one at a time")
             return 0
         try:
-            trial = Shard(self._setting, [who, who])
+            trial = Shard(self._setting, [who, members[-1]])
             return capacity(trial, self._limit)
         except torch.OutOfMemoryError:
             return 1
@@ -327,7 +329,7 @@ class Cohort:
 
     def _capacity_of(self, key: Hashable, who: Resolved) -> int:
         if key not in self._capacities:
-            self._capacities[key] = self._probed(who)
+            self._capacities[key] = self._probed([who])
         return self._capacities[key]
 
     def _regroup(self) -> None:

@@ -1,4 +1,4 @@
-"""A model's losses for all members at once: `torch.func.functional_call` under `vmap`, parameters as rows of a matrix."""
+"""A model's losses for all members at once: `functional_call` under `vmap`, parameters as rows of a matrix."""
 
 from __future__ import annotations
 
