@@ -87,6 +87,12 @@ class Cohort:
         return max(record.step for record in self.records)
 
     @property
+    def stretch(self) -> int:
+        """Steps from one evaluation to the next, by the cohort's own settings."""
+        examples = len(self._setting.splits.train)
+        return examples // min(self.settings.batch_size, examples) * self.settings.evaluate_every
+
+    @property
     def records(self) -> list[Record]:
         """The record of each member's run."""
         return [part.record(row) for part, row in self._places()]

@@ -125,7 +125,10 @@ class Step:
         population = self.population
 
         def current() -> Tensor:
-            return self._mapped(lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals)
+            weights: Tensor = self._mapped(
+                lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals
+            )
+            return weights
 
         def read(closure: str, at: Tensor) -> Sequence[Tensor]:
             masks = population.masks(who.tolist())
