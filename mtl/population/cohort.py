@@ -11,10 +11,12 @@ import torch
 from mtl.benchmarks.benchmark import Benchmark, Splits, Task
 from mtl.population.alone import Alone
 from mtl.population.member import Evaluation, Member, Resolved
-from mtl.population.memory import capacity
+from mtl.population.memory import bytes_a_member
 from mtl.population.shard import Setting, Shard
 from mtl.train import Result, Settings
 from mtl.train.record import Record
+
+_MOST = 2**31  # members of one program where memory sets no limit
 
 
 def _silent(_text: str) -> None:
@@ -266,7 +268,8 @@ class Cohort:
             return 0
         try:
             trial = Shard(self._setting, [who, members[-1]])
-            return capacity(trial, self._limit)
+            taken = bytes_a_member(trial.population, trial.step)
+            return _MOST if self._limit is None else max(1, int(self._limit / taken))
         except torch.OutOfMemoryError:
             return 1
         except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:

@@ -258,7 +258,8 @@ class Step:
         template = self.population.strategies[0]
 
         def one(state: Any, rows: Tensor, different: dict[str, Tensor]) -> Tensor:
-            return substituted(template, different).gradients(state, rows)
+            kept: Tensor = substituted(template, different).gradients(state, rows)
+            return kept
 
         tracked: Tensor = vmap(one)(self.state, shared, self.population.different)
         return tracked

@@ -81,6 +81,8 @@ def close(got, wanted, tolerance: float) -> None:
         for one, other in zip(got, wanted, strict=True):
             close(one, other, tolerance)
     elif isinstance(wanted, float):
-        assert got == wanted or abs(got - wanted) <= tolerance * max(1, abs(wanted)) or (got != got and wanted != wanted), (got, wanted)
+        assert (
+            got == wanted or abs(got - wanted) <= tolerance * max(1, abs(wanted)) or (got != got and wanted != wanted)
+        ), (got, wanted)
     else:
         assert got == wanted
