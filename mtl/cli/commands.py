@@ -21,9 +21,10 @@ from mtl.cli.parser import DEFAULT_STRATEGIES, TRAINING, BadInput
 from mtl.cli.terminal import Terminal, console
 from mtl.hyperparameters import domains
 from mtl.strategy import Strategy
-from mtl.study.execute import Setting, execute
+from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies
 from mtl.study.rundir import RunDirectory, open_run_directory
+from mtl.study.setting import Setting
 from mtl.tracking import Tracker
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, Stopped, check_model
@@ -106,7 +107,14 @@ def _setting(args: argparse.Namespace) -> Setting:
     device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
     splits: Splits = load_checked(benchmark)
     check_model(benchmark, splits, settings)
-    return Setting(benchmark, splits, settings, device)
+    return Setting(
+        benchmark,
+        splits,
+        settings,
+        device,
+        one_at_a_time=getattr(args, "one_at_a_time", False),
+        tell=lambda text: print(f"mtl: {text}", file=sys.stderr),
+    )
 
 
 def _default_strategies(benchmark: Benchmark) -> tuple[str, ...]:

@@ -191,6 +191,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each strategy (default: 3)")
     parser.add_argument("--reference", metavar="SPEC", help="what p-values compare with (default: the first strategy)")
     parser.add_argument("--no-single-task", action="store_true", help="leave out the single-task baselines")
+    parser.add_argument("--one-at-a-time", action="store_true", help="train each seed by itself, not as a population")
     _shared(parser)
     _training(parser)
 

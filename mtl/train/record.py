@@ -64,6 +64,11 @@ class Record:
         self.stopped_early = self.patience is not None and self.since_best >= self.patience
         return False
 
+    def follow(self, other: Record) -> None:
+        """Go on from the best evaluation of another run, whose parameters were taken over; the curves stay."""
+        self.best_selection, self.best_step, self.since_best = other.best_selection, other.best_step, other.since_best
+        self.stopped_early = False
+
     def state(self) -> dict[str, Any]:
         """Everything that the evaluations to come depend on, as plain values."""
         return {name: getattr(self, name) for name in (*_COUNTERS, "history")}
