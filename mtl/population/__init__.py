@@ -1,0 +1,5 @@
+"""Many runs as one program."""
+
+from mtl.population.member import Member
+
+__all__ = ["Member"]
