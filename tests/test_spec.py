@@ -69,7 +69,7 @@ def test_chains_are_laid_flat():
         ("[equal", "a bracket is not closed"),
         ("equal]", "nothing opens the bracket"),
         ("every:n=2", "wraps what stands to its left"),
-        ("static:weights=0/0", "must not all be zero"),
+        ("static:weights=0/0", "must not be all zero"),
         ("equal+clip:low=2,high=1", "low=2 is above high=1"),
     ],
 )
@@ -88,7 +88,7 @@ def test_bad_keyword_hyperparameters_are_refused():
 
 
 def test_static_weights_must_fit_the_number_of_tasks():
-    with pytest.raises(ValueError, match="2 numbers, the benchmark has 3 tasks"):
+    with pytest.raises(ValueError, match="2 numbers, one a task would be 3"):
         make("equal+static:weights=1/2").check_tasks(3)
 
 
