@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mtl.search.cohort import Cohort, MakeCohort
-from mtl.search.lineage import Event, write_events
+from mtl.search.lineage import Event, offset_before, write_events
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
 from mtl.search.space import Values
@@ -110,7 +110,7 @@ class Search:
         if saved is not None:
             self._load(saved)
         else:
-            self._offset = directory.schedule_path.stat().st_size if directory.schedule_path.exists() else 0
+            self._offset = offset_before(directory.schedule_path, self.name)
             events = self._start(self.method.begin())
             self._offset = write_events(directory.schedule_path, events, self._offset)
             checkpoints.save(path, self._state())

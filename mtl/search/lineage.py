@@ -64,6 +64,19 @@ def write_events(path: Path, events: Iterable[Event], offset: int) -> int:
         return file.seek(0, 2)
 
 
+def offset_before(path: Path, search: str) -> int:
+    """Where the events of `search` begin, or the end of the file: what a search that begins anew writes at."""
+    offset = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            if json.loads(line)["search"] == search:
+                break
+        except ValueError:
+            break
+        offset += len(line)
+    return offset
+
+
 def read_events(path: Path, search: str | None = None) -> list[Event]:
     """The events of one search, or of all; a line that a crash cut short is left out."""
     events = []

@@ -18,7 +18,18 @@ from mtl.search.methods.method import (
     Start,
 )
 
-__all__ = ["METHODS", "OPTIONS", "Decision", "Exploit", "Method", "Options", "Problem", "Report", "Start", "find_method"]
+__all__ = [
+    "METHODS",
+    "OPTIONS",
+    "Decision",
+    "Exploit",
+    "Method",
+    "Options",
+    "Problem",
+    "Report",
+    "Start",
+    "find_method",
+]
 
 # Modules are named here and imported when asked for: Optuna and scikit-learn take a second that most commands spare.
 _CLASSES = {

@@ -94,9 +94,7 @@ class PB2(PBT):
 
     def _coordinates(self, step: int, values: Values) -> list[float]:
         begun = (step - self.problem.interval) / self.problem.length
-        shares = (
-            number.share(values[name]) if name in values else _UNKNOWN for name, number in self._numbers.items()
-        )
+        shares = (number.share(values[name]) if name in values else _UNKNOWN for name, number in self._numbers.items())
         return [begun, *shares]
 
     def state_dict(self) -> dict[str, Any]:
