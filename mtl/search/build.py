@@ -67,8 +67,10 @@ class _Place:
         self.owner, self.key, self.condition = owner, key, condition
         self.domain: Domain = domains(owner)[key]
         self.searched = searched and self.domain.search is not None
-        self.integer = isinstance(defaults(owner)[key], int) and not isinstance(defaults(owner)[key], bool)
-        self.weights = isinstance(defaults(owner)[key], tuple)
+        usual = defaults(owner)[key]
+        self.integer = isinstance(usual, int) and not isinstance(usual, bool)
+        self.weights = self.domain.tasks == "ratios"
+        self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool))
 
     def declared(self, tasks: int) -> Parameter:
         """The range that the hyperparameter itself declares."""
@@ -81,7 +83,7 @@ class _Place:
         """The range that the user wrote."""
         if isinstance(text, Word):
             if not self.weights:
-                raise ValueError(f"{name}=simplex: it is not a list of weights")
+                raise ValueError(f"{name}=simplex: only ratios between the tasks lie on the simplex")
             return Simplex(tasks)
         if isinstance(text, Interval):
             return self._interval(name, text)
@@ -96,9 +98,8 @@ class _Place:
 
     def _interval(self, name: str, text: Interval) -> Number:
         written = f"space: {name}={text.low}:{text.high}"
-        if self.domain.choices or self.weights:
-            allowed = self.domain.interval() if self.domain.choices else "simplex, or weights such as 1/1/2"
-            raise ValueError(f"{written}: it is not a number; {allowed}")
+        if not self.numeric:
+            raise ValueError(f"{written}: it is not a number, so no range; list its values, joined by commas")
         try:
             low, high = float(text.low), float(text.high)
         except ValueError:

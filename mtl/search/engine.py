@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mtl.lineage import Event, offset_before, write_events
 from mtl.search.cohort import Cohort, MakeCohort
-from mtl.search.lineage import Event, offset_before, write_events
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
-from mtl.search.space import Values
+from mtl.search.space import Values, make_member
 from mtl.study.rundir import RunDirectory
 from mtl.train import Result, Stopped
 from mtl.train import checkpoint as checkpoints
@@ -29,7 +29,8 @@ class Trial:
     seed: int
     values: Values
     step: int = 0
-    curve: list[tuple[int, Scores]] = field(default_factory=list)
+    #: (its own steps, steps of the whole search, scores) at each evaluation.
+    curve: list[tuple[int, int, Scores]] = field(default_factory=list)
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Search:
     @property
     def best(self) -> tuple[Trial, Scores] | None:
         """The run with the best score so far, of the first objective, and its scores then."""
-        found = [(scores, trial) for trial in self.trials for _, scores in trial.curve if scores[0] > -math.inf]
+        found = [(scores, trial) for trial in self.trials for *_, scores in trial.curve if scores[0] > -math.inf]
         if not found:
             return None
         scores, trial = max(found, key=lambda pair: (pair[0][0], -pair[1].number))
@@ -152,16 +153,16 @@ class Search:
         assert self._cohort is not None
         steps = min(self.problem.interval, min(self.problem.length - trial.step for trial in self.alive))
         self._cohort.advance(steps)
+        self.tally.steps += steps * len(self.alive)
         reports = []
         for trial, evaluation in zip(self.alive, self._cohort.evaluate(), strict=True):
             trial.step += steps
             scores = self.objective.scores(evaluation.metrics, evaluation.selection)
             if not evaluation.finite:
                 scores = (-math.inf,) * len(scores)
-            trial.curve.append((trial.step, scores))
+            trial.curve.append((trial.step, self.tally.steps, scores))
             finished = trial.step >= self.problem.length
             reports.append(Report(trial.number, trial.step, trial.values, scores, finished))
-        self.tally.steps += steps * len(self.alive)
         before = self.tally.best[-1][1] if self.tally.best else -math.inf
         self.tally.best.append((self.tally.steps, max([before, *(report.scores[0] for report in reports)])))
         return reports
@@ -174,7 +175,7 @@ class Search:
         return [(trial, result) for trial, result in pairs if trial.number in ended]
 
     def _record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        member = self.problem.space.member(trial.values, trial.seed)
+        member = make_member(trial.values, trial.seed)
         cut = trial.step < self.problem.length
         scores = self.objective.scores(result.validation, result.selection)
         record = {
@@ -198,8 +199,9 @@ class Search:
             "error": None,
         }
         evaluated = {
-            "search_step": [step for step, _ in trial.curve],
-            "search_scores": [list(scores) for _, scores in trial.curve],
+            "search_step": [step for step, _, _ in trial.curve],
+            "search_spent": [spent for _, spent, _ in trial.curve],
+            "search_scores": [list(scores) for _, _, scores in trial.curve],
         }
         return record, {**result.history, **evaluated}
 
@@ -222,15 +224,12 @@ class Search:
             return []
         assert self._cohort is not None
         self._cohort.exploit({index[exploit.target]: index[exploit.source] for exploit in decision.exploits})
-        members = {
-            index[number]: self.problem.space.member(values, self.trials[number].seed)
-            for number, values in changed.items()
-        }
+        members = {index[number]: make_member(values, self.trials[number].seed) for number, values in changed.items()}
         self._cohort.replace(members)
         events = []
         for exploit in decision.exploits:
             trial = self.trials[exploit.target]
-            both = {"target": scores[exploit.target], "source": scores[exploit.source]}
+            both: dict[str, float | None] = {"target": scores[exploit.target], "source": scores[exploit.source]}
             events.append(
                 Event(
                     self.name, trial.step, trial.number, exploit.source, trial.seed, trial.values, exploit.values, both
@@ -250,7 +249,7 @@ class Search:
             begun.append(Trial(number, seed, dict(start.values)))
             self.trials.append(begun[-1])
         if begun:
-            members = [self.problem.space.member(trial.values, trial.seed) for trial in begun]
+            members = [make_member(trial.values, trial.seed) for trial in begun]
             if self._cohort is None:
                 self._cohort = self._make_cohort(members)
             else:
@@ -276,7 +275,7 @@ class Search:
         self._offset = saved["offset"]
         self.method.load_state_dict(saved["method"])
         if self.alive:
-            members = [self.problem.space.member(trial.values, trial.seed) for trial in self.alive]
+            members = [make_member(trial.values, trial.seed) for trial in self.alive]
             self._cohort = self._make_cohort(members)
             self._cohort.load_state_dict(saved["cohort"])
         checkpoints.restore_random_state(saved["random"])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import moocore
-import numpy as np
-
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import nearest
 from mtl.stats import Metrics, delta_m_over_tasks
@@ -91,24 +88,3 @@ class Objective:
                 return f"{task}/{metric}"
         known = [f"{task}/{metric}" for task, metrics in self._directions.items() for metric in metrics]
         raise ValueError(f"--objective {name!r}: {nearest(name, [SELECTION, DELTA_M, *known])}")
-
-
-def pareto_front(points: Sequence[Scores]) -> list[int]:
-    """Indices of the points that no other one beats in everything; points that are not finite are never among them."""
-    finite = [index for index, point in enumerate(points) if all(map(math.isfinite, point))]
-    if not finite:
-        return []
-    kept = moocore.is_nondominated(np.array([points[index] for index in finite]), maximise=True)
-    return [index for index, good in zip(finite, kept, strict=True) if good]
-
-
-def hypervolume(points: Sequence[Scores], reference: Scores) -> float:
-    """The volume between `reference`, the worst corner, and the front of `points` (all maximised)."""
-    kept = [points[index] for index in pareto_front(points)]
-    return float(moocore.hypervolume(np.array(kept), ref=np.array(reference), maximise=True)) if kept else 0.0
-
-
-def worst_corner(points: Sequence[Scores]) -> Scores | None:
-    """The worst finite value of each objective: the reference point of a search's hypervolume."""
-    finite = np.array([point for point in points if all(map(math.isfinite, point))])
-    return tuple(float(low) for low in finite.min(0)) if len(finite) else None

@@ -31,6 +31,28 @@ class Dimension:
     condition: Condition | None = None
 
 
+def make_member(values: Values, seed: int) -> Member:
+    """The run that `values` stand for.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    settings: dict[str, Any] = {}
+    losses: dict[str, dict[str, Any]] = {}
+    units: dict[str, Any] = {}
+    for name, value in values.items():
+        kind, _, rest = name.partition(".")
+        if kind == "strategy":
+            if rest:
+                units[rest] = value
+        elif kind == "loss":
+            task, _, key = rest.partition(".")
+            losses.setdefault(task, {})[key or "name"] = value
+        else:
+            settings[name] = value
+    return Member(str(make(values["strategy"], **units)), seed, settings, losses)
+
+
 class Space:
     """What a search varies.
 
@@ -95,35 +117,14 @@ class Space:
             ]
         return found
 
-    def member(self, values: Values, seed: int) -> Member:
-        """The run that `values` stand for.
-
-        Raises:
-            ValueError: a value is out of range.
-        """
-        settings: dict[str, Any] = {}
-        losses: dict[str, dict[str, Any]] = {}
-        units: dict[str, Any] = {}
-        for name, value in values.items():
-            kind, _, rest = name.partition(".")
-            if kind == "strategy":
-                if rest:
-                    units[rest] = value
-            elif kind == "loss":
-                task, _, key = rest.partition(".")
-                losses.setdefault(task, {})[key or "name"] = value
-            else:
-                settings[name] = value
-        return Member(str(make(values["strategy"], **units)), seed, settings, losses)
-
     def check(self, tasks: int) -> None:
-        """Raise `ValueError` for a strategy, at any corner of its ranges, that cannot be made or weigh `tasks` tasks."""
+        """Raise `ValueError` for a strategy that, somewhere in its ranges, cannot be made or weigh `tasks` tasks."""
         for strategy in self.dimensions["strategy"].parameter.grid(1):
             for points in (1, 2):
                 values = {"strategy": strategy}
                 for name, parameter in itertools.islice(self.active(values), 1, None):
                     values[name] = parameter.grid(points)[-1]
-                make(self.member(values, 0).strategy).check_tasks(tasks)
+                make(make_member(values, 0).strategy).check_tasks(tasks)
 
     def describe(self) -> dict[str, str]:
         """Names and ranges in the words of the command line."""

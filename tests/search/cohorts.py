@@ -132,6 +132,7 @@ class OneByOne:
         states = {target: copy.deepcopy(self.runs[source].state()) for target, source in sources.items()}
         for target, state in states.items():
             own = self.runs[target].balancer._noise.get_state()
+            state["balancer"]["strategy"] = str(self.runs[target].balancer.strategy)
             self.runs[target].load(state)
             self.runs[target].balancer._noise.set_state(own)
 
@@ -141,6 +142,7 @@ class OneByOne:
             fresh = self._run(member)
             if str(make(self.members[index].strategy).name) != make(member.strategy).name:
                 state["balancer"] = fresh.balancer.state_dict()
+            state["balancer"]["strategy"] = str(fresh.balancer.strategy)
             groups = fresh.optimizer.state_dict()["param_groups"]
             fresh.load(state)
             for group, values in zip(fresh.optimizer.param_groups, groups, strict=True):

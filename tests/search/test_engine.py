@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mtl.search.lineage import ancestry, read_events
+from mtl.lineage import ancestry, read_events
 from mtl.search.methods import METHODS, Options, find_method
 from mtl.train import Stopped
 
@@ -137,7 +137,7 @@ def test_hyperband_halves_by_rank_and_then_trains_fewer_to_the_end(toy_search):
     """With length / interval = 6 and eta = 3 there are two brackets: 9 runs of which 3 go on after 20 steps, then 6."""
     search, records, _ = toy_search("hyperband", members=9, ranges=["lr=1e-4:0.4:log", "strategy=equal"])
     assert [r["cost"]["steps"] for r in records[9:]] == [60] * 6
-    at_rung = sorted(search.trials[:9], key=lambda trial: -dict(trial.curve)[20][0])
+    at_rung = sorted(search.trials[:9], key=lambda trial: -trial.curve[1][2][0])
     assert {trial.number for trial in at_rung[:3]} == {k for k in range(9) if records[k]["cost"]["steps"] == 60}
     assert search.tally.steps == search.method.work == 6 * 20 + 3 * 60 + 6 * 60
 
@@ -158,7 +158,7 @@ def test_the_lineage_of_a_run_leads_back_to_a_start(toy_search):
         ends = [stage.step for stage in stages[1:]] + [60]
         for stage, end in zip(stages, ends, strict=True):
             theta *= (1 - 2 * stage.values["lr"]) ** (end - stage.step)
-        assert trial.curve[-1][1][0] == pytest.approx(-(theta**2))
+        assert trial.curve[-1][2][0] == pytest.approx(-(theta**2))
 
 
 def test_a_line_cut_short_in_the_schedule_is_written_again(toy_search):

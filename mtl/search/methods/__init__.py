@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from mtl.hyperparameters import nearest
 from mtl.search.methods.method import (

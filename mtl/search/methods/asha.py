@@ -10,8 +10,8 @@ from mtl.search.methods.method import Decision, Method, Options, Problem, Report
 class ASHA(Method):
     """Asynchronous successive halving (Li et al., MLSys 2020), as its stopping variant.
 
-    A run that reaches a rung (after interval, interval x eta, ... steps) goes on only if it is among the best 1 / eta of
-    all that reached it so far; a new run takes its place until `trials` were started.
+    A run that reaches a rung (after interval, interval x eta, ... steps) goes on only if it is among the best 1 / eta
+    of all that reached it so far; a new run takes its place until `trials` were started.
     """
 
     name: ClassVar[str] = "asha"

@@ -138,7 +138,7 @@ class Method(ABC):
         """Plain values."""
         return {}
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:  # noqa: B027
         """Continue from `state_dict`."""
 
 

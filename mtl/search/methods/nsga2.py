@@ -8,7 +8,7 @@ from mtl.search.methods._optuna import OptunaMethod
 
 
 class NSGA2(OptunaMethod):
-    """Nondominated sorting genetic algorithm II (Deb et al., IEEE TEC 2002), as Optuna has it; a wave is a generation."""
+    """Nondominated sorting genetic algorithm II (Deb et al., IEEE TEC 2002), by Optuna; a wave is a generation."""
 
     name: ClassVar[str] = "nsga2"
     about: ClassVar[str] = "genetic algorithm for several objectives, by Optuna (Deb et al. 2002)"

@@ -27,8 +27,8 @@ class PB2(PBT):
 
     A Gaussian process models the change of the score over an interval from time and values; each new point is chosen
     with those already chosen in the same round filled in by their predicted mean. Numbers are chosen so; choices and
-    weights on the simplex are perturbed as by PBT. Deviations: time is one more coordinate of a squared exponential kernel
-    instead of an exponential forgetting factor, and the 200 latest observations are used.
+    weights on the simplex are perturbed as by PBT. Deviations: time is one more coordinate of a squared exponential
+    kernel instead of an exponential forgetting factor, and the 200 latest observations are used.
     """
 
     name: ClassVar[str] = "pb2"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.search.space import Values
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,3 +117,15 @@ def tupled(values: Mapping[str, Any] | None) -> Values | None:
     if values is None:
         return None
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def winner(records: Sequence[Mapping[str, Any]], higher_is_better: Mapping[str, bool]) -> Mapping[str, Any] | None:
+    """The run of a search with the best first objective, of those trained to the end; None when none has one."""
+    name, higher = next(iter(higher_is_better.items()))
+
+    def score(record: Mapping[str, Any]) -> float:
+        value = (record.get("objective") or {}).get(name)
+        return -math.inf if value is None else value if higher else -value
+
+    whole = [record for record in records if record["status"] == "done" and score(record) > -math.inf]
+    return max(whole, key=lambda record: (score(record), -record["trial"]), default=None)
