@@ -1,5 +1,7 @@
-"""Many runs as one program."""
+"""Populations: many runs of one model trained together in one process."""
 
-from mtl.population.member import Member
+from mtl.population.cohort import Cohort
+from mtl.population.member import Evaluation, Member
+from mtl.population.population import Population
 
-__all__ = ["Member"]
+__all__ = ["Cohort", "Evaluation", "Member", "Population"]

@@ -84,10 +84,11 @@ class Settings:
     def make_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
         """The learning rate's factor by step."""
 
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / (self.warmup + 1))
-            done = min(1.0, step / steps)
-            fall = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
-            return rise * fall[self.schedule]
+        return LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
-        return LambdaLR(optimizer, factor)
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rate is multiplied with at `step` (from 0) of `steps`."""
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        done = min(1.0, step / steps)
+        fall = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+        return rise * fall[self.schedule]
