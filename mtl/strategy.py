@@ -55,6 +55,8 @@ class Strategy(ABC):
     elementwise: ClassVar[bool] = False
     #: The weights apply to `gradients(state, jacobian)`, which the strategy keeps, not to the gradients of this step.
     tracking: ClassVar[bool] = False
+    #: Works under `torch.func.vmap`. A population trains members of a strategy that does not one after another.
+    vmappable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         validate(self, self.name)

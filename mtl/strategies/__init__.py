@@ -2,5 +2,6 @@
 
 from mtl.strategies._registry import REGISTRY
 from mtl.strategies._spec import make, units
+from mtl.strategies._torchjd import from_torchjd
 
-__all__ = ["REGISTRY", "make", "units"]
+__all__ = ["REGISTRY", "from_torchjd", "make", "units"]

@@ -36,5 +36,8 @@ class ConFIG(Strategy):
         solution = pseudo_solve(unit, torch.where(norms > 0, wanted, 0), dtype)
         along = unit @ solution
         square = solution @ along
-        square = torch.where(square > rounding(unit, dtype) * solution.abs().sum() ** 2, square, 0)
+        # A direction of rounding: of nearly opposed gradients, or where none has the cosines wanted, not even roughly.
+        least = rounding(unit, dtype)
+        real = (square > least * solution.abs().sum() ** 2) & (along.abs().amax() > least * wanted.abs().amax())
+        square = torch.where(real, square, 0)
         return ((norms @ along) * inverse(square) * solution * inverse(norms)).to(dtype), state
