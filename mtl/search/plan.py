@@ -13,6 +13,7 @@ from mtl.search.methods import Options, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.space import Space
 from mtl.stats import Metrics
+from mtl.strategies import make
 from mtl.study.execute import Setting
 from mtl.study.plan import Plan, RunPlan
 from mtl.train.batches import Batches
@@ -71,6 +72,9 @@ def make_search(
         raise ValueError(
             f"--objective {' '.join(objective.names)}: {method} pursues one objective; nsga2 takes several"
         )
+    kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
+    if method in ("pbt", "pb2") and len(kinds) > 1:
+        raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
     problem = make_problem(setting, space, options, seed, len(objective.names))
     return Search(name, label, cls(problem, options), problem, objective, cohort_maker(setting, tell))
 
