@@ -114,9 +114,14 @@ def show_report(directories: Sequence[Path], out: Path) -> None:
 
 
 def _show(summary: dict[str, Any], out: Path) -> None:
-    from mtl.report.tables import terminal
-    from mtl.report.words import verdict
+    if summary.get("command") == "search":
+        from mtl.report.search.words import verdict as search_verdict
 
-    console.print(terminal(summary, console.width))
-    console.print(verdict(summary), highlight=False)
+        console.print(search_verdict(summary), highlight=False)
+    else:
+        from mtl.report.tables import terminal
+        from mtl.report.words import verdict
+
+        console.print(terminal(summary, console.width))
+        console.print(verdict(summary), highlight=False)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)

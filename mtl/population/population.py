@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 from mtl.population.dropout import draw
 from mtl.population.optimizers import make_optimizer
 from mtl.population.program import Losses, Program, concatenated, members_of
-from mtl.population.strategies import differing, structure, substituted
 from mtl.population.step import Step
+from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
 from mtl.strategies import make
 from mtl.strategy import SIGNALS, Strategy
