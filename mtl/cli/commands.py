@@ -56,6 +56,12 @@ def compare(args: argparse.Namespace) -> int:
     seeds = [args.seed + k for k in range(args.seeds)]
     plan = compare_plan(setting.benchmark, strategies, seeds, single=not args.no_single_task)
     config = make_config(args, setting, strategies, seeds, reference)
+    if args.tune:
+        from mtl.cli.tuning import compare_tuned  # brings the search methods
+
+        return compare_tuned(args, plan, setting, config, strategies)
+    if args.budget is not None:
+        raise BadInput(f"--budget {args.budget}: it is the number of trials of --tune METHOD")
     return _carry_out(args, plan, setting, config)
 
 

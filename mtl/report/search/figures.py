@@ -11,9 +11,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mtl.lineage import Stage
-from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
+from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, save, styled, text_width
 from mtl.report.numbers import shortened
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
 from mtl.report.search.summary import SearchRun, signed
@@ -110,7 +111,8 @@ def parallel_figure(search: SearchRun) -> Figure | None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
-    axes.set_xticks(range(len(columns)), [_wrapped(key) for key in columns], fontsize=8.5)
+    size = 8.5 if len(columns) < 10 else 7
+    axes.set_xticks(range(len(columns)), [_wrapped(key) for key in columns], fontsize=size)
     axes.tick_params(axis="x", length=0)
     return drawing
 
@@ -171,10 +173,12 @@ def schedule_figure(search: SearchRun) -> Figure | None:
         axes.set_title(shortened(name, 30), fontsize=9.5)
         shown = [float(row[name]) for row in values if name in row]
         if spans_decades(shown):
-            log_scale(axes)
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(numticks=5))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         for trial in {event.target for event in search.events}:
-            own = [event for event in search.events if event.target == trial and name in event.after]
-            _steps(axes, [(event.step, expanded(event.after)[name]) for event in own], length, FAINT, 0.8)
+            own = [(event.step, expanded(event.after).get(name)) for event in search.events if event.target == trial]
+            _steps(axes, own, length, FAINT, 0.8)
         path = [(stage.step, expanded(stage.values).get(name)) for stage in search.stages]
         _steps(axes, path, length, BLUE, 2.0)
         axes.set_xlim(0, length)
@@ -208,8 +212,8 @@ def _placed(axes: Axes, place: int, column: Sequence[Any]) -> np.ndarray:
 
 
 def _wrapped(name: str) -> str:
-    parts = name.removeprefix("strategy.").split(".")
-    return "\n".join(shortened(part, 14) for part in parts)
+    parts = name.removeprefix("strategy.").replace("_", "_.").split(".")
+    return "\n".join(shortened(part, 12) for part in parts)
 
 
 def _is_number(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -221,7 +225,8 @@ def _ended(stages: Sequence[Stage], length: int) -> list[tuple[Stage, int]]:
 
 
 def _steps(axes: Axes, path: Sequence[tuple[int, Any]], length: int, colour: str, width: float) -> None:
-    known = [(step, value) for step, value in path if value is not None]
-    if known:
-        steps, values = zip(*known, strict=True)
+    """A stair of values, with gaps where the parameter does not exist."""
+    values = [math.nan if value is None else float(value) for _, value in path]
+    if values:
+        steps = [step for step, _ in path]
         axes.step([*steps, length], [*values, values[-1]], where="post", color=colour, linewidth=width)
