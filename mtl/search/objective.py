@@ -87,4 +87,4 @@ class Objective:
             if metric in self._directions[task]:
                 return f"{task}/{metric}"
         known = [f"{task}/{metric}" for task, metrics in self._directions.items() for metric in metrics]
-        raise ValueError(f"--objective {name!r}: {nearest(name, [SELECTION, DELTA_M, *known])}")
+        raise ValueError(f"--objective {name!r}: {nearest(name, [SELECTION, DELTA_M, *self._directions, *known])}")
