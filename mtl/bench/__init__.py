@@ -1,0 +1,1 @@
+"""Speed against peers, always as ratios from one run."""
