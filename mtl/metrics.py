@@ -46,12 +46,14 @@ class Metric:
         return (value - reference) / way if way else 0.0
 
 
-accuracy = Metric("accuracy", lambda guess, truth: sk.accuracy_score(truth, guess.argmax(-1)), True, 1.0)
+# The plain means are written out: scikit-learn takes a millisecond to check their arguments, and a population of 64
+# runs asks for thousands.
+accuracy = Metric("accuracy", lambda guess, truth: float((guess.argmax(-1) == truth).mean()), True, 1.0)
 balanced_accuracy = Metric(
     "balanced_accuracy", lambda guess, truth: sk.balanced_accuracy_score(truth, guess.argmax(-1)), True, 1.0
 )
 binary_accuracy = Metric("accuracy", lambda guess, truth: float(((guess > 0) == (truth > 0.5)).mean()), True, 1.0)
 auc = Metric("auc", lambda guess, truth: sk.roc_auc_score(truth.ravel(), guess.ravel()), True, 1.0)
-mae = Metric("mae", lambda guess, truth: sk.mean_absolute_error(truth, guess), False, 0.0)
+mae = Metric("mae", lambda guess, truth: float(np.abs(guess - truth).mean()), False, 0.0)
 rmse = Metric("rmse", lambda guess, truth: sk.root_mean_squared_error(truth, guess), False, 0.0)
 r2 = Metric("r2", lambda guess, truth: sk.r2_score(truth, guess), True, 1.0)

@@ -21,7 +21,8 @@ from mtl.train import Settings
 def main(size: Size) -> None:
     """Carry out the search and print the best score."""
     benchmark = SmallProblem()
-    settings = Settings.of(benchmark.recipe, {"steps": size.steps})
+    # Runs are evaluated after each interval, as Ray's are, and not after each epoch as well.
+    settings = Settings.of(benchmark.recipe, {"steps": size.steps, "evaluate_every": size.steps})
     setting = Setting(benchmark, benchmark.load(), settings, torch.device("cpu"))
     ranges = [f"{name}={low}:{high}:log" for name, (low, high) in RANGES.items()]
     ranges.append("strategy.uncertainty.start=default")
