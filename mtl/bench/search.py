@@ -34,16 +34,20 @@ def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:
     """
     members, steps, interval = _SIZES[quick]
     try:
-        import ray  # noqa: F401
+        import ray
     except ImportError as error:
-        raise ValueError("mtl bench search compares with Ray Tune, which is not installed: pip install 'mtl[ray]'") from error
+        raise ValueError(
+            "mtl bench search compares with Ray Tune, which is not installed: pip install 'mtl[ray]'"
+        ) from error
     times: dict[str, list[float]] = {"ours": [], "ray": []}
     for _ in range(rounds):
         for side, found in times.items():
             found.append(_timed(side, members, steps, interval))
     ours, peer = (statistics.median(times[side]) for side in ("ours", "ray"))
     case = f"PBT, {members} members x {steps} steps, interval {interval}"
-    return [{"case": case, "ours": ours, "peer": peer, "peer_name": f"Ray Tune {ray.__version__}", "ratio": peer / ours}]
+    return [
+        {"case": case, "ours": ours, "peer": peer, "peer_name": f"Ray Tune {ray.__version__}", "ratio": peer / ours}
+    ]
 
 
 def _timed(side: str, members: int, steps: int, interval: int) -> float:

@@ -6,6 +6,7 @@ change of turn starts a process. As many members run at once as there are cores.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
@@ -42,12 +43,12 @@ class Member(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         torch.manual_seed(config["seed"])
         self.model = self.benchmark.model(self.tasks, self.splits.train.inputs[:2])
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"]
-        )
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
         self.batches = Batches(self.splits.train, 64, config["seed"])
         self.balancer = Balancer(
-            STRATEGY, self.model.shared_parameters(), lr=config["strategy.uncertainty.lr"]  # type: ignore[operator]
+            STRATEGY,
+            self.model.shared_parameters(),  # type: ignore[operator]
+            lr=config["strategy.uncertainty.lr"],
         )
         self.made = 0
 
@@ -86,9 +87,7 @@ def main(size: Size) -> None:
     warnings.simplefilter("ignore")
     random.seed(0)
     rng = np.random.default_rng(0)
-    ray.init(
-        include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 * 2**20
-    )
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, object_store_memory=200 * 2**20)
     starts = [
         {name: float(np.exp(rng.uniform(np.log(low), np.log(high)))) for name, (low, high) in RANGES.items()}
         for _ in range(size.members)
@@ -108,7 +107,7 @@ def main(size: Size) -> None:
     )
     tuner = tune.Tuner(
         tune.with_resources(Member, {"cpu": 1}),
-        param_space=tune.grid_search(members),  # type: ignore[arg-type]
+        param_space=tune.grid_search(members),
         tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
         run_config=tune.RunConfig(
             name="bench",
@@ -118,10 +117,10 @@ def main(size: Size) -> None:
         ),
     )
     results = tuner.fit()
-    made = sorted(result.metrics["made"] for result in results)  # type: ignore[index]
+    made = sorted((results[number].metrics or {}).get("made", 0) for number in range(len(results)))
     if made[0] < size.steps or len(made) < size.members:
         raise RuntimeError(f"Ray left runs unfinished: {made[:5]} ... of {len(made)}")
-    print(results.get_best_result("score", "max").metrics["score"])  # type: ignore[index]
+    print((results.get_best_result("score", "max").metrics or {}).get("score"))
     ray.shutdown()
 
 

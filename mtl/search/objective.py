@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import nearest
-from mtl.stats import Metrics, delta_m_over_tasks
 
 SELECTION, DELTA_M = "selection", "delta_m"
 
@@ -35,7 +34,7 @@ class Objective:
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"--objective {' '.join(names)}: each can be given once")
         #: Validation metrics of single-task training; has to be set before `delta_m` is read.
-        self.baseline: Metrics = {}
+        self.baseline: Mapping[str, Mapping[str, float | None]] = {}
 
     @property
     def several(self) -> bool:
@@ -67,6 +66,8 @@ class Objective:
         if name == SELECTION:
             value = selection
         elif name == DELTA_M:
+            from mtl.stats import delta_m_over_tasks  # brings SciPy's statistics, which take a second to import
+
             value = delta_m_over_tasks(metrics, self.baseline, self._directions)
         else:
             task, _, metric = name.partition("/")

@@ -12,7 +12,6 @@ from mtl.search.engine import Search, default_interval
 from mtl.search.methods import Options, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.space import Space
-from mtl.stats import Metrics
 from mtl.strategies import make
 from mtl.study.execute import Setting
 from mtl.study.plan import Plan, RunPlan
@@ -85,6 +84,6 @@ def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:
     return Plan(tuple(RunPlan("single_task", "equal", seed, task.name) for task in tasks))
 
 
-def baseline_metrics(records: Sequence[dict[str, Any]]) -> Metrics:
+def baseline_metrics(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Validation metrics of those runs, by task."""
     return {record["task"]: record["validation"].get(record["task"], {}) for record in records}

@@ -17,8 +17,9 @@ from mtl.study.execute import Setting
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 
-_WAVE = {"pbt": 1, "pb2": 1, "random": 1, "grid": 1}  # these train all trials at once; others learn from the first ones
+_WAVE = {"pbt": 1, "pb2": 1, "random": 1}  # these train all trials at once; others learn from the first ones
 _WAVES = 4
+_FIXED = {"hyperband": "asha", "grid": "random"}
 
 
 def tuning_options(method: str, budget: int) -> Options:
@@ -27,8 +28,8 @@ def tuning_options(method: str, budget: int) -> Options:
     Raises:
         ValueError: the method does not start a number of trials that can be given.
     """
-    if method == "hyperband":
-        raise ValueError("--tune hyperband: the number of its trials follows from its brackets; use asha")
+    if method in _FIXED:
+        raise ValueError(f"--tune {method}: the number of its trials cannot be given; {_FIXED[method]} takes one")
     if method in ("pbt", "pb2"):
         return Options(members=budget)
     return Options(members=max(2, budget // _WAVE.get(method, _WAVES)), trials=budget)

@@ -181,7 +181,10 @@ def test_bad_input_is_one_clear_line_and_exit_2_before_any_work(arguments, messa
     [
         (["replay", "nowhere"], "is no run directory"),
         (["compare", TINY, "--budget=4"], "--budget 4: it is the number of trials of --tune METHOD"),
-        (["compare", TINY, "--strategies=equal", "--tune=hyperband"], "use asha"),
+        (
+            ["compare", TINY, "--strategies=equal", "--tune=hyperband"],
+            "--tune hyperband: the number of its trials cannot be given; asha takes one",
+        ),
     ],
 )
 def test_other_commands_refuse_what_does_not_fit(arguments, message, tmp_path, capsys):
