@@ -147,7 +147,10 @@ def lineage_figure(search: SearchRun) -> Figure:
     for event in search.exploits:
         assert event.source is not None
         broken = event.scores.get("target") is None
-        axes.plot([event.step] * 2, [event.source, event.target], color="#d55e00" if broken else GREY, linewidth=0.5)
+        # Aslant, because several that happen at one step would hide each other.
+        begun = event.step - 0.4 * search.config["search"]["interval"]
+        colour = "#d55e00" if broken else GREY
+        axes.plot([begun, event.step], [event.source, event.target], color=colour, linewidth=0.6)
     for stage, end in _ended(search.stages, length):
         axes.plot([stage.step, end], [stage.trial] * 2, color=BLUE, linewidth=2.2)
     for before, after in zip(search.stages, search.stages[1:], strict=False):
@@ -207,7 +210,8 @@ def _placed(axes: Axes, place: int, column: Sequence[Any]) -> np.ndarray:
         marks = {at: shortened(choice, 16) for choice, at in position.items()}
         where = [position[str(value)] for value in column]
     for at, text in marks.items():
-        axes.text(place + 0.03, at, text, fontsize=8, color=GREY, va="bottom" if at < 1 else "center")
+        ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+        axes.text(place + 0.04, at, text, fontsize=8, color=GREY, va="center", bbox=ground)
     return np.array(where)
 
 
