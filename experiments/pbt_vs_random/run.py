@@ -43,6 +43,7 @@ class Arguments:
     strategy: str = "static"
     members: int = 16
     epochs: int = 20
+    schedule: str = "constant"
     repetitions: int = 5
     out: str = "runs/pbt_vs_random"
 
@@ -50,7 +51,7 @@ class Arguments:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Run all repetitions, those of earlier calls included, and return what README.md shows."""
     benchmark = find_benchmark(arguments.benchmark)
-    settings = Settings.of(getattr(benchmark, "recipe", {}), {"epochs": arguments.epochs})
+    settings = Settings.of(getattr(benchmark, "recipe", {}), {"epochs": arguments.epochs, "schedule": arguments.schedule})
     setting = Setting(benchmark, load_checked(benchmark), settings, torch.device("cpu"))
     reference = constant_metrics(benchmark.tasks, setting.splits.train, setting.splits.test)
     scores: dict[str, dict[str, dict[int, float]]] = {m: {"validation": {}, "test": {}} for m in METHODS}
