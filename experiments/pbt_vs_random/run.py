@@ -26,8 +26,8 @@ from mtl.search.methods import Options
 from mtl.search.objective import Objective
 from mtl.search.plan import make_search
 from mtl.stats import mean_interval, paired
-from mtl.study.execute import Setting
 from mtl.study.rundir import open_run_directory
+from mtl.study.setting import Setting
 from mtl.train import Settings
 from mtl.train.evaluate import constant_metrics, selection
 
@@ -51,7 +51,9 @@ class Arguments:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Run all repetitions, those of earlier calls included, and return what README.md shows."""
     benchmark = find_benchmark(arguments.benchmark)
-    settings = Settings.of(getattr(benchmark, "recipe", {}), {"epochs": arguments.epochs, "schedule": arguments.schedule})
+    settings = Settings.of(
+        getattr(benchmark, "recipe", {}), {"epochs": arguments.epochs, "schedule": arguments.schedule}
+    )
     setting = Setting(benchmark, load_checked(benchmark), settings, torch.device("cpu"))
     reference = constant_metrics(benchmark.tasks, setting.splits.train, setting.splits.test)
     scores: dict[str, dict[str, dict[int, float]]] = {m: {"validation": {}, "test": {}} for m in METHODS}
@@ -72,7 +74,7 @@ def search(setting: Setting, method: str, arguments: Arguments, seed: int, folde
     space = build_space(setting.benchmark, [arguments.strategy], read_options(SPACE))
     objective = Objective(["selection"], setting.benchmark)
     options = Options(members=arguments.members)
-    made = make_search(setting, method, options, space, objective, seed, print)
+    made = make_search(setting, method, options, space, objective, seed)
     with open_run_directory(folder, resume=True) as directory:
         records = made.run(directory, setting.benchmark.name)
     best = winner(records, objective.higher_is_better())

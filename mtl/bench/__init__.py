@@ -1,1 +1,1 @@
-"""Speed against peers, always as ratios from one run."""
+"""Speed benches."""

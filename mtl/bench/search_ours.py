@@ -13,8 +13,8 @@ from mtl.search.grammar import read_options
 from mtl.search.methods import Options
 from mtl.search.objective import Objective
 from mtl.search.plan import make_search
-from mtl.study.execute import Setting
 from mtl.study.rundir import open_run_directory
+from mtl.study.setting import Setting
 from mtl.train import Settings
 
 
@@ -28,7 +28,7 @@ def main(size: Size) -> None:
     ranges.append("strategy.uncertainty.start=default")
     space = build_space(benchmark, [STRATEGY], read_options(ranges))
     options = Options(members=size.members, interval=size.interval)
-    search = make_search(setting, "pbt", options, space, Objective(["selection"], benchmark), 0, print)
+    search = make_search(setting, "pbt", options, space, Objective(["selection"], benchmark), 0)
     with open_run_directory(Path(size.folder), resume=True) as directory:
         search.run(directory, benchmark.name)
     best = search.best

@@ -15,9 +15,10 @@ from mtl.cli.listing import show_list
 from mtl.cli.parser import DEFAULT_STRATEGIES, BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory
 from mtl.cli.terminal import Terminal, console
-from mtl.study.execute import Setting, execute
+from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies
 from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
 from mtl.tracking import Tracker
 from mtl.train import Stopped
 

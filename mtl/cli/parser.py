@@ -194,6 +194,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--tune", metavar="METHOD", help="tune every strategy first, such as by pbt, tpe or random")
     parser.add_argument("--budget", type=int, metavar="N", help="trials of each strategy's tuning (default: 16)")
     parser.add_argument("--no-single-task", action="store_true", help="leave out the single-task baselines")
+    parser.add_argument("--one-at-a-time", action="store_true", help="train each seed by itself, not as a population")
     _shared(parser)
     _training(parser)
 

@@ -24,9 +24,10 @@ from mtl.search.plan import baseline_metrics, baseline_plan, cohort_maker, make_
 from mtl.search.replay import differences
 from mtl.search.replay import replay as retrain
 from mtl.search.space import Space
-from mtl.study.execute import Setting, execute
+from mtl.study.execute import execute
 from mtl.study.plan import parse_strategies
 from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
 from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Stopped
 
@@ -43,7 +44,7 @@ def search(args: argparse.Namespace) -> int:
         space = build_space(setting.benchmark, strategies, given)
         objective = Objective(args.objective, setting.benchmark)
         options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
-        made = make_search(setting, args.method, options, space, objective, args.seed, tell)
+        made = make_search(setting, args.method, options, space, objective, args.seed)
     except ValueError as error:
         raise BadInput(str(error)) from error
     asked = {name: getattr(options, name) for name in OPTIONS}
@@ -106,7 +107,7 @@ def replay(args: argparse.Namespace) -> int:
         singles = [r for r in RunDirectory(args.directory).records() if r["phase"] == "single_task"]
         objective.baseline = baseline_metrics(singles)
     problem = Problem(Space({}), run_length(setting), about["interval"], 0, len(objective.names))
-    again = retrain(problem, stages, objective, cohort_maker(setting, tell))
+    again = retrain(problem, stages, objective, cohort_maker(setting))
     apart = differences(best, again)
     if not args.quiet:
         console.print(

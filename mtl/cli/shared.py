@@ -18,8 +18,8 @@ import mtl
 from mtl.benchmarks import Splits, find_benchmark, load_checked
 from mtl.cli.parser import TRAINING, BadInput
 from mtl.hyperparameters import domains
-from mtl.study.execute import Setting
 from mtl.study.rundir import RunDirectory, open_run_directory
+from mtl.study.setting import Setting
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_model
 
@@ -36,14 +36,15 @@ def make_setting(args: argparse.Namespace) -> Setting:
     device = _device(args.device)
     splits: Splits = load_checked(benchmark)
     check_model(benchmark, splits, settings)
-    return Setting(benchmark, splits, settings, device)
+    one_at_a_time = getattr(args, "one_at_a_time", False)
+    return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
 
 
 def load_setting(config: Mapping[str, Any], device: str) -> Setting:
     """The setting of a run that is recorded in its config.yaml."""
     benchmark = find_benchmark(config["benchmark"])
     settings = Settings.of(config["training"])
-    return Setting(benchmark, load_checked(benchmark), settings, _device(device))
+    return Setting(benchmark, load_checked(benchmark), settings, _device(device), tell=tell)
 
 
 def tell(text: str) -> None:

@@ -13,9 +13,10 @@ from mtl.cli.shared import run_directory, tell
 from mtl.cli.terminal import Terminal
 from mtl.search.tune import make_searches, tune_and_rerun
 from mtl.strategy import Strategy
-from mtl.study.execute import Setting, execute
+from mtl.study.execute import execute
 from mtl.study.plan import Plan
 from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
 from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Stopped
 
@@ -37,7 +38,7 @@ def compare_tuned(
     budget = args.budget if args.budget is not None else _DEFAULT_BUDGET
     seeds = config["seeds"]
     try:
-        searches = make_searches(setting, strategies, args.tune, budget, seeds, tell)
+        searches = make_searches(setting, strategies, args.tune, budget, seeds)
     except ValueError as error:
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches}
@@ -54,7 +55,7 @@ def compare_tuned(
                 with SearchTerminal(quiet=args.quiet) as terminal:
                     for search in searches:
                         log = SearchTracker(tracker, search.problem.seed)
-                        tune_and_rerun(search, setting, directory, seeds, tell, [terminal, log], should_stop)
+                        tune_and_rerun(search, setting, directory, seeds, [terminal, log], should_stop)
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75

@@ -11,10 +11,12 @@ import torch
 from mtl.benchmarks.benchmark import Benchmark, Splits, Task
 from mtl.population.alone import Alone
 from mtl.population.member import Evaluation, Member, Resolved
-from mtl.population.memory import capacity
+from mtl.population.memory import bytes_a_member
 from mtl.population.shard import Setting, Shard
 from mtl.train import Result, Settings
 from mtl.train.record import Record
+
+_MOST = 2**31  # members of one program where memory sets no limit
 
 
 def _silent(_text: str) -> None:
@@ -71,7 +73,8 @@ class Cohort:
         vectorised: bool = True,
         tell: Callable[[str], None] = _silent,
     ) -> None:
-        self.settings, self.members = settings, []
+        self.settings = settings
+        self.members: list[Member] = []
         self._setting = Setting.of(benchmark, splits, list(tasks or benchmark.tasks), torch.device(device))
         self._limit, self._tell, self._vectorised = memory_limit, tell, vectorised
         self._capacities: dict[Hashable, int] = {}
@@ -84,6 +87,12 @@ class Cohort:
     def step(self) -> int:
         """Optimizer steps made by the member that has made the most."""
         return max(record.step for record in self.records)
+
+    @property
+    def stretch(self) -> int:
+        """Steps from one evaluation to the next, by the cohort's own settings."""
+        examples = len(self._setting.splits.train)
+        return examples // min(self.settings.batch_size, examples) * self.settings.evaluate_every
 
     @property
     def records(self) -> list[Record]:
@@ -241,7 +250,7 @@ class Cohort:
         """New parts, as large as memory allows."""
         if self._capacities.get(key) != 0:
             if key not in self._capacities:
-                self._capacities[key] = self._probed(members[0])
+                self._capacities[key] = self._probed(members)
             size = self._capacities[key]
             if size:
                 return [
@@ -250,16 +259,18 @@ class Cohort:
                 ]
         return [_Part(key, Alone(self._setting, [who]), [number]) for who, number in zip(members, ids, strict=True)]
 
-    def _probed(self, who: Resolved) -> int:
+    def _probed(self, members: Sequence[Resolved]) -> int:
         """Members that one program can hold; 0 when they cannot be vectorised, which is said."""
         if not self._vectorised:
             return 0
-        if not getattr(who.strategy, "vmappable", True):
+        who = members[0]
+        if not who.strategy.vmappable:
             self._tell(f"{who.strategy} cannot be vectorised: its members are trained one at a time")
             return 0
         try:
-            trial = Shard(self._setting, [who, who])
-            return capacity(trial, self._limit)
+            trial = Shard(self._setting, [who, members[-1]])
+            taken = bytes_a_member(trial.population, trial.step)
+            return _MOST if self._limit is None else max(1, int(self._limit / taken))
         except torch.OutOfMemoryError:
             return 1
         except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
@@ -328,7 +339,7 @@ class Cohort:
 
     def _capacity_of(self, key: Hashable, who: Resolved) -> int:
         if key not in self._capacities:
-            self._capacities[key] = self._probed(who)
+            self._capacities[key] = self._probed([who])
         return self._capacities[key]
 
     def _regroup(self) -> None:

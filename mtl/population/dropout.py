@@ -7,6 +7,7 @@ and rate of every dropout; masks are drawn before each pass, member by member, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -47,15 +48,9 @@ class _Replaced(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def replaced(masks: Sequence[Tensor]) -> TorchFunctionMode | _Nothing:
+def replaced(masks: Sequence[Tensor]) -> AbstractContextManager[Any]:
     """Inside the block dropouts multiply with these masks instead of drawing."""
-    return _Replaced(masks) if masks else _Nothing()
+    return _Replaced(masks) if masks else nullcontext()
 
 
 def draw(

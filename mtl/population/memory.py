@@ -1,22 +1,22 @@
-"""How many members one program can hold."""
+"""How much memory the members of one program take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtl.population.shard import Shard
+from mtl.population.population import Population
 
 
-def capacity(trial: Shard, limit: int | None) -> int:
-    """Members of the like of those in `trial` that fit into `limit` bytes, at least 1.
+def bytes_a_member(population: Population, step: Callable[[], object]) -> float:
+    """What a member takes while `step` is made: its state, what the graph keeps for the backward pass, and gradients.
 
-    Makes a step with `trial`, which is of no use afterwards, and adds up a member's state and what the step's graph
-    keeps for its backward pass. Gradients count as one more copy of the parameters a task where the strategy reads
-    them one by one, otherwise two.
+    Makes the step. Gradients count as one more copy of the parameters a task and one for their sum where the strategy
+    reads them one by one, otherwise two. Found by adding up, so that it holds on a CPU as well as on a GPU.
     """
     kept: dict[int, int] = {}
 
@@ -26,14 +26,11 @@ def capacity(trial: Shard, limit: int | None) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        trial.step()
-    if limit is None:
-        return 2**31
-    population = trial.population
-    rows = len(trial.setting.tasks) + 1 if population.strategies[0].needs & {"gramian", "jacobian"} else 2
-    gradients = rows * _bytes(population.state["parameters"])
-    a_member = (sum(kept.values()) + _bytes(population.state) + gradients) / population.size
-    return max(1, int(limit / a_member))
+        step()
+    tasks = population.weights.shape[1]
+    copies = tasks + 1 if population.strategies[0].needs & {"gramian", "jacobian"} else 2
+    gradients = copies * _bytes(population.state["parameters"])
+    return (sum(kept.values()) + _bytes(population.state) + gradients) / population.size
 
 
 def _bytes(tree: Any) -> int:

@@ -1,4 +1,4 @@
-"""N members of one model trained together: measure, weigh and apply as `mtl.Balancer` does, with a leading member axis."""
+"""N members of one model trained together: measure, weigh and apply as `mtl.Balancer` does, N times in one pass."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Population:
             population.step(batch)
         population.state_dict_of(3)  # of the third member's model, for `load_state_dict`
 
-    Member i is the run that `torch.manual_seed(seeds[i])`, `make_model()`, `mtl.Balancer(strategy, shared, seed=seeds[i])`
-    and the optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU.
+    Member i is the run that `torch.manual_seed(seeds[i])`, `make_model()`, `mtl.Balancer(..., seed=seeds[i])` and the
+    optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU.
 
     Args:
         make_model: a new model, its parameters drawn from torch's global generator.
@@ -233,7 +233,7 @@ class Population:
         return weights
 
     def evaluate(self, function: Callable[[nn.Module, Any], Any], batch: Any) -> Any:
-        """`function(model, batch)` of every member on one batch, in evaluation mode; its tensors get an axis (N, ...)."""
+        """`function(model, batch)` of every member on one batch, in evaluation mode: tensors (N, ...)."""
         return self.program.evaluate(function, self.state["parameters"], self.state["fixed"], batch)
 
     # --- checkpoint ------------------------------------------------------------------------------------------------

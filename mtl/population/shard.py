@@ -345,7 +345,7 @@ def _predict(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     return dict(model(inputs))
 
 
-def _values(members: Sequence[Resolved]) -> dict[str, list[Any]]:
+def _values(members: Sequence[Resolved]) -> dict[str, Any]:
     """The settings of the optimizer, one value a member."""
     names = ["lr", "weight_decay", "clip", "l1"]
     if members[0].settings.optimizer == "sgd":

@@ -125,7 +125,10 @@ class Step:
         population = self.population
 
         def current() -> Tensor:
-            return self._mapped(lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals)
+            weights: Tensor = self._mapped(
+                lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals
+            )
+            return weights
 
         def read(closure: str, at: Tensor) -> Sequence[Tensor]:
             masks = population.masks(who.tolist())
@@ -255,7 +258,8 @@ class Step:
         template = self.population.strategies[0]
 
         def one(state: Any, rows: Tensor, different: dict[str, Tensor]) -> Tensor:
-            return substituted(template, different).gradients(state, rows)
+            kept: Tensor = substituted(template, different).gradients(state, rows)
+            return kept
 
         tracked: Tensor = vmap(one)(self.state, shared, self.population.different)
         return tracked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mtl.population import Member
@@ -13,8 +13,8 @@ from mtl.search.methods import Options, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.space import Space
 from mtl.strategies import make
-from mtl.study.execute import Setting
 from mtl.study.plan import Plan, RunPlan
+from mtl.study.setting import Setting
 from mtl.train.batches import Batches
 
 
@@ -24,14 +24,22 @@ def run_length(setting: Setting) -> int:
     return setting.settings.length(batches.per_epoch)
 
 
-def cohort_maker(setting: Setting, tell: Callable[[str], None]) -> MakeCohort:
+def cohort_maker(setting: Setting) -> MakeCohort:
     """Makes populations whose runs have the length of `setting`, whatever their batch size, and do not stop early."""
     settings = dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
 
     def make(members: Sequence[Member]) -> Cohort:
         from mtl.population import Cohort as Population
 
-        return Population(setting.benchmark, setting.splits, members, settings, device=setting.device, tell=tell)
+        return Population(
+            setting.benchmark,
+            setting.splits,
+            members,
+            settings,
+            device=setting.device,
+            vectorised=not setting.one_at_a_time,
+            tell=setting.tell,
+        )
 
     return make
 
@@ -56,7 +64,6 @@ def make_search(
     space: Space,
     objective: Objective,
     seed: int,
-    tell: Callable[[str], None],
     *,
     name: str = "search",
     label: str = "",
@@ -75,7 +82,7 @@ def make_search(
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
     problem = make_problem(setting, space, options, seed, len(objective.names))
-    return Search(name, label, cls(problem, options), problem, objective, cohort_maker(setting, tell))
+    return Search(name, label, cls(problem, options), problem, objective, cohort_maker(setting))
 
 
 def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:

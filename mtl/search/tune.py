@@ -13,9 +13,9 @@ from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import cohort_maker, make_search
 from mtl.search.replay import repeated
 from mtl.strategy import Strategy
-from mtl.study.execute import Setting
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
 
 _WAVE = {"pbt": 1, "pb2": 1, "random": 1}  # these train all trials at once; others learn from the first ones
 _WAVES = 4
@@ -41,7 +41,6 @@ def make_searches(
     method: str,
     budget: int,
     seeds: Sequence[int],
-    tell: Callable[[str], None],
 ) -> list[Search]:
     """One search a strategy, over its own hyperparameters, the learning rate and weight decay.
 
@@ -60,7 +59,6 @@ def make_searches(
             build_space(setting.benchmark, [str(strategy)], {}),
             objective,
             seed,
-            tell,
             name=RunPlan("search", str(strategy), seed).name,
             label=str(strategy),
         )
@@ -73,7 +71,6 @@ def tune_and_rerun(
     setting: Setting,
     directory: RunDirectory,
     seeds: Sequence[int],
-    tell: Callable[[str], None],
     observers: Sequence[Observer] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
@@ -94,7 +91,7 @@ def tune_and_rerun(
         repeated(problem, stages, seeds),
         problem,
         search.objective,
-        cohort_maker(setting, tell),
+        cohort_maker(setting),
         phase="final",
     )
     return final.run(directory, name, observers, should_stop)
