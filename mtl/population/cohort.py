@@ -170,9 +170,10 @@ class Cohort:
             same = {row: who for row, who in here.items() if self._key(who) == part.key}
             if same and isinstance(part.shard, Shard):
                 part.shard.replace(same)
-            for row, who in here.items():
-                if row not in same or isinstance(part.shard, Alone):
-                    self._move(part.ids[row], who, self._key(who))
+            # Moving a member renumbers the rows behind it.
+            leaving = [part.ids[row] for row in here if row not in same or isinstance(part.shard, Alone)]
+            for number in leaving:
+                self._move(number, resolved[number], self._key(resolved[number]))
         for number, member in changes.items():
             self.members[number] = member
         self._regroup()
