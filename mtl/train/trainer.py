@@ -329,6 +329,6 @@ def peak_memory(device: torch.device) -> float:
 
 
 def _batching(model: nn.Module) -> str:
-    """How task gradients are computed: by a rule, not by a stopwatch as balancers do, so that runs repeat bit for bit."""
+    """How task gradients are computed: by a rule and not by a stopwatch, so that runs repeat bit for bit."""
     slow = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase)  # slower in one batched pass, or not possible
     return "loop" if any(isinstance(module, slow) for module in model.modules()) else "vmap"
