@@ -54,7 +54,8 @@ class Network(nn.Module):
         self.heads = nn.Linear(WIDTH, tasks * OUTPUTS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.heads(torch.relu(self.last(self.trunk(x)))).unflatten(-1, (-1, OUTPUTS))
+        outputs: Tensor = self.heads(torch.relu(self.last(self.trunk(x))))
+        return outputs.unflatten(-1, (-1, OUTPUTS))
 
 
 def spec(name: str, scales: Sequence[float]) -> str:
@@ -82,7 +83,7 @@ def train(name: str, tasks: int, seeds: int, steps: int, points: int = 40) -> Te
     for seed in range(seeds):
         torch.manual_seed(seed)
         networks.append(Network(tasks))
-    parameters, _ = stack_module_state(networks)  # type: ignore[arg-type]
+    parameters, _ = stack_module_state(networks)
     optimizer = torch.optim.Adam(parameters.values(), lr=1e-3)  # elementwise, so one serves all seeds
     strategy = mtl.make(spec(name, scales))
 
@@ -144,7 +145,8 @@ def check(curves: dict[int, dict[str, Tensor]]) -> list[Claim]:
             for first, second in (("gradnorm", "equal"), ("gradnorm", "uncertainty"), ("static", "gradnorm")):
                 gap = paired(value[first], value[second])
                 assert gap.high is not None
-                ours = f"{value[first].mean():.3f} against {value[second].mean():.3f}, difference {gap.low:.3f} to {gap.high:.3f}"
+                means = f"{value[first].mean():.3f} against {value[second].mean():.3f}"
+                ours = f"{means}, difference {gap.low:.3f} to {gap.high:.3f}"
                 text = f"T = {tasks}, {regime.name}: {first} below {second}"
                 published = first == "gradnorm"
                 claims.append(
