@@ -20,7 +20,11 @@ U = TypeVar("U")
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """What a hyperparameter may be (`low`, `high`, `choices`) and what a search tries (`search`, `log`)."""
+    """What a hyperparameter may be (`low`, `high`, `choices`, `tasks`) and what a search tries (`search`, `log`).
+
+    `tasks` ties it to the tasks: `each`, one number a task; `ratios`, the same where only ratios matter, so a point of
+    the simplex; `index`, tasks by their index.
+    """
 
     low: float | None = None
     high: float | None = None
@@ -28,6 +32,7 @@ class Domain:
     search: tuple[float, float] | None = None
     log: bool = False
     doc: str = ""
+    tasks: str = ""
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
@@ -40,6 +45,19 @@ class Domain:
                 return "must be a finite number"
             if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
                 return f"must be {self.interval()}"
+        if self.tasks == "ratios" and value and not any(value):
+            return "must not be all zero"
+        return None
+
+    def misfit(self, value: Any, usual: Any, num_tasks: int) -> str | None:
+        """Why `value` does not suit so many tasks, or None; as many numbers as in the default, `usual`, suit any."""
+        if self.tasks == "index":
+            wrong = [k for k in (value if isinstance(value, tuple) else (value,)) if k != int(k) or k >= num_tasks]
+            return f"={wrong[0]:g} is not a task's index, 0 to {num_tasks - 1}" if wrong else None
+        if self.tasks:
+            given = value.shape[-1] if isinstance(value, Tensor) else len(value)
+            if given not in (len(usual), num_tasks):
+                return f" has {given} numbers, one a task would be {num_tasks}"
         return None
 
     def interval(self) -> str:
@@ -62,9 +80,10 @@ def hyper(
     search: tuple[float, float] | None = None,
     log: bool = False,
     doc: str = "",
+    tasks: str = "",
 ) -> Any:
     """A dataclass field with a domain: `alpha: float = hyper(1.5, 0, search=(0.1, 3), doc="...")`."""
-    return dataclasses.field(default=default, metadata={_KEY: Domain(low, high, choices, search, log, doc)})
+    return dataclasses.field(default=default, metadata={_KEY: Domain(low, high, choices, search, log, doc, tasks)})
 
 
 def domains(unit: Any) -> dict[str, Domain]:
@@ -90,6 +109,14 @@ def validate(unit: Any, name: str) -> None:
         value = getattr(unit, key)
         if not isinstance(value, Tensor) and (complaint := domain.complaint(value)):
             raise ValueError(f"{name}: {key}={value!r} {complaint}")
+
+
+def check_tasks(unit: Any, name: str, num_tasks: int) -> None:
+    """Raise `ValueError` for the first hyperparameter of `unit` that does not suit `num_tasks` tasks."""
+    usual = defaults(unit)
+    for key, domain in domains(unit).items():
+        if misfit := domain.misfit(getattr(unit, key), usual[key], num_tasks):
+            raise ValueError(f"{name}: {key}{misfit}")
 
 
 def parse(cls: type, key: str, text: str, name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from mtl.hyperparameters import domains, validate, write_unit
+from mtl.hyperparameters import check_tasks, domains, validate, write_unit
 
 Signals = Mapping[str, Tensor]
 
@@ -55,6 +55,8 @@ class Strategy(ABC):
     elementwise: ClassVar[bool] = False
     #: The weights apply to `gradients(state, jacobian)`, which the strategy keeps, not to the gradients of this step.
     tracking: ClassVar[bool] = False
+    #: Works under `torch.func.vmap`. A population trains members of a strategy that does not one after another.
+    vmappable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         validate(self, self.name)
@@ -88,8 +90,9 @@ class Strategy(ABC):
         """The signals that step number `step` (from 0) will read; fewer than `needs` when it holds its weights."""
         return self.needs
 
-    def check_tasks(self, num_tasks: int) -> None:  # noqa: B027
+    def check_tasks(self, num_tasks: int) -> None:
         """Raise `ValueError` if this strategy cannot weigh `num_tasks` tasks."""
+        check_tasks(self, self.name, num_tasks)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -53,6 +53,10 @@ def cost_class(cls: type[Strategy]) -> str:
     """What a step measures beyond one forward and one backward pass, with K tasks."""
     if not isinstance(cls.needs, frozenset):
         return "as inner"
+    if "implicit" in cls.needs:
+        return "(2 + terms) K bwd + 1 fwd"
+    if "cross" in cls.needs:
+        return "3K bwd + 2 fwd" if cls.needs & {"gramian", "jacobian"} else "2K + 1 bwd + 2 fwd"
     if "align" in cls.needs:
         return "2K bwd + 1 fwd"
     if cls.needs & {"gramian", "jacobian"}:
@@ -105,5 +109,5 @@ def _first_paragraph(cls: type) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "\n".join(f"{item['name']}={item['default'] or '()'}" for item in value)
+        return "\n".join(f"{item['name']}={item['default'] or '()'}  {item['range']}" for item in value)
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -148,6 +148,10 @@ def _training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--schedule", help="constant, cosine or linear")
     group.add_argument("--warmup", type=int, help="steps over which the learning rate rises")
     group.add_argument("--clip", type=float, help="largest norm of the gradient")
+    group.add_argument("--l1", type=float, help="weight of the sum of absolute parameters")
+    group.add_argument("--dropout", type=float, help="share of the trunk's units dropped in training")
+    group.add_argument("--noise", type=float, help="standard deviation of noise on the inputs")
+    group.add_argument("--mixup", type=float, help="a of Beta(a, a), how far examples are mixed with others")
     group.add_argument("--patience", type=int, help="evaluations without improvement before a run stops")
     group.add_argument("--evaluate-every", type=int, help="epochs between evaluations")
     group.add_argument("--nan-limit", type=int, help="non-finite steps after which a run counts as diverged")
@@ -160,6 +164,7 @@ def _training(parser: argparse.ArgumentParser) -> None:
 
 TRAINING = (
     *("epochs", "steps", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "clip"),
+    *("l1", "dropout", "noise", "mixup"),
     *("patience", "evaluate_every", "nan_limit", "model", "head_weighting", "scale", "align_data", "threads"),
 )
 

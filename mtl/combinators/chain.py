@@ -48,6 +48,10 @@ class Chain(Strategy):
         return any(part.tracking for part in self.parts)
 
     @property
+    def vmappable(self) -> bool:  # type: ignore[override]
+        return all(part.vmappable for part in self.parts)
+
+    @property
     def measuring(self) -> dict[str, Any]:
         return {name: value for part in self.parts for name, value in part.measuring.items()}
 

@@ -29,6 +29,10 @@ class Wrapper(Strategy):
         return self.inner.tracking
 
     @property
+    def vmappable(self) -> bool:  # type: ignore[override]
+        return self.inner.vmappable
+
+    @property
     def measuring(self) -> dict[str, Any]:
         return self.inner.measuring
 

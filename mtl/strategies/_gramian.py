@@ -59,9 +59,3 @@ def pseudo_solve(symmetric: Tensor, target: Tensor, dtype: torch.dtype) -> Tenso
     values, vectors, kept = spectrum(symmetric, dtype)
     inverted = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
     return (vectors * inverted) @ (vectors.T @ target)
-
-
-def check_task(name: str, index: int, num_tasks: int) -> None:
-    """Raise `ValueError` unless `index` is a task's."""
-    if index >= num_tasks:
-        raise ValueError(f"{name}: primary={index} is not a task's index, 0 to {num_tasks - 1}")

@@ -26,16 +26,3 @@ def on_simplex(preference: Sequence[float] | Tensor, losses: Tensor) -> Tensor:
         return torch.full_like(losses, 1 / losses.shape[-1])
     weights = per_task(preference, losses)
     return weights / weights.sum()
-
-
-def check_preference(name: str, preference: Sequence[float] | Tensor) -> None:
-    """Raise `ValueError` for a preference of zeros."""
-    if not isinstance(preference, Tensor) and preference and sum(preference) <= 0:
-        raise ValueError(f"{name}: preference={preference} must not be all zero")
-
-
-def check_length(name: str, key: str, values: Sequence[float] | Tensor, num_tasks: int, empty: bool) -> None:
-    """Raise `ValueError` unless `values` has one number a task (or none if `empty`, or else a single one for all)."""
-    given = values.shape[-1] if isinstance(values, Tensor) else len(values)
-    if given not in (0 if empty else 1, num_tasks):
-        raise ValueError(f"{name}: {key} has {given} numbers, expected {num_tasks}, one a task")

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from mtl.combinators import COMBINATORS, Wrapper, chain
-from mtl.hyperparameters import check_key, domains, read_unit
+from mtl.hyperparameters import check_key, domains, nearest, read_unit
 from mtl.strategies._registry import REGISTRY
 from mtl.strategy import Strategy
 
@@ -26,7 +26,8 @@ def make(spec: str | Strategy, **hyperparameters: Any) -> Strategy:
 
     Args:
         spec: text such as `famo`, `gradnorm:alpha=0.12`, `uncertainty+mgda+every:n=4`; a strategy is passed through.
-        hyperparameters: values over those in the text; in a chain, each goes to the one part that has it.
+        hyperparameters: values over those in the text; in a chain, each goes to the one part that has it. A name such
+            as `gradnorm.alpha` says which part.
 
     Raises:
         ValueError: an unknown name (with the nearest ones), an unknown or out-of-range hyperparameter, or a spec that
@@ -80,7 +81,10 @@ def _extended(parts: list[Strategy], text: str, spec: str) -> list[Strategy]:
 
 
 def _override(strategy: Strategy, key: str, value: Any, spec: str) -> Strategy:
-    owners = [part for part in _units(strategy) if key in domains(part)]
+    unit, _, key = key.rpartition(".")
+    owners = [part for part in units(strategy) if key in domains(part) and unit in ("", part.name)]
+    if unit and unit not in (names := [part.name for part in units(strategy)]):
+        raise ValueError(f"strategy {spec!r} has no part {unit!r}: {nearest(unit, names)}")
     if not owners:
         check_key(type(strategy), key, spec)
     if len(owners) != 1:
@@ -88,9 +92,10 @@ def _override(strategy: Strategy, key: str, value: Any, spec: str) -> Strategy:
     return _rebuilt(strategy, owners[0], {key: tuple(value) if isinstance(value, list) else value})
 
 
-def _units(strategy: Strategy) -> list[Strategy]:
+def units(strategy: Strategy) -> list[Strategy]:
+    """The parts of a chain and what combinators wrap, innermost first, and the strategy itself."""
     inside = getattr(strategy, "parts", ()) or ([strategy.inner] if hasattr(strategy, "inner") else [])
-    return [unit for part in inside for unit in _units(part)] + [strategy]
+    return [unit for part in inside for unit in units(part)] + [strategy]
 
 
 def _rebuilt(strategy: Strategy, target: Strategy, changes: dict[str, Any]) -> Strategy:

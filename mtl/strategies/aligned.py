@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._gramian import spectrum
-from mtl.strategies._objectives import check_length, check_preference, per_task
+from mtl.strategies._objectives import per_task
 from mtl.strategy import Signals, Strategy
 
 
@@ -27,14 +27,7 @@ class AlignedMTL(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
     scale: str = hyper("min", choices=("min", "median", "rmse"), doc="which singular value all are set to")
-    preference: tuple[float, ...] = hyper((), 0.0, doc="p, weight of each task; one each when empty")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="p, weight of each task; one each when empty")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         gramian = signals["gramian"].double()

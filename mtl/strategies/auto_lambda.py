@@ -35,13 +35,10 @@ class AutoLambda(Strategy):
 
     start: float = hyper(0.1, 0.0, search=(0.01, 1.0), log=True, doc="weight of every task before the first step")
     lr: float = hyper(1e-4, 0.0, search=(1e-5, 1e-2), log=True, doc="step size of the weights")
-    primary: tuple[float, ...] = hyper((), 0, doc="indices of the tasks whose validation loss counts; all when empty")
+    primary: tuple[float, ...] = hyper(
+        (), 0, tasks="index", doc="indices of the tasks whose validation loss counts; all when empty"
+    )
     optimizer: str = hyper("adam", choices=OPTIMIZERS, doc="optimizer of the weights")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        for index in self.primary:
-            if index != int(index) or index >= num_tasks:
-                raise ValueError(f"auto-lambda: primary={index:g} is not a task's index, 0 to {num_tasks - 1}")
 
     def init(self, losses: Tensor) -> AutoLambdaState:
         return AutoLambdaState(torch.zeros_like(losses) + self.start, moments(losses))

@@ -37,7 +37,9 @@ class AuxiLearn(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "implicit"})
 
     lr: float = hyper(1e-3, 0.0, search=(1e-4, 1e-1), log=True, doc="step size of the weights")
-    primary: tuple[float, ...] = hyper((), 0, doc="indices of the tasks whose validation loss counts; all when empty")
+    primary: tuple[float, ...] = hyper(
+        (), 0, tasks="index", doc="indices of the tasks whose validation loss counts; all when empty"
+    )
     terms: int = hyper(3, 0, doc="terms of the Neumann series after the first")
     inner_lr: float = hyper(1e-3, 0.0, search=(1e-5, 1e-1), log=True, doc="step size of the Neumann series")
     max_norm: float = hyper(25.0, 0.0, doc="largest norm of the weights' gradient")
@@ -46,11 +48,6 @@ class AuxiLearn(Strategy):
     @property
     def measuring(self) -> dict[str, Any]:
         return {"neumann_terms": self.terms, "neumann_lr": self.inner_lr}
-
-    def check_tasks(self, num_tasks: int) -> None:
-        for index in self.primary:
-            if index != int(index) or index >= num_tasks:
-                raise ValueError(f"auxilearn: primary={index:g} is not a task's index, 0 to {num_tasks - 1}")
 
     def init(self, losses: Tensor) -> AuxiLearnState:
         return AuxiLearnState(torch.ones_like(losses), moments(losses))

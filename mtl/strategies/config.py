@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._gramian import cosines, inverse, pseudo_solve, rounding
-from mtl.strategies._objectives import check_length, check_preference, per_task
+from mtl.strategies._objectives import per_task
 from mtl.strategy import Signals, Strategy
 
 
@@ -26,14 +26,7 @@ class ConFIG(Strategy):
     paper: ClassVar[str] = "Liu et al., ConFIG: Towards Conflict-free Training of PINNs, ICLR 2025"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    preference: tuple[float, ...] = hyper((), 0.0, doc="p, ratios of the cosines; equal when empty")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="p, ratios of the cosines; equal when empty")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         dtype = signals["gramian"].dtype
@@ -43,5 +36,8 @@ class ConFIG(Strategy):
         solution = pseudo_solve(unit, torch.where(norms > 0, wanted, 0), dtype)
         along = unit @ solution
         square = solution @ along
-        square = torch.where(square > rounding(unit, dtype) * solution.abs().sum() ** 2, square, 0)
+        # A direction of rounding: of nearly opposed gradients, or where none has the cosines wanted, not even roughly.
+        least = rounding(unit, dtype)
+        real = (square > least * solution.abs().sum() ** 2) & (along.abs().amax() > least * wanted.abs().amax())
+        square = torch.where(real, square, 0)
         return ((norms @ along) * inverse(square) * solution * inverse(norms)).to(dtype), state

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import check_length, check_preference, on_simplex
+from mtl.strategies._objectives import on_simplex
 from mtl.strategy import Signals, Strategy
 
 
@@ -26,14 +26,7 @@ class COSMOS(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
 
     penalty: float = hyper(2.0, 0.0, search=(0.01, 10.0), log=True, doc="lambda, weight of the cosine similarity")
-    preference: tuple[float, ...] = hyper((), 0.0, doc="p, importance of each task; equal when empty")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="p, importance of each task; equal when empty")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         losses = signals["losses"]

@@ -44,8 +44,9 @@ class DBMTLEMA(SizedStrategy):
         share = self.beta / step**self.sigma
         rows = signals["jacobian"].to(state.tracked.dtype) / positive(signals["losses"])[:, None]
         tracked = share * state.tracked + (1 - share) * rows
-        lengths = torch.linalg.vector_norm(tracked, dim=-1)
-        return lengths.amax() * inverse(lengths), DBMTLEMAState(tracked, step)
+        lengths = torch.linalg.vector_norm(tracked, dim=-1, dtype=torch.float64)
+        weights = lengths.amax() * inverse(lengths)
+        return weights.to(tracked.dtype), DBMTLEMAState(tracked, step)
 
     def gradients(self, state: DBMTLEMAState, jacobian: Tensor) -> Tensor:  # noqa: ARG002
         return state.tracked

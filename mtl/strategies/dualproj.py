@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.cone import project_cone
-from mtl.strategies._objectives import check_length, check_preference, on_simplex
+from mtl.strategies._objectives import on_simplex
 from mtl.strategy import Signals, Strategy
 
 
@@ -24,15 +24,8 @@ class DualProj(Strategy):
     paper: ClassVar[str] = "Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    preference: tuple[float, ...] = hyper((), 0.0, doc="p, importance of each task; equal when empty")
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="p, importance of each task; equal when empty")
     reg_eps: float = hyper(1e-4, 0.0, doc="ridge on the Gramian, relative to its trace")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         gramian = signals["gramian"]

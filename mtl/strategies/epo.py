@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._linear_program import simplex_lp
-from mtl.strategies._objectives import check_length, check_preference, on_simplex, positive
+from mtl.strategies._objectives import on_simplex, positive
 from mtl.strategy import Signals, Strategy
 
 
@@ -28,15 +28,8 @@ class EPO(Strategy):
     paper: ClassVar[str] = "Mahapatra & Rajan, Multi-Task Learning with User Preferences, ICML 2020"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    preference: tuple[float, ...] = hyper((), 0.0, doc="r, importance of each task; equal when empty")
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="r, importance of each task; equal when empty")
     tolerance: float = hyper(1e-4, 0.0, doc="non-uniformity below which the update descends")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         losses, gramian = positive(signals["losses"].double()), signals["gramian"].double()

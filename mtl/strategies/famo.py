@@ -37,14 +37,12 @@ class FAMO(Strategy):
 
     lr: float = hyper(0.025, 0.0, search=(1e-3, 1e-1), log=True, doc="Adam's step size for the logits")
     gamma: float = hyper(1e-3, 0.0, search=(1e-4, 1e-2), log=True, doc="weight decay of the logits")
-    floor: tuple[float, ...] = hyper((0.0,), doc="lowest loss that each task can reach; one number serves all tasks")
+    floor: tuple[float, ...] = hyper(
+        (0.0,), tasks="each", doc="lowest loss that each task can reach; one number serves all tasks"
+    )
 
     def init(self, losses: Tensor) -> FAMOState:
         return FAMOState(torch.zeros_like(losses), moments(losses), torch.full_like(losses, torch.nan))
-
-    def check_tasks(self, num_tasks: int) -> None:
-        if isinstance(self.floor, tuple) and len(self.floor) not in (1, num_tasks):
-            raise ValueError(f"famo: floor has {len(self.floor)} numbers, expected 1 or {num_tasks}, one a task")
 
     def __call__(self, state: FAMOState, signals: Signals) -> tuple[Tensor, FAMOState]:
         losses = signals["losses"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import simplex_qp
 from mtl.strategies._gramian import identity, pseudo_solve, raised
-from mtl.strategies._objectives import check_length, check_preference, on_simplex
+from mtl.strategies._objectives import on_simplex
 from mtl.strategy import Signals, Strategy
 
 
@@ -30,14 +30,7 @@ class FERERO(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
     rate: float = hyper(0.5, 0.0, search=(0.05, 5.0), log=True, doc="how fast the distance from the ray falls")
-    preference: tuple[float, ...] = hyper((), 0.0, doc="direction of the losses; equal when empty")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="direction of the losses; equal when empty")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         dtype = signals["gramian"].dtype

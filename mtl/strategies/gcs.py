@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._gramian import check_task, cosines
+from mtl.strategies._gramian import cosines
 from mtl.strategy import Signals, Strategy
 
 
@@ -23,11 +23,8 @@ class GradientCosineSimilarity(Strategy):
     paper: ClassVar[str] = "Du et al., Adapting Auxiliary Losses Using Gradient Similarity, 2018"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    primary: int = hyper(0, 0, doc="index of the main task")
+    primary: int = hyper(0, 0, tasks="index", doc="index of the main task")
     gate: str = hyper("cosine", choices=("cosine", "hard"), doc="weight by the cosine, or by its sign")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_task(self.name, self.primary, num_tasks)
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         unit, _ = cosines(signals["gramian"])

@@ -25,12 +25,10 @@ class GradDrop(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"jacobian", "dither"})
     elementwise: ClassVar[bool] = True
 
-    leak: tuple[float, ...] = hyper((0.0,), 0.0, 1.0, doc="share of each task that is never dropped; one serves all")
+    leak: tuple[float, ...] = hyper(
+        (0.0,), 0.0, 1.0, tasks="each", doc="share of each task that is never dropped; one serves all"
+    )
     slope: float = hyper(1.0, 0.0, search=(0.25, 4.0), log=True, doc="0 picks signs evenly, large values by majority")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        if isinstance(self.leak, tuple) and len(self.leak) not in (1, num_tasks):
-            raise ValueError(f"graddrop: leak has {len(self.leak)} numbers, expected 1 or {num_tasks}, one a task")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         rows, draw = signals["jacobian"], signals["dither"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -29,11 +29,15 @@ class IMTL(Strategy):
     start: float = hyper(0.0, search=(-3.0, 3.0), doc="log scale before the first step")
     optimizer: str = hyper("adam", choices=OPTIMIZERS, doc="optimizer of the log scales")
 
-    def _parts(self) -> Chain:
-        return Chain((IMTLL(lr=self.lr, start=self.start, optimizer=self.optimizer), IMTLG()))
+    _halves: Chain = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        first = IMTLL(lr=self.lr, start=self.start, optimizer=self.optimizer)
+        object.__setattr__(self, "_halves", Chain((first, IMTLG())))
 
     def init(self, losses: Tensor) -> tuple[Any, ...]:
-        return self._parts().init(losses)
+        return self._halves.init(losses)
 
     def __call__(self, state: tuple[Any, ...], signals: Signals) -> tuple[Tensor, tuple[Any, ...]]:
-        return self._parts()(state, signals)
+        return self._halves(state, signals)

@@ -34,7 +34,7 @@ class Krum(Strategy):
             )
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
-        gramian = signals["gramian"]
+        gramian = (signals["gramian"] + signals["gramian"].mT) / 2  # equal scores stay equal, whatever the rounding
         squares = gramian.diagonal()
         distances = (squares[:, None] + squares - 2 * gramian).clamp(min=0)
         apart = torch.where(torch.eye(len(squares), dtype=torch.bool, device=squares.device), torch.inf, distances)

@@ -55,7 +55,11 @@ class LDCMTL(Strategy):
             slope = initial.min() / initial
             value = losses * slope
         share = torch.softmax(state.logits, -1)
-        rises = torch.sign((share * value).diff())
+        scaled = share * value
+        steps = scaled.diff()
+        # Neighbours level up to rounding, as all are at the first step, have no gap.
+        level = steps.abs() <= 16 * torch.finfo(losses.dtype).eps * scaled[1:].abs()
+        rises = torch.where(level, 0, torch.sign(steps))
         # Derivative of the objective by s_k l_k: 1, and the signs of the two gaps that task k borders on.
         pull = 1 + self.penalty * (pad(rises, (1, 0)) - pad(rises, (0, 1)))
         by_share = pull * value

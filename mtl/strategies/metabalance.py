@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._gramian import check_task, inverse, lengths
+from mtl.strategies._gramian import inverse, lengths
 from mtl.strategy import Signals, Strategy
 
 
@@ -34,10 +34,7 @@ class MetaBalance(Strategy):
 
     relax: float = hyper(0.7, 0.0, 1.0, search=(0.1, 1.0), doc="r; 0 leaves the gradients as they are")
     beta: float = hyper(0.9, 0.0, 1.0, search=(0.5, 0.999), doc="share of the past in the averages")
-    primary: int = hyper(0, 0, doc="index of the target task")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_task(self.name, self.primary, num_tasks)
+    primary: int = hyper(0, 0, tasks="index", doc="index of the target task")
 
     def init(self, losses: Tensor) -> MetaBalanceState:
         return MetaBalanceState(torch.zeros_like(losses))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
@@ -18,7 +19,7 @@ class MGDA(Strategy):
     `norm` divides each gradient first, by its norm (`l2`), by its loss (`loss`) or by their product (`loss-l2`, its
     name for which is loss+), as the official code offers; the weights returned then apply to the gradients as they are.
     The problem is solved exactly, where the official code runs Frank-Wolfe with a line search clamped to [0.001,
-    0.999].
+    0.999]. A gradient whose divisor is zero stays as it is.
     """
 
     name: ClassVar[str] = "mgda"
@@ -32,5 +33,6 @@ class MGDA(Strategy):
         if self.norm == "none":
             return min_norm(gramian), state
         length = gramian.diagonal().clamp(min=0).sqrt()
-        divisor = {"l2": length, "loss": losses.abs(), "loss-l2": losses.abs() * length}[self.norm].clamp(min=1e-12)
+        divisor = {"l2": length, "loss": losses.abs(), "loss-l2": losses.abs() * length}[self.norm]
+        divisor = torch.where(divisor > 0, divisor, 1)
         return min_norm(gramian / divisor[:, None] / divisor) / divisor, state

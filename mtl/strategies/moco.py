@@ -41,7 +41,7 @@ class MoCo(SizedStrategy):
     beta_sigma: float = hyper(0.5, 0.0, search=(0.0, 1.0), doc="power at which beta decays")
     gamma: float = hyper(0.1, 0.0, search=(1e-3, 10.0), log=True, doc="step size of the weights")
     gamma_sigma: float = hyper(0.5, 0.0, search=(0.0, 1.0), doc="power at which gamma decays")
-    rho: float = hyper(0.0, 0.0, doc="l2 penalty on the weights")
+    rho: float = hyper(0.0, 0.0, search=(0.0, 1.0), doc="l2 penalty on the weights")
     projection: str = hyper("simplex", choices=("simplex", "softmax"), doc="how weights are brought to the simplex")
     scaling: str = hyper("none", choices=("none", "loss"), doc="length that each gradient is scaled to")
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.learned import OPTIMIZERS, Moments, descend, moments
-from mtl.strategies._gramian import check_task
 from mtl.strategy import Signals, Strategy
 
 
@@ -39,11 +38,8 @@ class OLAux(Strategy):
     lr: float = hyper(1e-2, 0.0, search=(1e-4, 1.0), log=True, doc="step size of the weights")
     start: float = hyper(1.0, 0.0, search=(0.1, 1.0), doc="weight of the auxiliary tasks before the first update")
     n: int = hyper(5, 1, doc="N, steps from one update to the next")
-    primary: int = hyper(0, 0, doc="index of the main task")
+    primary: int = hyper(0, 0, tasks="index", doc="index of the main task")
     optimizer: str = hyper("adam", choices=OPTIMIZERS, doc="optimizer of the weights")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_task(self.name, self.primary, num_tasks)
 
     def init(self, losses: Tensor) -> OLAuxState:
         weights = torch.zeros_like(losses) + self.start

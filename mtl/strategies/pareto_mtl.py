@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import min_norm
 from mtl.strategies._gramian import identity, raised
-from mtl.strategies._objectives import check_length, check_preference, on_simplex
+from mtl.strategies._objectives import on_simplex
 from mtl.strategy import Signals, Strategy
 
 
@@ -35,15 +35,11 @@ class ParetoMTL(Strategy):
     paper: ClassVar[str] = "Lin et al., Pareto Multi-Task Learning, NeurIPS 2019"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    preference: tuple[float, ...] = hyper((), 0.0, doc="u, direction of the losses; equal when empty")
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="u, direction of the losses; equal when empty")
     others: tuple[float, ...] = hyper((), 0.0, doc="the other preferences, K numbers each; the axes when empty")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
     def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+        super().check_tasks(num_tasks)
         if len(self.others) % num_tasks:
             raise ValueError(f"pareto-mtl: others has {len(self.others)} numbers, expected a multiple of {num_tasks}")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import check_length, check_preference, on_simplex, per_task
+from mtl.strategies._objectives import on_simplex, per_task
 from mtl.strategy import Signals, Strategy
 
 
@@ -25,16 +25,10 @@ class PBI(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
 
     theta: float = hyper(5.0, 0.0, search=(0.1, 10.0), log=True, doc="penalty on the distance from the ray")
-    preference: tuple[float, ...] = hyper((), 0.0, doc="p, direction of the ray; equal losses when empty")
-    ideal: tuple[float, ...] = hyper((0.0,), doc="z, where the ray starts; one number serves all tasks")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
-        check_length(self.name, "ideal", self.ideal, num_tasks, empty=False)
+    preference: tuple[float, ...] = hyper(
+        (), 0.0, tasks="ratios", doc="p, direction of the ray; equal losses when empty"
+    )
+    ideal: tuple[float, ...] = hyper((0.0,), tasks="each", doc="z, where the ray starts; one number serves all tasks")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         losses = signals["losses"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.cone import nonnegative_qp
-from mtl.strategies._gramian import check_task, identity, inverse, rounding
+from mtl.strategies._gramian import identity, inverse, rounding
 from mtl.strategy import Signals, Strategy
 
 
@@ -37,10 +37,7 @@ class PCD(Strategy):
     tau: float = hyper(0.02, 0.0, 1.0, search=(1e-3, 0.5), log=True, doc="share of its own descent each task is due")
     beta: float = hyper(0.999, 0.0, 0.9999, search=(0.9, 0.9999), doc="share of the past in the averages")
     eps: float = hyper(1e-8, 0.0, doc="added to the averages")
-    primary: int = hyper(0, 0, doc="index of the task with priority")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_task(self.name, self.primary, num_tasks)
+    primary: int = hyper(0, 0, tasks="index", doc="index of the task with priority")
 
     def init(self, losses: Tensor) -> PCDState:
         return PCDState(torch.zeros_like(losses), losses.new_zeros(()))

@@ -10,7 +10,7 @@ from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import min_norm
 from mtl.strategies._gramian import inverse, lengths, raised
 from mtl.strategies._linear_program import simplex_lp
-from mtl.strategies._objectives import check_length, check_preference, on_simplex
+from mtl.strategies._objectives import on_simplex
 from mtl.strategy import Signals, Strategy
 
 
@@ -30,16 +30,9 @@ class PMGDA(Strategy):
     paper: ClassVar[str] = "Zhang et al., PMGDA: A Preference-based Multiple Gradient Descent Algorithm, 2024"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
-    preference: tuple[float, ...] = hyper((), 0.0, doc="u, direction of the losses; equal when empty")
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="u, direction of the losses; equal when empty")
     tolerance: float = hyper(1e-3, 0.0, search=(1e-4, 1e-1), log=True, doc="distance from the ray that is near enough")
     sigma: float = hyper(0.1, 0.0, 1.0, search=(0.05, 0.95), doc="how steeply the distance must fall, 1 the steepest")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         gramian, losses = raised(signals["gramian"], signals["gramian"].dtype), signals["losses"].double()

@@ -36,7 +36,7 @@ class SDMGrad(Strategy):
 
     lam: float = hyper(0.3, 0.0, search=(0.1, 10.0), log=True, doc="pull towards the mean gradient")
     lr: float = hyper(10.0, 0.0, search=(1.0, 20.0), log=True, doc="step size of the solver")
-    momentum: float = hyper(0.5, 0.0, 1.0, doc="momentum of the solver")
+    momentum: float = hyper(0.5, 0.0, 1.0, search=(0.0, 0.95), doc="momentum of the solver")
     iterations: int = hyper(20, 1, doc="steps of the solver")
 
     def init(self, losses: Tensor) -> SDMGradState:

@@ -21,17 +21,9 @@ class Static(Strategy):
     paper: ClassVar[str] = "Xin et al., Do Current Multi-Task Optimization Methods Even Help?, NeurIPS 2022"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
 
-    weights: tuple[float, ...] = hyper((), 0.0, search=(0.01, 1.0), doc="one a task, in the order of the tasks")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.weights, tuple) and self.weights and sum(self.weights) <= 0:
-            raise ValueError(f"static: weights={self.weights} must not all be zero")
-
-    def check_tasks(self, num_tasks: int) -> None:
-        given = self.weights.shape[-1] if isinstance(self.weights, Tensor) else len(self.weights)
-        if given not in (0, num_tasks):
-            raise ValueError(f"static: weights has {given} numbers, the benchmark has {num_tasks} tasks")
+    weights: tuple[float, ...] = hyper(
+        (), 0.0, tasks="ratios", search=(0.01, 1.0), doc="one a task, in the order of the tasks"
+    )
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         losses = signals["losses"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import check_length, check_preference, on_simplex, positive
+from mtl.strategies._objectives import on_simplex, positive
 from mtl.strategy import Signals, Strategy
 
 
@@ -34,14 +34,7 @@ class STCH(Strategy):
 
     mu: float = hyper(1.0, 1e-3, search=(0.05, 5.0), log=True, doc="smoothing; towards the worst task as it falls")
     warmup: int = hyper(4, 0, doc="epochs before the one that sets the nadir")
-    preference: tuple[float, ...] = hyper((), 0.0, doc="importance of each task; equal when empty")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="importance of each task; equal when empty")
 
     def init(self, losses: Tensor) -> STCHState:
         return STCHState(torch.zeros_like(losses), losses.new_zeros(()))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import check_length, check_preference, on_simplex, per_task
+from mtl.strategies._objectives import on_simplex, per_task
 from mtl.strategy import Signals, Strategy
 
 
@@ -25,16 +25,10 @@ class Tchebycheff(Strategy):
     paper: ClassVar[str] = "Zhang & Li, MOEA/D, IEEE Transactions on Evolutionary Computation, 2007"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
 
-    preference: tuple[float, ...] = hyper((), 0.0, doc="p, importance of each task; equal when empty")
-    ideal: tuple[float, ...] = hyper((0.0,), doc="z, lowest loss that each task can reach; one number serves all tasks")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
-        check_length(self.name, "ideal", self.ideal, num_tasks, empty=False)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="p, importance of each task; equal when empty")
+    ideal: tuple[float, ...] = hyper(
+        (0.0,), tasks="each", doc="z, lowest loss that each task can reach; one number serves all tasks"
+    )
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         losses = signals["losses"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import simplex_qp
 from mtl.strategies._gramian import raised, rounding
-from mtl.strategies._objectives import check_length, check_preference, on_simplex, per_task
+from mtl.strategies._objectives import on_simplex, per_task
 from mtl.strategy import Signals, Strategy
 
 _GRID, _ROUNDS = 17, 7
@@ -31,16 +31,10 @@ class WCMGDA(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
 
     u: float = hyper(0.01, 0.0, search=(1e-3, 10.0), log=True, doc="weight of stationarity against the worst loss")
-    preference: tuple[float, ...] = hyper((), 0.0, doc="r, importance of each task; equal when empty")
-    ideal: tuple[float, ...] = hyper((0.0,), doc="z, lowest loss that each task can reach; one number serves all tasks")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_preference(self.name, self.preference)
-
-    def check_tasks(self, num_tasks: int) -> None:
-        check_length(self.name, "preference", self.preference, num_tasks, empty=True)
-        check_length(self.name, "ideal", self.ideal, num_tasks, empty=False)
+    preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="r, importance of each task; equal when empty")
+    ideal: tuple[float, ...] = hyper(
+        (0.0,), tasks="each", doc="z, lowest loss that each task can reach; one number serves all tasks"
+    )
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         losses, gramian = signals["losses"].double(), raised(signals["gramian"], signals["gramian"].dtype)

@@ -28,10 +28,11 @@ class Batches:
     def __getitem__(self, step: int) -> Split:
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffled(epoch)
+            self._epoch, self._order = epoch, self.order(epoch)
         return self.split.take(self._order[position * self.size : (position + 1) * self.size])
 
-    def _shuffled(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
+        """The order of all examples in an epoch."""
         generator = torch.Generator().manual_seed(derived_seed(*self._entropy, epoch))
         return torch.randperm(len(self.split), generator=generator).to(self.split.inputs.device)
 

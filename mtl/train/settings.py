@@ -36,7 +36,11 @@ class Settings:
     weight_decay: float = hyper(0.0, 0.0, search=(1e-6, 1e-2), log=True, doc="weight decay")
     schedule: str = hyper("constant", choices=SCHEDULES, doc="learning rate over the run; both others end at zero")
     warmup: int = hyper(0, 0, doc="steps over which the learning rate rises to its value")
-    clip: float | None = hyper(None, 0.0, doc="largest norm of the whole gradient")
+    clip: float | None = hyper(None, 0.0, search=(0.1, 10.0), log=True, doc="largest norm of the whole gradient")
+    l1: float = hyper(0.0, 0.0, search=(1e-7, 1e-3), log=True, doc="weight of the sum of absolute parameters")
+    dropout: float | None = hyper(None, 0.0, 0.95, search=(0.0, 0.5), doc="share of the trunk's units dropped")
+    noise: float = hyper(0.0, 0.0, search=(0.0, 0.3), doc="standard deviation of noise on the inputs")
+    mixup: float = hyper(0.0, 0.0, search=(0.05, 1.0), log=True, doc="a of Beta(a, a), how far examples are mixed")
     patience: int | None = hyper(None, 1, doc="stop after so many evaluations without a better validation selection")
     evaluate_every: int = hyper(1, 1, doc="epochs from one evaluation on validation data to the next")
     nan_limit: int = hyper(50, 1, doc="steps with a non-finite loss or gradient, after which a run counts as diverged")
@@ -80,10 +84,11 @@ class Settings:
     def make_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
         """The learning rate's factor by step."""
 
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / (self.warmup + 1))
-            done = min(1.0, step / steps)
-            fall = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
-            return rise * fall[self.schedule]
+        return LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
-        return LambdaLR(optimizer, factor)
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rate is multiplied with at `step` (from 0) of `steps`."""
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        done = min(1.0, step / steps)
+        fall = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+        return rise * fall[self.schedule]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import resource
 import time
@@ -16,16 +17,18 @@ from torch import Tensor, nn
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.models import make_trunk
 from mtl.strategies import make
 from mtl.strategy import Strategy
 from mtl.train import checkpoint
+from mtl.train.augment import Augmented, augment
 from mtl.train.batches import Batches
 from mtl.train.evaluate import Metrics, constant_metrics, evaluate, selection, task_losses
+from mtl.train.record import Record
 from mtl.train.settings import Settings
 
-_CURVE_POINTS = 200  # logged steps of a run's weight and loss curves
-_MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
-_BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
+MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
+BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
 
 
 def _ignore(*_told: object) -> None:
@@ -91,8 +94,8 @@ def train(
     Raises:
         Stopped: `should_stop` said so.
     """
-    run = _Run(benchmark, splits.to(device), make(strategy), settings, seed, tasks or benchmark.tasks, device)
-    run.observe = observe
+    run = Run(benchmark, splits.to(device), make(strategy), settings, seed, tasks or benchmark.tasks, device)
+    run.record.observe = observe
     if checkpoint_path is not None and (saved := checkpoint.load(checkpoint_path, device)) is not None:
         run.load(saved)
     while not run.finished():
@@ -109,7 +112,7 @@ def train(
     return run.result()
 
 
-class _Run:
+class Run:
     """One training run between two of its steps."""
 
     def __init__(
@@ -122,10 +125,10 @@ class _Run:
         tasks: Sequence[Task],
         device: torch.device | str,
     ) -> None:
-        self.splits, self.settings, self.tasks = splits, settings, list(tasks)
+        self.splits, self.settings, self.tasks, self.seed = splits, settings, list(tasks), seed
         torch.set_num_threads(settings.threads)
         torch.manual_seed(seed)
-        self.model = _model(benchmark, self.tasks, splits.train.inputs[:2], settings).to(device)
+        self.model = build_model(benchmark, self.tasks, splits.train.inputs[:2], settings).to(device)
         self.optimizer = settings.make_optimizer(self.model.parameters())
         self.batches = Batches(splits.train, settings.batch_size, seed, stream=0)
         aligned_on = splits.validation if settings.align_data == "validation" else splits.train
@@ -142,45 +145,46 @@ class _Run:
             steps_per_epoch=self.batches.per_epoch,
             seed=seed,
         )
-        self.labels_missing = _labels_missing(splits.train, self.tasks)
+        self.labels_missing = labels_missing(splits.train, self.tasks)
         self.reference = constant_metrics(self.tasks, splits.train, splits.validation)
-        self.step_number, self.seconds, self.stopped_early = 0, 0.0, False
-        self.best_selection, self.best_step, self.since_best = float("-inf"), 0, 0
+        self.record = Record([task.name for task in self.tasks], self.total, settings.patience)
         self.best_model = _copied(self.model)
-        self.observe: Callable[[int, dict[str, float]], None] = _ignore
-        self.curve_every = max(1, self.total // _CURVE_POINTS)
-        self.history: dict[str, list[Any]] = {
-            "tasks": [task.name for task in self.tasks],
-            **{key: [] for key in ("step", "weights", "train_loss", "eval_step", "validation_loss")},
-            "validation_selection": [],
-        }
 
     def step(self) -> None:
         """One optimizer step."""
         started = time.perf_counter()
-        batch = self.batches[self.step_number]
+        drawn = self.batches[self.step_number]
+        batch = augment(drawn, self.settings.noise, self.settings.mixup, self.seed, self.step_number)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._losses(batch)
-        fresh = itertools.count(_MOST_FRESH * self.step_number)
+        fresh = itertools.count(MOST_FRESH * self.step_number)
         weights = self.balancer.backward(
             losses,
             recompute=lambda: self._losses(batch),
-            validation=lambda: self._losses(self.align_batches[self.step_number]),
-            fresh=lambda: self._losses(self.fresh_batches[next(fresh)]),
+            validation=lambda: self._losses(Augmented(self.align_batches[self.step_number])),
+            fresh=lambda: self._losses(Augmented(self.fresh_batches[next(fresh)])),
             lookahead_lr=self.optimizer.param_groups[0]["lr"],
         )
+        if self.settings.l1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach().sign(), alpha=self.settings.l1)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.schedule.step()
-        if self.step_number % self.curve_every == 0:
+        if self.record.due():
             self._log(losses, weights)
-        self.step_number += 1
-        self.seconds += time.perf_counter() - started
+        self.record.step += 1
+        self.record.seconds += time.perf_counter() - started
 
-    def _losses(self, batch: Split) -> dict[str, Tensor]:
-        losses = task_losses(self.tasks, self.model(batch.inputs), batch)
+    def _losses(self, drawn: Augmented) -> dict[str, Tensor]:
+        batch, predictions = drawn.batch, self.model(drawn.batch.inputs)
+        losses = task_losses(self.tasks, predictions, batch)
+        if drawn.partner is not None:
+            others = task_losses(self.tasks, predictions, drawn.partner)
+            losses = {name: drawn.share * loss + (1 - drawn.share) * others[name] for name, loss in losses.items()}
         if not self.labels_missing:
             return losses
         # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
@@ -188,13 +192,12 @@ class _Run:
 
     def _log(self, losses: dict[str, Tensor], weights: Tensor) -> None:
         per_task = (weights.mean(1) if weights.ndim == 2 else weights).tolist()
-        values = [_number(losses.get(task.name)) for task in self.tasks]
-        self.history["step"].append(self.step_number)
-        self.history["weights"].append(per_task)
-        self.history["train_loss"].append(values)
-        row = {f"weight/{task.name}": weight for task, weight in zip(self.tasks, per_task, strict=True)}
-        row |= {f"train_loss/{task.name}": x for task, x in zip(self.tasks, values, strict=True) if x is not None}
-        self.observe(self.step_number, row)
+        self.record.log(per_task, [_number(losses.get(task.name)) for task in self.tasks])
+
+    @property
+    def step_number(self) -> int:
+        """Optimizer steps made."""
+        return self.record.step
 
     def at_evaluation(self) -> bool:
         """Whether the step just made ends a stretch of `evaluate_every` epochs, or the run."""
@@ -205,26 +208,16 @@ class _Run:
         """Measure on validation data; remember the best parameters, and notice when to stop."""
         losses, metrics = evaluate(self.model, self.tasks, self.splits.validation)
         score = selection(self.tasks, metrics, self.reference)
-        self.history["eval_step"].append(self.step_number)
-        self.history["validation_loss"].append([losses[task.name] for task in self.tasks])
-        self.history["validation_selection"].append(score)
-        row = {f"validation_loss/{name}": loss for name, loss in losses.items()}
-        row |= {f"validation/{task}/{key}": x for task, values in metrics.items() for key, x in values.items()}
-        self.observe(self.step_number, {**row, "validation/selection": score})
-        if score > self.best_selection:
-            self.best_selection, self.best_step, self.since_best = score, self.step_number, 0
+        if self.record.evaluated(losses, metrics, score):
             self.best_model = _copied(self.model)
-        else:
-            self.since_best += 1
-            self.stopped_early = self.settings.patience is not None and self.since_best >= self.settings.patience
 
     def diverged(self) -> bool:
         """Whether more steps than allowed were not finite."""
-        return sum(self.balancer.skipped[kind] for kind in _BAD_STEPS) > self.settings.nan_limit
+        return sum(self.balancer.skipped[kind] for kind in BAD_STEPS) > self.settings.nan_limit
 
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.step_number >= self.total or self.stopped_early or self.diverged()
+        return self.step_number >= self.total or self.record.stopped_early or self.diverged()
 
     def result(self) -> Result:
         """Test the best parameters."""
@@ -236,17 +229,17 @@ class _Run:
             status="done" if whole and not self.diverged() else "diverged",
             metrics=test,
             validation=validation,
-            selection=self.best_selection,
-            best_step=self.best_step,
+            selection=self.record.best_selection,
+            best_step=self.record.best_step,
             cost={
                 "steps": self.step_number,
                 "forwards": self.step_number + self.balancer.passes["forward"],
                 "backwards": self.balancer.passes["backward"],
-                "seconds": round(self.seconds, 3),
-                "peak_memory_mb": _peak_memory(self.splits.train.inputs.device),
+                "seconds": round(self.record.seconds, 3),
+                "peak_memory_mb": peak_memory(self.splits.train.inputs.device),
             },
             skipped=dict(self.balancer.skipped),
-            history=self.history,
+            history=self.record.history,
         )
 
     def state(self) -> dict[str, Any]:
@@ -258,8 +251,7 @@ class _Run:
             "balancer": self.balancer.state_dict(),
             "random": checkpoint.random_state(),
             "best_model": self.best_model,
-            "history": self.history,
-            **{name: getattr(self, name) for name in _COUNTERS},
+            "record": self.record.state(),
         }
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -268,13 +260,9 @@ class _Run:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.last_epoch, self.schedule._last_lr = saved["schedule"]["last_epoch"], saved["schedule"]["lrs"]
         self.balancer.load_state_dict(saved["balancer"])
-        self.best_model, self.history = saved["best_model"], saved["history"]
-        for name in _COUNTERS:
-            setattr(self, name, saved[name])
+        self.best_model = saved["best_model"]
+        self.record.load(saved["record"])
         checkpoint.restore_random_state(saved["random"])
-
-
-_COUNTERS = ("step_number", "seconds", "stopped_early", "best_selection", "best_step", "since_best")
 
 
 def check_model(benchmark: Benchmark, splits: Splits, settings: Settings) -> None:
@@ -285,7 +273,7 @@ def check_model(benchmark: Benchmark, splits: Splits, settings: Settings) -> Non
     """
     where = f"benchmark {benchmark.name!r}"
     inputs = splits.train.inputs[:2]
-    model = _model(benchmark, benchmark.tasks, inputs, settings)
+    model = build_model(benchmark, benchmark.tasks, inputs, settings)
     if not callable(getattr(model, "shared_parameters", None)):
         raise ValueError(f"{where}: its model has no method 'shared_parameters', the parameters that all tasks share")
     try:
@@ -296,11 +284,20 @@ def check_model(benchmark: Benchmark, splits: Splits, settings: Settings) -> Non
         raise ValueError(f"{where}: its model must return a dict with a prediction for each task")
 
 
-def _model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
-    if settings.model:
+def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
+    """The model of a run, its parameters drawn from torch's global generator."""
+    if settings.model or settings.dropout is not None:
+        spec = settings.model or getattr(benchmark, "trunk", "")
         benchmark = copy.copy(benchmark)
-        benchmark.trunk = settings.model
+        benchmark.trunk = spec if settings.dropout is None else _with_dropout(spec, settings.dropout)
     return benchmark.model(tasks, inputs)
+
+
+def _with_dropout(spec: str, dropout: float) -> str:
+    trunk = make_trunk(spec) if spec else None
+    if trunk is None or not hasattr(trunk, "dropout"):
+        raise ValueError(f"dropout={dropout}: the model {spec or 'of this benchmark'!r} has no dropout to set")
+    return str(dataclasses.replace(trunk, dropout=dropout))  # type: ignore[call-arg]
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
@@ -311,19 +308,19 @@ def _number(loss: Tensor | None) -> float | None:
     return None if loss is None else float(loss.detach())
 
 
-def _labels_missing(split: Split, tasks: Sequence[Task]) -> bool:
-    return any(not bool(_known(split.targets[task.name]).all()) for task in tasks)
+def labels_missing(split: Split, tasks: Sequence[Task]) -> bool:
+    return any(not bool(known(split.targets[task.name]).all()) for task in tasks)
 
 
 def _labelled(target: Tensor) -> bool:
-    return bool(_known(target).any())
+    return bool(known(target).any())
 
 
-def _known(target: Tensor) -> Tensor:
+def known(target: Tensor) -> Tensor:
     return ~target.isnan() if target.is_floating_point() else target >= 0
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     """Peak memory in MiB: the device's allocator on a GPU, the whole process on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)

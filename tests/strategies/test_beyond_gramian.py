@@ -1,18 +1,14 @@
 """Strategies that need more than one Gramian, against independent oracles."""
 
-import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as peers
-from torch.utils import _pytree as pytree
 
 import mtl
 from mtl.solvers.simplex import simplex_qp
 from mtl.strategies import make
 from tests.problems import TwoLayers, random_signals, run
 
-SPECS = ["graddrop", "graddrop:leak=0.2,slope=2", "excess", "excess:warmup=3,lr=0.5", "db-mtl-ema", "modo", "sdmgrad"]
-SPECS += ["moco", "moco:projection=softmax,scaling=loss", "moml", "auxilearn", "auxilearn:primary=0", "auto-lambda"]
 SIZE = 7
 
 
@@ -39,76 +35,6 @@ def close(actual, expected, rtol=1e-9, atol=1e-12):
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=rtol, atol=atol)
 
 
-# --- every strategy ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("tasks", [2, 3, 12])
-@pytest.mark.parametrize("spec", SPECS)
-def test_weights_and_state_stay_finite_and_keep_shape_and_dtype(spec, tasks, dtype):
-    strategy = make(spec)
-    assert make(str(strategy)) == strategy
-    strategy.check_tasks(tasks)
-    for scale in (0.0, 1e-8, 1.0, 1e8):
-        steps = [
-            {**s, **{key: s[key] * scale for key in ("jacobian", "gramian", "cross", "align", "implicit")}}
-            for s in many(3, tasks, dtype)
-        ]
-        state = begin(strategy, steps[0])
-        for signals in steps:
-            weights, following = strategy(state, signals)
-            assert weights.isfinite().all() and weights.dtype == dtype
-            assert weights.shape == ((tasks, SIZE) if strategy.elementwise else (tasks,))
-            for old, new in zip(pytree.tree_leaves(state), pytree.tree_leaves(following), strict=True):
-                assert new.isfinite().all() and (new.shape, new.dtype) == (old.shape, old.dtype)
-            state = following
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_vmap_equals_a_loop(spec):
-    strategy, runs = make(spec), [[random_signals(3, 10 * member + step) for step in range(3)] for member in range(4)]
-    states = [begin(strategy, steps[0]) for steps in runs]
-    stateless = not pytree.tree_leaves(states[0])
-    state = states[0] if stateless else pytree.tree_map(lambda *leaves: torch.stack(leaves), *states)
-    axes = None if stateless else 0
-    for step in range(3):
-        stacked = {key: torch.stack([steps[step][key] for steps in runs]) for key in runs[0][step]}
-        together, state = torch.func.vmap(strategy, in_dims=(axes, 0), out_dims=(0, axes))(state, stacked)
-        for member, steps in enumerate(runs):
-            alone, states[member] = strategy(states[member], steps[step])
-            close(together[member], alone)
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_tasks_have_no_order(spec):
-    if "primary" in spec:
-        pytest.skip("one task is singled out")
-    order = torch.tensor([2, 0, 1])
-    moved = [
-        {
-            key: value[order][:, order]
-            if key in ("gramian", "cross", "align", "implicit")
-            else value[order]
-            if key in ("losses", "jacobian")
-            else value
-            for key, value in signals.items()
-        }
-        for signals in many(3)
-    ]
-    for one, other in zip(run(make(spec), many(3)), run(make(spec), moved), strict=True):
-        close(other, one[order])
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_a_step_leaves_its_arguments_alone(spec):
-    strategy, signals = make(spec), many(1)[0]
-    state = begin(strategy, signals)
-    copies = pytree.tree_map(torch.clone, (state, signals))
-    strategy(state, signals)
-    for before, after in zip(pytree.tree_leaves(copies), pytree.tree_leaves((state, signals)), strict=True):
-        assert torch.equal(before, after)
-
-
 @pytest.mark.parametrize("spec", ["excess", "moco", "db-mtl-ema"])
 def test_a_state_with_numbers_a_parameter_has_to_know_how_many(spec):
     with pytest.raises(ValueError, match="begin with init_sized"):
@@ -116,22 +42,6 @@ def test_a_state_with_numbers_a_parameter_has_to_know_how_many(spec):
 
 
 # --- graddrop ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("leak", "slope"), [((0.0,), 1.0), ((0.1, 0.5, 1.0), 1.0), ((0.0,), 3.0)])
-def test_graddrop_coordinate_by_coordinate(leak, slope):
-    signals = many(1)[0]
-    rows, draw = signals["jacobian"].tolist(), signals["dither"].tolist()
-    leaks = leak * 3 if len(leak) == 1 else leak
-    strategy = make("graddrop").replace(leak=leak, slope=slope)
-    weights, _ = strategy((), signals)
-    for d in range(SIZE):
-        column = [row[d] for row in rows]
-        purity = 0.5 * (1 + sum(column) / sum(abs(g) for g in column))
-        positive = slope * (purity - 0.5) + 0.5 > draw[d]
-        for k, g in enumerate(column):
-            kept = 1.0 if (g > 0) == positive else 0.0
-            assert weights[k, d].item() == pytest.approx(leaks[k] + (1 - leaks[k]) * kept)
 
 
 @pytest.mark.parametrize("leak", [None, (0.1, 0.4, 0.9)])
@@ -151,27 +61,11 @@ def test_graddrop_keeps_each_sign_as_often_as_its_purity_says():
 
 
 def test_graddrop_refuses_a_leak_for_other_tasks():
-    with pytest.raises(ValueError, match="leak has 2 numbers, expected 1 or 3"):
+    with pytest.raises(ValueError, match="leak has 2 numbers, one a task would be 3"):
         make("graddrop:leak=0.1/0.2").check_tasks(3)
 
 
 # --- excess -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("warmup", [1, 3])
-def test_excess_step_by_step(warmup):
-    steps = many(8)
-    weights, squares, first = np.full(3, 1 / 3), np.zeros((3, SIZE)), []
-    for t, (signals, ours) in enumerate(zip(steps, run(make(f"excess:lr=0.3,warmup={warmup}"), steps), strict=True)):
-        rows = signals["jacobian"].numpy()
-        squares += rows**2
-        risk = (rows / np.sqrt(squares + 1e-7) * rows).sum(1)
-        if t < warmup:
-            first.append(risk)
-        else:
-            weights = weights * np.exp(0.3 * risk / np.mean(first, 0))
-            weights = weights / weights.sum()
-        close(ours, weights)
 
 
 def test_excess_is_torchjds():
@@ -181,30 +75,6 @@ def test_excess_is_torchjds():
 
 
 # --- moco -------------------------------------------------------------------------------------------------------------
-
-
-def on_simplex(point):
-    """The projection, by bisection of its multiplier."""
-    low, high = point.min() - 1, point.max()
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if np.maximum(point - middle, 0).sum() > 1 else (low, middle)
-    return np.maximum(point - low, 0)
-
-
-@pytest.mark.parametrize("scaling", ["none", "loss"])
-@pytest.mark.parametrize("projection", ["simplex", "softmax"])
-def test_moco_step_by_step(projection, scaling):
-    spec = f"moco:beta=0.7,beta_sigma=0.3,gamma=0.4,gamma_sigma=0.6,rho=0.1,projection={projection},scaling={scaling}"
-    steps, tracked, weights = many(8), np.zeros((3, SIZE)), np.full(3, 1 / 3)
-    for t, (signals, ours) in enumerate(zip(steps, updates(spec, steps), strict=True), start=1):
-        rows = signals["jacobian"].numpy()
-        if scaling == "loss":
-            rows = rows / np.linalg.norm(rows, axis=1, keepdims=True) * signals["losses"].numpy()[:, None]
-        tracked = tracked - 0.7 / t**0.3 * (tracked - rows)
-        moved = weights - 0.4 / t**0.6 * (tracked @ tracked.T + 0.1 * np.eye(3)) @ weights
-        weights = on_simplex(moved) if projection == "simplex" else np.exp(moved) / np.exp(moved).sum()
-        close(ours, weights @ tracked, rtol=1e-8)
 
 
 def test_moco_on_a_fixed_problem_finds_the_min_norm_point():
@@ -217,15 +87,6 @@ def test_moco_on_a_fixed_problem_finds_the_min_norm_point():
 
 
 # --- db-mtl with its average ------------------------------------------------------------------------------------------
-
-
-def test_db_mtl_ema_step_by_step():
-    steps, tracked = many(6), np.zeros((3, SIZE))
-    for t, (signals, ours) in enumerate(zip(steps, updates("db-mtl-ema:beta=0.6", steps), strict=True), start=1):
-        share = 0.6 / t**0.5
-        tracked = share * tracked + (1 - share) * signals["jacobian"].numpy() / signals["losses"].numpy()[:, None]
-        norms = np.linalg.norm(tracked, axis=1)
-        close(ours, norms.max() * (tracked / norms[:, None]).sum(0))
 
 
 def test_db_mtl_ema_without_memory_is_db_mtl():
@@ -341,22 +202,6 @@ def test_auto_lambda_follows_the_unrolled_validation_loss(primary):
         optimizer.step()
         close(weights, free.detach(), rtol=1e-5, atol=1e-6)
         theta = theta - lr * weights @ torch.autograd.functional.jacobian(toy.train, theta)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_auxilearn_learns_the_auxiliary_weights_and_keeps_the_primary_one(optimizer):
-    steps = many(6)
-    free = torch.ones(3, dtype=torch.float64, requires_grad=True)
-    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]([free], 0.1)
-    spec = f"auxilearn:primary=1,lr=0.1,max_norm=0.5,optimizer={optimizer}"
-    for signals, ours in zip(steps, run(make(spec), steps), strict=True):
-        free.grad = -signals["implicit"][1] * torch.tensor([1.0, 0.0, 1.0])
-        torch.nn.utils.clip_grad_norm_([free], 0.5)
-        kind.step()
-        with torch.no_grad():
-            free.clamp_(min=0)
-        close(ours, free.detach(), rtol=1e-5)
-        assert ours[1] == 1
 
 
 def test_auxilearn_counts_every_task_when_none_is_primary():

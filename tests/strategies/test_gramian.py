@@ -5,58 +5,16 @@ import pytest
 import scipy.optimize
 import torch
 import torchjd.aggregation as peers
-from torch.utils import _pytree as pytree
 
-from mtl.hyperparameters import domains
-from mtl.strategies import REGISTRY, make
+from mtl.strategies import make
+from tests import oracles
+from tests.oracles.base import shares
 from tests.problems import random_signals, run
 from tests.solvers.gramians import difficult
 
-SPECS = [
-    "aligned",
-    "cagrad",
-    "config",
-    "db-mtl",
-    "dualproj",
-    "edm",
-    "epo",
-    "fairgrad",
-    "ferero",
-    "gcs",
-    "gradnorm",
-    "gradvac",
-    "imtl",
-    "imtl-g",
-    "krum",
-    "log-mgda",
-    "metabalance",
-    "mgda",
-    "nash",
-    "ntkmtl",
-    "ol-aux",
-    "pareto-mtl",
-    "pcd",
-    "pcgrad",
-    "pmgda",
-    "trimmed-mean",
-    "upgrad",
-    "wc-mgda",
-    "aligned:scale=median",
-    "aligned:scale=rmse",
-    "cagrad:rescale=0",
-    "cagrad:rescale=2",
-    "gcs:gate=hard",
-    "mgda:norm=l2",
-    "mgda:norm=loss",
-    "mgda:norm=loss-l2",
-    "nash:max_norm=1",
-    "gradvac:beta=0.5",
-]
 TASKS = [2, 3, 5, 12, 40]
 # Every gradient has a positive product with some direction, so all problems have a solution in their interior.
 PLEASANT = ["random", "aligned", "hundredfold"]
-# Priorities and orders that a permutation of the tasks would have to permute with them.
-ORDERED = {"gcs", "metabalance", "ol-aux", "pcd", "pcgrad", "gradvac"}
 
 
 def signals(jacobian, seed=0, losses=None):
@@ -79,98 +37,7 @@ def close(actual, expected, rtol=1e-6, atol=1e-9):
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=rtol, atol=atol)
 
 
-# --- every strategy ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("tasks", [2, 5, 40])
-@pytest.mark.parametrize("spec", SPECS)
-def test_weights_and_state_stay_finite_on_difficult_gradients(spec, tasks, dtype):
-    strategy = make(spec)
-    assert make(str(strategy)) == strategy
-    strategy.check_tasks(tasks)
-    for name, jacobian in difficult(tasks, 1, dtype).items():
-        state = strategy.init(jacobian[:, 0])
-        for step in range(2):
-            weights, following = strategy(state, signals(jacobian, step))
-            assert weights.isfinite().all(), name
-            assert weights.dtype == dtype
-            assert weights.shape == (jacobian.shape if strategy.elementwise else (tasks,))
-            for old, new in zip(pytree.tree_leaves(state), pytree.tree_leaves(following), strict=True):
-                assert new.isfinite().all() and (new.shape, new.dtype) == (old.shape, old.dtype), name
-            state = following
-
-
-@pytest.mark.parametrize("tasks", [2, 5])
-@pytest.mark.parametrize("spec", SPECS)
-def test_vmap_equals_a_loop(spec, tasks):
-    strategy = make(spec)
-    members = [signals(normal(tasks, 9, seed=seed), seed) for seed in range(3)]
-    stacked = {key: torch.stack([member[key] for member in members]) for key in members[0]}
-    states = [strategy.init(member["losses"]) for member in members]
-    state = pytree.tree_map(lambda *leaves: torch.stack(leaves), *states) if states[0] else states[0]
-    axes = 0 if states[0] else None
-    for _ in range(2):
-        together, state = torch.func.vmap(strategy, in_dims=(axes, 0), out_dims=(0, axes))(state, stacked)
-        for index, member in enumerate(members):
-            alone, states[index] = strategy(states[index], member)
-            close(together[index], alone, rtol=1e-7, atol=1e-10)
-
-
-SEARCHED = [(spec, key) for spec in SPECS for key, domain in domains(make(spec)).items() if domain.search]
-
-
-@pytest.mark.parametrize(("spec", "key"), SEARCHED)
-def test_members_may_differ_in_their_hyperparameters(spec, key):
-    steps = [signals(normal(3, 9, seed=seed), seed) for seed in range(3)]
-    values = torch.tensor(domains(make(spec))[key].search, dtype=torch.float64)
-    together = torch.func.vmap(lambda value: torch.stack(run(make(spec).replace(**{key: value}), steps)))(values)
-    for weights, value in zip(together, values, strict=True):
-        close(weights, torch.stack(run(make(spec).replace(**{key: float(value)}), steps)), 1e-6, 1e-9)
-
-
-@pytest.mark.parametrize("spec", [s for s in SPECS if s.split(":")[0] not in ORDERED | {"trimmed-mean"}])
-def test_permuting_the_tasks_permutes_the_weights(spec):
-    jacobian, losses = normal(5, 9, seed=3), torch.rand(5, dtype=torch.float64) + 0.5
-    order = torch.tensor([3, 0, 4, 1, 2])
-    close(weigh(spec, jacobian[order], 0, losses[order]), weigh(spec, jacobian, 0, losses)[order], 1e-6, 1e-7)
-
-
-INVARIANT = [
-    "aligned",
-    "cagrad",
-    "config",
-    "db-mtl",
-    "dualproj",
-    "edm",
-    "epo",
-    "gcs",
-    "gradvac",
-    "imtl-g",
-    "krum",
-    "mgda",
-    "ntkmtl",
-    "pareto-mtl",
-    "pcgrad",
-    "upgrad",
-    "wc-mgda",
-]
-POWERS = [*((spec, 0) for spec in INVARIANT), ("nash", -1), ("fairgrad:alpha=1", -1), ("fairgrad:alpha=2", -4 / 3)]
-
-
-@pytest.mark.parametrize(("spec", "power"), POWERS)
-@pytest.mark.parametrize("factor", [1e-6, 1e6])
-def test_weights_scale_with_all_gradients_as_a_power(spec, power, factor):
-    jacobian = difficult(5, 2)["random"]
-    close(weigh(spec, factor * jacobian), factor**power * weigh(spec, jacobian), 1e-5, 1e-12)
-
-
-@pytest.mark.parametrize("spec", ["config", "edm", "imtl-g", "nash", "ntkmtl", "mgda:norm=l2", "db-mtl"])
-def test_the_direction_does_not_depend_on_the_scale_of_one_gradient(spec):
-    jacobian = difficult(5, 2)["aligned"]
-    scales = torch.logspace(-8, 8, 5, dtype=torch.float64)[:, None]
-    one, other = weigh(spec, jacobian) @ jacobian, weigh(spec, scales * jacobian) @ (scales * jacobian)
-    close(other / other.norm(), one / one.norm(), 1e-6, 1e-8)
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", ["gcs", "metabalance", "ol-aux", "pcd"])
@@ -187,15 +54,10 @@ def test_the_primary_task_can_be_any(spec):
 @pytest.mark.parametrize("spec", ["aligned", "config", "dualproj", "epo", "ferero", "pareto-mtl", "pmgda", "upgrad"])
 def test_a_preference_must_fit_the_number_of_tasks(spec):
     make(f"{spec}:preference=1/2/3").check_tasks(3)
-    with pytest.raises(ValueError, match="preference has 3 numbers, expected 2"):
+    with pytest.raises(ValueError, match="preference has 3 numbers, one a task would be 2"):
         make(f"{spec}:preference=1/2/3").check_tasks(2)
     with pytest.raises(ValueError, match="must not be all zero"):
         make(f"{spec}:preference=0/0")
-
-
-def test_the_file_covers_what_reads_the_gramian():
-    tested = {spec.split(":")[0] for spec in SPECS}
-    assert tested <= set(REGISTRY)
 
 
 # --- TorchJD as an oracle ---------------------------------------------------------------------------------------------
@@ -246,14 +108,6 @@ def test_config_equals_torchjd_on_singular_gramians(name):
     jacobian = difficult(6, 3)[name]
     expected = peers.ConFIG()(jacobian)
     close(weigh("config", jacobian) @ jacobian, expected, 1e-5, 1e-6)
-
-
-@pytest.mark.parametrize("tasks", [2, 3, 5, 12])
-def test_pcd_follows_torchjd_over_steps(tasks):
-    peer, steps = peers.PCD(tau=0.2, beta=0.9), [signals(normal(tasks, 15, seed=s)) for s in range(4)]
-    for weights, given in zip(run(make("pcd:tau=0.2,beta=0.9"), steps), steps, strict=True):
-        expected = peer(given["jacobian"])
-        close(weights @ given["jacobian"], expected, 1e-6, 1e-7)
 
 
 def test_pcd_drops_constraints_that_contradict_each_other():
@@ -317,28 +171,6 @@ def test_gradvac_equals_torchjd_in_the_same_order_over_steps(tasks, monkeypatch)
 # --- gradient norms ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("alpha", [0.0, 0.12, 1.5])
-def test_gradnorm_equals_the_paper_by_autograd(alpha, optimizer):
-    tasks, lr = 3, 0.025
-    steps = [signals(normal(tasks, 9, seed=s), s) for s in range(8)]
-    free = torch.nn.Parameter(torch.ones(tasks, dtype=torch.float64))
-    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-    updater = kind([free], lr=lr)
-    first = steps[0]["losses"]
-    ours = run(make(f"gradnorm:alpha={alpha},lr={lr},optimizer={optimizer}"), steps)
-    for weights, given in zip(ours, steps, strict=True):
-        close(weights, free.detach())
-        norms = torch.stack([(w * row).norm() for w, row in zip(free, given["jacobian"], strict=True)])
-        relative = given["losses"] / first
-        target = (norms.mean() * (relative / relative.mean()) ** alpha).detach()
-        updater.zero_grad()
-        (norms - target).abs().sum().backward()
-        updater.step()
-        with torch.no_grad():
-            free.clamp_(min=0).mul_(tasks / free.sum())
-
-
 def test_gradnorm_favours_the_task_that_trains_slowly():
     jacobian, first = torch.eye(2, dtype=torch.float64), torch.tensor([2.0, 3.0], dtype=torch.float64)
     later = first * torch.tensor([1.0, 0.5], dtype=torch.float64)
@@ -356,13 +188,6 @@ def test_gradnorm_leaks_no_gradient_into_the_model():
     assert not strategy(strategy.init(given["losses"].detach()), given)[0].requires_grad
 
 
-def test_db_mtl_scales_log_gradients_to_the_longest():
-    jacobian, losses = normal(4, 9), torch.tensor([0.1, 1.0, 2.0, 30.0], dtype=torch.float64)
-    logs = jacobian / losses[:, None]
-    scaled = logs * (logs.norm(dim=1).max() / logs.norm(dim=1))[:, None]
-    close(weigh("db-mtl", jacobian, losses=losses) @ jacobian, scaled.sum(0))
-
-
 def test_ntkmtl_makes_all_gradients_as_long_at_power_one_half():
     jacobian = normal(4, 9) * torch.tensor([[1e-3], [1.0], [10.0], [1e3]], dtype=torch.float64)
     norms = weigh("ntkmtl", jacobian) * jacobian.norm(dim=1)
@@ -371,32 +196,7 @@ def test_ntkmtl_makes_all_gradients_as_long_at_power_one_half():
     close(weigh("ntkmtl:power=0.75", jacobian), (squares.mean() / squares) ** 0.75)
 
 
-def test_metabalance_follows_its_recursion():
-    steps, average = [signals(normal(3, 9, seed=s)) for s in range(4)], torch.zeros(3, dtype=torch.float64)
-    for weights, given in zip(run(make("metabalance"), steps), steps, strict=True):
-        average = 0.9 * average + 0.1 * given["jacobian"].norm(dim=1)
-        close(weights, 0.7 * average[0] / average + 0.3)
-        assert weights[0] == 1
-
-
 # --- the hull of the gradients ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("tasks", TASKS)
-@pytest.mark.parametrize(
-    "name", ["random", "aligned", "conflicting", "half_rank", "duplicated", "badly_scaled_aligned"]
-)
-def test_mgda_satisfies_its_optimality_conditions(name, tasks):
-    jacobian = difficult(tasks, 3)[name]
-    weights = weigh("mgda", jacobian)
-    close(weights.sum(), 1.0)
-    assert weights.min() >= 0
-    update = weights @ jacobian
-    # The shortest vector d of the hull has d . g_k >= |d|^2 for all k, with equality where w_k > 0.
-    shares = weights * jacobian.norm(dim=1)
-    gap = (jacobian @ update - update @ update) / jacobian.norm(dim=1) / shares.sum()
-    assert gap.min() > -1e-5
-    assert gap[shares > 1e-3 * shares.max()].max() < 1e-5
 
 
 @pytest.mark.parametrize("norm", ["none", "l2", "loss", "loss-l2"])
@@ -436,19 +236,6 @@ def test_edm_has_equal_angles_to_the_gradients_that_take_part(tasks):
 # --- equal projections and conflicts ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tasks", TASKS)
-@pytest.mark.parametrize(
-    "name", [*PLEASANT, "conflicting", "duplicated", "half_rank", "badly_scaled_aligned", "opposed"]
-)
-def test_imtl_g_projects_the_update_equally_on_all_gradients(name, tasks):
-    jacobian = difficult(tasks, 3)[name]
-    weights = weigh("imtl-g", jacobian)
-    close(weights.sum(), 1.0, 1e-6)
-    projections = (jacobian @ (weights @ jacobian)) / jacobian.norm(dim=1)
-    tolerance = 1e-5 * (weights.abs() * jacobian.norm(dim=1)).sum()
-    assert projections.max() - projections.min() < tolerance
-
-
 def test_imtl_is_the_chain_of_its_halves():
     steps = [signals(normal(3, 9, seed=s), s) for s in range(4)]
     for one, other in zip(run(make("imtl:lr=0.1"), steps), run(make("imtl-l:lr=0.1+imtl-g"), steps), strict=True):
@@ -474,22 +261,6 @@ def test_pcgrad_conflicts_with_neither_of_two_gradients():
             close(weights, [1.0, 1.0])
 
 
-def test_pcgrad_never_projects_a_gradient_on_itself():
-    # After projections on the others, g_i' may point against g_i: a projection on itself would change the sum.
-    jacobian, given = difficult(6, 4)["conflicting"], None
-    for seed in range(10):
-        given = signals(jacobian, seed)
-        expected = torch.zeros_like(jacobian[0])
-        for i, order in enumerate(given["noise"].argsort(-1).tolist()):
-            projected = jacobian[i].clone()
-            for j in (j for j in order if j != i):
-                overlap = projected @ jacobian[j]
-                if overlap < 0:
-                    projected -= overlap / (jacobian[j] @ jacobian[j]) * jacobian[j]
-            expected += projected
-        close(weigh("pcgrad", jacobian, seed) @ jacobian, expected, 1e-8, 1e-10)
-
-
 def test_gradvac_starts_as_pcgrad_and_then_aims_at_the_average_cosine():
     jacobian = torch.tensor([[1.0, 0.0], [-0.6, 0.8]], dtype=torch.float64)
     given = signals(jacobian)
@@ -513,27 +284,6 @@ def test_config_has_equal_cosines_and_the_length_of_all_projections(tasks):
 
 
 # --- bargaining and fairness ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("tasks", TASKS)
-@pytest.mark.parametrize("name", [*PLEASANT, "conflicting", "duplicated", "badly_scaled", "dominant"])
-def test_nash_solves_its_equation(name, tasks):
-    jacobian = difficult(tasks, 3)[name]
-    weights = weigh("nash", jacobian)
-    assert weights.min() > 0
-    close(weights * (jacobian @ (weights @ jacobian)), torch.ones(tasks), 1e-6, 1e-6)
-    close((weights @ jacobian).norm(), tasks**0.5, 1e-6)
-    close((weigh("nash:max_norm=1", jacobian) @ jacobian).norm(), 1.0)
-
-
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 4.0])
-@pytest.mark.parametrize("tasks", [2, 3, 5, 12, 40])
-@pytest.mark.parametrize("name", [*PLEASANT, "conflicting", "duplicated"])
-def test_fairgrad_solves_its_equation(name, tasks, alpha):
-    jacobian = difficult(tasks, 3)[name]
-    weights = weigh(f"fairgrad:alpha={alpha}", jacobian)
-    assert weights.min() > 0
-    close((jacobian @ (weights @ jacobian)) * weights ** (1 / alpha), torch.ones(tasks), 1e-6, 1e-6)
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 5, 12])
@@ -575,20 +325,6 @@ def test_gcs_gates_auxiliary_tasks_by_their_cosine():
     jacobian = torch.tensor([[2.0, 0.0], [3.0, 4.0], [-1.0, 1.0], [0.0, 7.0]], dtype=torch.float64)
     close(weigh("gcs", jacobian), [1.0, 0.6, 0.0, 0.0])
     close(weigh("gcs:gate=hard", jacobian), [1.0, 1.0, 0.0, 1.0])
-
-
-def test_ol_aux_moves_every_n_steps_along_the_summed_products():
-    steps = [signals(0.3 * normal(3, 5, seed=s)) for s in range(7)]
-    weights = run(make("ol-aux:lr=0.1,n=3,optimizer=sgd,start=0.5"), steps)
-    start = torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64)
-    for step in range(3):
-        close(weights[step], start)
-    expected = start
-    for block in (0, 3):
-        products = sum(given["gramian"][0] for given in steps[block : block + 3])
-        expected = (expected + 0.1 * products).clamp(min=0)
-        expected[0] = 1
-        close(weights[block + 3], expected)
 
 
 # --- robust means -----------------------------------------------------------------------------------------------------
@@ -644,104 +380,20 @@ def test_pareto_mtl_first_descends_on_what_keeps_it_out_of_its_sector():
     close(weights, weigh("mgda", rows @ jacobian) @ rows, 1e-6, 1e-8)
 
 
-def linear_program(objective, matrix, lower, free=0):
-    inside = np.ones(len(objective))
-    inside[len(inside) - free :] = 0
-    return scipy.optimize.linprog(-objective, -matrix, -lower, inside[None], [1.0], bounds=(0, None))
-
-
-@pytest.mark.parametrize("preference", ["", "1/2/3/1/2"])
-@pytest.mark.parametrize("seed", range(6))
-def test_epo_solves_its_linear_programs(seed, preference):
-    tasks = 5
-    jacobian = difficult(tasks, seed)["random"]
-    generator = torch.Generator().manual_seed(seed)
-    importance = np.array([float(p) for p in preference.split("/")]) if preference else np.ones(tasks)
-    importance = tasks * importance / importance.sum()
-    losses = torch.rand(tasks, generator=generator, dtype=torch.float64) + 0.1
-    if seed % 2:
-        losses = torch.as_tensor(1 / importance)
-    gramian = (jacobian @ jacobian.T).numpy()
-    gramian = gramian / np.trace(gramian)
-    share = importance * losses.numpy() / (importance * losses.numpy()).sum()
-    uneven = (share * np.log(tasks * share)).sum()
-    anchor = importance * (np.log(tasks * share) - uneven)
-    pull = gramian @ anchor
-    if uneven > 1e-4:
-        lower = np.where(pull > 0, -np.inf, pull) if (pull > 0).any() else np.zeros(tasks)
-        lower[share == share.max()] = 0
-        keep = np.isfinite(lower)
-        objective, matrix, lower = pull, gramian[keep], lower[keep]
-    else:
-        objective = gramian.sum(0)
-        matrix, lower = np.vstack([gramian, pull]), np.append(np.zeros(tasks), min(pull.max(), 0.0))
-    best = linear_program(objective, matrix, lower)
-    assert best.success
-    weights = weigh(f"epo:preference={preference}" if preference else "epo", jacobian, losses=losses).numpy()
-    assert weights.sum() == pytest.approx(1) and weights.min() >= 0
-    assert (matrix @ weights - lower).min() > -1e-5
-    assert objective @ weights == pytest.approx(-best.fun, abs=1e-5)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_pmgda_solves_its_linear_program_and_then_is_mgda(seed):
-    tasks, sigma = 4, 0.3
-    jacobian = difficult(tasks, seed)["random"]
-    direction = np.full(tasks, tasks**-0.5)
-    losses = torch.rand(tasks, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
-    aside = losses.numpy() - losses.numpy() @ direction * direction
-    slope = aside / np.linalg.norm(aside)
-    rows = np.vstack([jacobian.numpy(), slope @ jacobian.numpy()])
-    rows = rows / np.linalg.norm(jacobian.numpy(), axis=1).max()
-    norms = np.linalg.norm(rows, axis=1)
-    products = rows @ rows.T / norms
-    matrix = np.hstack([products, -np.append(np.ones(tasks), 0)[:, None]])
-    lower = np.append(-np.ones(tasks), sigma * norms[-1])
-    best = linear_program(np.append(np.zeros(tasks + 1), 1.0), matrix, lower, free=1)
-    assert best.success
-    weights = weigh(f"pmgda:sigma={sigma}", jacobian, losses=losses).numpy()
-    update = weights @ jacobian.numpy()
-    assert (rows[:-1] @ update).min() == pytest.approx(-best.fun - 1, abs=1e-5)
-    assert rows[-1] @ update >= sigma * norms[-1] - 1e-5
-    close(weigh("pmgda", jacobian, losses=torch.ones(4, dtype=torch.float64)), weigh("mgda", jacobian))
-
-
-@pytest.mark.parametrize("u", [0.01, 1.0, 100.0])
-@pytest.mark.parametrize("tasks", [2, 3, 5])
-def test_wc_mgda_solves_its_cone_program(tasks, u):
-    import cvxpy as cp
-
-    jacobian = difficult(tasks, 3)["random"]
-    losses = torch.rand(tasks, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.1
-    importance = (
-        PREFERENCE[tasks] / PREFERENCE[tasks].sum() if tasks in PREFERENCE else torch.full((6,), 1 / 6).double()
-    )
-    rows = (importance[:, None] * jacobian).numpy()
-    rows = rows / np.linalg.norm(rows, 2)
-    gain = (importance * losses).numpy()
-    share = cp.Variable(tasks)
-    problem = cp.Problem(cp.Maximize(share @ gain - u * cp.norm(rows.T @ share)), [share >= 0, cp.sum(share) == 1])
-    best = problem.solve(solver=cp.CLARABEL)
-    weights = weigh(f"wc-mgda:u={u},preference={text(importance)}", jacobian, losses=losses)
-    ours = (weights / importance).numpy()
-    assert ours.sum() == pytest.approx(1) and ours.min() >= 0
-    assert ours @ gain - u * np.linalg.norm(rows.T @ ours) == pytest.approx(best, rel=1e-5, abs=1e-7)
+def test_ferero_lowers_the_distance_from_the_ray_at_its_rate():
+    jacobian, preference, rate = difficult(4, 0)["random"], torch.tensor([1.0, 2.0, 3.0, 1.0]).double(), 0.5
+    losses = torch.rand(4, dtype=torch.float64) + 0.1
+    weights = weigh("ferero:preference=1/2/3/1", jacobian, losses=losses)
+    across = torch.eye(4).double() - torch.outer(preference, preference) / preference.dot(preference)
+    close(across @ (jacobian @ (weights @ jacobian)), rate * across @ losses, 1e-6, 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ferero_solves_its_quadratic_program(seed):
-    import cvxpy as cp
-
-    tasks, rate = 4, 0.5
-    jacobian = difficult(tasks, seed)["random"]
-    preference = np.array([1.0, 2.0, 3.0, 1.0])
-    losses = np.random.default_rng(seed).uniform(0.1, 2, tasks)
-    basis = scipy.linalg.null_space(preference[None]).T
-    mixture, multiplier = cp.Variable(tasks), cp.Variable(tasks - 1)
-    weights = mixture + basis.T @ multiplier
-    cost = cp.sum_squares(jacobian.numpy().T @ weights) / 2 - rate * multiplier @ (basis @ losses)
-    cp.Problem(cp.Minimize(cost), [mixture >= 0, cp.sum(mixture) == 1]).solve(solver=cp.CLARABEL)
-    ours = weigh("ferero:preference=1/2/3/1", jacobian, losses=torch.as_tensor(losses))
-    close(ours, weights.value, 1e-4, 1e-5)
-    # The losses' distance from the ray falls at the given rate.
-    close(torch.as_tensor(basis) @ (jacobian @ (ours @ jacobian)), rate * basis @ losses, 1e-5, 1e-6)
+@pytest.mark.parametrize("preference", ["", "1/2/3/1/2"])
+def test_epo_descends_once_the_losses_are_balanced(preference, seed):
+    strategy = make(f"epo:preference={preference}" if preference else "epo")
+    jacobian, importance = difficult(5, seed)["random"], shares(strategy.preference, 5)
+    given = signals(jacobian, losses=torch.as_tensor(1 / importance))
+    weights, _ = strategy((), given)
+    assert oracles.gramian.epo(strategy, given, weights) < 1e-5
+    assert (jacobian @ (weights @ jacobian)).min() > -1e-5

@@ -1,0 +1,179 @@
+"""Optimizers as functions of tensors with a leading member axis: one row of parameters, and one value of each setting,
+a member. Each equals the one of the same name in `torch.optim`.
+
+Parameters of a member are one row of a matrix (N, P), which holds its T parameter tensors one after another. State is a
+dict of such matrices, and of `steps` (N, T): as in torch, a tensor that got no gradient is not stepped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl.hyperparameters import nearest
+
+State = dict[str, Tensor]
+#: One value of each setting a member, (N, 1) and float64.
+Values = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One optimizer: its settings with torch's defaults, the matrices that it keeps, and a step in place.
+
+    Attributes:
+        settings: name and default of each number; `betas` of torch are `beta1` and `beta2` here.
+        buffers: names of the state's matrices.
+        apply: called with (parameters, gradients, state, settings, steps made by each coordinate, this one included).
+    """
+
+    name: str
+    settings: Mapping[str, float]
+    buffers: tuple[str, ...]
+    apply: Callable[[Tensor, Tensor, State, Values, Tensor], None]
+
+    def init(self, parameters: Tensor, values: Values, tensors: int) -> State:
+        """The state before the first step of parameters (N, P) that are `tensors` tensors a member."""
+        state = {name: torch.zeros_like(parameters) for name in self.buffers}
+        if "initial_accumulator_value" in values:
+            state["sum"] += values["initial_accumulator_value"].to(parameters)
+        state["steps"] = torch.zeros(len(parameters), tensors, dtype=torch.float64, device=parameters.device)
+        return state
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings, those not given with their default.
+
+        Raises:
+            ValueError: a setting that this optimizer does not have.
+        """
+        given = dict(given)
+        if "betas" in given and "beta1" in self.settings:
+            given["beta1"], given["beta2"] = given.pop("betas")
+        for key in given:
+            if key not in self.settings:
+                raise ValueError(f"{self.name} has no setting {key!r}: {nearest(key, self.settings)}")
+        return {**self.settings, **given}
+
+    @torch.no_grad()
+    def step(
+        self,
+        parameters: Tensor,
+        gradients: Tensor,
+        state: State,
+        values: Values,
+        owner: Tensor,
+        stepped: Tensor | None = None,
+        even: bool = False,
+    ) -> None:
+        """One step in place.
+
+        Args:
+            parameters: (N, P).
+            gradients: (N, P).
+            state: of `init`.
+            values: settings, (N, 1) each.
+            owner: (P,) the number of the tensor that a coordinate belongs to.
+            stepped: (N, T), which tensors of which member take part; all when None.
+            even: says that all tensors of a member have made equally many steps, which is faster.
+        """
+        if stepped is None:
+            state["steps"] += 1
+            steps = state["steps"][:, :1] if even else state["steps"][:, owner]
+            self.apply(parameters, gradients, state, values, steps)
+            return
+        kept = {name: state[name].clone() for name in self.buffers}
+        before = parameters.clone()
+        state["steps"] += stepped
+        self.apply(parameters, gradients, state, values, state["steps"].clamp(min=1)[:, owner])
+        mask = stepped[:, owner]
+        parameters.copy_(torch.where(mask, parameters, before))
+        for name, old in kept.items():
+            state[name].copy_(torch.where(mask, state[name], old))
+
+
+def _decayed(parameters: Tensor, gradients: Tensor, values: Values) -> Tensor:
+    return torch.addcmul(gradients, parameters, values["weight_decay"].to(parameters))
+
+
+def _adam(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    beta1, beta2 = values["beta1"], values["beta2"]
+    first, second = state["first"], state["second"]
+    first.lerp_(gradients, (1 - beta1).to(first))
+    second.mul_(beta2.to(second)).addcmul_(gradients, gradients * (1 - beta2).to(second))
+    size = values["lr"] / (1 - beta1**steps)
+    spread = second.sqrt().div_((1 - beta2**steps).sqrt().to(second)).add_(values["eps"].to(second))
+    parameters.addcmul_(first / spread, -size.to(first))
+
+
+def _adam_l2(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    _adam(parameters, _decayed(parameters, gradients, values), state, values, steps)
+
+
+def _adamw(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    parameters.mul_((1 - values["lr"] * values["weight_decay"]).to(parameters))
+    _adam(parameters, gradients, state, values, steps)
+
+
+def _sgd(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    gradients = _decayed(parameters, gradients, values)
+    momentum = values["momentum"].to(parameters)
+    fresh = torch.where(steps == 1, 1.0, 1 - values["dampening"]).to(parameters)
+    velocity = state["velocity"].mul_(momentum).addcmul_(gradients, fresh)
+    ahead = torch.where(values["nesterov"] > 0, gradients + momentum * velocity, velocity)
+    parameters.addcmul_(ahead, -values["lr"].to(parameters))
+
+
+def _rmsprop(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:  # noqa: ARG001
+    gradients = _decayed(parameters, gradients, values)
+    alpha = values["alpha"]
+    square = state["square"].mul_(alpha.to(parameters)).addcmul_(gradients, gradients * (1 - alpha).to(parameters))
+    update = gradients / square.sqrt().add_(values["eps"].to(parameters))
+    velocity = state["velocity"].mul_(values["momentum"].to(parameters)).add_(update)
+    parameters.addcmul_(velocity, -values["lr"].to(parameters))
+
+
+def _adagrad(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    gradients = _decayed(parameters, gradients, values)
+    size = values["lr"] / (1 + (steps - 1) * values["lr_decay"])
+    total = state["sum"].addcmul_(gradients, gradients)
+    parameters.addcmul_(gradients / total.sqrt().add_(values["eps"].to(parameters)), -size.to(parameters))
+
+
+_ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    optimizer.name: optimizer
+    for optimizer in (
+        Optimizer("adam", {**_ADAM, "weight_decay": 0.0}, ("first", "second"), _adam_l2),
+        Optimizer("adamw", {**_ADAM, "weight_decay": 0.01}, ("first", "second"), _adamw),
+        Optimizer(
+            "sgd",
+            {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": 0.0},
+            ("velocity",),
+            _sgd,
+        ),
+        Optimizer(
+            "rmsprop",
+            {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0},
+            ("square", "velocity"),
+            _rmsprop,
+        ),
+        Optimizer(
+            "adagrad",
+            {"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
+            ("sum",),
+            _adagrad,
+        ),
+    )
+}
+
+
+def make_optimizer(name: str) -> Optimizer:
+    """The optimizer of that name; a `ValueError` names those there are."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}: {nearest(name, OPTIMIZERS)}")
+    return OPTIMIZERS[name]

@@ -1,0 +1,282 @@
+"""N members of one model trained together: measure, weigh and apply as `mtl.Balancer` does, with a leading member axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+from mtl.population.dropout import draw
+from mtl.population.optimizers import make_optimizer
+from mtl.population.program import Losses, Program, members_of
+from mtl.population.strategies import differing, structure, substituted
+from mtl.population.step import Step
+from mtl.population.streams import Streams
+from mtl.strategies import make
+from mtl.strategy import SIGNALS, Strategy
+
+#: Steps by what was wrong in them, as in `Balancer.skipped`.
+KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient")
+
+
+def _shared(model: nn.Module) -> Iterable[Tensor]:
+    return model.shared_parameters()  # type: ignore[operator, no-any-return]
+
+
+class Population:
+    """N members of one model, each with its own parameters, seed, strategy state and continuous hyperparameters.
+
+        population = Population(make_model, losses, "gradnorm", seeds=range(64), optimizer="adam", lr=rates)
+        for batch in batches:  # tensors with a leading member axis, (64, 32, 20) for batches of 32
+            population.step(batch)
+        population.state_dict_of(3)  # of the third member's model, for `load_state_dict`
+
+    Member i is the run that `torch.manual_seed(seeds[i])`, `make_model()`, `mtl.Balancer(strategy, shared, seed=seeds[i])`
+    and the optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU.
+
+    Args:
+        make_model: a new model, its parameters drawn from torch's global generator.
+        losses: from a model and a batch to its losses, (K,) or by task. Runs under `vmap`: no branch on values.
+        strategies: one for all members or one each, of one structure: only continuous hyperparameters may differ.
+        seeds: one a member: of its parameters, its dropout and its strategy's noise.
+        shared: the parameters of a model that all tasks share; by default its `shared_parameters()`.
+        optimizer: name of the optimizer.
+        head_weighting, scale, steps_per_epoch: as of `mtl.Balancer`.
+        dropout: rates in place of the model's own, one a member.
+        device: where to train.
+        settings: of the optimizer and `clip`, `l1`: one number or one a member.
+
+    Raises:
+        ValueError: members of unlike structure, or a setting that does not exist.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], nn.Module],
+        losses: Losses,
+        strategies: str | Strategy | Sequence[str | Strategy],
+        seeds: Sequence[int],
+        *,
+        shared: Callable[[nn.Module], Iterable[Tensor]] = _shared,
+        optimizer: str = "adam",
+        head_weighting: str = "weighted",
+        scale: str = "sum_to_k",
+        steps_per_epoch: int = 100,
+        dropout: Sequence[float] | None = None,
+        device: torch.device | str = "cpu",
+        **settings: Any,
+    ) -> None:
+        self.device, self.losses = torch.device(device), losses
+        self.head_weighting, self.scale, self.steps_per_epoch = head_weighting, scale, steps_per_epoch
+        self.dropout = list(dropout) if dropout is not None else None
+        rows, fixed, states = [], [], []
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            for index, seed in enumerate(seeds):
+                torch.manual_seed(seed)
+                model = make_model().to(self.device)
+                if index == 0:
+                    self.program = Program(model, shared)
+                row, held = self.program.row(model)
+                rows.append(row)
+                fixed.append(held)
+                states.append(torch.get_rng_state())
+        if not rows:
+            raise ValueError("seeds is empty: a population has at least one member")
+        self.size = len(rows)
+        self.noise, self.random = Streams.seeded(seeds), Streams(states)
+        self.optimizer = make_optimizer(optimizer)
+        sizes = torch.tensor(self.program.sizes)
+        self._owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(self.device)
+        self.set_strategies([strategies] * self.size if isinstance(strategies, str | Strategy) else strategies)
+        self.values: dict[str, Tensor] = {}
+        self.set_values(clip=settings.pop("clip", None), l1=settings.pop("l1", 0.0))
+        self.set_values(**self.optimizer.complete(settings))
+        parameters = torch.stack(rows)
+        #: Every tensor of a member's state, with a leading member axis.
+        self.state: dict[str, Any] = {
+            "parameters": parameters,
+            "fixed": {name: torch.stack([held[name] for held in fixed]) for name in self.program.fixed},
+            "optimizer": self.optimizer.init(parameters, self.values, len(self.program.sizes)),
+        }
+        #: Numbers of each member that the host counts.
+        self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
+        self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
+        self.reach: Tensor = torch.empty(0)
+        self._even = True
+
+    # --- members ---------------------------------------------------------------------------------------------------
+
+    def set_strategies(self, strategies: Sequence[str | Strategy]) -> None:
+        """Give each member a strategy of the present structure; its state stays."""
+        made = [make(strategy) for strategy in strategies]
+        if len(made) != self.size:
+            raise ValueError(f"{len(made)} strategies for {self.size} members")
+        if len({structure(strategy) for strategy in made}) > 1:
+            raise ValueError("the members' strategies differ in structure: make one population of each")
+        unknown = made[0].needs - SIGNALS.keys()
+        if unknown:
+            raise ValueError(f"{made[0]} needs signals that a population cannot measure: {', '.join(sorted(unknown))}")
+        self.strategies = made
+        dtype = torch.promote_types(self.program.dtype, torch.float32)
+        self.different = differing(made, torch.zeros((), dtype=dtype, device=self.device))
+
+    def set_values(self, **settings: Any) -> None:
+        """Set settings of the optimizer, `clip` (None for no limit) or `l1`: one number or one a member."""
+        for name, given in settings.items():
+            each = [given] * self.size if given is None or isinstance(given, int | float) else list(given)
+            if len(each) != self.size:
+                raise ValueError(f"{name} has {len(each)} values for {self.size} members")
+            numbers = [float("inf") if value is None else float(value) for value in each]
+            self.values[name] = torch.tensor(numbers, dtype=torch.float64, device=self.device)[:, None]
+        self._clipped = bool(self.values["clip"].isfinite().any())
+        self._shrunk = "l1" in self.values and bool(self.values["l1"].any())
+
+    def state_dict_of(self, member: int) -> dict[str, Tensor]:
+        """The `state_dict` of one member's model."""
+        fixed = {name: value[member] for name, value in self.state["fixed"].items()}
+        return self.program.state_dict(self.state["parameters"][member], fixed)
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights applied last, (N, K) or (N, K, D)."""
+        if "weights" not in self.state:
+            raise RuntimeError("there are no weights before the first step()")
+        weights: Tensor = self.state["weights"]
+        return weights
+
+    def evaluate(self, function: Callable[[nn.Module, Any], Any], batch: Any) -> Any:
+        """`function(model, batch)` of every member on one batch, in evaluation mode; its tensors get an axis (N, ...)."""
+        return self.program.evaluate(function, self.state["parameters"], self.state["fixed"], batch)
+
+    # --- one step --------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        batch: Any,
+        *,
+        validation: Callable[[], Any] | None = None,
+        fresh: Callable[[], Any] | None = None,
+        absent: Tensor | None = None,
+    ) -> Tensor:
+        """One optimizer step of every member.
+
+        Args:
+            batch: tensors (N, ...) in any nesting, each member's own.
+            validation: gives a validation batch, for strategies that ask for `align` or `implicit`.
+            fresh: gives another training batch, a new one at each call, for strategies that ask for `cross`.
+            absent: (N, K), which tasks a member's batch lacks; their losses must be NaN.
+
+        Returns:
+            The losses (N, K) at the start of the step.
+        """
+        try:
+            return self._step(batch, validation, fresh, absent)
+        except torch.OutOfMemoryError:
+            self.noise.rewind()
+            self.random.rewind()
+            raise
+
+    def _step(self, batch: Any, validation: Any, fresh: Any, absent: Tensor | None) -> Tensor:
+        self.noise.mark()
+        self.random.mark()
+        if not len(self.reach):
+            self._inspect(batch)
+        masks = self.masks(None)
+        self.read_after(masks)
+        leaf = self.state["parameters"].detach().requires_grad_()
+        losses, fixed = self.program.losses(self.losses, leaf, self.state["fixed"], batch, masks)
+        values = torch.stack([loss.detach() for loss in losses], 1)
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
+        if "strategy" not in self.state:
+            self.begin(values.shape[1], values.dtype)
+        step = Step(self, leaf, losses, values, {"validation": validation, "fresh": fresh})
+        step.run()
+        self._commit(step, fixed, absent)
+        if step.reads_after:
+            whole = torch.from_numpy(step.whole).to(self.device)
+            self.state |= {"pending": whole, "previous": batch}
+        return values
+
+    def _inspect(self, batch: Any) -> None:
+        one = members_of(batch, 0)
+        fixed = members_of(self.state["fixed"], 0)
+        self.reach, recorded = self.program.reach(self.losses, self.state["parameters"][0], fixed, one)
+        self._dropouts = recorded.calls
+
+    def begin(self, tasks: int, dtype: torch.dtype | None = None) -> None:
+        """The state before the first step, of `tasks` losses of a dtype; the first step does this where nobody did."""
+        dtype = torch.promote_types(dtype or self.program.dtype, torch.float32)
+        values = torch.ones(self.size, tasks, dtype=dtype, device=self.device)
+        dimension = self.program.dimension
+        strategy = self.strategies[0]
+        strategy.check_tasks(tasks)
+
+        def init(losses: Tensor, different: dict[str, Tensor]) -> Any:
+            return substituted(strategy, different).init_sized(losses, dimension)
+
+        state = vmap(init)(values, self.different)
+        shape = (*values.shape, dimension) if strategy.elementwise else values.shape
+        self.state |= {
+            "strategy": pytree.tree_map(lambda leaf: leaf.clone(), state),
+            "weights": values.new_ones(shape),
+            "after": torch.full_like(values, torch.nan),
+            "seen": torch.zeros(self.size, dtype=torch.bool, device=self.device),
+            "finite": torch.ones(self.size, dtype=torch.bool, device=self.device),
+            "pending": torch.zeros(self.size, dtype=torch.bool, device=self.device),
+        }
+
+    def read_after(self, masks: list[Tensor] | None = None) -> None:
+        """Read the losses of the previous batch at the present parameters, for members that are to know them.
+
+        As in the balancer dropout is that which the coming step draws, whenever this is called.
+        """
+        if "previous" not in self.state:
+            return
+        if masks is None:
+            self.random.mark()
+            masks = self.masks(None)
+            self.random.rewind()
+        pending, batch = self.state["pending"], self.state["previous"]
+        with torch.no_grad():
+            read, _ = self.program.losses(self.losses, self.state["parameters"], self.state["fixed"], batch, masks)
+        after = torch.where(pending[:, None], torch.stack(read, 1).to(self.state["after"]), self.state["after"])
+        self.state |= {"after": after, "seen": self.state["seen"] | pending, "pending": torch.zeros_like(pending)}
+        self.counts["forward"] += pending.cpu().numpy()
+        del self.state["previous"]
+
+    def masks(self, who: Sequence[bool] | None) -> list[Tensor]:
+        """Dropout masks of one pass; `who` draws, the others get ones."""
+        if not self._dropouts:
+            return []
+        generators = [self.random[i] if who is None or who[i] else None for i in range(self.size)]
+        return draw(self._dropouts, generators, self.dropout, self.state["parameters"])
+
+    def _commit(self, step: Step, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
+        gradient, parameters = step.gradient, self.state["parameters"]
+        stepped = step.stepped()
+        if self._shrunk:
+            pull = self.values["l1"].to(gradient) * parameters.sign()
+            gradient = gradient + (pull if stepped is None else pull * stepped[:, self._owner])
+        if self._clipped:
+            norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+            limit = self.values["clip"].to(norm)
+            gradient = gradient * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
+        if stepped is not None:
+            self._even = False
+        self.optimizer.step(
+            parameters, gradient, self.state["optimizer"], self.values, self._owner, stepped, even=self._even
+        )
+        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": step.finite.all(1)}
+        for name, number in step.counts.items():
+            self.counts[name] += number
+        if absent is not None:
+            self.counts["absent_task"] += absent.any(1).cpu().numpy()
+        broken = ~step.values.isfinite() if absent is None else ~(step.values.isfinite() | absent)
+        if not step.whole.all():
+            self.counts["nonfinite_loss"] += broken.any(1).cpu().numpy()

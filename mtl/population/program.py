@@ -1,0 +1,149 @@
+"""A model's losses for all members at once: `torch.func.functional_call` under `vmap`, parameters as rows of a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils import _pytree as pytree
+
+from mtl.population.dropout import Recorded, replaced
+
+#: From a model and a batch to one loss a task, as (K,) or by name.
+Losses = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
+
+
+class Program:
+    """One model as a template of the others, and the layout of a member's parameters in a row (P,).
+
+    The shared parameters come first, in the order in which `shared` gives them, D numbers; then the heads'.
+
+    Args:
+        model: the template, on its device; its own values are never used.
+        shared: gives the shared parameters of a model.
+    """
+
+    def __init__(self, model: nn.Module, shared: Callable[[nn.Module], Iterable[Tensor]]) -> None:
+        self.model = model
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        by_identity = {id(parameter): name for name, parameter in trained.items()}
+        first = [by_identity[id(p)] for p in shared(model) if p.requires_grad]
+        if not first:
+            raise ValueError("shared holds no parameter that requires grad")
+        dtypes = {parameter.dtype for parameter in trained.values()}
+        if len(dtypes) > 1:
+            raise ValueError(f"parameters have several dtypes, {', '.join(sorted(map(str, dtypes)))}: one is wanted")
+        self.dtype = dtypes.pop()
+        self.names = [*first, *(name for name in trained if name not in set(first))]
+        self.shapes = [trained[name].shape for name in self.names]
+        self.sizes = [trained[name].numel() for name in self.names]
+        self.shared_tensors, self.dimension = len(first), sum(self.sizes[: len(first)])
+        self.fixed = [name for name, p in model.named_parameters() if not p.requires_grad]
+        self.fixed += [name for name, _ in model.named_buffers()]
+
+    def row(self, model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        """A member's parameters (P,), and its buffers and frozen parameters by name."""
+        values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        missing = [name for name in [*self.names, *self.fixed] if name not in values]
+        if missing or any(values[n].shape != s for n, s in zip(self.names, self.shapes, strict=True)):
+            raise ValueError("the members' models differ in structure: make one population of each")
+        row = torch.cat([values[name].detach().flatten() for name in self.names])
+        return row, {name: values[name].detach().clone() for name in self.fixed}
+
+    def state_dict(self, row: Tensor, fixed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """One member as a `state_dict` of the model."""
+        pieces = row.split(self.sizes)
+        named = {n: p.view(s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
+        known = self.model.state_dict(keep_vars=True)
+        tied = {id(tensor): name for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]}
+        every = {**named, **fixed}
+        return {name: every[tied[id(tensor)]].detach().clone() for name, tensor in known.items()}
+
+    def losses(
+        self, losses: Losses, rows: Tensor, fixed: Mapping[str, Tensor], batch: Any, masks: Sequence[Tensor] = ()
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The K losses (N,) of a training step with their graph, and the buffers after it.
+
+        Args:
+            losses: from a model and a batch to its losses.
+            rows: (N, P).
+            fixed: buffers and frozen parameters, (N, ...) each.
+            batch: tensors (N, ...) in any nesting.
+            masks: what each dropout multiplies with, (N, ...) each, in the order of the calls; empty without dropout.
+        """
+        self.model.train()
+        call = _Call(self.model, lambda model, inner: separate(losses(model, inner)))
+
+        def one(
+            pieces: list[Tensor], held: dict[str, Tensor], inner: Any, own: Sequence[Tensor]
+        ) -> tuple[list[Tensor], dict[str, Tensor]]:
+            held = {name: value.clone() for name, value in held.items()}  # normalisation layers write to them
+            values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
+            with replaced(own):
+                return functional_call(call, values, (inner,)), held
+
+        return vmap(one, randomness="different")(self._pieces(rows), dict(fixed), batch, list(masks))
+
+    def reach(self, losses: Losses, row: Tensor, fixed: Mapping[str, Tensor], batch: Any) -> tuple[Tensor, Recorded]:
+        """Which tensors the gradient of each loss reaches (K, T), and the dropouts of a forward pass, from one member.
+
+        The batch is one member's. Nothing is left changed, the random state included.
+        """
+        pieces = [p.view(s).detach().requires_grad_() for p, s in zip(row.split(self.sizes), self.shapes, strict=True)]
+        held = {name: value.clone() for name, value in fixed.items()}
+        values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
+        self.model.train()
+        recorded = Recorded()
+        devices = [row.device] if row.is_cuda else []
+        with torch.random.fork_rng(devices), recorded:
+            out = functional_call(_Call(self.model, lambda m, b: separate(losses(m, b))), values, (batch,))
+        reached = [torch.autograd.grad(loss, pieces, retain_graph=True, allow_unused=True) for loss in out]
+        table = torch.tensor([[gradient is not None for gradient in row_] for row_ in reached], device=row.device)
+        return table, recorded
+
+    @torch.no_grad()
+    def evaluate(
+        self, function: Callable[[nn.Module, Any], Any], rows: Tensor, fixed: Mapping[str, Tensor], batch: Any
+    ) -> Any:
+        """`function(model, batch)` of every member on the same batch, in evaluation mode; results (N, ...)."""
+        self.model.eval()
+        call = _Call(self.model, function)
+
+        def one(pieces: list[Tensor], held: dict[str, Tensor]) -> Any:
+            values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
+            return functional_call(call, values, (batch,))
+
+        return vmap(one, randomness="different")(self._pieces(rows), dict(fixed))
+
+    def _pieces(self, rows: Tensor) -> list[Tensor]:
+        pieces = rows.split(self.sizes, 1)
+        return [piece.view(-1, *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+
+
+class _Call(nn.Module):
+    """A function of a model as a module, so that `functional_call` swaps the values within the model it is given."""
+
+    def __init__(self, model: nn.Module, function: Callable[[nn.Module, Any], Any]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+        self.training = model.training
+
+    def forward(self, batch: Any) -> Any:
+        return self.function(self.model, batch)
+
+
+def separate(losses: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
+    """One scalar a task. Losses given by name keep graphs of their own: a broken one does not spoil the others'."""
+    if isinstance(losses, Mapping):
+        return [loss.reshape(()) for loss in losses.values()]
+    if losses.ndim != 1:
+        raise ValueError(f"losses of a member have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
+    return list(losses.unbind())
+
+
+def members_of(tree: Any, index: Any) -> Any:
+    """The tensors of a tree at an index of their leading member axis."""
+    return pytree.tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, tree)

@@ -1,0 +1,286 @@
+"""Members of one structure on one benchmark: a `Population` with the batches, schedules and records of its runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.population.feed import Feed
+from mtl.population.member import Evaluation, Resolved
+from mtl.population.population import KINDS, Population
+from mtl.population.program import members_of
+from mtl.population.strategies import substituted
+from mtl.train import Result
+from mtl.train.evaluate import Metrics, constant_metrics, measure, selection, task_losses
+from mtl.train.record import Record
+from mtl.train.trainer import BAD_STEPS, MOST_FRESH, build_model, labels_missing, peak_memory
+
+_CHUNK = 4096  # examples of an evaluation at once, over all members
+_FEWEST = 128
+
+
+@dataclass
+class Slot:
+    """One member's run.
+
+    Attributes:
+        who: the member.
+        record: its curves and its best evaluation.
+        best: parameters (P,) and buffers of that evaluation.
+    """
+
+    who: Resolved
+    record: Record
+    best: tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all members of a cohort have in common."""
+
+    benchmark: Benchmark
+    splits: Splits
+    tasks: Sequence[Task]
+    device: torch.device
+    reference: Metrics = field(repr=False, default_factory=dict)
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, splits: Splits, tasks: Sequence[Task], device: torch.device) -> Setting:
+        """With the metrics of the best constant prediction, that the skill score refers to."""
+        splits = splits.to(device)
+        return cls(benchmark, splits, tasks, device, constant_metrics(tasks, splits.train, splits.validation))
+
+
+class Shard:
+    """Runs side by side.
+
+    Args:
+        setting: benchmark, data and device.
+        members: of one structure.
+    """
+
+    vmapped = True
+
+    def __init__(self, setting: Setting, members: Sequence[Resolved]) -> None:
+        self.setting = setting
+        splits, first = setting.splits, members[0]
+        torch.set_num_threads(first.settings.threads)
+        inputs = splits.train.inputs[:2]
+        rates = [each.settings.dropout for each in members]
+        self.population = Population(
+            lambda: build_model(setting.benchmark, first.tasks, inputs, first.settings),
+            _Losses(first.tasks),
+            [each.strategy for each in members],
+            [each.member.seed for each in members],
+            optimizer=first.settings.optimizer,
+            head_weighting=first.settings.head_weighting,
+            scale=first.settings.scale,
+            dropout=None if None in rates else rates,  # type: ignore[arg-type]
+            device=setting.device,
+            **_values(members),
+        )
+        self._open(members)
+        self.population.steps_per_epoch = self._train.per_epoch
+        self.population.begin(len(setting.tasks), inputs.dtype if inputs.is_floating_point() else None)
+        names = [task.name for task in setting.tasks]
+        self.slots = []
+        for row, each in enumerate(members):
+            record = Record(names, each.settings.length(self._train.per_epoch), each.settings.patience)
+            self.slots.append(Slot(each, record, self._snapshot(row)))
+
+    def _open(self, members: Sequence[Resolved]) -> None:
+        splits, first = self.setting.splits, members[0].settings
+        missing = labels_missing(splits.train, members[0].tasks)
+        aligned_on = splits.validation if first.align_data == "validation" else splits.train
+        self._train = Feed(splits.train, members, 0, augmented=True, missing=missing)
+        self._align = Feed(aligned_on, members, 1, augmented=False, missing=missing)
+        self._fresh = Feed(splits.train, members, 2, augmented=False, missing=missing)
+        self._steady = all(each.settings.schedule == "constant" and not each.settings.warmup for each in members)
+
+    # --- one step --------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One optimizer step of every member, and the evaluations that fall on its end."""
+        started = time.perf_counter()
+        steps = [slot.record.step for slot in self.slots]
+        if not self._steady:
+            factors = [slot.who.settings.factor(slot.record.step, slot.record.total) for slot in self.slots]
+            rates = [slot.who.settings.lr * factor for slot, factor in zip(self.slots, factors, strict=True)]
+            self.population.set_values(lr=rates)
+        batch = self._train.take(steps)
+        fresh = iter(range(MOST_FRESH))
+
+        def another() -> dict[str, Any]:
+            number = next(fresh)
+            return self._fresh.take([MOST_FRESH * step + number for step in steps])
+
+        losses = self.population.step(
+            batch, validation=lambda: self._align.take(steps), fresh=another, absent=batch.get("absent")
+        )
+        self._log(losses, batch.get("absent"))
+        share = (time.perf_counter() - started) / len(self.slots)
+        for slot in self.slots:
+            slot.record.step += 1
+            slot.record.seconds += share
+        due = [row for row, slot in enumerate(self.slots) if self._at_evaluation(slot)]
+        if due:
+            self._evaluate(due)
+
+    def _log(self, losses: Tensor, absent: Tensor | None) -> None:
+        if not any(slot.record.due() for slot in self.slots):
+            return
+        weights = self.population.weights
+        per_task = (weights.mean(2) if weights.ndim == 3 else weights).tolist()
+        lacking = absent.tolist() if absent is not None else None
+        for row, values in enumerate(losses.tolist()):
+            slot = self.slots[row]
+            if slot.record.due():
+                if lacking is not None:
+                    values = [None if gone else x for x, gone in zip(values, lacking[row], strict=True)]
+                slot.record.log(per_task[row], values)
+
+    def _at_evaluation(self, slot: Slot) -> bool:
+        stretch = self._train.per_epoch * slot.who.settings.evaluate_every
+        return slot.record.step % stretch == 0 or slot.record.step >= slot.record.total
+
+    def finished(self, row: int) -> bool:
+        """Whether a member has nothing left to do."""
+        record = self.slots[row].record
+        return record.step >= record.total or record.stopped_early or self.diverged(row)
+
+    def any_finished(self) -> bool:
+        """Whether some member has nothing left to do."""
+        return any(self.finished(row) for row in range(len(self.slots)))
+
+    def diverged(self, row: int) -> bool:
+        """Whether more steps of a member than allowed were not finite."""
+        bad = sum(int(self.population.counts[kind][row]) for kind in BAD_STEPS)
+        return bad > self.slots[row].who.settings.nan_limit
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, rows: Sequence[int]) -> None:
+        for row, (losses, metrics, score) in zip(rows, self._measured(rows), strict=True):
+            if self.slots[row].record.evaluated(losses, metrics, score):
+                self.slots[row].best = self._snapshot(row)
+
+    def _measured(self, rows: Sequence[int]) -> list[tuple[dict[str, float], Metrics, float]]:
+        state = self.population.state
+        index = torch.tensor(rows, device=self.setting.device)
+        whole = len(rows) == len(self.slots)
+        parameters = state["parameters"] if whole else state["parameters"][index]
+        fixed = state["fixed"] if whole else members_of(state["fixed"], index)
+        members = [self.slots[row].who for row in rows]
+        found = self.on_split(members, parameters, fixed, self.setting.splits.validation)
+        return [(losses, metrics, self._score(metrics)) for losses, metrics in found]
+
+    def _score(self, metrics: Metrics) -> float:
+        return selection(self.setting.tasks, metrics, self.setting.reference)
+
+    def on_split(
+        self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
+    ) -> list[tuple[dict[str, float], Metrics]]:
+        """Loss and metrics of each task over a whole split, for each row of parameters."""
+        pieces: dict[str, list[Tensor]] = {task.name: [] for task in self.setting.tasks}
+        size = max(_CHUNK // len(members), _FEWEST)
+        for start in range(0, len(split), size):
+            inputs = split.inputs[start : start + size]
+            predictions = self.population.program.evaluate(_predict, parameters, fixed, inputs)
+            for name, kept in pieces.items():
+                kept.append(predictions[name])
+        every = {name: torch.cat(parts, 1) for name, parts in pieces.items()}
+        found = []
+        for row, each in enumerate(members):
+            own = {name: prediction[row] for name, prediction in every.items()}
+            losses = {name: float(loss) for name, loss in task_losses(each.tasks, own, split).items()}
+            found.append((losses, measure(each.tasks, own, split)))
+        return found
+
+    def _snapshot(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
+        state = self.population.state
+        return state["parameters"][row].clone(), {name: value[row].clone() for name, value in state["fixed"].items()}
+
+    def evaluations(self) -> list[Evaluation]:
+        """Each member at its present parameters, on validation data; records stay as they are."""
+        finite = self.population.state["parameters"].isfinite().all(1) & self.population.state["finite"]
+        measured = self._measured(range(len(self.slots)))
+        return [
+            Evaluation(score if score == score else float("-inf"), metrics, bool(sound))
+            for (_, metrics, score), sound in zip(measured, finite.tolist(), strict=True)
+        ]
+
+    def results(self) -> list[Result]:
+        """Each run's result, of the parameters that did best on validation data."""
+        members = [slot.who for slot in self.slots]
+        parameters = torch.stack([slot.best[0] for slot in self.slots])
+        fixed = {name: torch.stack([slot.best[1][name] for slot in self.slots]) for name in self.population.program.fixed}
+        splits = self.setting.splits
+        validation = self.on_split(members, parameters, fixed, splits.validation)
+        test = self.on_split(members, parameters, fixed, splits.test)
+        return [self._result(row, validation[row][1], test[row][1]) for row in range(len(self.slots))]
+
+    def _result(self, row: int, validation: Metrics, test: Metrics) -> Result:
+        record, counts = self.slots[row].record, self.population.counts
+        whole = all(value == value for metrics in test.values() for value in metrics.values())
+        return Result(
+            status="done" if whole and not self.diverged(row) else "diverged",
+            metrics=test,
+            validation=validation,
+            selection=record.best_selection,
+            best_step=record.best_step,
+            cost={
+                "steps": record.step,
+                "forwards": int(counts["forward"][row]),
+                "backwards": int(counts["backward"][row]),
+                "seconds": round(record.seconds, 3),
+                "peak_memory_mb": peak_memory(self.setting.device),
+            },
+            skipped={kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]},
+            history=record.history,
+        )
+
+
+class _Losses:
+    """The losses of a model on one member's batch, as a `Feed` gives it; runs under `vmap`."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        predictions = model(batch["inputs"])
+        losses = self._against(predictions, batch["targets"], batch["parameters"])
+        if "partner" in batch:
+            others = self._against(predictions, batch["partner"], batch["parameters"])
+            share = batch["share"]
+            losses = {name: share * loss + (1 - share) * others[name] for name, loss in losses.items()}
+        if "absent" in batch:
+            absent = dict(zip(losses, batch["absent"].unbind(), strict=True))
+            losses = {name: torch.where(absent[name], torch.nan, loss) for name, loss in losses.items()}
+        return losses
+
+    def _against(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any) -> dict[str, Tensor]:
+        each = {}
+        for task in self._tasks:
+            loss: Callable[[Tensor, Tensor], Tensor] = task.loss
+            if given.get(task.name):
+                loss = substituted(task.loss, given[task.name])
+            each[task.name] = loss(predictions[task.name], targets[task.name]).reshape(())
+        return each
+
+
+def _predict(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    return dict(model(inputs))
+
+
+def _values(members: Sequence[Resolved]) -> dict[str, list[Any]]:
+    """The settings of the optimizer, one value a member."""
+    names = ["lr", "weight_decay", "clip", "l1"]
+    if members[0].settings.optimizer == "sgd":
+        names.append("momentum")
+    return {name: [getattr(each.settings, name) for each in members] for name in names}

@@ -1,0 +1,79 @@
+"""What a run has shown so far: its curves, and which evaluation was its best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+CURVE_POINTS = 200  # logged steps of a run's weight and loss curves
+
+Observe = Callable[[int, dict[str, float]], None]
+
+
+def _ignore(*_told: object) -> None:
+    """Nobody watches."""
+
+
+class Record:
+    """The curves of one run, its best evaluation, and whether it has stopped getting better.
+
+    Args:
+        tasks: their names.
+        total: steps of the whole run.
+        patience: evaluations without a better one after which to stop.
+    """
+
+    def __init__(self, tasks: Sequence[str], total: int, patience: int | None) -> None:
+        self.tasks, self.total, self.patience = list(tasks), total, patience
+        self.step, self.seconds, self.stopped_early = 0, 0.0, False
+        self.best_selection, self.best_step, self.since_best = float("-inf"), 0, 0
+        self.observe: Observe = _ignore
+        self.curve_every = max(1, total // CURVE_POINTS)
+        self.history: dict[str, list[Any]] = {
+            "tasks": self.tasks,
+            **{key: [] for key in ("step", "weights", "train_loss", "eval_step", "validation_loss")},
+            "validation_selection": [],
+        }
+
+    def due(self) -> bool:
+        """Whether the step being made is one of those logged."""
+        return self.step % self.curve_every == 0
+
+    def log(self, weights: list[float], losses: list[float | None]) -> None:
+        """Note the weights and losses of the step being made; the loss of an absent task is None."""
+        self.history["step"].append(self.step)
+        self.history["weights"].append(weights)
+        self.history["train_loss"].append(losses)
+        if self.observe is not _ignore:
+            row = {f"weight/{task}": weight for task, weight in zip(self.tasks, weights, strict=True)}
+            row |= {f"train_loss/{task}": x for task, x in zip(self.tasks, losses, strict=True) if x is not None}
+            self.observe(self.step, row)
+
+    def evaluated(
+        self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float
+    ) -> bool:
+        """Note an evaluation on validation data; returns whether it is the best so far."""
+        self.history["eval_step"].append(self.step)
+        self.history["validation_loss"].append([losses[task] for task in self.tasks])
+        self.history["validation_selection"].append(score)
+        row = {f"validation_loss/{name}": loss for name, loss in losses.items()}
+        row |= {f"validation/{task}/{key}": x for task, values in metrics.items() for key, x in values.items()}
+        self.observe(self.step, {**row, "validation/selection": score})
+        if score > self.best_selection:
+            self.best_selection, self.best_step, self.since_best = score, self.step, 0
+            return True
+        self.since_best += 1
+        self.stopped_early = self.patience is not None and self.since_best >= self.patience
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the evaluations to come depend on, as plain values."""
+        return {name: getattr(self, name) for name in (*_COUNTERS, "history")}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state()`."""
+        for name in (*_COUNTERS, "history"):
+            setattr(self, name, saved[name])
+
+
+_COUNTERS = ("step", "seconds", "stopped_early", "best_selection", "best_step", "since_best")
