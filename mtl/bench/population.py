@@ -19,6 +19,7 @@ from mtl.population.memory import bytes_a_member
 BARS = {"cpu": 8.0, "cuda": 30.0}
 
 _BATCH, _INPUTS, _WIDTH, _TASKS = 64, 20, 32, 2
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _STRATEGIES = ("equal", "famo", "gradnorm")
 _PEER = "mtl.Balancer, one run after another"
 
@@ -45,7 +46,7 @@ def run(
     members: int = 64,
     steps: int = 100,
     rounds: int = 5,
-    sizes: Sequence[int] = tuple(2**k for k in range(11)),
+    sizes: Sequence[int] = _SIZES,
     strategies: Sequence[str] = _STRATEGIES,
     device: torch.device | str = "cpu",
     tell: Callable[[str], None] = lambda _text: None,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from mtl.population.dropout import draw
+from mtl.population.dropout import Call, draw
 from mtl.population.optimizers import make_optimizer
 from mtl.population.program import Losses, Program, concatenated, members_of
 from mtl.population.step import Step
@@ -109,7 +109,7 @@ class Population:
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
         self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
         self.reach: Tensor = torch.empty(0)
-        self._dropouts: list[tuple[torch.Size, float]] = []
+        self._dropouts: list[Call] = []
         self._even = True
 
     # --- members ---------------------------------------------------------------------------------------------------

@@ -30,9 +30,20 @@ def check(benchmark, members, **settings):
         assert_is_the_single_run(result, benchmark, splits, member, settings)
 
 
+SOLVERS = {"epo", "pmgda", "wc-mgda"}  # hundreds of solver iterations a step: all 100 steps among the slow tests
+CHANGES = {"lr": 3e-2, "weight_decay": 1e-3}
+
+
 @pytest.mark.parametrize("spec", [*REGISTRY, *CHAINS])
 def test_a_member_is_the_single_run(spec):
-    check(Three(), [Member(spec, 1), Member(spec, 2, {"lr": 3e-2, "weight_decay": 1e-3})])
+    steps = 20 if spec in SOLVERS else 100
+    check(Three(), [Member(spec, 1), Member(spec, 2, CHANGES)], steps=steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", sorted(SOLVERS))
+def test_a_member_is_the_single_run_for_100_steps(spec):
+    check(Three(), [Member(spec, 1), Member(spec, 2, CHANGES)])
 
 
 @pytest.mark.parametrize("spec", ["equal", "famo", "mgda", "graddrop", "auto-lambda", "auxilearn", "moco", "sdmgrad"])
