@@ -18,7 +18,7 @@ from typing import Any
 
 from mtl.bench.search_problem import Size
 
-_SIZES = {True: (16, 60, 30), False: (64, 300, 30)}  # members, steps, interval
+_SIZES = {True: (8, 20, 10), False: (64, 300, 30)}  # members, steps, interval
 
 
 def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:

@@ -204,7 +204,7 @@ def test_a_finished_search_is_refused_without_resume_and_unchanged_with_it(finis
 
 
 LONG = ["search", TINY, "--strategies", "gradnorm", "uncertainty", "--search", "noise=0:0.2", "optimizer=adam,sgd"]
-LONG += ["--members=6", "--interval=4", "--steps=160", "--wandb=disabled", "--quiet"]
+LONG += ["--members=6", "--interval=4", "--steps=80", "--wandb=disabled", "--quiet"]
 
 
 def wait_for_segments(out, process):
