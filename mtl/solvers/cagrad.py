@@ -125,13 +125,17 @@ def _best_face(unit: Tensor, t: Tensor, a: Tensor, c: Tensor, eye: Tensor) -> Te
     return x.take_along_dim(wrong.argmin(-2, keepdim=True), -2).squeeze(-2).clamp(min=0)
 
 
-def _given_support(unit: Tensor, block: Tensor, t: Tensor, a: Tensor, c: Tensor, free: Tensor) -> tuple[Tensor, ...]:
+def _given_support(
+    unit: Tensor, block: Tensor, t: Tensor, a: Tensor, c: Tensor, free: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """x, zero outside `free`, the slack z of all tasks, and whether |x|_C = c is possible on `free`."""
     pulls = torch.where(free.unsqueeze(-1), torch.stack([a, t], -1), 0.0)
-    p, q = torch.cholesky_solve(pulls, torch.linalg.cholesky_ex(block)[0]).unbind(-1)
-    pa, pt, qt = (p * a).sum(-1, keepdim=True), (p * t).sum(-1, keepdim=True), (q * t).sum(-1, keepdim=True)
+    solved = torch.cholesky_solve(pulls, torch.linalg.cholesky_ex(block)[0])
+    p, q = solved.unbind(-1)
+    pa, qt = (solved * pulls).sum(-2).split(1, -1)
+    pt = _dot(p, t)
     # The larger root: |x|_C grows with v along the solutions.
     root = (pt * pt - pa * (qt - c * c)).clamp(min=0).sqrt()
     v = (pt + root) / pa.clamp(min=1e-300)
-    x = v * p - q
-    return x, t + (unit @ x.unsqueeze(-1)).squeeze(-1) - v * a, root > 0
+    x = torch.addcmul(-q, v, p)
+    return x, torch.addcmul(t + _times(unit, x), v, a, value=-1.0), root > 0

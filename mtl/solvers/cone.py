@@ -31,7 +31,7 @@ def nonnegative_qp(quadratic: Tensor, linear: Tensor, lower: Tensor | None = Non
     # The minimiser is proportional to c: a unit c keeps the central path at order one.
     c = c / length
     scale = c.abs().amax(-1, keepdim=True).clamp(min=1e-300)
-    x, z = interior_point(unit, c / scale, eye, None, rounds=18).unbind(-2)
+    x, z = interior_point(unit, c / scale, eye, None, rounds=18)
     x = polish(unit, c / scale, x > z, eye, rounds=1, otherwise=x) * scale / length
     return (x if lower is None else x + lower).to(quadratic.dtype)
 

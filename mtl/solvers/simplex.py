@@ -40,7 +40,7 @@ def min_norm(gramian: Tensor) -> Tensor:
     if size <= LARGEST:
         y = best_face(quadratic, -a.unsqueeze(-2), eye).squeeze(-2)
     else:
-        x, z = interior_point(quadratic, -a, eye, None, rounds=16).unbind(-2)
+        x, z = interior_point(quadratic, -a, eye, None, rounds=18)
         y = polish(quadratic, -a, x > z, eye, rounds=1, otherwise=x)
     w = a * y
     return (w / w.sum(-1, keepdim=True)).to(gramian.dtype)
@@ -80,7 +80,7 @@ def simplex_qp(quadratic: Tensor, linear: Tensor | None = None) -> Tensor:
     eye = torch.eye(size, dtype=q.dtype, device=q.device)
     ridge = max(RIDGE, 4 * size * torch.finfo(quadratic.dtype).eps)
     q, c = q / scale.unsqueeze(-1) + ridge * eye, c / scale
-    w = interior_point(q, c, eye, torch.ones_like(c), rounds=20)[..., 0, :].clamp(min=0)
+    w = interior_point(q, c, eye, torch.ones_like(c), rounds=20)[0].clamp(min=0)
     return (w / w.sum(-1, keepdim=True)).to(quadratic.dtype)
 
 
