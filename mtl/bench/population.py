@@ -20,7 +20,7 @@ BARS = {"cpu": 8.0, "cuda": 30.0}
 
 _BATCH, _INPUTS, _WIDTH, _TASKS = 64, 20, 32, 2
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_STRATEGIES = ("equal", "famo", "gradnorm")
+STRATEGIES = ("equal", "famo", "gradnorm")
 _PEER = "mtl.Balancer, one run after another"
 
 
@@ -47,7 +47,7 @@ def run(
     steps: int = 100,
     rounds: int = 5,
     sizes: Sequence[int] = _SIZES,
-    strategies: Sequence[str] = _STRATEGIES,
+    strategies: Sequence[str] = STRATEGIES,
     device: torch.device | str = "cpu",
     tell: Callable[[str], None] = lambda _text: None,
 ) -> list[dict[str, Any]]:
