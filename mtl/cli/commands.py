@@ -39,6 +39,13 @@ def list(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    """`mtl bench`."""
+    from mtl.cli.bench import bench as measure  # brings the peers' own packages, SciPy first
+
+    return measure(args)
+
+
 def train(args: argparse.Namespace) -> int:
     """`mtl train`."""
     try:

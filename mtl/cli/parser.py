@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_compare(commands)
     _add_report(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -200,3 +201,15 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="of one study, or parts to be merged")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the first directory")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="speed, against other libraries in the same process")
+    parser.add_argument("name", help="steps: one training step; solvers: weights from a Gramian")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each candidate (default: the bench's own)")
+    parser.add_argument("--quick", action="store_true", help="few cases, one round: whether it works, not how fast")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="such as mlp-10 cnn-3; resnet18-3 for a GPU")
+    parser.add_argument("--strategies", nargs="+", metavar="NAME", help="default: all that the bench knows")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--threads", type=int, default=1, help="threads of tensor operations (default: 1)")
