@@ -56,9 +56,7 @@ def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
-def _interior_point(
-    unit: Tensor, t: Tensor, a: Tensor, c: Tensor, eye: Tensor, rounds: int
-) -> tuple[Tensor, Tensor]:
+def _interior_point(unit: Tensor, t: Tensor, a: Tensor, c: Tensor, eye: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """Nearly optimal x = c y / |y|_C and the multipliers z of `y >= 0`."""
     y = (1.0 / a.sum(-1, keepdim=True)).expand_as(a)
     z, x = torch.ones_like(a), torch.zeros_like(a)

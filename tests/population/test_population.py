@@ -106,8 +106,12 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("spec", ["equal", "famo", "gradnorm", "graddrop", "auto-lambda", "sdmgrad", "moco"])
+SPECS = ["equal", "famo", "gradnorm", "graddrop", "auto-lambda", "sdmgrad", "moco"]
+# The gradient of an attention's key bias is zero but for rounding, and graddrop goes by its sign.
+PAIRS = [(model, spec) for model in MODELS for spec in SPECS if (model, spec) != ("words", "graddrop")]
+
+
+@pytest.mark.parametrize(("model", "spec"), PAIRS)
 def test_each_member_is_a_balancer_in_the_same_loop(model, spec):
     rates = [1e-2, 2e-2, 3e-2]
     population = Population(MODELS[model], losses, spec, SEEDS, lr=rates)

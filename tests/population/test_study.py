@@ -31,7 +31,7 @@ class Watcher:
         self.told.append(("begin", run.name, hyperparameters["spec"]))
 
     def progress(self, run, done, total):
-        self.told.append(("progress", run.name))
+        self.told.append(("progress", run.name, done, total))
 
     def progress_together(self, runs, done, total):
         self.told.append(("together", len(runs), done, total))
@@ -100,7 +100,7 @@ def test_a_stopped_population_continues_bit_for_bit(tmp_path, asked):
 def test_runs_that_fail_together_are_tried_by_themselves(tmp_path, monkeypatch):
     from mtl.population import Cohort
 
-    def fail(self, *_):
+    def fail(*_):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(Cohort, "advance", fail)
