@@ -127,7 +127,8 @@ def run(
         advance = torch.compile(advance, fullgraph=True)
     paths = {name: [starts] for name in specs}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the compiler warns of its own parts
+        for category in (FutureWarning, DeprecationWarning):  # the compiler warns of its own parts
+            warnings.simplefilter("ignore", category)
         for done in range(1, CAGRAD_STEPS + 1):
             population = advance(population)
             if done % RECORDED == 0:
