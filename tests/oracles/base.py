@@ -38,21 +38,19 @@ class Oracle:
             largest relative difference; zero for a strategy that is exact.
         cases: the gradients it is defined on, by their names in `difficult`.
         steps: how many steps of a run are compared.
-        largest: number of tasks up to which the second computation can be carried out.
     """
 
     how: str
     deviation: Callable[[Strategy, list[Signals], list[Tensor], list[Tensor]], float]
     cases: tuple[str, ...]
     steps: int
-    largest: int
 
 
 #: By strategy; filled by the modules of this package.
 ORACLES: dict[str, Oracle] = {}
 
 
-def weights(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 5, largest: int = 40) -> Any:
+def weights(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 5) -> Any:
     """Register `function(strategy, steps)`, which gives the weights of each step."""
 
     def register(function: Callable[..., Any]) -> Any:
@@ -60,13 +58,13 @@ def weights(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 5, la
             pairs = zip(ours, function(strategy, given), strict=True)
             return max(_relative(one, torch.as_tensor(np.asarray(other))) for one, other in pairs)
 
-        ORACLES[name] = Oracle(how, deviation, tuple(cases), steps, largest)
+        ORACLES[name] = Oracle(how, deviation, tuple(cases), steps)
         return function
 
     return register
 
 
-def updates(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 3, largest: int = 40) -> Any:
+def updates(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 3) -> Any:
     """Register `function(strategy, steps)`, which gives the update (D,) of each step."""
 
     def register(function: Callable[..., Any]) -> Any:
@@ -80,20 +78,20 @@ def updates(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 3, la
                 worst = max(worst, (terms.sum(0) - expected).norm().item() / size)
             return worst
 
-        ORACLES[name] = Oracle(how, deviation, tuple(cases), steps, largest)
+        ORACLES[name] = Oracle(how, deviation, tuple(cases), steps)
         return function
 
     return register
 
 
-def residual(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 2, largest: int = 40) -> Any:
+def residual(name: str, how: str, cases: Sequence[str] = WELL, steps: int = 2) -> Any:
     """Register `function(strategy, signals, weights)`, by how much a step's weights miss their conditions."""
 
     def register(function: Callable[..., float]) -> Any:
         def deviation(strategy: Strategy, given: list[Signals], ours: list[Tensor], _rows: list[Tensor]) -> float:
             return max(float(function(strategy, *pair)) for pair in zip(given, ours, strict=True))
 
-        ORACLES[name] = Oracle(how, deviation, tuple(cases), steps, largest)
+        ORACLES[name] = Oracle(how, deviation, tuple(cases), steps)
         return function
 
     return register

@@ -24,7 +24,7 @@ def on_simplex(point: Array) -> Array:
     return result
 
 
-@weights("graddrop", "coordinate by coordinate in Python", (*WELL, *SINGULAR, *SCALED), steps=1, largest=10)
+@weights("graddrop", "coordinate by coordinate in Python", (*WELL, *SINGULAR, *SCALED), steps=1)
 def graddrop(strategy: Any, steps: list[Signals]) -> list[Any]:
     result = []
     for signals in steps:

@@ -395,5 +395,5 @@ def test_epo_descends_once_the_losses_are_balanced(preference, seed):
     jacobian, importance = difficult(5, seed)["random"], shares(strategy.preference, 5)
     given = signals(jacobian, losses=torch.as_tensor(1 / importance))
     weights, _ = strategy((), given)
-    assert oracles.gramian.epo(strategy, given, weights) < 1e-5
+    assert oracles.preferences.epo(strategy, given, weights) < 1e-5
     assert (jacobian @ (weights @ jacobian)).min() > -1e-5
