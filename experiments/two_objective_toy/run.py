@@ -105,7 +105,7 @@ def run(
         specs: of strategies, by name.
         sign: of the tanh in f2: +1 as in the public code, -1 as in print.
         dtype: of all numbers.
-        compiled: by torch.compile, which needs a C++ compiler and is some forty times as fast.
+        compiled: by torch.compile, which needs a C++ compiler and is 200 times as fast.
 
     Returns:
         by name (points, 8, 2), a point every `RECORDED` steps, the start first.
