@@ -94,7 +94,8 @@ def train(name: str, tasks: int, seeds: int, steps: int, points: int = 40) -> Te
     def gramian(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         weight = parameters["last.weight"]
         rows = jacrev(lambda weight: losses({**parameters, "last.weight": weight}, x, y))(weight).flatten(1)
-        return rows @ rows.T
+        products: Tensor = rows @ rows.T
+        return products
 
     x_test = inputs(generators, TEST)
     y_test = vmap(Data.targets)(data, x_test)
