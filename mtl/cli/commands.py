@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,12 @@ def compare(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """`mtl report`."""
-    for directory in args.directories:
-        if not (directory / "results.jsonl").is_file():
-            raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
+    directories = [part for directory in args.directories for part in _parts(directory)]
     from mtl.report import write_report
 
     out = args.out or args.directories[0]
     try:
-        summary = write_report(args.directories, out)
+        summary = write_report(directories, out)
     except ValueError as error:
         raise BadInput(str(error)) from error
     if args.json:
@@ -86,6 +85,20 @@ def report(args: argparse.Namespace) -> int:
     else:
         _show(summary, out)
     return 0
+
+
+def _parts(directory: Path) -> Sequence[Path]:
+    """The directory itself, or where it only holds those of several jobs, all of them that have finished runs."""
+    if (directory / "results.jsonl").is_file():
+        return [directory]
+    inside = sorted(path for path in directory.glob("*") if path.is_dir())
+    parts = [path for path in inside if (path / "results.jsonl").is_file()]
+    if not parts:
+        raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
+    for path in inside:
+        if (path / "config.yaml").is_file() and path not in parts:
+            print(f"mtl: {str(path)!r} holds no finished run and is left out", file=sys.stderr)
+    return parts
 
 
 def _setting(args: argparse.Namespace) -> Setting:
@@ -154,7 +167,9 @@ def _in_directory(
     if before is not None:
         _check_same(before, config, directory.path)
     # Identifies the study wherever its runs are shown together; kept when it is resumed.
-    study = (before or {}).get("study") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
+    # W&B's own variable names it where several processes carry out one study.
+    named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
+    study = (before or {}).get("study") or named
     config = {"study": study, **config}
     directory.write_config(config)
     tracker = Tracker(args.wandb, directory.path, config, lambda text: print(f"mtl: {text}", file=sys.stderr))

@@ -34,7 +34,7 @@ ClusterName=test
 SlurmctldHost=control({control})
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=cred_expire=3,socket={base}/munge/socket
+AuthInfo=cred_expire=5,socket={base}/munge/socket
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={base}/state
@@ -63,7 +63,7 @@ GresTypes=gpu
 NodeName=node1 NodeAddr={node1} CPUs=8 RealMemory=8000 Gres=gpu:{gpus}
 NodeName=node2 NodeAddr={node2} CPUs=8 RealMemory=8000 Gres=gpu:{gpus}
 PartitionName=main Nodes=ALL Default=YES PriorityTier=10 MaxTime=INFINITE
-PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=30 MaxTime=INFINITE
+PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=60 MaxTime=INFINITE
 """
 
 
