@@ -53,12 +53,16 @@ def check_resumed(jobs: Jobs, job: str, uninterrupted: Path) -> None:
     assert len((jobs.directory / "run" / "results.jsonl").read_text().splitlines()) == 1
 
 
-def test_an_array_over_seeds_has_gpus_of_its_own_and_gathers_into_one_report(jobs, scripts):
+def test_an_array_over_seeds_has_gpus_of_its_own_requeues_one_task_and_gathers(jobs, scripts):
     study = [SLOW, "--strategies", "equal", "uncertainty", "--steps=8", "--wandb=disabled"]
     options = f"{ONE} --nodelist=node1 --array=0-1"
     array = jobs.submit(f"{options} --export=ALL,SLEEP=0.2", scripts / "compare.sbatch", *study, "--out=study")
-    assert {(each["JobState"], each["ExitCode"]) for each in jobs.finish(array)} == {("COMPLETED", "0:0")}
-    assert sorted(re.findall(r"^GPU (\d)$", jobs.output(array), re.MULTILINE)) == ["0", "1"]
+    jobs.cluster.until((jobs.directory / "study" / "seed-1" / "config.yaml").exists, 60, "seed 1 started")
+    jobs.cluster.run("scancel", "--batch", "--signal=USR1", f"{array}_1")
+    ended = jobs.finish(array)
+    assert {(each["JobState"], each["ExitCode"]) for each in ended} == {("COMPLETED", "0:0")}
+    assert {each["ArrayTaskId"]: each["Restarts"] for each in ended} == {"0": "0", "1": "1"}
+    assert sorted(set(re.findall(r"^GPU (\d)$", jobs.output(array), re.MULTILINE))) == ["0", "1"]
     jobs.cluster.run("mtl", "report", "study", cwd=jobs.directory)
     jobs.cluster.run("mtl", "compare", *study, "--seeds=2", "--out=together", cwd=jobs.directory)
     gathered, together = (json.loads((jobs.directory / name / "summary.json").read_text()) for name in ("study", "together"))
