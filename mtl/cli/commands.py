@@ -75,14 +75,12 @@ def compare(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """`mtl report`."""
-    for directory in args.directories:
-        if not (directory / "results.jsonl").is_file():
-            raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
+    directories = [part for directory in args.directories for part in _parts(directory)]
     from mtl.report import write_report
 
     out = args.out or args.directories[0]
     try:
-        summary = write_report(args.directories, out)
+        summary = write_report(directories, out)
     except ValueError as error:
         raise BadInput(str(error)) from error
     if args.json:
@@ -90,6 +88,20 @@ def report(args: argparse.Namespace) -> int:
     else:
         _show(summary, out)
     return 0
+
+
+def _parts(directory: Path) -> Sequence[Path]:
+    """The directory itself, or where it only holds those of several jobs, all of them that have finished runs."""
+    if (directory / "results.jsonl").is_file():
+        return [directory]
+    inside = sorted(path for path in directory.glob("*") if path.is_dir())
+    parts = [path for path in inside if (path / "results.jsonl").is_file()]
+    if not parts:
+        raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
+    for path in inside:
+        if (path / "config.yaml").is_file() and path not in parts:
+            print(f"mtl: {str(path)!r} holds no finished run and is left out", file=sys.stderr)
+    return parts
 
 
 def _default_strategies(benchmark: Benchmark) -> tuple[str, ...]:

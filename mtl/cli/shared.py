@@ -106,7 +106,9 @@ def run_directory(
         if before is not None:
             _check_same(before, config, directory.path, (*_FIXED, *fixed))
         # Identifies the study wherever its runs are shown together; kept when it is resumed.
-        study = (before or {}).get("study") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
+        # W&B's own variable names it where several processes carry out one study.
+        named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
+        study = (before or {}).get("study") or named
         recorded = {"study": study, **config}
         directory.write_config(recorded)
         yield directory, recorded
