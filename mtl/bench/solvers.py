@@ -1,30 +1,27 @@
-"""`mtl bench solvers`: weights from Gramians, one at a time and 64 at once, against the solvers that peers call."""
+"""`mtl bench solvers`: the time to find weights from a Gramian, one at a time and 64 at once."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mtl import solvers
-from mtl.bench.peers import cvxpy_warnings_ignored, load_torchjd, torchjd_name
-from mtl.bench.steps import Row, row
-from mtl.bench.timing import TURN, in_turn
-from mtl.hyperparameters import nearest
+from mtl.bench.bench import Bar, Bench, Options, Row, Table, chosen, pivot
+from mtl.bench.solver_peers import SOLVER_PEERS
+from mtl.bench.timing import in_turn
 
 SIZES = (2, 5, 10, 20, 40)
-#: Gramians in a batch; peers solve them one after another.
 BATCH = 64
-#: Bars of the design: times faster than the peer.
-SINGLE, BATCHED = 3.0, 20.0
-_CAGRAD, _FAIRNESS = 0.4, 2.0
-_COMPARED = 8
+#: Gramians solved one at a time, in turn: iteration counts of the peers depend on them.
+SINGLES = 8
+#: A peer counts as having solved the problem when its update is as close to ours as this.
+TOLERANCE = 1e-3
+SINGLE, BATCHED = "single", f"batch of {BATCH}"
+BARS = {SINGLE: 3.0, BATCHED: 20.0}
 
 
 def _uniform(gramian: Tensor) -> Tensor:
@@ -32,136 +29,139 @@ def _uniform(gramian: Tensor) -> Tensor:
 
 
 def _cagrad(gramian: Tensor) -> Tensor:
-    """Weights of the update, as TorchJD returns them."""
-    w = solvers.cagrad(gramian, _CAGRAD)
-    along = (gramian @ w.unsqueeze(-1)).squeeze(-1)
-    radius = _CAGRAD * gramian.mean((-2, -1)).sqrt() / (w * along).sum(-1).sqrt()
-    return 1 / w.shape[-1] + radius.unsqueeze(-1) * w
+    """The weights of CAGrad's update with c = 0.5, the mean's share included."""
+    w = solvers.cagrad(gramian, 0.5)
+    mean = gramian.mean((-2, -1)).sqrt().unsqueeze(-1)
+    length = (w * (gramian @ w.unsqueeze(-1)).squeeze(-1)).sum(-1, keepdim=True).sqrt()
+    return 1 / gramian.shape[-1] + 0.5 * mean / length * w
 
 
-OURS: Mapping[str, Callable[[Tensor], Tensor]] = {
+OURS: dict[str, Callable[[Tensor], Tensor]] = {
     "nash": solvers.nash,
     "cagrad": _cagrad,
-    "fairgrad": lambda gramian: solvers.fair(gramian, _FAIRNESS),
+    "fairgrad": lambda gramian: solvers.fair(gramian, 2.0),
     "mgda": solvers.min_norm,
     "upgrad": lambda gramian: solvers.project_cone(gramian, _uniform(gramian).diag_embed()).sum(-2),
     "dualproj": lambda gramian: solvers.project_cone(gramian, _uniform(gramian)),
 }
 
 
-@cvxpy_warnings_ignored()
-def run(
-    *,
-    strategies: Sequence[str] = (),
-    rounds: int = 7,
-    quick: bool = False,
-    device: torch.device | str = "cpu",
-    tell: Callable[[str], None] = lambda _text: None,
-) -> list[Row]:
-    """Time each solver for 2 to 40 tasks, us and the peers in turn, and return a row a case.
+class Solvers(Bench):
+    """Each solver for each number of tasks."""
 
-    Rows have `case, ours, peer, peer_name, ratio`, in seconds a Gramian, and `difference`: the largest distance between
-    the updates of both, scaled to length one. TorchJD's Frank-Wolfe (mgda) stops early, and so does its procedure for
-    nash where norms differ; a large difference there is theirs.
+    peers = ("torchjd", "cvxpy", "clarabel", "ecos", "quadprog", "qpsolvers")
 
-    Raises:
-        ValueError: unknown names, or the peers are not installed.
-    """
-    device = torch.device(device)
-    for name in strategies:
-        if name not in OURS:
-            raise ValueError(f"solver {name!r} is not timed: {nearest(name, OURS)}")
-    aggregation = load_torchjd("solvers")
-    rows: list[Row] = []
-    for name in strategies or OURS:
-        for size in (2, 5) if quick else SIZES:
-            rows += _of(name, size, aggregation, 2 if quick else rounds, 0.0 if quick else TURN, device)
-        tell(f"{name}: done")
-    return rows
+    def check(self, options: Options) -> None:
+        if options.models is not None:
+            raise ValueError("--models: the bench of solvers has no models")
+        _solvers(options)
+
+    def run(self, options: Options) -> Iterator[Row]:
+        rounds = options.rounds or (1 if options.quick else 9)
+        for name in _solvers(options):
+            for size in (2, 5) if options.quick else SIZES:
+                yield from _measure(name, size, rounds, options)
+
+    def tables(self, rows: Sequence[Row]) -> list[Table]:
+        times = {row["case"]: f"{1e6 * row['ours']:.0f}" for row in rows}
+        tables = [pivot("Our time a solve, µs", times)]
+        for mode in BARS:
+            cells = {}
+            for row in rows:
+                name, found, size = row["case"].partition(f" {mode}, ")
+                if found:
+                    cells[f"{name} ({row['peer_name']}), {size}"] = _marked(row)
+            title = f"Times faster, {mode} (* where the peer's solution is further than {TOLERANCE:.0e} from ours)"
+            tables.append(pivot(title, cells))
+        return tables
+
+    def bars(self, rows: Sequence[Row]) -> list[Bar]:
+        bars = []
+        for mode, wanted in BARS.items():
+            here = [row for row in rows if f" {mode}, " in row["case"]]
+            for what, some in (
+                ("TorchJD", [row for row in here if row["peer_name"].startswith("TorchJD")]),
+                ("the fastest peer that solves the problem", _fastest(here)),
+            ):
+                if some:
+                    least = min(some, key=lambda row: row["ratio"])
+                    met = sum(row["ratio"] >= wanted for row in some)
+                    middle = statistics.median(row["ratio"] for row in some)
+                    text = f"{mode}, at least {wanted:g} times faster than {what}: {met} of {len(some)} cases, "
+                    text += f"median {middle:.1f}, least {least['ratio']:.2f} ({least['case']})"
+                    bars.append(Bar(text, met == len(some)))
+        return bars
 
 
-def gramians(size: int) -> tuple[Tensor, Tensor]:
-    """Random (64, K, D) Jacobians of gradients with something in common, norms within a factor of four; and J J^T."""
+def _solvers(options: Options) -> list[str]:
+    return chosen("strategies", options.strategies, list(OURS), ("mgda", "dualproj") if options.quick else list(OURS))
+
+
+def _gramians(size: int) -> Tensor:
+    """(64, K, K) of random gradients with a common part, norms within a factor of a few."""
     generator = torch.Generator().manual_seed(size)
-    shape = BATCH, size, 2 * size + 10
-    jacobians = torch.randn(*shape, dtype=torch.float64, generator=generator)
-    jacobians += 0.3 * torch.randn(BATCH, 1, shape[-1], dtype=torch.float64, generator=generator)
-    jacobians *= 0.5 + 1.5 * torch.rand(BATCH, size, 1, dtype=torch.float64, generator=generator)
-    return jacobians, jacobians @ jacobians.mT
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(BATCH, *shape, generator=generator, dtype=torch.float64)
+
+    rows = normal(size, 2 * size + 3) + 0.2 * normal(1, 2 * size + 3)
+    rows = rows * (0.5 * normal(size, 1)).exp()
+    return rows @ rows.mT
 
 
-def _peers(name: str, size: int, aggregation: ModuleType) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Functions from a Jacobian and its Gramian to weights."""
-    if name == "nash":
-        weighting = aggregation.NashMTL(n_tasks=size, max_norm=0.0).weighting
-        return {f"{torchjd_name()} (CVXPY, ECOS)": lambda jacobian, _gramian: weighting(jacobian)}
-    made, solver = {
-        "cagrad": (lambda: aggregation.CAGradWeighting(c=_CAGRAD, norm_eps=1e-12), "CVXPY, Clarabel"),
-        "fairgrad": (lambda: aggregation.FairGradWeighting(alpha=_FAIRNESS), "SciPy"),
-        "mgda": (aggregation.MGDAWeighting, "Frank-Wolfe"),
-        "upgrad": (aggregation.UPGradWeighting, "quadprog"),
-        "dualproj": (aggregation.DualProjWeighting, "quadprog"),
-    }[name]
-    weighting = made()
-    found = {f"{torchjd_name()} ({solver})": lambda _jacobian, gramian: weighting(gramian)}
-    if name == "mgda":
-        found["quadprog"] = lambda _jacobian, gramian: _min_norm_by_quadprog(gramian)
-    return found
+def _measure(name: str, size: int, rounds: int, options: Options) -> Iterator[Row]:
+    gramians = _gramians(size)
+    here = gramians.to(options.device)
+    ours = OURS[name]
+    peers = {peer: make(size) for peer, make in SOLVER_PEERS[name].items()}
+    singles = range(2 if options.quick else SINGLES)
+
+    def in_sequence(solve: Callable[[Tensor], Tensor], some: Tensor) -> Callable[[], object]:
+        following = itertools.cycle(some[k] for k in singles)
+        return lambda: solve(next(following))
+
+    candidates = {SINGLE: in_sequence(ours, here), BATCHED: lambda: ours(here)}
+    candidates |= {peer: in_sequence(solve, gramians) for peer, solve in peers.items()}
+    turn = 0.0 if options.quick else 0.02
+    seconds = in_turn(candidates, rounds, device=options.device, turn=turn)
+    seconds[BATCHED] /= BATCH
+    for peer, solve in peers.items():
+        difference = max(_difference(ours(here[k]).cpu(), solve(gramians[k]), gramians[k]) for k in singles)
+        for mode in BARS:
+            # A peer has no way to solve several at once: 64 of them take it 64 times one.
+            yield Row(
+                case=f"{name} {mode}, K={size}",
+                ours=seconds[mode],
+                peer=seconds[peer],
+                peer_name=peer,
+                ratio=seconds[peer] / seconds[mode],
+                difference=difference,
+            )
 
 
-def _min_norm_by_quadprog(gramian: Tensor) -> Tensor:
-    import quadprog
+def _difference(ours: Tensor, theirs: Tensor, gramian: Tensor) -> float:
+    """Distance between the directions of the two updates, whose inner products G gives."""
 
-    size = len(gramian)
-    array = gramian.cpu().numpy() + 1e-10 * float(gramian.diagonal().mean()) * np.eye(size)
-    conditions = np.hstack([np.ones((size, 1)), np.eye(size)])
-    weights = quadprog.solve_qp(array, np.zeros(size), conditions, np.eye(size + 1)[0], 1)[0]
-    return torch.from_numpy(weights).to(gramian.device)
+    def unit(weights: Tensor) -> Tensor:
+        return weights / (weights @ gramian @ weights).sqrt()
 
-
-def _of(name: str, size: int, aggregation: ModuleType, rounds: int, turn: float, device: torch.device) -> list[Row]:
-    jacobians, batch = (tensor.to(device) for tensor in gramians(size))
-    solve, peers = OURS[name], _peers(name, size, aggregation)
-    pairs = list(zip(jacobians, batch, strict=True))
-
-    def cycled(work: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
-        turns = itertools.cycle(pairs)
-        return lambda: work(*next(turns))
-
-    found = []
-    contenders: dict[str, Callable[[], object]] = {
-        "single": cycled(lambda _jacobian, gramian: solve(gramian)),
-        "batched": lambda: solve(batch),
-        **{peer_name: cycled(peer) for peer_name, peer in peers.items()},
-    }
-    differences = {
-        peer_name: max(_apart(solve(g) @ j, peer(j, g) @ j) for j, g in pairs[:_COMPARED])
-        for peer_name, peer in peers.items()
-    }
-    taken = in_turn(contenders, rounds, device, turn)
-    for peer_name in peers:
-        for how, seconds in (("single", taken["single"]), (f"batch of {BATCH}", taken["batched"] / BATCH)):
-            case = row(f"{name}, K={size}, {how}", seconds, taken[peer_name], peer_name)
-            found.append(case | {"difference": differences[peer_name]})
-    return found
+    apart = unit(ours) - unit(theirs.to(ours))
+    return float((apart @ gramian @ apart).clamp(min=0).sqrt())
 
 
-def _apart(left: Tensor, right: Tensor) -> float:
-    return float((left / left.norm() - right / right.norm()).norm())
+def _solved(row: Row) -> bool:
+    difference = row.get("difference")
+    return difference is not None and difference <= TOLERANCE
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
-    """Each bar, what was measured, and whether it is met."""
-    found = []
-    for label, marks, bar in (("one at a time", "single", SINGLE), (f"{BATCH} at once", f"of {BATCH}", BATCHED)):
-        ratios = sorted(
-            (row["ratio"], f"{row['case']}, {row['peer_name']}") for row in rows if row["case"].endswith(marks)
-        )
-        middle = statistics.median(ratio for ratio, _ in ratios)
-        reached = sum(ratio >= bar for ratio, _ in ratios)
-        text = (
-            f"{label}: {middle:.1f}x faster in the median, {ratios[0][0]:.1f}x at worst ({ratios[0][1]}); "
-            f"{reached} of {len(ratios)} cases reach the bar of {bar:g}"
-        )
-        found.append((text, reached == len(ratios)))
-    return found
+def _fastest(rows: Sequence[Row]) -> list[Row]:
+    """For each case its hardest comparison."""
+    hardest: dict[str, Row] = {}
+    for row in rows:
+        if _solved(row) and (row["case"] not in hardest or row["ratio"] < hardest[row["case"]]["ratio"]):
+            hardest[row["case"]] = row
+    return list(hardest.values())
+
+
+def _marked(row: Row) -> str:
+    return f"{row['ratio']:.{1 if row['ratio'] >= 0.95 else 2}f}" + ("" if _solved(row) else "*")

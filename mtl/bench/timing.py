@@ -1,50 +1,75 @@
-"""Timing several ways of doing the same, in turn, in one process."""
+"""Timing candidates in turn, so that a machine that slows down slows all of them down."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
-_WARM_UP = 3
-#: Seconds of a contender's turn: long beside the clock's resolution, short beside drifts of the machine.
-TURN = 0.04
-
 
 def in_turn(
-    contenders: Mapping[str, Callable[[], object]],
+    candidates: Mapping[str, Callable[[], object]],
     rounds: int,
-    device: torch.device | str = "cpu",
-    turn: float = TURN,
+    *,
+    device: torch.device,
+    turn: float = 0.01,
+    limit: float = 4.0,
 ) -> dict[str, float]:
-    """Seconds a call of each contender: the median over `rounds` turns.
+    """Seconds a call of each candidate: the median over rounds, in each of which every candidate has one turn.
 
-    In each round everyone has a turn, so that whatever else slows the machine slows all of them. A turn is as many
-    calls as fill `turn` seconds. What a contender does once is done in calls that do not count.
+    Args:
+        candidates: what to call, by name; called twice before timing starts.
+        rounds: turns of each. The order is reversed from round to round, so that nobody always follows the same one.
+        device: synchronised before a clock is read.
+        turn: seconds that a turn lasts at least, in whole calls.
+        limit: seconds after which a slow candidate has no further turn, once it has had three.
     """
-    device = torch.device(device)
-    calls = {name: _calls_a_turn(work, device, turn) for name, work in contenders.items()}
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, work in contenders.items():
-            taken[name].append(_seconds_a_call(work, calls[name], device))
-    return {name: statistics.median(times) for name, times in taken.items()}
+    calls = {}
+    for name, call in candidates.items():
+        call()
+        calls[name] = max(1, round(turn / max(_time(call, 1, device), 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    with _without_collection():
+        for number in range(rounds):
+            for name in list(candidates)[:: -1 if number % 2 else 1]:
+                if len(samples[name]) < 3 or sum(samples[name]) * calls[name] < limit:
+                    samples[name].append(_time(candidates[name], calls[name], device))
+            gc.collect()
+    return {name: statistics.median(values) for name, values in samples.items()}
 
 
-def _calls_a_turn(work: Callable[[], object], device: torch.device, turn: float) -> int:
-    for _ in range(_WARM_UP):
-        seconds = _seconds_a_call(work, 1, device)
-    return max(1, round(turn / seconds))
-
-
-def _seconds_a_call(work: Callable[[], object], calls: int, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
+def _time(call: Callable[[], object], calls: int, device: torch.device) -> float:
+    clock = _clock(device)
+    _synchronize(device)
+    begin = clock()
     for _ in range(calls):
-        work()
+        call()
+    _synchronize(device)
+    return (clock() - begin) / calls
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """On one thread of a CPU, the time that this process computed for, which other processes on the machine stretch
+    less than the time that passed."""
+    return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / calls
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Garbage is collected between rounds, not inside somebody's turn."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

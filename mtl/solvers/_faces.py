@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: The largest K for which all 2^K sets of free variables are solved at once; beyond, iterating is cheaper.
-LARGEST = 6
+#: The largest K for which all 2^K sets of free variables are solved at once. Up to there one batched factorisation of
+#: small matrices is faster than the hundreds of operations of an iteration, for one problem and for 64.
+LARGEST = 7
 SUBSETS = {
     size: torch.tensor([[bool(face >> k & 1) for k in range(size)] for face in range(2**size)])
-    for size in range(1, LARGEST + 2)
+    for size in range(1, LARGEST + 1)
 }
 BLOCKS = {size: free.unsqueeze(-1) & free.unsqueeze(-2) for size, free in SUBSETS.items()}
 
@@ -21,7 +22,7 @@ def best_face(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
     without a negative entry.
 
     Args:
-        quadratic: (..., K, K) positive definite with K <= LARGEST + 1.
+        quadratic: (..., K, K) positive definite with K <= LARGEST.
         linear: (..., R, K): R problems that share `quadratic`.
         eye: (K, K).
 

@@ -1,4 +1,4 @@
-"""What the solvers share: bringing a Gramian to unit rows, and solving on a set of free variables."""
+"""What the solvers share: bringing a Gramian to unit rows, and solving on given sets of free variables."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def equilibrate(gramian: Tensor, zero_row: float, ridge: float) -> tuple[Tensor,
     return torch.where(eye > 0, raised, unit.clamp(-1.0, 1.0)), length, eye
 
 
+def solve_free(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimise `x^T Q x / 2 + c^T x` over the variables marked in `free`, the others held at zero.
+
+    Args:
+        quadratic: (..., K, K) positive definite.
+        linear: (..., K).
+        free: (..., K) booleans.
+        eye: (K, K), whose rows replace those of the variables held at zero.
+
+    Returns:
+        x and the gradient `Q x + c`, both (..., K).
+    """
+    block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), quadratic, eye)
+    factor = torch.linalg.cholesky_ex(block)[0]
+    x = torch.cholesky_solve(torch.where(free, -linear, 0.0).unsqueeze(-1), factor)
+    return x.squeeze(-1), (quadratic @ x).squeeze(-1) + linear
+
+
 def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds: int, otherwise: Tensor) -> Tensor:
     """The primal-dual active-set method (Hintermueller, Ito & Kunisch 2003) for `x >= 0`, from a good guess.
 
@@ -54,12 +72,9 @@ def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds:
     Returns:
         (..., K) nonnegative.
     """
-    pull, free = -linear.unsqueeze(-1), free.unsqueeze(-1)
-    for _ in range(rounds):
-        factor = torch.linalg.cholesky_ex(torch.where(free & free.mT, quadratic, eye))[0]
-        x = torch.cholesky_solve(torch.where(free, pull, 0.0), factor)
-        gradient = quadratic @ x - pull
-        # One of the two is zero for every variable.
-        free = x > gradient
-    right = torch.minimum(x, gradient).squeeze(-1).amin(-1, keepdim=True) > -1e-9
-    return torch.where(right, x.squeeze(-1), otherwise).clamp(min=0)
+    for _ in range(rounds - 1):
+        x, gradient = solve_free(quadratic, linear, free, eye)
+        free = torch.where(free, x, -gradient) > 0
+    x, gradient = solve_free(quadratic, linear, free, eye)
+    right = torch.minimum(x, gradient).amin(-1, keepdim=True) > -1e-9
+    return torch.where(right, x, otherwise).clamp(min=0)

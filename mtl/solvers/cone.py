@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtl.solvers._faces import LARGEST, best_face
+from mtl.solvers._faces import best_face
 from mtl.solvers._interior import interior_point
 from mtl.solvers._scaling import equilibrate, polish
 
@@ -31,7 +31,7 @@ def nonnegative_qp(quadratic: Tensor, linear: Tensor, lower: Tensor | None = Non
     # The minimiser is proportional to c: a unit c keeps the central path at order one.
     c = c / length
     scale = c.abs().amax(-1, keepdim=True).clamp(min=1e-300)
-    x, z = interior_point(unit, c / scale, eye, None, rounds=18).unbind(-2)
+    x, z = interior_point(unit, c / scale, eye, None, rounds=18)
     x = polish(unit, c / scale, x > z, eye, rounds=1, otherwise=x) * scale / length
     return (x if lower is None else x + lower).to(quadratic.dtype)
 
@@ -69,6 +69,8 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
     g = torch.where(trace > max(norm_eps, 1e-300), g / trace, 0.0) + reg_eps * eye
     if norm_eps == 0:
         g = torch.where(trace > 0, g, eye)
+    # The iteration is cheap enough to win earlier where many are solved at once.
+    few = 6 if g.dim() == 2 else 4
     if size <= 2:
         # At most one constraint beyond u can be violated, and lifting that task alone repairs it.
         v = u + (-(u @ g) / g.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)).clamp(min=0)
@@ -76,21 +78,17 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
         shrink = g.diagonal(dim1=-2, dim2=-1).rsqrt().unsqueeze(-2)
         pull = (u @ g) * shrink
         unit = g * shrink * shrink.mT
-        # Each row has faces of its own, on which batches spend more than rounds cost.
-        x = best_face(unit, pull, eye) if size <= LARGEST - rows else _modulus(unit, pull, eye)
+        x = best_face(unit, pull, eye) if size <= few else _modulus(unit, pull, eye)
         v = u + x * shrink
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 
 
-def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
+def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50, rho: float = 0.05) -> Tensor:
     """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
-    `(rho + Q) v = (rho - Q) |v| - 2 c`. Iterating finds the signs of v soonest with a small rho, which grows with K.
+    `(rho + Q) v = (rho - Q) |v| - 2 c`.
     """
-    rho = 0.05 * max(1.0, quadratic.shape[-1] / 20)
-    # With a matrix a row, as the active-set method has, many rows make its rounds the dearer ones.
-    rounds, solves = (50, 3) if linear.shape[-2] == 1 or linear.shape[-1] <= 10 else (100, 2)
     shape = linear.shape
     if linear.dim() > 3:
         quadratic = quadratic.expand(*shape[:-2], *quadratic.shape[-2:]).flatten(0, -3)
@@ -102,5 +100,5 @@ def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
     multiply_add = torch.addmm if linear.dim() == 2 else torch.baddbmm
     for _ in range(rounds):
         v = multiply_add(offset, v.abs(), mix)
-    x = polish(quadratic.unsqueeze(-3), linear, v > 0, eye, rounds=solves, otherwise=(v.abs() + v) / 2)
+    x = polish(quadratic.unsqueeze(-3), linear, v > 0, eye, rounds=3, otherwise=(v.abs() + v) / 2)
     return x.reshape(shape)

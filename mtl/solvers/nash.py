@@ -35,15 +35,13 @@ def nash(gramian: Tensor, rounds: int = 20) -> Tensor:
         b = unit[..., 0, :].sum(-1, keepdim=True).rsqrt()
         return (b / length).to(gramian.dtype)
     # The best of all multiples of equal entries.
-    b = (size / unit.sum((-2, -1), keepdim=True)).sqrt() * torch.ones_like(length).unsqueeze(-1)
-    twice = torch.full_like(b, 2.0)
+    b = (size / unit.sum((-2, -1))).sqrt()[..., None].expand_as(length)
     for _ in range(rounds):
-        matrix = torch.addcmul(eye, unit, b * b.mT)
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        # One plus the relative change: with M = diag(b) C diag(b) + I it is M^-1 (1 - (M - I) 1) + 1.
-        grown = torch.cholesky_solve(twice, factor)
+        pull = b.unsqueeze(-1) * unit * b.unsqueeze(-2)
+        factor, failed = torch.linalg.cholesky_ex(pull + eye)
+        change = torch.cholesky_solve(1.0 - pull.sum(-1, keepdim=True), factor).squeeze(-1)
         # Rounding at the far end of an unbounded problem: stay.
-        grown = torch.where(failed[..., None, None] == 0, grown, 1.0)
-        step = 1.0 / (2.0 - grown.amin(-2, keepdim=True).clamp(max=1.0))
-        b = b.lerp(b * grown, step)
-    return (b.squeeze(-1) / length).to(gramian.dtype)
+        change = torch.where(failed.unsqueeze(-1) == 0, change, 0.0)
+        length_of_step = 1.0 / (1.0 + (-change).amax(-1, keepdim=True).clamp(min=0))
+        b = torch.addcmul(b, b, change * length_of_step)
+    return (b / length).to(gramian.dtype)
