@@ -83,12 +83,13 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 
 
-def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50, rho: float = 0.05) -> Tensor:
+def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 60) -> Tensor:
     """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
-    `(rho + Q) v = (rho - Q) |v| - 2 c`.
+    `(rho + Q) v = (rho - Q) |v| - 2 c`. The signs of v settle soonest with a rho that grows with Q's largest eigenvalue.
     """
+    rho = max(0.05, quadratic.shape[-1] / 250)
     shape = linear.shape
     if linear.dim() > 3:
         quadratic = quadratic.expand(*shape[:-2], *quadratic.shape[-2:]).flatten(0, -3)

@@ -97,6 +97,23 @@ def test_cone_projection_is_optimal(case: str, tasks: int) -> None:
             assert residual < 1e-7 * lifted.abs().max().clamp(min=1)
 
 
+@pytest.mark.parametrize("tasks", [20, 40, 100])
+def test_cone_projection_of_many_conflicting_tasks(tasks: int) -> None:
+    # More tasks than parameters, a part in common, unlike norms: whose signs settle last.
+    generator = torch.Generator().manual_seed(7)
+    eye = torch.eye(tasks, dtype=torch.float64)
+    for parameters in (tasks // 2 + 1, 2 * tasks):
+        jacobian = torch.randn(3, tasks, parameters, dtype=torch.float64, generator=generator)
+        jacobian += 0.3 * torch.randn(3, 1, parameters, dtype=torch.float64, generator=generator)
+        jacobian *= 0.5 + 1.5 * torch.rand(3, tasks, 1, dtype=torch.float64, generator=generator)
+        gramian = jacobian @ jacobian.mT
+        normal = gramian / gramian.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-4 * eye
+        lower = (eye / tasks).expand_as(gramian)
+        weights = solvers.project_cone(gramian, lower)
+        residual = torch.minimum((weights - lower) * tasks, weights @ normal * tasks).abs()
+        assert residual.max() < 1e-7
+
+
 @pytest.mark.parametrize("tasks", TASKS)
 @pytest.mark.parametrize("case", sorted(set(CASES) - set(UNSOLVABLE)))
 def test_nash_solves_its_equation(case: str, tasks: int) -> None:
