@@ -87,7 +87,7 @@ def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 60) -
     """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
-    `(rho + Q) v = (rho - Q) |v| - 2 c`. The signs of v settle soonest with a rho that grows with Q's largest eigenvalue.
+    `(rho + Q) v = (rho - Q) |v| - 2 c`. Signs settle soonest with a rho that grows with Q's largest eigenvalue.
     """
     rho = max(0.05, quadratic.shape[-1] / 250)
     shape = linear.shape
