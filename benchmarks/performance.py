@@ -1,6 +1,6 @@
 """Writes the tables of docs/performance.md from the rows that `mtl bench NAME --json` left in benchmarks/results.
 
-    python benchmarks/performance.py
+python benchmarks/performance.py
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def main() -> None:
         if path.exists():
             text = section(name, json.loads(path.read_text()))
             pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            page, found = re.subn(pattern, lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.S)
+            page, found = re.subn(
+                pattern, lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.S
+            )
             if not found:
                 raise SystemExit(f"{PAGE.name} has no place for {name}: <!-- {name} --> ... <!-- end -->")
     PAGE.write_text(page)
