@@ -52,7 +52,7 @@ def bench(args: argparse.Namespace) -> int:
             shown.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
         for line in table.lines:
             shown.add_row(*map(escape, line))
-        console.print(shown)
+        console.print(shown, width=max(console.width, console.measure(shown).maximum), crop=False, soft_wrap=True)
         console.print()
     for bar in chosen.bars(rows):
         console.print(

@@ -19,9 +19,9 @@ def cagrad(gramian: Tensor, c: float | Tensor = 0.5, rounds: int = 16) -> Tensor
 
     g_w = sum_i w_i g_i and g_0 is the mean gradient; the update of CAGrad is `g_0 + c |g_0| g_w / |g_w|`. The authors
     run SLSQP, TorchJD a conic solver. With y_i = w_i |g_i|, C the cosines between gradients and t_i those with g_0 it
-    reads `min t^T y / c + |y|_C` over `y >= 0, sum_i y_i / |g_i| = 1`. Up to a few tasks every support is tried; beyond,
+    reads `min t^T y / c + |y|_C` over `y >= 0, sum_i y_i / |g_i| = 1`. For few tasks every support is tried; for more,
     a primal-dual interior-point method finds the support, on which the solution is exact. It linearises `|y|_C x = y`
-    rather than its quotient, as Chan, Golub & Mulet (1999) do for total variation: that copes with the kink of the norm.
+    instead of the quotient, as Chan, Golub & Mulet (1999) do for total variation, which copes with the norm's kink.
 
     At a Pareto-stationary point g_w may be zero, and its direction is undefined. Where g_0 = 0 every w is a solution.
 
