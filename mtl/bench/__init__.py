@@ -14,6 +14,8 @@ BENCHES: Mapping[str, str] = MappingProxyType(
     {
         "steps": "mtl.bench.steps:Steps",
         "solvers": "mtl.bench.solvers:Solvers",
+        "population": "mtl.bench.runs:PopulationBench",
+        "search": "mtl.bench.runs:SearchBench",
     }
 )
 

@@ -45,9 +45,10 @@ def equal_step(problem: Problem) -> Step:
 
 
 def our_step(problem: Problem, spec: str) -> Step:
-    """The three lines of a user's loop. Heads keep their own gradients, as they do in TorchJD."""
+    """The three lines of a user's loop. Where TorchJD is the peer, heads keep their own gradients, as they do in it."""
+    heads = "own" if spec.partition(":")[0] in TORCHJD else "weighted"
     balancer = Balancer(
-        spec, problem.trunk.parameters(), problem.tasks, head_weighting="own", scale="raw", steps_per_epoch=100
+        spec, problem.trunk.parameters(), problem.tasks, head_weighting=heads, scale="raw", steps_per_epoch=100
     )
 
     def step() -> None:

@@ -12,14 +12,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether to stop; a second signal ends the process as it would have at first."""
+    """Gives a function that tells whether to stop; a second Ctrl-C ends the process as it would have at first.
+
+    Further signals of a scheduler do not: it sends them to every process of a job, and again through the job's shell.
+    """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        for other, handler in before.items():
-            signal.signal(other, handler)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     for number in _SIGNALS:
         signal.signal(number, handle)

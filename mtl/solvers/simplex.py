@@ -50,9 +50,11 @@ def _min_norm_of_two(gramian: Tensor) -> Tensor:
     """`w_1 = (g_2 - g_1)^T g_2 / |g_1 - g_2|^2`, clipped to [0, 1] (Sener & Koltun 2018, eq. 6)."""
     g = gramian.double()
     squares = g.diagonal(dim1=-2, dim2=-1)
-    # Equal gradients leave 0 / 0: a few rounding errors of the shorter one, added to both sides, make that 1 / 2.
-    slack = squares.amin(-1, keepdim=True) * (1e4 * torch.finfo(gramian.dtype).eps) + 1e-300
-    pull = squares.flip(-1) - g[..., :1, 1] + slack
+    # Equal gradients leave 0 / 0: a few rounding errors of the shorter one, added to both sides, make that 1 / 2. They
+    # fade as the gradients part: a constant would push every point of a Pareto front in one direction.
+    few = squares.amin(-1, keepdim=True) * (1e4 * torch.finfo(gramian.dtype).eps) + 1e-300
+    pull = squares.flip(-1) - g[..., :1, 1]
+    pull = pull + few * (few / (pull.sum(-1, keepdim=True).clamp(min=0) + few)) ** 2
     return (pull / pull.sum(-1, keepdim=True)).clamp(0.0, 1.0).to(gramian.dtype)
 
 

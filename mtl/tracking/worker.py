@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import urllib.parse
@@ -20,6 +21,8 @@ def main(mode: str, directory: str) -> None:
     if mode == "online" and not _reachable():
         print("W&B cannot be reached: logging offline; `wandb sync` uploads the files later", file=sys.stderr)
         mode = "offline"
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the study decides
+        signal.signal(number, signal.SIG_IGN)
     settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True)
     run: Any = None
     for line in sys.stdin:

@@ -45,6 +45,21 @@ def seeds(tasks: int) -> range:
     return range(1 if tasks == 40 else 3)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 2.0, 10.0, 1000.0])
+def test_min_norm_of_two_opposed_gradients_vanishes_in_single_precision(ratio: float) -> None:
+    """What breaks ties between equal gradients must not push a point along the Pareto front, not even slowly."""
+    gramian = torch.tensor([[ratio**2, -ratio], [-ratio, 1.0]])
+    update = solvers.min_norm(gramian) @ torch.tensor([ratio, -1.0])
+    assert abs(update) <= 2e-7 * min(ratio, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_min_norm_of_two_equal_gradients_splits_evenly(dtype: torch.dtype) -> None:
+    eps = torch.finfo(dtype).eps
+    gramian = torch.tensor([[3.0, 3.0 * (1 - eps)], [3.0 * (1 - eps), 3.0 * (1 + 2 * eps)]], dtype=dtype)
+    np.testing.assert_allclose(solvers.min_norm(gramian), 0.5, atol=1e-3)
+
+
 @pytest.mark.parametrize("tasks", TASKS)
 @pytest.mark.parametrize("case", CASES)
 def test_min_norm_is_optimal(case: str, tasks: int) -> None:

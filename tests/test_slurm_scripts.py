@@ -1,0 +1,192 @@
+"""What the batch scripts decide, with SLURM's, W&B's and mtl's own commands replaced. On a real SLURM: tests/slurm/."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SCONTROL = f"""#!/bin/bash
+if [ "$1" = requeue ]; then echo "$2" >>requeued; exit; fi
+echo "JobId=7 JobName=x JobState=$STATE Reason=None Command={ROOT}/slurm/train.sbatch bench ./mine.py:Mine WorkDir=/"
+"""
+MTL = """#!/bin/bash
+printf '%s\\n' "$@" >arguments
+trap 'exit 75' USR1 TERM
+touch started
+for _ in $(seq "${TENTHS:-0}"); do sleep 0.1; done
+exit "${CODE:-0}"
+"""
+SRUN = '#!/bin/bash\n[ "$1" = --ntasks=1 ] && shift\nexec "$@"\n'
+WANDB = '#!/bin/bash\necho "$@" >>sent\nfor file in "${@:3}"; do touch "$file.synced"; done\n'
+
+
+class Site:
+    """A directory to submit from, and what SLURM would set."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "bin").mkdir()
+        for name, text in {"scontrol": SCONTROL, "mtl": MTL, "srun": SRUN, "wandb": WANDB}.items():
+            (path / "bin" / name).write_text(text)
+            (path / "bin" / name).chmod(0o755)
+        self.environment = {"PATH": f"{path}/bin:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "STATE": "RUNNING"}
+
+    def start(self, script, *arguments, **environment):
+        return subprocess.Popen(
+            ["bash", ROOT / "slurm" / script, *arguments],
+            cwd=self.path,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, script, *arguments, **environment):
+        process = self.start(script, *arguments, **environment)
+        output, _ = process.communicate(timeout=30)
+        return process.returncode, output
+
+    def warned(self, script, *arguments, **environment):
+        """The same, of a job that gets USR1 while mtl runs."""
+        (self.path / "started").unlink(missing_ok=True)
+        process = self.start(script, *arguments, TENTHS="100", **environment)
+        end = time.monotonic() + 10
+        while not (self.path / "started").exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=30)
+        return process.returncode, output
+
+    @property
+    def arguments(self):
+        return (self.path / "arguments").read_text().split()
+
+    @property
+    def requeued(self):
+        path = self.path / "requeued"
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "out"), [([], "runs/train-7"), (["--out", "a b"], "a b"), (["--out=c", "--quiet"], "c")]
+)
+def test_out_is_the_users_or_named_after_the_job(site, given, out):
+    assert site.run("train.sbatch", "multidigits", *given)[0] == 0
+    passed = (site.path / "arguments").read_text().splitlines()
+    assert passed == ["train", "multidigits", *given, "--out", out]
+
+
+def test_only_a_job_that_ran_before_resumes(site):
+    site.run("train.sbatch", "multidigits", SLURM_RESTART_COUNT="2")
+    assert site.arguments[-1] == "--resume"
+
+
+def test_a_failure_is_reported_and_not_requeued(site):
+    assert site.run("train.sbatch", "multidigits", CODE="2")[0] == 2
+    assert site.requeued == []
+
+
+def test_a_warned_job_is_requeued_until_it_was_so_often(site):
+    log = site.path / "runs" / "train-7" / "requeues.log"
+    for turn in range(2):
+        (site.path / "started").unlink(missing_ok=True)
+        assert site.warned("train.sbatch", "multidigits", MTL_REQUEUES="2")[0] == 75
+        assert len(site.requeued) == turn + 1
+    log.write_text(log.read_text() + "6 of-another-job\n17 of-another-job\n")
+    code, output = site.warned("train.sbatch", "multidigits", MTL_REQUEUES="2")
+    assert (code, len(site.requeued)) == (75, 2)
+    assert "not requeued, because it was 2 times" in output and "--out runs/train-7" in output
+
+
+def test_a_preempted_job_is_requeued_without_being_counted(site):
+    assert site.run("train.sbatch", "multidigits", CODE="75")[0] == 75
+    assert site.requeued == ["7"]
+    assert not (site.path / "runs").exists()
+
+
+def test_a_signal_before_mtl_is_ready_loses_nothing(site):
+    code = str(128 + signal.SIGUSR1)
+    assert site.run("train.sbatch", "multidigits", CODE=code)[0] == 75
+    assert site.requeued == ["7"]
+
+
+def test_a_cancelled_job_stays_cancelled(site):
+    code, output = site.warned("train.sbatch", "multidigits", STATE="CANCELLED")
+    assert (code, site.requeued) == (75, [])
+    assert "its state is CANCELLED" in output
+
+
+ARRAY = {"SLURM_ARRAY_JOB_ID": "5"}
+STUDY = ["--by-strategy", "b", "--strategies", "equal", "gradnorm:alpha=1", "--seeds", "4", "--lr=1"]
+
+
+def test_a_task_of_an_array_takes_one_seed_and_is_requeued_alone(site):
+    array = {**ARRAY, "SLURM_ARRAY_TASK_ID": "3"}
+    site.run("compare.sbatch", "b", "--strategies", "equal", "--out=o", CODE="75", **array)
+    expected = "compare b --strategies equal --out=o --seed 3 --seeds 1 --out o/seed-3"
+    assert site.arguments == expected.split()
+    assert site.requeued == ["5_3"]
+
+
+def test_a_task_of_an_array_takes_one_strategy_and_the_first_the_baselines(site):
+    passed = []
+    for task in range(2):
+        site.run("compare.sbatch", *STUDY, **ARRAY, SLURM_ARRAY_TASK_ID=str(task))
+        passed.append(" ".join(site.arguments))
+    assert passed == [
+        "compare b --seeds 4 --lr=1 --strategies equal --out runs/compare-5/strategy-0",
+        "compare b --seeds 4 --lr=1 --no-single-task --strategies gradnorm:alpha=1 --out runs/compare-5/strategy-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extra", "task", "message"),
+    [([], "2", "--strategies names 2, so --array=0-1"), (["--reference", "equal"], "0", "it is the first strategy")],
+)
+def test_an_array_that_does_not_fit_is_refused(site, extra, task, message):
+    code, output = site.run("compare.sbatch", *STUDY, *extra, **ARRAY, SLURM_ARRAY_TASK_ID=task)
+    assert code == 2 and message in output
+    assert not (site.path / "started").exists()
+
+
+def test_login_sync_sends_what_changed_and_once(site):
+    runs = [site.path / f"runs/a b/seed-{seed}/wandb/offline-run-2026-{seed}" for seed in range(2)]
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "run-x.wandb").write_text("rows")
+        os.utime(run / "run-x.wandb", (1e9, 1e9))
+    (site.path / "runs" / "other.wandb").write_text("not a run")
+    command = ["bash", ROOT / "slurm" / "login-sync.sh"]
+
+    def sync():
+        return subprocess.run(command, cwd=site.path, env=site.environment, capture_output=True, text=True, check=True)
+
+    assert sync().stdout == "login-sync: 2 runs\n"
+    assert sync().stdout == "login-sync: nothing new\n"
+    (runs[1] / "run-x.wandb").write_text("rows, more rows")
+    os.utime(runs[1] / "run-x.wandb", (2e9, 2e9))
+    assert sync().stdout == "login-sync: 1 runs\n"
+    sent = (site.path / "sent").read_text().splitlines()
+    assert sent == [
+        f"sync --include-synced {' '.join(str((run / 'run-x.wandb').relative_to(site.path)) for run in runs)}",
+        f"sync --include-synced {(runs[1] / 'run-x.wandb').relative_to(site.path)}",
+    ]
+
+
+def test_login_sync_names_what_is_missing(site):
+    command = ["bash", ROOT / "slurm" / "login-sync.sh", "nowhere"]
+    done = subprocess.run(command, cwd=site.path, env=site.environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "login-sync: no directory 'nowhere'\n")
