@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
-from mtl.graph import Output, leaves, task_gradients
+from mtl.graph import Output, leaves, survey
+from mtl.jacobian import Own, task_gradients
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
@@ -16,63 +17,89 @@ def accumulate(parameter: Tensor, gradient: Tensor) -> None:
     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
+def accumulate_all(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Add to `.grad` of each parameter; None adds nothing."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            accumulate(parameter, gradient)
+
+
 def weighted_backward(losses: Sequence[Tensor], weights: Tensor) -> None:
-    """One backward pass of `sum_k weights[k] * losses[k]` into every leaf."""
-    torch.stack(list(losses)).mul(weights.detach()).sum().backward()
+    """One backward pass of the weighted losses into every leaf.
+
+    Args:
+        losses: K scalars, or one (K,) tensor alone.
+        weights: (K,).
+    """
+    if len(losses) == 1 and losses[0].ndim:
+        losses[0].backward(weights.to(losses[0].dtype))
+    else:
+        torch.autograd.backward(list(losses), [w.to(loss.dtype) for w, loss in zip(weights, losses, strict=True)])
+
+
+def weighted_backward_split(
+    losses: Tensor, weights: Tensor, on_heads: Tensor, shared: Sequence[Tensor], mean: Callable[[Tensor], Tensor]
+) -> None:
+    """Shared leaves get one weighted sum, heads another; the second pass stops at the heads.
+
+    Args:
+        losses: (K,).
+        weights: (K,) of the shared leaves.
+        on_heads: (K,) of the heads.
+        shared: the shared leaves.
+        mean: averages a gradient over processes.
+    """
+    heads = survey([losses], {id(parameter) for parameter in shared}).heads
+    gradients = torch.autograd.grad(
+        losses, shared, weights.to(losses.dtype), retain_graph=bool(heads), allow_unused=True
+    )
+    accumulate_all(shared, [None if gradient is None else mean(gradient) for gradient in gradients])
+    if heads:
+        gradients = torch.autograd.grad(losses, heads, on_heads.to(losses.dtype))
+        accumulate_all(heads, [mean(gradient) for gradient in gradients])
 
 
 def guarded_backward(
-    losses: Sequence[Output], shared_weights: Tensor, head_weights: Tensor, shared: Sequence[Tensor]
+    losses: Sequence[Output],
+    shared_weights: Tensor,
+    head_weights: Tensor,
+    shared: Collection[int],
+    mean: Callable[[Tensor], Tensor],
 ) -> bool:
     """Backward pass of a step in which some task is broken; entries that are not finite are left out.
 
     Each loss is differentiated by itself and reaches its leaves through `.grad` only when it is whole.
 
+    Args:
+        losses: those that are finite.
+        shared_weights: one a loss.
+        head_weights: one a loss.
+        shared: the `id`s of the shared parameters.
+        mean: averages a gradient over processes.
+
     Returns:
         Whether every gradient was finite.
     """
-    own = {id(parameter) for parameter in shared}
     whole = True
     for loss, on_shared, on_heads in zip(losses, shared_weights, head_weights, strict=True):
         reached = leaves([loss])
         gradients = task_gradients([loss], reached, retain_graph=loss is not losses[-1])[0]
         for leaf, gradient in zip(reached, gradients, strict=True):
             if gradient is not None:
+                gradient = mean(gradient)
                 finite = gradient.isfinite()
                 whole = whole and bool(finite.all())
-                weight = on_shared if id(leaf) in own else on_heads
+                weight = on_shared if id(leaf) in shared else on_heads
                 accumulate(leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype))
     return whole
 
 
-def weighted_backward_own_heads(
-    losses: Sequence[Tensor], weights: Tensor, shared: Sequence[Tensor], heads: Sequence[Tensor]
-) -> None:
-    """Shared leaves get the weighted sum, heads the gradient of the plain sum; the second pass stops at the heads."""
-    stacked = torch.stack(list(losses))
-    gradients = torch.autograd.grad(
-        (stacked * weights.detach()).sum(), shared, retain_graph=bool(heads), allow_unused=True
-    )
-    for parameter, gradient in zip(shared, gradients, strict=True):
-        if gradient is not None:
-            accumulate(parameter, gradient)
-    if heads:
-        torch.autograd.backward(stacked.sum(), inputs=list(heads))
-
-
-def combine(rows: Tensor, weights: Tensor, shared: Sequence[Tensor]) -> None:
-    """Accumulate `sum_k weights[k] * J[k]` into the shared parameters; weights are (K,) or (K, D), J is (K, D)."""
-    combined = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
-    sizes = [parameter.numel() for parameter in shared]
-    for parameter, piece in zip(shared, combined.split(sizes), strict=True):
-        accumulate(parameter, piece.view_as(parameter))
-
-
-def combine_heads(
-    gradients: Sequence[Sequence[Tensor | None]], weights: Tensor, heads: Sequence[Tensor], scale: Tensor | float = 1.0
-) -> None:
-    """Accumulate each task's gradient on the heads, times its weight and `scale`."""
-    for weight, row in zip(weights, gradients, strict=True):
-        for parameter, gradient in zip(heads, row, strict=True):
-            if gradient is not None:
-                accumulate(parameter, gradient * (weight * scale).to(gradient.dtype))
+def accumulate_own(own: Sequence[Own], weights: Tensor | None) -> None:
+    """Add each task's gradients on its own leaves, times its weight (K,) where weights are given."""
+    for task, pairs in enumerate(own):
+        gradients = [gradient for _, gradient in pairs]
+        if weights is not None and gradients:
+            weight = weights[task]
+            gradients = [gradient * weight.to(gradient.dtype) for gradient in gradients]
+        for (leaf, _), gradient in zip(pairs, gradients, strict=True):
+            accumulate(leaf, gradient)

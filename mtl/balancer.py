@@ -12,17 +12,19 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtl.backward import (
-    combine,
-    combine_heads,
+    accumulate_all,
+    accumulate_own,
     guarded_backward,
     weighted_backward,
-    weighted_backward_own_heads,
+    weighted_backward_split,
 )
 from mtl.collect import Collected, Losses, collect, names
 from mtl.combinators.normalize import sum_to_k
-from mtl.graph import jacobian, leaves, task_gradients
+from mtl.graph import Survey, survey
+from mtl.jacobian import Differentiator, Jacobian, Own, groups_within, task_gradients, unflatten
+from mtl.parallel import Processes
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
-from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
+from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement, flat
 from mtl.strategies import make
 from mtl.strategy import Strategy
 
@@ -55,6 +57,15 @@ class Balancer:
         steps_per_epoch: for strategies that average over epochs (dwa).
         seed: of the noise that stochastic strategies read.
         scaler: a `torch.amp.GradScaler`; gradients are unscaled before they are measured and scaled when applied.
+        batching: how the K passes through the trunk are made: `loop`, one after another; `vmap`, as one; `auto` times
+            both in the third step and keeps the faster (which is part of `state_dict`). They differ by rounding.
+        memory_limit: bytes that task gradients may take. Above it the Gramian is measured on a few parameters at a
+            time, each group with K passes through the trunk down to its own depth, and applied by one more pass.
+        measured_on: measure the Gramian on these of the shared parameters only, such as the last shared layer
+            (GradNorm); costs K passes down to them, and one through everything.
+        distributed: average losses and task gradients over the processes of `torch.distributed`; by default where
+            there are several. All of them then apply the same weights. The balancer does all averaging, so the forward
+            pass is one of the plain module (`ddp.module`), not of its `DistributedDataParallel` wrapper.
         hyperparameters: of the strategy, over those in the spec.
     """
 
@@ -70,6 +81,10 @@ class Balancer:
         steps_per_epoch: int | None = None,
         seed: int = 0,
         scaler: torch.amp.GradScaler | None = None,
+        batching: str = "auto",
+        memory_limit: int | None = None,
+        measured_on: Iterable[Tensor] | None = None,
+        distributed: bool | None = None,
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
@@ -88,6 +103,15 @@ class Balancer:
         self.tasks = list(tasks) if tasks is not None else None
         self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
         self.steps_per_epoch, self.scaler = steps_per_epoch, scaler
+        if memory_limit is not None and memory_limit < 1:
+            raise ValueError(f"memory_limit={memory_limit} must be a number of bytes, at least 1")
+        self.memory_limit = memory_limit
+        self.measured_on = None if measured_on is None else [*measured_on]
+        self._shared_ids = {id(parameter) for parameter in self.shared}
+        if self.measured_on is not None and not {id(parameter) for parameter in self.measured_on} <= self._shared_ids:
+            raise ValueError("measured_on holds a parameter that is not among `shared` or does not require grad")
+        self._differentiate = Differentiator(batching)
+        self._processes = Processes(distributed)
         #: Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
         self.skipped: Counter[str] = Counter()
         #: Forward and backward passes made so far; a pass from one loss counts as one.
@@ -99,7 +123,7 @@ class Balancer:
         self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
         self._loaded: list[Tensor] | None = None
-        self._heads: list[Tensor] = []
+        self._checked = False
         if self.num_tasks is not None:
             self.strategy.check_tasks(self.num_tasks)
 
@@ -157,16 +181,22 @@ class Balancer:
             return self._kept(values)
         if not batch.whole and not self.strategy.elementwise:
             return self._broken_step(batch)
+        if "implicit" in needs and self._processes.number > 1:
+            raise ValueError(f"{self.strategy} needs the Hessian and cannot train over several processes")
         if features is not None and needs & NEEDS_GRADIENTS:
-            signals["gramian"] = self._feature_gramian(batch.present, features)
+            signals["gramian"] = self._feature_gramian(batch, features)
             weights = self._weigh(signals, values)
-            self._apply_by_backward(batch.present, weights)
+            self._apply_by_backward(batch, weights)
         elif needs & NEEDS_GRADIENTS or self.strategy.elementwise:
-            weights = self._step_by_jacobian(batch, signals, needs, given)
+            groups = self._groups(batch, needs)
+            if groups:
+                weights = self._step_by_gramian(batch, signals, groups)
+            else:
+                weights = self._step_by_jacobian(batch, signals, needs, given)
         else:
             self._measure(signals, needs, batch, given)
             weights = self._weigh(signals, values)
-            self._apply_by_backward(batch.present, weights)
+            self._apply_by_backward(batch, weights)
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self.shared[0].device)
         return weights
@@ -179,7 +209,7 @@ class Balancer:
             self.tasks = names(losses, self.num_tasks)
         batch = collect(losses, self.tasks, self.num_tasks)
         self.num_tasks = len(batch.values)
-        return batch
+        return batch if self._processes.number == 1 else batch.averaged(self._processes.mean)
 
     def _start(self, values: Tensor) -> None:
         self.strategy.check_tasks(len(values))
@@ -208,6 +238,8 @@ class Balancer:
         if missing:
             read = ", ".join(sorted(needs & CLOSURES.keys()))
             raise ValueError(f"{self.strategy} reads {read}: call backward(losses, {', '.join(missing)})")
+        if "implicit" in needs and self._processes.number > 1:
+            raise ValueError(f"{self.strategy} needs the Hessian and cannot train over several processes")
         if features is not None and needs & {"jacobian", "dither", *MEASURERS}:
             raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
 
@@ -240,11 +272,46 @@ class Balancer:
             self._recompute = None
             self.passes["forward"] += 1
 
-    def _feature_gramian(self, present: list[Tensor], features: Tensor | Sequence[Tensor]) -> Tensor:
+    def _feature_gramian(self, batch: Collected, features: Tensor | Sequence[Tensor]) -> Tensor:
         wanted = [features] if isinstance(features, Tensor) else list(features)
-        rows = self._unscaled(jacobian(task_gradients(self._scaled(present), wanted, retain_graph=True), wanted))
-        self.passes["backward"] += len(present)
-        return rows @ rows.T
+        scale = self._loss_scale(batch)
+        rows = task_gradients(batch.present, wanted, scale=scale, retain_graph=True)
+        self.passes["backward"] += len(batch.present)
+        columns = [
+            torch.stack([torch.zeros_like(at) if row is None else row for row in column])
+            for column, at in zip(zip(*rows, strict=True), wanted, strict=True)
+        ]
+        gramian = Jacobian(columns, wanted, len(rows)).gramian()
+        # Every process has its own examples, hence its own features: G is the sum over all of them.
+        gramian = self._processes.mean(gramian) / self._processes.number
+        return self._unscaled(gramian, batch, 2)
+
+    def _groups(self, batch: Collected, needs: frozenset[str]) -> list[list[Tensor]]:
+        """The parameters to measure the Gramian on, a few at a time; empty where the whole Jacobian is taken."""
+        wanted = self.shared if self.measured_on is None else self.measured_on
+        groups = groups_within(self.memory_limit, wanted, len(batch.values))
+        if self.measured_on is None and len(groups) == 1:
+            return []
+        if needs & {"jacobian", *MEASURERS} or self.strategy.elementwise:
+            option = "measured_on=" if self.measured_on is not None else f"memory_limit={self.memory_limit}"
+            raise ValueError(f"{self.strategy} needs every task gradient at once and cannot do with {option}")
+        return groups
+
+    def _survey(self, batch: Collected) -> Survey:
+        """What the losses reach; in the first whole step with complaints."""
+        found = survey(batch.present, self._shared_ids)
+        if batch.whole and not self._checked:
+            if not any(found.reaches):
+                raise ValueError("no loss depends on any shared parameter: is `shared` the trunk of this model?")
+            if not all(found.reaches):
+                task = found.reaches.index(False)
+                name = repr(self.tasks[task]) if self.tasks else str(task)
+                raise ValueError(
+                    f"the loss of task {name} reaches no shared parameter: is its graph cut by detach() or no_grad()? "
+                    "A task with parameters of its own only has nothing to weigh: call its backward() yourself"
+                )
+            self._checked = True
+        return found
 
     def _measure(
         self,
@@ -252,14 +319,16 @@ class Balancer:
         needs: frozenset[str],
         batch: Collected,
         given: Mapping[str, Any],
-        gradients: Sequence[Tensor] = (),
+        train: Tensor | None = None,
         heads: Sequence[Tensor] = (),
     ) -> None:
         """Add to the signals those that `MEASURERS` measure; entries that are not finite count as zero."""
+        if not needs & MEASURERS.keys():
+            return
 
-        def read(closure: str) -> tuple[Sequence[Tensor], Sequence[int]]:
+        def read(closure: str) -> tuple[Sequence[Any], Sequence[int], int]:
             other = self._collect(given[closure]())
-            return other.present, other.tasks
+            return other.present, other.tasks, len(other.values)
 
         def current() -> Tensor:
             return self._on_scale(self.strategy.current(self._state, signals)).detach()
@@ -267,10 +336,12 @@ class Balancer:
         step = Measurement(
             self.shared,
             heads,
-            batch.present,
-            gradients,
+            lambda: _stacked(batch),
+            batch.values[:0] if train is None else train,
             current,
             read,
+            self._differentiate,
+            self._processes.mean,
             {**self.strategy.measuring, "lookahead_lr": given["lookahead_lr"]},
             self.passes,
         )
@@ -302,88 +373,107 @@ class Balancer:
 
     # --- apply -----------------------------------------------------------------------------------------------------
 
-    def _apply_by_backward(self, present: list[Tensor], weights: Tensor) -> None:
-        scaled = self._scaled(present)
-        if self.head_weighting == "weighted":
-            weighted_backward(scaled, weights.to(present[0].dtype))
+    def _apply_by_backward(self, batch: Collected, weights: Tensor) -> None:
+        scale = self._loss_scale(batch)
+        seeds = weights if scale is None else weights * scale
+        if self.head_weighting == "weighted" and self._processes.number == 1:
+            weighted_backward([batch.total] if batch.total is not None else batch.tensors, seeds)
         else:
-            weighted_backward_own_heads(scaled, weights, self.shared, self._head_leaves(present))
+            plain = torch.ones_like(weights) if scale is None else scale.expand_as(weights)
+            on_heads = seeds if self.head_weighting == "weighted" else plain
+            weighted_backward_split(_stacked(batch), seeds, on_heads, self.shared, self._processes.mean)
         self.passes["backward"] += 1
 
     def _broken_step(self, batch: Collected) -> Tensor:
         """Some task is absent or not finite: the others go on with the previous weights."""
         weights = self._kept(batch.values)
-        scale = 1.0 if self.scaler is None else self._loss_scale(batch.values)
-        on_shared = weights[batch.tasks] * scale
-        on_heads = on_shared if self.head_weighting == "weighted" else torch.ones_like(on_shared) * scale
-        if not guarded_backward(batch.present, on_shared, on_heads, self.shared):
+        scale = self._loss_scale(batch)
+        on_shared = weights[batch.tasks] if scale is None else weights[batch.tasks] * scale
+        plain = torch.ones_like(on_shared) if scale is None else scale.expand_as(on_shared)
+        on_heads = on_shared if self.head_weighting == "weighted" else plain
+        if not guarded_backward(batch.present, on_shared, on_heads, self._shared_ids, self._processes.mean):
             self.skipped["nonfinite_gradient"] += 1
         self.passes["backward"] += len(batch.present)
+        return weights
+
+    def _step_by_gramian(self, batch: Collected, signals: dict[str, Tensor], groups: list[list[Tensor]]) -> Tensor:
+        """Measure the Gramian without holding the Jacobian, and apply by one weighted pass."""
+        gramian, passes = self._differentiate.gramian(
+            batch.present,
+            groups,
+            self._survey(batch),
+            scale=self._loss_scale(batch),
+            average=self._processes.mean_jacobian,
+        )
+        self.passes["backward"] += passes
+        signals["gramian"] = self._unscaled(gramian, batch, 2)
+        if bool(gramian.isfinite().all()):
+            weights = self._weigh(signals, batch.values)
+        else:
+            self.skipped["nonfinite_gradient"] += 1
+            weights = self._kept(batch.values)
+        self._apply_by_backward(batch, weights)
         return weights
 
     def _step_by_jacobian(
         self, batch: Collected, signals: dict[str, Tensor], needs: frozenset[str], given: Mapping[str, Any]
     ) -> Tensor:
-        heads = self._head_leaves(batch.present)
-        scaled = self._scaled(batch.present)
-        gradients = task_gradients(scaled, [*self.shared, *heads], retain_graph=bool(needs & KEEPS_GRAPH))
+        found, scale = self._survey(batch), self._loss_scale(batch)
+        jacobian, own = self._differentiate(
+            batch.present, self.shared, found, scale=scale, retain_graph=bool(needs & KEEPS_GRAPH)
+        )
         self.passes["backward"] += len(batch.present)
-        split = len(self.shared)
-        on_heads = [row[split:] for row in gradients]
-        rows = self._unscaled(jacobian([row[:split] for row in gradients], self.shared))
-        if not bool(rows.isfinite().all()):
+        jacobian, own = self._processes.mean_jacobian(jacobian), self._processes.mean_own(own)
+        gramian = jacobian.gramian() if "gramian" in needs else None
+        # The lengths tell which rows are finite, and cost no further reading of the Jacobian.
+        finite = jacobian.finite() if gramian is None else gramian.diagonal().isfinite()
+        if not bool(finite.all()):
             self.skipped["nonfinite_gradient"] += 1
             needs = frozenset()
+            if self.scaler is None:  # one bad row must not spoil the others; under AMP the scaler has to see it
+                jacobian = jacobian.cleaned(finite)
+                own = [pairs if whole else [] for pairs, whole in zip(own, finite.tolist(), strict=True)]
+        rows = None
         if not needs:
             weights = self._kept(batch.values)
         else:
-            signals["jacobian"] = rows
-            if "gramian" in needs:
-                signals["gramian"] = rows @ rows.T
+            if gramian is not None:
+                signals["gramian"] = self._unscaled(gramian, batch, 2)
+            if "jacobian" in needs:
+                signals["jacobian"] = self._unscaled(jacobian.flat(), batch, 1)
             if needs & MEASURERS.keys():
-                flat = self._unscaled(jacobian(on_heads, heads)) if heads else rows[:, :0]
-                self._measure(signals, needs, batch, given, (rows, flat), heads)
+                heads = found.heads
+                train = self._unscaled(flat(jacobian, own, heads), batch, 1)
+                self._measure(signals, needs, batch, given, train, heads)
             updates = self._updates
             weights = self._weigh(signals, batch.values)
-            if self._updates > updates:
-                rows = self.strategy.gradients(self._state, rows)
-        self._apply_rows(rows, on_heads, heads, weights[batch.tasks])
+            if self._updates > updates and self.strategy.tracking:
+                rows = self.strategy.gradients(self._state, signals["jacobian"])
+                rows = rows if scale is None else rows * scale
+        self._apply_rows(jacobian, rows, own, weights[batch.tasks])
         return weights
 
-    def _apply_rows(
-        self, rows: Tensor, on_heads: list[tuple[Tensor | None, ...]], heads: list[Tensor], weights: Tensor
-    ) -> None:
-        if self.scaler is None:  # one bad row must not spoil the others; under AMP the scaler has to see it
-            whole = rows.isfinite().all(1)
-            rows = torch.where(whole[:, None], rows, 0)
+    def _apply_rows(self, jacobian: Jacobian, rows: Tensor | None, own: list[Own], weights: Tensor) -> None:
+        """Apply weights to the rows, or to those that the strategy keeps; a weight a coordinate leaves heads alone."""
+        if rows is None and weights.ndim == 1:
+            accumulate_all(self.shared, jacobian.combined(weights))
         else:
-            rows = rows * self._loss_scale(rows)
-        combine(rows, weights, self.shared)
+            rows = jacobian.flat() if rows is None else rows
+            combined = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
+            accumulate_all(self.shared, unflatten(combined, self.shared))
         plain = self.head_weighting == "own" or weights.ndim == 2
-        combine_heads(on_heads, torch.ones_like(rows[:, 0]) if plain else weights, heads)
+        accumulate_own(own, None if plain else weights)
 
-    def _head_leaves(self, present: list[Tensor]) -> list[Tensor]:
-        """Leaves that are not shared. Walking the graph is slow, so the answer is kept while every task is present."""
-        if not self._heads or len(present) != self.num_tasks:
-            shared = {id(parameter) for parameter in self.shared}
-            found = leaves(present)
-            if not any(id(leaf) in shared for leaf in found):
-                raise ValueError("no loss depends on any shared parameter: is `shared` the trunk of this model?")
-            heads = [leaf for leaf in found if id(leaf) not in shared]
-            if len(present) != self.num_tasks:
-                return heads
-            self._heads = heads
-        return self._heads
+    def _loss_scale(self, batch: Collected) -> Tensor | None:
+        """What the scaler multiplies losses by, (); None without one."""
+        if self.scaler is None:
+            return None
+        return self.scaler.scale(torch.ones((), device=batch.values.device)).to(batch.values.dtype)
 
-    def _loss_scale(self, like: Tensor) -> Tensor:
-        assert self.scaler is not None
-        return self.scaler.scale(torch.ones((), device=like.device)).to(like.dtype)
-
-    def _scaled(self, losses: list[Tensor]) -> list[Tensor]:
-        return losses if self.scaler is None else [self.scaler.scale(loss) for loss in losses]
-
-    def _unscaled(self, rows: Tensor) -> Tensor:
-        return rows if self.scaler is None else rows / self._loss_scale(rows)
+    def _unscaled(self, measured: Tensor, batch: Collected, power: int) -> Tensor:
+        """A product of `power` gradients of scaled losses as that of the losses."""
+        scale = self._loss_scale(batch)
+        return measured if scale is None else measured / scale.to(measured.dtype) ** power
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
@@ -403,6 +493,7 @@ class Balancer:
             "steps_per_epoch": self.steps_per_epoch,
             "skipped": dict(self.skipped),
             "passes": dict(self.passes),
+            "batching": dict(self._differentiate.choices),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -416,3 +507,9 @@ class Balancer:
         self._steps, self._updates = saved["steps"], saved["updates"]
         self.steps_per_epoch = saved["steps_per_epoch"]
         self.skipped, self.passes = Counter(saved["skipped"]), Counter(saved["passes"])
+        self._differentiate.choices = dict(saved["batching"])
+
+
+def _stacked(batch: Collected) -> Tensor:
+    """The (K,) losses with their graph."""
+    return batch.total if batch.total is not None else torch.stack(batch.tensors)

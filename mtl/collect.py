@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mtl.graph import branches
+from mtl.graph import Output, branches
 
 Losses = Tensor | Mapping[str, Tensor]
 
@@ -19,12 +19,14 @@ class Collected(NamedTuple):
     Attributes:
         present: the finite losses with their graph.
         tasks: their indices.
+        total: the (K,) losses with their graph, where they were given so.
         values: all K values, detached and float32 at least; NaN where a task is absent.
         absent: number of tasks that the batch lacks.
     """
 
-    present: list[Any]
+    present: list[Output]
     tasks: list[int]
+    total: Tensor | None
     values: Tensor
     absent: int
 
@@ -32,6 +34,18 @@ class Collected(NamedTuple):
     def whole(self) -> bool:
         """Whether every task has a finite loss."""
         return len(self.present) == len(self.values)
+
+    def averaged(self, mean: Callable[[Tensor], Tensor]) -> Collected:
+        """With the mean values over processes; a task that any of them lacks is absent from all."""
+        values = mean(self.values)
+        finite = values.isfinite().tolist()
+        kept = [(loss, task) for loss, task in zip(self.present, self.tasks, strict=True) if finite[task]]
+        return self._replace(present=[loss for loss, _ in kept], tasks=[task for _, task in kept], values=values)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The finite losses of a dict, with their graph."""
+        return [loss for loss in self.present if isinstance(loss, Tensor)]
 
 
 def collect(losses: Losses, tasks: Sequence[str] | None, num_tasks: int | None) -> Collected:
@@ -50,19 +64,18 @@ def collect(losses: Losses, tasks: Sequence[str] | None, num_tasks: int | None) 
         if losses.ndim != 1:
             raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
         values = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
-        given = list(losses.unbind())
+        given = branches(losses)
     if num_tasks is not None and len(given) != num_tasks:
         raise ValueError(f"{len(given)} losses were given for {num_tasks} tasks")
     finite = values.isfinite().tolist()
     index = [k for k in range(len(given)) if finite[k]]
     for k in index:
-        if torch.is_grad_enabled() and not given[k].requires_grad:
+        if torch.is_grad_enabled() and isinstance(given[k], Tensor) and not given[k].requires_grad:
             name = repr(tasks[k]) if tasks else str(k)
             raise ValueError(f"the loss of task {name} does not require grad: it depends on no parameter")
     absent = sum(loss is None for loss in given)
-    if isinstance(losses, Tensor) and len(index) < len(given):
-        given = branches(losses)
-    return Collected([given[k] for k in index], index, values, absent)
+    total = losses if isinstance(losses, Tensor) else None
+    return Collected([given[k] for k in index], index, total, values, absent)
 
 
 def names(losses: Mapping[str, Tensor], num_tasks: int | None) -> list[str]:

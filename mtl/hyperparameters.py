@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 _KEY = "mtl.hyperparameter"
@@ -99,8 +100,11 @@ def validate(unit: Any, name: str) -> None:
     """Raise `ValueError` for the first hyperparameter of `unit` outside its domain.
 
     Tensors (one value a member of a population) pass unchecked: looking into them would synchronise with the device
-    and break `vmap`; whoever makes them draws them from the domain.
+    and break `vmap`; whoever makes them draws them from the domain. Within `torch.compile` nothing is checked: what is
+    rebuilt there holds traced tensors and what was checked before.
     """
+    if torch.compiler.is_compiling():
+        return
     for key, domain in domains(unit).items():
         value = getattr(unit, key)
         if not isinstance(value, Tensor) and (complaint := domain.complaint(value)):

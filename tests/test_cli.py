@@ -165,7 +165,7 @@ def test_a_bad_config_file_is_refused(content, message, out, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models"])
+@pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models", "methods"])
 def test_list_prints_a_table_and_json(what, capsys):
     assert call("list", what) == 0
     table = capsys.readouterr().out

@@ -85,3 +85,12 @@ def test_metrics_skip_missing_labels_and_are_nan_for_broken_predictions():
 def test_skill_is_relative_to_a_reference():
     assert accuracy.skill(0.55, 0.1) == pytest.approx(0.5)
     assert mae.skill(0.5, 2.0) == pytest.approx(0.75)
+
+
+def test_plain_means_equal_scikit_learns():
+    from sklearn import metrics as sk
+
+    guess, truth = torch.randn(50, 4), torch.randint(4, (50,))
+    assert accuracy(guess, truth) == sk.accuracy_score(truth.numpy(), guess.argmax(1).numpy())
+    several, wanted = torch.randn(50, 3), torch.randn(50, 3)
+    assert mae(several, wanted) == pytest.approx(sk.mean_absolute_error(wanted.numpy(), several.numpy()), rel=1e-6)

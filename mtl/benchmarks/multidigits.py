@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
 from mtl.losses import MSE, CrossEntropy
@@ -36,6 +34,9 @@ class MultiDigits(Benchmark):
     )
 
     def load(self) -> Splits:
+        from sklearn.datasets import load_digits  # takes more than a second to import
+        from sklearn.model_selection import train_test_split
+
         digits = load_digits()
         pictures, labels = digits.images.astype(np.float32) / 16, digits.target
         train, rest = train_test_split(np.arange(len(labels)), train_size=0.5, stratify=labels, random_state=_SEED)

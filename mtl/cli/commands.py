@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import mtl
-from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
+from mtl.benchmarks import Benchmark
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.listing import show_list
-from mtl.cli.parser import DEFAULT_STRATEGIES, TRAINING, BadInput
+from mtl.cli.parser import DEFAULT_STRATEGIES, BadInput
+from mtl.cli.shared import make_config, make_setting, run_directory
 from mtl.cli.terminal import Terminal, console
-from mtl.hyperparameters import domains
-from mtl.strategy import Strategy
-from mtl.study.execute import Setting, execute
+from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies
-from mtl.study.rundir import RunDirectory, open_run_directory
+from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
 from mtl.tracking import Tracker
-from mtl.tracking.client import check_mode
-from mtl.train import Settings, Stopped, check_model
-
-# What a resumed study may not change: finished and new runs would not be comparable.
-_FIXED = ("command", "benchmark", "training", "device")
+from mtl.train import Stopped
 
 
 def list(args: argparse.Namespace) -> int:
@@ -39,15 +29,22 @@ def list(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    """`mtl bench`."""
+    from mtl.cli.bench import bench as measure  # brings the peers' own packages, SciPy first
+
+    return measure(args)
+
+
 def train(args: argparse.Namespace) -> int:
     """`mtl train`."""
     try:
-        setting = _setting(args)
+        setting = make_setting(args)
         strategies = parse_strategies([args.strategy], setting.benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
     plan = Plan((RunPlan("final", str(strategies[0]), args.seed),))
-    config = _config(args, setting, strategies, [args.seed], strategies[0])
+    config = make_config(args, setting, strategies, [args.seed], strategies[0])
     return _carry_out(args, plan, setting, config)
 
 
@@ -56,7 +53,7 @@ def compare(args: argparse.Namespace) -> int:
     if args.seeds < 1:
         raise BadInput(f"--seeds {args.seeds}: must be at least 1")
     try:
-        setting = _setting(args)
+        setting = make_setting(args)
         specs = args.strategies or _default_strategies(setting.benchmark)
         strategies = parse_strategies(specs, setting.benchmark)
         reference = parse_strategies([args.reference], setting.benchmark)[0] if args.reference else strategies[0]
@@ -66,7 +63,13 @@ def compare(args: argparse.Namespace) -> int:
         raise BadInput(f"--reference {reference}: it is not among the strategies")
     seeds = [args.seed + k for k in range(args.seeds)]
     plan = compare_plan(setting.benchmark, strategies, seeds, single=not args.no_single_task)
-    config = _config(args, setting, strategies, seeds, reference)
+    config = make_config(args, setting, strategies, seeds, reference)
+    if args.tune:
+        from mtl.cli.tuning import compare_tuned  # brings the search methods
+
+        return compare_tuned(args, plan, setting, config, strategies)
+    if args.budget is not None:
+        raise BadInput(f"--budget {args.budget}: it is the number of trials of --tune METHOD")
     return _carry_out(args, plan, setting, config)
 
 
@@ -101,77 +104,19 @@ def _parts(directory: Path) -> Sequence[Path]:
     return parts
 
 
-def _setting(args: argparse.Namespace) -> Setting:
-    """Everything that the runs share, checked before any work starts."""
-    check_mode(args.wandb)
-    benchmark = find_benchmark(args.benchmark)
-    chosen = {name: getattr(args, name) for name in TRAINING}
-    settings = Settings.of(getattr(benchmark, "recipe", {}), chosen)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: no CUDA device is available here")
-    device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
-    splits: Splits = load_checked(benchmark)
-    check_model(benchmark, splits, settings)
-    return Setting(benchmark, splits, settings, device)
-
-
 def _default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
     """The nine of the main job; static weights only where their number fits."""
     return tuple(spec for spec in DEFAULT_STRATEGIES if len(benchmark.tasks) == 3 or not spec.startswith("static:"))
 
 
-def _config(
-    args: argparse.Namespace, setting: Setting, strategies: Any, seeds: Any, reference: Strategy
-) -> dict[str, Any]:
-    """The resolved settings, as recorded in config.yaml."""
-    tasks = {
-        task.name: {
-            "loss": str(task.loss),
-            "metrics": {metric.name: {"higher_is_better": metric.higher_is_better} for metric in task.metrics},
-            "primary": task.metrics[0].name,
-        }
-        for task in setting.benchmark.tasks
-    }
-    settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
-    return {
-        "command": args.command,
-        "benchmark": args.benchmark,
-        "tasks": tasks,
-        "strategies": [str(strategy) for strategy in strategies],
-        "seeds": [*seeds],
-        "reference": str(reference),
-        "training": settings | {"model": setting.settings.model or getattr(setting.benchmark, "trunk", "")},
-        "device": str(setting.device),
-        "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
-    }
-
-
 def _carry_out(args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:
-    out: Path = args.out or Path("runs") / f"{args.command}-{_slug(args.benchmark)}"
-    try:
-        opened = open_run_directory(out, resume=args.resume)
-        directory = opened.__enter__()
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    try:
-        return _in_directory(args, plan, setting, config, directory)
-    finally:
-        opened.__exit__(None, None, None)
+    with run_directory(args, config) as (directory, recorded):
+        return _in_directory(args, plan, setting, recorded, directory)
 
 
 def _in_directory(
     args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any], directory: RunDirectory
 ) -> int:
-    before = directory.config()
-    if before is not None:
-        _check_same(before, config, directory.path)
-    # Identifies the study wherever its runs are shown together; kept when it is resumed.
-    # W&B's own variable names it where several processes carry out one study.
-    named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
-    study = (before or {}).get("study") or named
-    config = {"study": study, **config}
-    directory.write_config(config)
     tracker = Tracker(args.wandb, directory.path, config, lambda text: print(f"mtl: {text}", file=sys.stderr))
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})
     terminal = Terminal(plan, finished, quiet=args.quiet)
@@ -183,35 +128,26 @@ def _in_directory(
         return 75
     finally:
         tracker.close()
-    from mtl.report import write_report  # brings matplotlib, which training does not need
-
-    _show(write_report([directory.path], directory.path), directory.path)
+    show_report([directory.path], directory.path)
     return 0
 
 
-def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    for key in _FIXED:
-        if before.get(key) == now[key]:
-            continue
-        old, new = before.get(key), now[key]
-        if isinstance(old, dict):
-            key = next(name for name in new if old.get(name) != new[name])
-            old, new = old.get(key), new[key]
-        raise BadInput(
-            f"output directory {str(path)!r} was started with {key}={old}, now {key}={new}; use another --out"
-        )
+def show_report(directories: Sequence[Path], out: Path) -> None:
+    """Write the report of finished runs and show its main lines."""
+    from mtl.report import write_report  # brings matplotlib, which training does not need
+
+    _show(write_report(directories, out), out)
 
 
 def _show(summary: dict[str, Any], out: Path) -> None:
-    from mtl.report.tables import terminal
-    from mtl.report.words import verdict
+    if summary.get("command") == "search":
+        from mtl.report.search.words import verdict as search_verdict
 
-    console.print(terminal(summary, console.width))
-    console.print(verdict(summary), highlight=False)
+        console.print(search_verdict(summary), highlight=False)
+    else:
+        from mtl.report.tables import terminal
+        from mtl.report.words import verdict
+
+        console.print(terminal(summary, console.width))
+        console.print(verdict(summary), highlight=False)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
-
-
-def _slug(benchmark: str) -> str:
-    return (
-        Path(benchmark.rpartition(":")[0]).stem + "-" + benchmark.rpartition(":")[2] if ":" in benchmark else benchmark
-    )

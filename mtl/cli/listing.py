@@ -14,6 +14,7 @@ from mtl.combinators import COMBINATORS
 from mtl.hyperparameters import defaults, domains, show
 from mtl.losses import LOSSES
 from mtl.models import MODELS
+from mtl.search.methods import METHODS, find_method
 from mtl.strategies import REGISTRY
 from mtl.strategy import Strategy
 
@@ -21,8 +22,14 @@ _RATIOS = {"source": 5, "about": 5, "parameters": 4, "needs": 2, "cost": 2, "tas
 
 
 def show_list(what: str, *, as_json: bool) -> None:
-    """Print the strategies, benchmarks, losses or models."""
-    rows = {"strategies": _strategies, "benchmarks": _benchmarks, "losses": _losses, "models": _models}[what]()
+    """Print the strategies, benchmarks, losses, models or search methods."""
+    rows = {
+        "strategies": _strategies,
+        "benchmarks": _benchmarks,
+        "losses": _losses,
+        "models": _models,
+        "methods": _methods,
+    }[what]()
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -85,6 +92,18 @@ def _losses() -> list[dict[str, Any]]:
 def _models() -> list[dict[str, Any]]:
     return [
         {"name": name, "parameters": _parameters(cls), "about": _first_paragraph(cls)} for name, cls in MODELS.items()
+    ]
+
+
+def _methods() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "objectives": "one or several" if (cls := find_method(name)).several else "one",
+            "about": cls.about,
+            "description": _first_paragraph(cls),
+        }
+        for name in METHODS
     ]
 
 

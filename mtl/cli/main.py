@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
 from mtl.cli.parser import BadInput, build_parser, merge_config
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
+_MODULES = {"search": "searching", "replay": "searching"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,9 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = merge_config(build_parser(), arguments)
         # Commands load torch, scikit-learn and more; `mtl --help` and a mistyped option need none of them.
-        from mtl.cli import commands
-
-        code: int = getattr(commands, args.command)(args)
+        module = importlib.import_module(f"mtl.cli.{_MODULES.get(args.command, 'commands')}")
+        code: int = getattr(module, args.command)(args)
     except BadInput as error:
         print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

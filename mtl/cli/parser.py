@@ -21,7 +21,7 @@ DEFAULT_STRATEGIES = (
     "mgda",
     "auto-lambda",
 )
-LISTS = ("strategies", "benchmarks", "losses", "models")
+LISTS = ("strategies", "benchmarks", "losses", "models", "methods")
 
 
 class BadInput(Exception):
@@ -47,7 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_train(commands)
     _add_compare(commands)
+    _add_search(commands)
+    _add_replay(commands)
     _add_report(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -170,7 +173,7 @@ TRAINING = (
 
 
 def _add_list(commands: Any) -> None:
-    parser = commands.add_parser("list", help="what there is: strategies, benchmarks, losses, models")
+    parser = commands.add_parser("list", help="what there is: strategies, benchmarks, losses, models, methods")
     parser.add_argument("what", nargs="?", choices=LISTS, default="strategies")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -189,13 +192,61 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--strategies", nargs="+", metavar="SPEC", help="default: one of each kind")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each strategy (default: 3)")
     parser.add_argument("--reference", metavar="SPEC", help="what p-values compare with (default: the first strategy)")
+    parser.add_argument("--tune", metavar="METHOD", help="tune every strategy first, such as by pbt, tpe or random")
+    parser.add_argument("--budget", type=int, metavar="N", help="trials of each strategy's tuning (default: 16)")
     parser.add_argument("--no-single-task", action="store_true", help="leave out the single-task baselines")
+    parser.add_argument("--one-at-a-time", action="store_true", help="train each seed by itself, not as a population")
     _shared(parser)
     _training(parser)
 
 
+def _add_search(commands: Any) -> None:
+    parser = commands.add_parser("search", help="search strategies, hyperparameters and schedules with a population")
+    parser.add_argument("benchmark", help="a name from `mtl list benchmarks`, or path.py:Class")
+    group = parser.add_argument_group("search")
+    group.add_argument("--strategy", default="equal", metavar="SPEC", help="whose hyperparameters (default: equal)")
+    group.add_argument("--strategies", nargs="+", metavar="SPEC", help="several, of which the search picks")
+    group.add_argument("--method", default="pbt", help="a name from `mtl list methods` (default: pbt)")
+    group.add_argument("--objective", nargs="+", default=["selection"], metavar="NAME", help=_OBJECTIVE)
+    group.add_argument("--search", nargs="+", metavar="NAME=RANGE", help="such as lr=1e-4:1e-2:log optimizer=adam,sgd")
+    group.add_argument("--space", type=Path, metavar="FILE", help="YAML of names and ranges; --search overrides it")
+    group.add_argument("--members", type=int, metavar="N", help="runs trained side by side (default: 16)")
+    group.add_argument("--trials", type=int, metavar="N", help="runs started in all (default: as many as members)")
+    group.add_argument("--interval", type=int, metavar="STEPS", help="between decisions (default: about 1/20 of a run)")
+    group.add_argument("--quantile", type=float, help="share that is replaced, of pbt and pb2 (default: 0.25)")
+    group.add_argument("--burn-in", type=int, metavar="STEPS", help="first steps without exploits, of pbt and pb2")
+    group.add_argument("--resample", type=float, help="probability of a value drawn anew, of pbt and pb2 (0.25)")
+    group.add_argument("--eta", type=float, help="one in so many goes on, of asha and hyperband (default: 3)")
+    group.add_argument("--grid-points", type=int, metavar="N", help="values of each number, of grid (default: 3)")
+    _shared(parser)
+    _training(parser)
+
+
+_OBJECTIVE = "selection (default), delta_m, TASK/METRIC, or several of them for a Pareto front"
+
+
+def _add_replay(commands: Any) -> None:
+    parser = commands.add_parser("replay", help="train the winner's schedule of a finished search again, from scratch")
+    parser.add_argument("directory", type=Path, metavar="RUN", help="the --out of `mtl search`")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--quiet", action="store_true", help="print the result only")
+
+
 def _add_report(commands: Any) -> None:
     parser = commands.add_parser("report", help="tables, figures and report.html of finished runs")
-    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="of one study, or parts to be merged, or what holds them")
+    of = "of one study, or parts to be merged, or what holds them"
+    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help=of)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the first directory")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="speed, against other libraries in the same process")
+    parser.add_argument("name", help="steps: one training step; solvers: weights from a Gramian")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each candidate (default: the bench's own)")
+    parser.add_argument("--quick", action="store_true", help="few cases, one round: whether it works, not how fast")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="such as mlp-10 cnn-3; resnet18-3 for a GPU")
+    parser.add_argument("--strategies", nargs="+", metavar="NAME", help="default: all that the bench knows")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--threads", type=int, default=1, help="threads of tensor operations (default: 1)")

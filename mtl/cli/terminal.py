@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -50,6 +51,12 @@ class Terminal:
     def progress(self, run: RunPlan, done: int, total: int) -> None:  # noqa: ARG002
         """Move the lower bar."""
         self.progress_bars.update(self.current, completed=done, total=total)
+
+    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """Show the runs in the lower bar, and move it."""
+        seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
+        label = escape(f"{_label(runs[0])} {seeds}")
+        self.progress_bars.update(self.current, description=label, completed=done, total=total)
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """Curves are not shown in the terminal."""

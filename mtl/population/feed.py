@@ -31,9 +31,7 @@ class Feed:
         self, split: Split, members: Sequence[Resolved], stream: int, *, augmented: bool, missing: bool
     ) -> None:
         self.split, self.members, self.missing = split, members, missing
-        self.batches = [
-            Batches(split, each.settings.batch_size, each.member.seed, stream=stream) for each in members
-        ]
+        self.batches = [Batches(split, each.settings.batch_size, each.member.seed, stream=stream) for each in members]
         self.per_epoch = self.batches[0].per_epoch
         self._size = self.batches[0].size
         self._epochs = [-1] * len(members)
@@ -93,5 +91,3 @@ def loss_parameters(members: Sequence[Resolved], like: Tensor) -> dict[str, dict
             dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
             found[task.name] = differing([task.loss, *(o.loss for o in others)], like.new_zeros((), dtype=dtype))
     return found
-
-

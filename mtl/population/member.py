@@ -9,7 +9,7 @@ from typing import Any
 
 from mtl.benchmarks.benchmark import Task
 from mtl.hyperparameters import check_key, nearest
-from mtl.losses import Loss
+from mtl.losses import Loss, make_loss
 from mtl.population.strategies import structure
 from mtl.strategies import make
 from mtl.strategy import Strategy
@@ -27,7 +27,7 @@ class Member:
         strategy: its spec.
         seed: of the parameters, the batches and the strategy's noise, as in `mtl.train.train`.
         settings: training settings over those of the cohort, by name.
-        losses: by task, parameters of its loss over those of the benchmark.
+        losses: by task, parameters of its loss over those of the benchmark; `name` makes it another loss.
     """
 
     strategy: str
@@ -63,11 +63,14 @@ class Member:
         changes = self.losses.get(task.name)
         if not changes:
             return task
-        if not isinstance(task.loss, Loss):
+        loss, changes = task.loss, dict(changes)
+        if "name" in changes:
+            loss = make_loss(changes.pop("name"))
+        if not isinstance(loss, Loss):
             raise ValueError(f"task {task.name!r}: its loss is a function and has no parameters to set")
         for key in changes:
-            check_key(type(task.loss), key, f"the loss of task {task.name!r}")
-        return dataclasses.replace(task, loss=dataclasses.replace(task.loss, **changes))
+            check_key(type(loss), key, f"the loss of task {task.name!r}")
+        return dataclasses.replace(task, loss=dataclasses.replace(loss, **changes))
 
 
 @dataclass(frozen=True)

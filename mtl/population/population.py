@@ -1,7 +1,8 @@
-"""N members of one model trained together: measure, weigh and apply as `mtl.Balancer` does, with a leading member axis."""
+"""N members of one model trained together: measure, weigh and apply as `mtl.Balancer` does, N times in one pass."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from mtl.population.dropout import draw
+from mtl.population.dropout import Call, draw
 from mtl.population.optimizers import make_optimizer
-from mtl.population.program import Losses, Program, members_of
-from mtl.population.strategies import differing, structure, substituted
+from mtl.population.program import Losses, Program, concatenated, members_of
 from mtl.population.step import Step
+from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
 from mtl.strategies import make
 from mtl.strategy import SIGNALS, Strategy
@@ -36,8 +37,8 @@ class Population:
             population.step(batch)
         population.state_dict_of(3)  # of the third member's model, for `load_state_dict`
 
-    Member i is the run that `torch.manual_seed(seeds[i])`, `make_model()`, `mtl.Balancer(strategy, shared, seed=seeds[i])`
-    and the optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU.
+    Member i is the run that `torch.manual_seed(seeds[i])`, `make_model()`, `mtl.Balancer(..., seed=seeds[i])` and the
+    optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU.
 
     Args:
         make_model: a new model, its parameters drawn from torch's global generator.
@@ -108,6 +109,7 @@ class Population:
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
         self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
         self.reach: Tensor = torch.empty(0)
+        self._dropouts: list[Call] = []
         self._even = True
 
     # --- members ---------------------------------------------------------------------------------------------------
@@ -137,6 +139,86 @@ class Population:
         self._clipped = bool(self.values["clip"].isfinite().any())
         self._shrunk = "l1" in self.values and bool(self.values["l1"].any())
 
+    def select(self, rows: Sequence[int]) -> Population:
+        """A population of the members at `rows`, in that order; it shares nothing with this one."""
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self.device)
+        chosen = copy.copy(self)
+        chosen.size = len(rows)
+        chosen.state = members_of(self.state, index)
+        chosen.counts = {name: number[list(rows)] for name, number in self.counts.items()}
+        chosen.values = {name: value[index] for name, value in self.values.items()}
+        chosen.noise, chosen.random = self.noise.select(rows), self.random.select(rows)
+        chosen.dropout = None if self.dropout is None else [self.dropout[row] for row in rows]
+        chosen.set_strategies([self.strategies[row] for row in rows])
+        return chosen
+
+    @staticmethod
+    def join(populations: Sequence[Population]) -> Population:
+        """One population of the members of several, which must be of one structure and have begun."""
+        for population in populations:
+            population.read_after()
+        joined = copy.copy(populations[0])
+        joined.size = sum(population.size for population in populations)
+        joined.state = concatenated([population.state for population in populations])
+        joined.counts = {
+            name: np.concatenate([population.counts[name] for population in populations]) for name in joined.counts
+        }
+        joined.values = {name: torch.cat([p.values[name] for p in populations]) for name in joined.values}
+        joined.noise = Streams.joined([population.noise for population in populations])
+        joined.random = Streams.joined([population.random for population in populations])
+        if joined.dropout is not None:
+            joined.dropout = [rate for population in populations for rate in population.dropout or ()]
+        inspected = next((population for population in populations if len(population.reach)), joined)
+        joined.reach, joined._dropouts = inspected.reach, inspected._dropouts
+        joined._even = all(population._even for population in populations)
+        joined.set_strategies([strategy for population in populations for strategy in population.strategies])
+        return joined
+
+    def copy_member(self, source: Population, row: int, target: int) -> None:
+        """Give member `target` the parameters, buffers, optimizer and strategy state of a member of one structure.
+
+        Its own random numbers, hyperparameters and cost stay.
+        """
+        source.read_after()
+        self.read_after()
+        kept = {name: value for name, value in self.state.items() if name != "pending"}
+
+        def place(old: Tensor, new: Tensor) -> None:
+            old[target] = new[row]
+
+        pytree.tree_map(place, kept, {name: source.state[name] for name in kept})
+        for name in ("updates", *KINDS):
+            self.counts[name][target] = source.counts[name][row]
+        self._even = self._even and source._even
+
+    def adopt(self, source: Population, *, optimizer: bool, strategy: bool) -> None:
+        """Begin from the parameters and random numbers of a population of as many members, but other structure.
+
+        Args:
+            source: its models have the same parameters, in the same order.
+            optimizer: take over the optimizer's state too.
+            strategy: take over the strategies' state too.
+
+        Raises:
+            ValueError: the parameters do not fit.
+        """
+        if source.program.shapes != self.program.shapes:
+            raise ValueError("a member cannot keep its parameters: the model of its new structure has others")
+        source.read_after()
+        self.state["parameters"] = source.state["parameters"].clone()
+        self.state["fixed"] = {
+            name: value.clone() for name, value in zip(self.state["fixed"], source.state["fixed"].values(), strict=True)
+        }
+        kept = [("optimizer", optimizer)]
+        kept += [(name, strategy) for name in ("strategy", "weights", "after", "seen")]
+        for name, wanted in kept:
+            if wanted:
+                self.state[name] = pytree.tree_map(torch.clone, source.state[name])
+        fresh = () if strategy else ("updates",)
+        self.counts |= {name: number.copy() for name, number in source.counts.items() if name not in fresh}
+        self.noise, self.random = source.noise, source.random
+        self._even = self._even and (source._even or not optimizer)
+
     def state_dict_of(self, member: int) -> dict[str, Tensor]:
         """The `state_dict` of one member's model."""
         fixed = {name: value[member] for name, value in self.state["fixed"].items()}
@@ -151,8 +233,33 @@ class Population:
         return weights
 
     def evaluate(self, function: Callable[[nn.Module, Any], Any], batch: Any) -> Any:
-        """`function(model, batch)` of every member on one batch, in evaluation mode; its tensors get an axis (N, ...)."""
+        """`function(model, batch)` of every member on one batch, in evaluation mode: tensors (N, ...)."""
         return self.program.evaluate(function, self.state["parameters"], self.state["fixed"], batch)
+
+    # --- checkpoint ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on but the settings; loads with `weights_only=True`."""
+        self.read_after()
+        return {
+            **{name: value for name, value in self.state.items() if name != "strategy"},
+            "strategy": pytree.tree_leaves(self.state["strategy"]),
+            "counts": {name: number.tolist() for name, number in self.counts.items()},
+            "noise": self.noise.states(),
+            "random": self.random.states(),
+            "even": self._even,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()` of a population that was made with the same arguments and has begun."""
+        tensors = {name: saved[name] for name in self.state if name != "strategy"}
+        self.state |= pytree.tree_map(lambda leaf: leaf.to(self.device, copy=True), tensors)
+        spec = pytree.tree_structure(self.state["strategy"])
+        leaves = [leaf.to(self.device, copy=True) for leaf in saved["strategy"]]
+        self.state["strategy"] = pytree.tree_unflatten(leaves, spec)
+        self.counts = {name: np.array(numbers) for name, numbers in saved["counts"].items()}
+        self.noise, self.random = Streams(saved["noise"]), Streams(saved["random"])
+        self._even = saved["even"]
 
     # --- one step --------------------------------------------------------------------------------------------------
 

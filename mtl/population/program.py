@@ -1,15 +1,18 @@
-"""A model's losses for all members at once: `torch.func.functional_call` under `vmap`, parameters as rows of a matrix."""
+"""A model's losses for all members at once: `functional_call` under `vmap`, parameters as rows of a matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
+from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 
 #: From a model and a batch to one loss a task, as (K,) or by name.
@@ -41,6 +44,8 @@ class Program:
         self.shapes = [trained[name].shape for name in self.names]
         self.sizes = [trained[name].numel() for name in self.names]
         self.shared_tensors, self.dimension = len(first), sum(self.sizes[: len(first)])
+        on_cpu = all(parameter.device.type == "cpu" for parameter in trained.values())
+        self._loops = on_cpu and any(isinstance(module, _ConvNd) for module in model.modules())
         self.fixed = [name for name, p in model.named_parameters() if not p.requires_grad]
         self.fixed += [name for name, _ in model.named_buffers()]
 
@@ -82,7 +87,7 @@ class Program:
         ) -> tuple[list[Tensor], dict[str, Tensor]]:
             held = {name: value.clone() for name, value in held.items()}  # normalisation layers write to them
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
-            with replaced(own):
+            with replaced(own), self._convolving():
                 return functional_call(call, values, (inner,)), held
 
         return vmap(one, randomness="different")(self._pieces(rows), dict(fixed), batch, list(masks))
@@ -116,7 +121,13 @@ class Program:
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
             return functional_call(call, values, (batch,))
 
+        if self._loops:
+            each = [one(*members_of((self._pieces(rows), dict(fixed)), row)) for row in range(len(rows))]
+            return pytree.tree_map(lambda *leaves: torch.stack(leaves), *each)
         return vmap(one, randomness="different")(self._pieces(rows), dict(fixed))
+
+    def _convolving(self) -> AbstractContextManager[Any]:
+        return OneByOne() if self._loops else nullcontext()
 
     def _pieces(self, rows: Tensor) -> list[Tensor]:
         pieces = rows.split(self.sizes, 1)
@@ -147,3 +158,8 @@ def separate(losses: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
 def members_of(tree: Any, index: Any) -> Any:
     """The tensors of a tree at an index of their leading member axis."""
     return pytree.tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def concatenated(trees: Sequence[Any]) -> Any:
+    """Trees of one structure joined along their leading member axis."""
+    return pytree.tree_map(lambda *leaves: torch.cat(leaves), *trees)

@@ -15,7 +15,7 @@ from mtl.population.feed import Feed
 from mtl.population.member import Evaluation, Resolved
 from mtl.population.population import KINDS, Population
 from mtl.population.program import members_of
-from mtl.population.strategies import substituted
+from mtl.population.strategies import structure, substituted
 from mtl.train import Result
 from mtl.train.evaluate import Metrics, constant_metrics, measure, selection, task_losses
 from mtl.train.record import Record
@@ -94,6 +94,23 @@ class Shard:
             record = Record(names, each.settings.length(self._train.per_epoch), each.settings.patience)
             self.slots.append(Slot(each, record, self._snapshot(row)))
 
+    @classmethod
+    def _of(cls, setting: Setting, population: Population, slots: list[Slot]) -> Shard:
+        shard = cls.__new__(cls)
+        shard.setting, shard.population, shard.slots = setting, population, slots
+        shard._open([slot.who for slot in slots])
+        return shard
+
+    def select(self, rows: Sequence[int]) -> Shard:
+        """The runs at `rows`, to go on by themselves."""
+        return Shard._of(self.setting, self.population.select(rows), [self.slots[row] for row in rows])
+
+    @staticmethod
+    def join(shards: Sequence[Shard]) -> Shard:
+        """The runs of several shards of one structure, to go on together."""
+        population = Population.join([shard.population for shard in shards])
+        return Shard._of(shards[0].setting, population, [slot for shard in shards for slot in shard.slots])
+
     def _open(self, members: Sequence[Resolved]) -> None:
         splits, first = self.setting.splits, members[0].settings
         missing = labels_missing(splits.train, members[0].tasks)
@@ -163,6 +180,52 @@ class Shard:
         bad = sum(int(self.population.counts[kind][row]) for kind in BAD_STEPS)
         return bad > self.slots[row].who.settings.nan_limit
 
+    # --- exploit and explore ---------------------------------------------------------------------------------------
+
+    def exploit(self, target: int, source: Shard, row: int) -> None:
+        """Give a run the state of one of the same structure, and its best evaluation so far."""
+        self.population.copy_member(source.population, row, target)
+        mine, theirs = self.slots[target], source.slots[row]
+        mine.best = theirs.best
+        mine.record.follow(theirs.record)
+
+    def replace(self, changes: Mapping[int, Resolved]) -> None:
+        """Give runs other continuous settings of the same structure."""
+        for row, who in changes.items():
+            self.slots[row].who = who
+        members = [slot.who for slot in self.slots]
+        self.population.set_strategies([each.strategy for each in members])
+        self.population.set_values(**_values(members))
+        if self.population.dropout is not None:
+            self.population.dropout = [each.settings.dropout for each in members]  # type: ignore[misc]
+        self._open(members)
+
+    def restructured(self, row: int, who: Resolved) -> Shard:
+        """A run with settings of another structure: same parameters, and what else of its state still has its form."""
+        before = self.slots[row].who
+        moved = Shard(self.setting, [who])
+        moved.population.adopt(
+            self.population.select([row]),
+            optimizer=before.settings.optimizer == who.settings.optimizer,
+            strategy=structure(before.strategy) == structure(who.strategy),
+        )
+        record = self.slots[row].record
+        record.total, record.patience = moved.slots[0].record.total, moved.slots[0].record.patience
+        moved.slots = [Slot(who, record, self.slots[row].best)]
+        return moved
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, but the members."""
+        slots = [{"record": slot.record.state(), "best": list(slot.best)} for slot in self.slots]
+        return {"population": self.population.state_dict(), "slots": slots}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()` of a shard with the same members."""
+        self.population.load_state_dict(saved["population"])
+        for slot, old in zip(self.slots, saved["slots"], strict=True):
+            slot.record.load(old["record"])
+            slot.best = (old["best"][0], old["best"][1])
+
     # --- evaluation ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, rows: Sequence[int]) -> None:
@@ -219,7 +282,9 @@ class Shard:
         """Each run's result, of the parameters that did best on validation data."""
         members = [slot.who for slot in self.slots]
         parameters = torch.stack([slot.best[0] for slot in self.slots])
-        fixed = {name: torch.stack([slot.best[1][name] for slot in self.slots]) for name in self.population.program.fixed}
+        fixed = {
+            name: torch.stack([slot.best[1][name] for slot in self.slots]) for name in self.population.program.fixed
+        }
         splits = self.setting.splits
         validation = self.on_split(members, parameters, fixed, splits.validation)
         test = self.on_split(members, parameters, fixed, splits.test)
@@ -264,7 +329,9 @@ class _Losses:
             losses = {name: torch.where(absent[name], torch.nan, loss) for name, loss in losses.items()}
         return losses
 
-    def _against(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any) -> dict[str, Tensor]:
+    def _against(
+        self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any
+    ) -> dict[str, Tensor]:
         each = {}
         for task in self._tasks:
             loss: Callable[[Tensor, Tensor], Tensor] = task.loss
@@ -278,7 +345,7 @@ def _predict(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     return dict(model(inputs))
 
 
-def _values(members: Sequence[Resolved]) -> dict[str, list[Any]]:
+def _values(members: Sequence[Resolved]) -> dict[str, Any]:
     """The settings of the optimizer, one value a member."""
     names = ["lr", "weight_decay", "clip", "l1"]
     if members[0].settings.optimizer == "sgd":

@@ -41,7 +41,12 @@ class Step:
     gradient: Tensor
 
     def __init__(
-        self, population: Population, leaf: Tensor, losses: Sequence[Tensor], values: Tensor, closures: Mapping[str, Any]
+        self,
+        population: Population,
+        leaf: Tensor,
+        losses: Sequence[Tensor],
+        values: Tensor,
+        closures: Mapping[str, Any],
     ) -> None:
         self.population, self.leaf, self.losses, self.values = population, leaf, losses, values
         self.closures = closures
@@ -120,7 +125,10 @@ class Step:
         population = self.population
 
         def current() -> Tensor:
-            return self._mapped(lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals)
+            weights: Tensor = self._mapped(
+                lambda strategy, state, own: self._on_scale(strategy.current(state, own)), signals
+            )
+            return weights
 
         def read(closure: str, at: Tensor) -> Sequence[Tensor]:
             masks = population.masks(who.tolist())
@@ -238,7 +246,9 @@ class Step:
             updated = self._weigh(signals, who)
             if strategy.tracking:
                 tracked = self._tracked(shared)
-                chosen = tracked if updated.all() else _where(torch.from_numpy(updated).to(rows.device), tracked, shared)
+                chosen = (
+                    tracked if updated.all() else _where(torch.from_numpy(updated).to(rows.device), tracked, shared)
+                )
                 rows = torch.cat([chosen, rows[:, :, dimension:]], 2)
         if not clean:
             rows = self._guarded(rows, self.whole | strategy.elementwise)
@@ -248,7 +258,8 @@ class Step:
         template = self.population.strategies[0]
 
         def one(state: Any, rows: Tensor, different: dict[str, Tensor]) -> Tensor:
-            return substituted(template, different).gradients(state, rows)
+            kept: Tensor = substituted(template, different).gradients(state, rows)
+            return kept
 
         tracked: Tensor = vmap(one)(self.state, shared, self.population.different)
         return tracked

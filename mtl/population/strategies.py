@@ -1,4 +1,4 @@
-"""Strategies side by side: the continuous hyperparameters of several, of one structure, as tensors with a member axis."""
+"""Strategies side by side: the continuous hyperparameters of several of one structure, with a member axis."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from torch import Tensor
 from mtl.hyperparameters import domains
 
 
-
-
-
 def structure(unit: Any) -> Hashable:
     """What units have in common that can be computed together: everything but their continuous hyperparameters.
 
-    Continuous are floats, and tuples of floats that a search may vary. Works for every frozen dataclass whose
+    Continuous are floats, and tuples of numbers that are one a task. Works for every frozen dataclass whose
     hyperparameters are declared by `mtl.hyperparameters.hyper`: strategies, combinators, losses.
     """
-    fixed: list[Hashable] = [type(unit)]
+    fixed: list[Any] = [type(unit)]
     continuous = _continuous(unit)
-    for field in dataclasses.fields(unit):
+    for field in filter(lambda field: field.init, dataclasses.fields(unit)):
         value = getattr(unit, field.name)
         if field.name in continuous:
             fixed.append(len(value) if isinstance(value, tuple) else "number")
@@ -62,14 +59,14 @@ def _continuous(unit: Any) -> dict[str, Any]:
         value = getattr(unit, name)
         if isinstance(value, bool) or domain.choices:
             continue
-        if isinstance(value, float) or (isinstance(value, tuple) and value and domain.search is not None):
+        if isinstance(value, float) or (isinstance(value, tuple) and value and domain.tasks in ("each", "ratios")):
             found[name] = value
     return found
 
 
 def _values(unit: Any, path: str = "") -> dict[str, Any]:
     found = {path + name: value for name, value in _continuous(unit).items()}
-    for field in dataclasses.fields(unit):
+    for field in filter(lambda field: field.init, dataclasses.fields(unit)):
         value = getattr(unit, field.name)
         if dataclasses.is_dataclass(value):
             found |= _values(value, f"{path}{field.name}.")

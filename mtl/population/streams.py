@@ -19,13 +19,22 @@ class Streams:
         self._generators: list[torch.Generator] = []
         for state in states:
             self._generators.append(torch.Generator())
-            self._generators[-1].set_state(state)
+            self._generators[-1].set_state(state.cpu())
         self._before: dict[int, Tensor] = {}
 
     @classmethod
     def seeded(cls, seeds: Sequence[int]) -> Streams:
         """Generators at the start of their seeds."""
         return cls([torch.Generator().manual_seed(seed).get_state() for seed in seeds])
+
+    def select(self, members: Sequence[int]) -> Streams:
+        """Copies of some members' generators."""
+        return Streams([self._generators[member].get_state() for member in members])
+
+    @classmethod
+    def joined(cls, streams: Sequence[Streams]) -> Streams:
+        """Copies of the generators of several."""
+        return cls([state for each in streams for state in each.states()])
 
     def __getitem__(self, member: int) -> torch.Generator:
         generator = self._generators[member]

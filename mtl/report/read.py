@@ -112,7 +112,7 @@ def read_study(directories: Sequence[Path]) -> Study:
     """
     if not directories:
         raise ValueError("no run directory is given")
-    configs = [_read_config(directory) for directory in directories]
+    configs = [read_config(directory) for directory in directories]
     for directory, config in zip(directories, configs, strict=True):
         if (config["benchmark"], config["tasks"]) != (configs[0]["benchmark"], configs[0]["tasks"]):
             what = "benchmarks" if config["benchmark"] != configs[0]["benchmark"] else "tasks or metrics"
@@ -172,7 +172,8 @@ def read_runs(directory: Path) -> tuple[list[Run], int]:
     return list(found.values()), unreadable
 
 
-def _read_config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> dict[str, Any]:
+    """The config.yaml of a run directory; a `ValueError` says what is wrong with it."""
     path = directory / "config.yaml"
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))

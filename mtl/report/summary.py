@@ -57,7 +57,7 @@ def summarize(study: Study) -> dict[str, Any]:
             **_test(tests[spec]),
             "p_adjusted": adjusted[spec],
             "budget": _budget(runs),
-            "search_budget": _budget(study.of("search", spec)),
+            "search_budget": {"trials": len(study.of("search", spec)), **_budget(study.of("search", spec))},
             "skipped": _skipped(runs),
         }
     summary = {

@@ -39,6 +39,12 @@ def notes(summary: Mapping[str, Any], unreadable_lines: int = 0) -> list[str]:
     """What a careful reader asks: what went wrong, how numbers were made."""
     strategies, seeds = summary["strategies"], summary["seeds"]
     found = [f"Seeds: {', '.join(map(str, seeds))}."]
+    if any(entry["search_budget"]["trials"] for entry in strategies.values()):
+        trials = ", ".join(f"{spec} {entry['search_budget']['trials']}" for spec, entry in strategies.items())
+        found.append(
+            f"Each strategy was tuned on other seeds than these, by trials of the same length: {trials}. Single-task "
+            "baselines were not tuned."
+        )
     if len(seeds) == 1:
         found[0] += " With one seed there are no intervals and no tests; the order may be chance."
     found += [_lost(spec, entry) for spec, entry in strategies.items() if entry["diverged"] + entry["failed"]]

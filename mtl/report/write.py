@@ -10,6 +10,7 @@ from typing import Any
 from mtl.report import tables
 from mtl.report.cost import costs
 from mtl.report.read import read_study
+from mtl.report.search import is_search, write_search_report
 from mtl.report.summary import summarize
 
 
@@ -17,7 +18,7 @@ def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     """Read one or several run directories and write summary.json, tables/, figures/ and report.html into `out`.
 
     Args:
-        directories: of one comparison, such as the parts of a SLURM array; nothing in them is changed.
+        directories: of one search, or of one comparison, such as the parts of a SLURM array; nothing in them changes.
         out: made when absent; may be one of the directories.
 
     Returns:
@@ -27,6 +28,8 @@ def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
         ValueError: a directory cannot be read, holds no finished run, or another benchmark than the first.
         OSError: `out` cannot be written.
     """
+    if directories and is_search(directories):
+        return write_search_report(directories, out)
     study = read_study(directories)
     summary = summarize(study)
     cost = costs(study)

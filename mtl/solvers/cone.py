@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtl.solvers._faces import LARGEST, best_face
+from mtl.solvers._faces import best_face
 from mtl.solvers._interior import interior_point
 from mtl.solvers._scaling import equilibrate, polish
 
@@ -31,7 +31,7 @@ def nonnegative_qp(quadratic: Tensor, linear: Tensor, lower: Tensor | None = Non
     # The minimiser is proportional to c: a unit c keeps the central path at order one.
     c = c / length
     scale = c.abs().amax(-1, keepdim=True).clamp(min=1e-300)
-    x, z = interior_point(unit, c / scale, eye, None, rounds=18).unbind(-2)
+    x, z = interior_point(unit, c / scale, eye, None, rounds=18)
     x = polish(unit, c / scale, x > z, eye, rounds=1, otherwise=x) * scale / length
     return (x if lower is None else x + lower).to(quadratic.dtype)
 
@@ -69,6 +69,8 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
     g = torch.where(trace > max(norm_eps, 1e-300), g / trace, 0.0) + reg_eps * eye
     if norm_eps == 0:
         g = torch.where(trace > 0, g, eye)
+    # The iteration is cheap enough to win earlier where many are solved at once.
+    few = 6 if g.dim() == 2 else 4
     if size <= 2:
         # At most one constraint beyond u can be violated, and lifting that task alone repairs it.
         v = u + (-(u @ g) / g.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)).clamp(min=0)
@@ -76,7 +78,7 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
         shrink = g.diagonal(dim1=-2, dim2=-1).rsqrt().unsqueeze(-2)
         pull = (u @ g) * shrink
         unit = g * shrink * shrink.mT
-        x = best_face(unit, pull, eye) if size <= LARGEST else _modulus(unit, pull, eye)
+        x = best_face(unit, pull, eye) if size <= few else _modulus(unit, pull, eye)
         v = u + x * shrink
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 

@@ -14,8 +14,9 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
     With p = 1 / alpha the equation says that w is the stationary point of `w^T G w / 2 - sum_i w_i^(1-p) / (1-p)` (of
     the logarithm for p = 1, which is `nash`), convex for every alpha > 0: the root is unique, and Newton's method
     reaches it where the authors' general least-squares solver needs bounds and a start. In b_i = w_i |g_i|^(2/(1+p)),
-    which is one for a lone task, the change relative to b has a matrix no smaller than p I. The step
-    1 / (1 + max(1, (1+p)/2) m), m being the largest relative decrease, lowers the objective without a search.
+    which is one for a lone task, the change relative to b has, up to a scaling, a matrix no smaller than p I. The step
+    1 / (1 + max(1, (1+p)/2) m), m being the largest relative decrease, lowers the objective without a search. It starts
+    from the best multiple of equal b, each task then set right for the others as they are.
 
     alpha between 0.5 and 2 is exact for norms that differ by 1e16; beyond, weights themselves leave any range (the
     smallest goes like a ratio of norms to the power alpha), and moderate ratios are meant. Opposed gradients and rows
@@ -24,7 +25,7 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
     Args:
         gramian: (..., K, K) symmetric positive semidefinite.
         alpha: positive, a float or a tensor that broadcasts against (..., 1), such as one of no dimensions.
-        rounds: Newton steps; by default 16 for two tasks, 18 up to ten, then 24.
+        rounds: Newton steps; by default 10 for two tasks, 16 up to ten, then 20.
 
     Returns:
         (..., K) positive weights in the dtype of `gramian`, proportional to c^(-alpha / (1 + alpha)) under G -> c G.
@@ -33,19 +34,25 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
     p = 1.0 / torch.as_tensor(alpha, dtype=unit.dtype, device=unit.device)
     longest = length.amax(-1, keepdim=True)
     relative = length / longest
-    # The equation for b: sum_j C_ij t_j b_j = t_i b_i^(-p).
-    t = relative ** ((p - 1) / (p + 1))
-    half, damping, least = (1 + p) / 2, ((1 + p) / 2).clamp(min=1.0), p.unsqueeze(-1) * eye
-    b = torch.ones_like(t)
+    # The equation for b: sum_j C_ij t_j b_j = t_i b_i^(-p). Columns, so that products need no reshaping.
+    t = (relative ** ((p - 1) / (p + 1))).unsqueeze(-1)
+    column = p.unsqueeze(-1)
+    square, inverse, power = t * t, 1 / (1 + column), 1 - column
+    damping, least = -((1 + column) / 2).clamp(min=1.0), column * eye
+    b = (square.sum(-2, keepdim=True) / (t.mT @ unit @ t).clamp(min=1e-30)) ** inverse
+    # (b^(-p) / pull)^(1 / (1 + p)) is what multiplies b; a pull near or below zero says little.
+    pull = (unit @ t) * (b / t)
+    wanted = b**-column
+    b = b * (wanted / torch.maximum(pull, 0.1 * wanted)) ** inverse
     size = unit.shape[-1]
-    for _ in range(rounds or (16 if size <= 2 else 18 if size <= 10 else 24)):
-        q = b**half
-        root = t * (b / q)  # the square root of b_i times the right-hand side of its equation
-        pull = q.unsqueeze(-1) * unit * q.unsqueeze(-2)
-        factor, failed = torch.linalg.cholesky_ex(pull + least)
-        short = root.unsqueeze(-1) - pull @ root.unsqueeze(-1)
-        change = torch.cholesky_solve(short, factor).squeeze(-1) / root
-        change = torch.where(failed.unsqueeze(-1) == 0, change, 0.0)
-        decrease = (-change).amax(-1, keepdim=True).clamp(min=0)
-        b = torch.addcmul(b, b, change / (1.0 + damping * decrease))
-    return (b * (relative * longest) ** (-2.0 / (1 + p))).to(gramian.dtype)
+    for _ in range(rounds or (10 if size <= 2 else 16 if size <= 10 else 20)):
+        # Both sides times t_i b_i: then the matrix is symmetric.
+        right, scaled = square * b**power, t * b
+        pulls = unit * scaled * scaled.mT
+        factor, failed = torch.linalg.cholesky_ex(torch.addcmul(pulls, least, right))
+        change = torch.cholesky_solve(right - pulls.sum(-1, keepdim=True), factor)
+        # Rounding at the far end of an unbounded problem: stay.
+        change = torch.where((failed == 0)[..., None, None], change, 0.0)
+        length_of_step = 1.0 / (1.0 + damping * change.amin(-2, keepdim=True).clamp(max=0))
+        b = torch.addcmul(b, b, change * length_of_step)
+    return (b.squeeze(-1) * (relative * longest) ** (-2.0 / (1 + p))).to(gramian.dtype)

@@ -40,7 +40,7 @@ def min_norm(gramian: Tensor) -> Tensor:
     if size <= LARGEST:
         y = best_face(quadratic, -a.unsqueeze(-2), eye).squeeze(-2)
     else:
-        x, z = interior_point(quadratic, -a, eye, None, rounds=16).unbind(-2)
+        x, z = interior_point(quadratic, -a, eye, None, rounds=18)
         y = polish(quadratic, -a, x > z, eye, rounds=1, otherwise=x)
     w = a * y
     return (w / w.sum(-1, keepdim=True)).to(gramian.dtype)
@@ -50,9 +50,11 @@ def _min_norm_of_two(gramian: Tensor) -> Tensor:
     """`w_1 = (g_2 - g_1)^T g_2 / |g_1 - g_2|^2`, clipped to [0, 1] (Sener & Koltun 2018, eq. 6)."""
     g = gramian.double()
     squares = g.diagonal(dim1=-2, dim2=-1)
-    # Equal gradients leave 0 / 0: a few rounding errors of the shorter one, added to both sides, make that 1 / 2.
-    slack = squares.amin(-1, keepdim=True) * (1e4 * torch.finfo(gramian.dtype).eps) + 1e-300
-    pull = squares.flip(-1) - g[..., :1, 1] + slack
+    # Equal gradients leave 0 / 0: a few rounding errors of the shorter one, added to both sides, make that 1 / 2. They
+    # fade as the gradients part: a constant would push every point of a Pareto front in one direction.
+    few = squares.amin(-1, keepdim=True) * (1e4 * torch.finfo(gramian.dtype).eps) + 1e-300
+    pull = squares.flip(-1) - g[..., :1, 1]
+    pull = pull + few * (few / (pull.sum(-1, keepdim=True).clamp(min=0) + few)) ** 2
     return (pull / pull.sum(-1, keepdim=True)).clamp(0.0, 1.0).to(gramian.dtype)
 
 
@@ -78,7 +80,7 @@ def simplex_qp(quadratic: Tensor, linear: Tensor | None = None) -> Tensor:
     eye = torch.eye(size, dtype=q.dtype, device=q.device)
     ridge = max(RIDGE, 4 * size * torch.finfo(quadratic.dtype).eps)
     q, c = q / scale.unsqueeze(-1) + ridge * eye, c / scale
-    w = interior_point(q, c, eye, torch.ones_like(c), rounds=20)[..., 0, :].clamp(min=0)
+    w = interior_point(q, c, eye, torch.ones_like(c), rounds=20)[0].clamp(min=0)
     return (w / w.sum(-1, keepdim=True)).to(quadratic.dtype)
 
 

@@ -39,5 +39,5 @@ def simplex_lp(objective: Tensor, matrix: Tensor, lower: Tensor, free: int = 0) 
     linear = -block.T @ lower
     linear = linear - torch.cat([objective.double(), 0 * ones]) / _PENALTY
     inside = torch.arange(size + rows, device=matrix.device) < size - free
-    point = interior_point(quadratic + 1e-13 * eye, linear, eye, inside.double(), rounds=60)
-    return point[..., 0, :size].clamp(min=0)
+    point, _ = interior_point(quadratic + 1e-13 * eye, linear, eye, inside.double(), rounds=60)
+    return point[:size].clamp(min=0)

@@ -28,7 +28,7 @@ class TrimmedMean(Strategy):
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         jacobian = signals["jacobian"]
         count = len(jacobian)
-        trimmed = int(self.fraction * count)
+        trimmed = self.fraction * count // 1
         rank = jacobian.argsort(dim=0, stable=True).argsort(dim=0)
         stays = (rank >= trimmed) & (rank < count - trimmed)
         return stays.to(jacobian.dtype) / (count - 2 * trimmed), state

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-
-from mtl.benchmarks.benchmark import Benchmark, Splits
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.rundir import RunDirectory
-from mtl.train import Result, Settings, Stopped, train
+from mtl.study.setting import Observer, Setting, record_of
+from mtl.study.together import checkpoint_of, execute_together, grouped
+from mtl.train import Result, Stopped, train
 
 _FINISHED = ("done", "diverged")
-
-
-class Observer(Protocol):
-    """Whoever watches a study: the terminal, the tracker."""
-
-    def begin(self, run: RunPlan, hyperparameters: dict[str, Any]) -> None:
-        """A run starts or continues."""
-
-    def progress(self, run: RunPlan, done: int, total: int) -> None:
-        """A step was made."""
-
-    def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
-        """A point of the run's curves."""
-
-    def end(self, run: RunPlan, record: dict[str, Any]) -> None:
-        """A run is finished and written."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all runs of a study have in common."""
-
-    benchmark: Benchmark
-    splits: Splits
-    settings: Settings
-    device: torch.device
 
 
 def execute(
@@ -57,10 +29,36 @@ def execute(
         OSError: a finished run could not be written; the ones before it are intact.
     """
     records = {record["run"]: record for record in directory.records() if record["status"] in _FINISHED}
-    for run in plan.runs:
-        if run.name not in records:
-            records[run.name] = _execute_one(run, setting, directory, observers, should_stop)
+    for runs in grouped(plan.runs, setting):
+        left = [run for run in runs if run.name not in records]
+        alone = [run for run in left if directory.checkpoint(run.name).exists()]  # begun with --one-at-a-time
+        together = runs if checkpoint_of(runs, directory).exists() else [run for run in left if run not in alone]
+        if left and len(together) > 1 and not setting.one_at_a_time:
+            for record in _execute_several(together, setting, directory, observers, should_stop):
+                records[record["run"]] = record
+        for run in runs:
+            if run.name not in records:
+                records[run.name] = _execute_one(run, setting, directory, observers, should_stop)
     return [records[run.name] for run in plan.runs]
+
+
+def _execute_several(
+    runs: list[RunPlan],
+    setting: Setting,
+    directory: RunDirectory,
+    observers: list[Observer],
+    should_stop: Callable[[], bool],
+) -> list[dict[str, Any]]:
+    """Their records; none where they fail together, so that each is tried by itself."""
+    try:
+        return execute_together(runs, setting, directory, observers, should_stop)
+    except (Stopped, OSError):
+        raise
+    except Exception as failure:  # as below: what one run raises must not take the others with it
+        reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
+        setting.tell(f"{runs[0].strategy}: its runs failed together and are tried one at a time ({reason})")
+        checkpoint_of(runs, directory).unlink(missing_ok=True)
+        return []
 
 
 def _execute_one(
@@ -104,26 +102,8 @@ def _execute_one(
     except Exception as failure:  # a strategy or a user's model may raise anything; the study records it and goes on
         error = f"{type(failure).__name__}: {failure}"
         result = Result("failed", {}, {}, float("nan"), 0, {}, {}, {})
-    record = directory.append(
-        {
-            "run": run.name,
-            "benchmark": setting.benchmark.name,
-            "strategy": run.strategy,
-            "hyperparameters": strategy.hyperparameters,
-            "seed": run.seed,
-            "phase": run.phase,
-            "task": run.task,
-            "metrics": result.metrics,
-            "validation": result.validation,
-            "cost": result.cost,
-            "status": result.status,
-            "skipped": result.skipped,
-            "best_step": result.best_step,
-            "selection": result.selection,
-            "error": error,
-        },
-        result.history,
-    )
+    plain, _ = record_of(run, result, setting.benchmark.name, error)
+    record = directory.append(plain, result.history)
     for observer in observers:
         observer.end(run, record)
     return record

@@ -25,6 +25,11 @@ class RunDirectory:
         """One finished run a line."""
         return self.path / "results.jsonl"
 
+    @property
+    def schedule_path(self) -> Path:
+        """Of a search: who began, and who took over whom, an event a line."""
+        return self.path / "schedule.jsonl"
+
     def checkpoint(self, run: str) -> Path:
         """Where a run in progress keeps its checkpoint."""
         return self.path / "checkpoints" / f"{run}.pt"

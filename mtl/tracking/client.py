@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ class Tracker:
 
     def progress(self, run: RunPlan, done: int, total: int) -> None:
         """Steps are not logged one by one."""
+
+    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """Nor those of several runs."""
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:  # noqa: ARG002
         """Log a point of the curves."""

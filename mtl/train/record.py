@@ -49,9 +49,7 @@ class Record:
             row |= {f"train_loss/{task}": x for task, x in zip(self.tasks, losses, strict=True) if x is not None}
             self.observe(self.step, row)
 
-    def evaluated(
-        self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float
-    ) -> bool:
+    def evaluated(self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float) -> bool:
         """Note an evaluation on validation data; returns whether it is the best so far."""
         self.history["eval_step"].append(self.step)
         self.history["validation_loss"].append([losses[task] for task in self.tasks])
@@ -65,6 +63,11 @@ class Record:
         self.since_best += 1
         self.stopped_early = self.patience is not None and self.since_best >= self.patience
         return False
+
+    def follow(self, other: Record) -> None:
+        """Go on from the best evaluation of another run, whose parameters were taken over; the curves stay."""
+        self.best_selection, self.best_step, self.since_best = other.best_selection, other.best_step, other.since_best
+        self.stopped_early = False
 
     def state(self) -> dict[str, Any]:
         """Everything that the evaluations to come depend on, as plain values."""

@@ -65,7 +65,9 @@ def test_an_array_over_seeds_has_gpus_of_its_own_requeues_one_task_and_gathers(j
     assert sorted(set(re.findall(r"^GPU (\d)$", jobs.output(array), re.MULTILINE))) == ["0", "1"]
     jobs.cluster.run("mtl", "report", "study", cwd=jobs.directory)
     jobs.cluster.run("mtl", "compare", *study, "--seeds=2", "--out=together", cwd=jobs.directory)
-    gathered, together = (json.loads((jobs.directory / name / "summary.json").read_text()) for name in ("study", "together"))
+    gathered, together = (
+        json.loads((jobs.directory / name / "summary.json").read_text()) for name in ("study", "together")
+    )
     assert gathered == together
 
 

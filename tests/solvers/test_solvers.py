@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtl import solvers
 
-TASKS = (2, 3, 4, 5, 10, 40)
+TASKS = (2, 3, 4, 5, 7, 10, 40)
 CASES = tuple(difficult(2))
 #: No positive weights make these equal to their inverses: some nonnegative combination of the gradients is zero.
 UNSOLVABLE = ("all_zero", "zero_row", "stationary", "rank_one_mixed_signs", "half_rank", "opposed")

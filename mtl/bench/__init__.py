@@ -1,0 +1,31 @@
+"""Speed benches by name. A new one is a module with a `Bench` and a line here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mtl.bench.bench import Bench
+
+#: The class of each bench as `module:Class`; imported when asked for, since each brings its peers.
+BENCHES: Mapping[str, str] = MappingProxyType(
+    {
+        "steps": "mtl.bench.steps:Steps",
+        "solvers": "mtl.bench.solvers:Solvers",
+        "population": "mtl.bench.runs:PopulationBench",
+        "search": "mtl.bench.runs:SearchBench",
+    }
+)
+
+
+def find_bench(name: str) -> Bench:
+    """The bench of that name; a `ValueError` names the nearest."""
+    if name not in BENCHES:
+        near = difflib.get_close_matches(name, BENCHES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BENCHES)}"
+        raise ValueError(f"unknown bench {name!r}: {hint}")
+    module, _, cls = BENCHES[name].partition(":")
+    bench: Bench = getattr(importlib.import_module(module), cls)()
+    return bench

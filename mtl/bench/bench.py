@@ -1,0 +1,116 @@
+"""What a speed bench is: cases measured against a peer, and the bars that they are held to."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, NotRequired, TypedDict
+
+import torch
+
+
+class Row(TypedDict):
+    """One case. Times are seconds a step or a solve, medians over rounds.
+
+    `case` is `ROW, COLUMN`, which is where tables show it. `ratio` is peer / ours: above one, we are faster.
+    """
+
+    case: str
+    ours: float
+    peer: float
+    peer_name: str
+    ratio: float
+    #: Relative distance between our update and the peer's; None where draws or definitions differ.
+    difference: NotRequired[float | None]
+    #: A step of the least work that an exact Gramian takes, and one of equal weighting.
+    floor: NotRequired[float]
+    equal: NotRequired[float]
+
+
+class Bar(NamedTuple):
+    """What a bench is held to: `text` states bar and figure."""
+
+    text: str
+    met: bool
+
+
+class Table(NamedTuple):
+    """A title, the heads of the columns, and the cells of each line."""
+
+    title: str
+    columns: list[str]
+    lines: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure and how.
+
+    Attributes:
+        rounds: how often each candidate has its turn; None for the bench's own number.
+        quick: fewest rounds and cases, to see that everything works; its times mean little.
+        models: names of models, None for the usual ones.
+        strategies: names of strategies, None for all.
+        device: where to run.
+    """
+
+    rounds: int | None = None
+    quick: bool = False
+    models: Sequence[str] | None = None
+    strategies: Sequence[str] | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if self.rounds is not None and self.rounds < 1:
+            raise ValueError(f"rounds={self.rounds} must be at least 1")
+
+
+class Bench(ABC):
+    """A speed bench."""
+
+    #: What it compares with: import names of packages of the extra `peers`.
+    peers: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def check(self, options: Options) -> None:
+        """Raise `ValueError` for options that this bench has no case for, before any work."""
+
+    @abstractmethod
+    def run(self, options: Options) -> Iterator[Row]:
+        """Measure, and give each case as it is done."""
+
+    @abstractmethod
+    def tables(self, rows: Sequence[Row]) -> list[Table]:
+        """The rows laid out for reading."""
+
+    @abstractmethod
+    def bars(self, rows: Sequence[Row]) -> list[Bar]:
+        """What the rows say about the bars of this bench; none about those that the rows have no case for."""
+
+    def check_peers(self) -> None:
+        """Raise `ValueError` where a peer is not installed."""
+        missing = [name for name in self.peers if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ValueError(f"this bench compares with {', '.join(missing)}, not installed: pip install 'mtl[peers]'")
+
+
+def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """The names that the user gave, checked, or the usual ones."""
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"--{option} {name!r} is not in this bench: {hint}")
+    return list(names or usual)
+
+
+def pivot(title: str, cells: Mapping[str, str]) -> Table:
+    """A table of cells by case, `ROW, COLUMN`, both in order of appearance."""
+    heads = [tuple(case.split(", ", 1)) for case in cells]
+    columns = list(dict.fromkeys(column for _, column in heads))
+    rows = list(dict.fromkeys(row for row, _ in heads))
+    lines = [[row, *(cells.get(f"{row}, {column}", "") for column in columns)] for row in rows]
+    return Table(title, ["", *columns], lines)

@@ -1,0 +1,75 @@
+"""Timing candidates in turn, so that a machine that slows down slows all of them down."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+
+def in_turn(
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    device: torch.device,
+    turn: float = 0.01,
+    limit: float = 4.0,
+) -> dict[str, float]:
+    """Seconds a call of each candidate: the median over rounds, in each of which every candidate has one turn.
+
+    Args:
+        candidates: what to call, by name; called twice before timing starts.
+        rounds: turns of each. The order is reversed from round to round, so that nobody always follows the same one.
+        device: synchronised before a clock is read.
+        turn: seconds that a turn lasts at least, in whole calls.
+        limit: seconds after which a slow candidate has no further turn, once it has had three.
+    """
+    calls = {}
+    for name, call in candidates.items():
+        call()
+        calls[name] = max(1, round(turn / max(_time(call, 1, device), 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    with _without_collection():
+        for number in range(rounds):
+            for name in list(candidates)[:: -1 if number % 2 else 1]:
+                if len(samples[name]) < 3 or sum(samples[name]) * calls[name] < limit:
+                    samples[name].append(_time(candidates[name], calls[name], device))
+            gc.collect()
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def _time(call: Callable[[], object], calls: int, device: torch.device) -> float:
+    clock = _clock(device)
+    _synchronize(device)
+    begin = clock()
+    for _ in range(calls):
+        call()
+    _synchronize(device)
+    return (clock() - begin) / calls
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """On one thread of a CPU, the time that this process computed for, which other processes on the machine stretch
+    less than the time that passed."""
+    return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Garbage is collected between rounds, not inside somebody's turn."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

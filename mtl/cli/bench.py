@@ -1,0 +1,118 @@
+"""`mtl bench`: runs a speed bench, prints its tables and what became of the bars, writes its rows as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import warnings
+from pathlib import Path
+
+import rich.table
+import torch
+from rich.markup import escape
+
+from mtl.bench import find_bench
+from mtl.bench.bench import Options
+from mtl.cli.parser import BadInput
+from mtl.cli.terminal import console
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure; exit code 0 whether bars are met or not, since that is what the output tells."""
+    try:
+        chosen = find_bench(args.name)
+        options = Options(args.rounds, args.quick, args.models, args.strategies, _device(args.device))
+        chosen.check(options)
+        chosen.check_peers()
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if args.threads < 1:
+        raise BadInput(f"--threads {args.threads}: must be at least 1")
+    if args.json is not None:
+        _check_writable(args.json)
+    rows = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peers warn of deprecations at every step
+            for row in chosen.run(options):
+                rows.append(row)
+                if console.is_terminal:
+                    console.print(f"{row['case']} against {row['peer_name']}: {row['ratio']:.2f}", highlight=False)
+    finally:
+        torch.set_num_threads(before)
+    for table in chosen.tables(rows):
+        console.print(escape(table.title), style="bold", highlight=False, soft_wrap=True)
+        shown = rich.table.Table(show_edge=False, pad_edge=False)
+        for number, column in enumerate(table.columns):
+            shown.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
+        for line in table.lines:
+            shown.add_row(*map(escape, line))
+        console.print(shown)
+        console.print()
+    for bar in chosen.bars(rows):
+        console.print(
+            f"[{'green' if bar.met else 'red'}]{'met ' if bar.met else 'miss'}[/]  {escape(bar.text)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    where = {"command": _command(args), "machine": _machine(options.device, args.threads)}
+    if args.json is not None:
+        args.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n")
+    return 0
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: no CUDA device is available here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _check_writable(path: Path) -> None:
+    """Before minutes of measuring."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise BadInput(f"--json {str(path)!r} cannot be written: {error.strerror}") from error
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that measures the same again."""
+    words = ["mtl", "bench", args.name]
+    for name in ("models", "strategies"):
+        if getattr(args, name) is not None:
+            words += [f"--{name}", *getattr(args, name)]
+    if args.rounds is not None:
+        words += ["--rounds", str(args.rounds)]
+    return shlex.join([*words, *(["--quick"] if args.quick else []), "--threads", str(args.threads)])
+
+
+def _machine(device: torch.device, threads: int) -> str:
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_processor()}, {os.cpu_count()} cores"
+    return f"{where}, {threads} thread{'s' if threads > 1 else ''}; Python {platform.python_version()}, {_versions()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for package in ("torch", "torchjd", "cvxpy", "clarabel", "ecos", "scipy", "quadprog"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)

@@ -1,0 +1,135 @@
+"""`mtl search` and `mtl replay`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.parser import BadInput
+from mtl.cli.search_terminal import SearchTerminal
+from mtl.cli.shared import load_setting, make_config, make_setting, run_directory, tell
+from mtl.cli.terminal import Terminal, console
+from mtl.lineage import ancestry, read_events, winner
+from mtl.search.build import build_space
+from mtl.search.engine import Search
+from mtl.search.grammar import read_file, read_options
+from mtl.search.methods import OPTIONS, Options, Problem
+from mtl.search.objective import Objective
+from mtl.search.plan import baseline_metrics, baseline_plan, cohort_maker, make_search, run_length
+from mtl.search.replay import differences
+from mtl.search.replay import replay as retrain
+from mtl.search.space import Space
+from mtl.study.execute import execute
+from mtl.study.plan import parse_strategies
+from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
+from mtl.tracking import SearchTracker, Tracker
+from mtl.train import Stopped
+
+_CLOSE = 1e-5  # relative; how near a replay has to come
+
+
+def search(args: argparse.Namespace) -> int:
+    """`mtl search`."""
+    try:
+        setting = make_setting(args)
+        given = {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
+        specs = args.strategies or [args.strategy]
+        strategies = [str(strategy) for strategy in parse_strategies(specs, setting.benchmark)]
+        space = build_space(setting.benchmark, strategies, given)
+        objective = Objective(args.objective, setting.benchmark)
+        options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
+        made = make_search(setting, args.method, options, space, objective, args.seed)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    asked = {name: getattr(options, name) for name in OPTIONS}
+    about = {
+        "method": args.method,
+        **asked,
+        "interval": made.problem.interval,
+        "trials": made.method.trials,
+        "length": made.problem.length,
+        "objective": objective.higher_is_better(),
+        "space": space.describe(),
+    }
+    listed = space.dimensions["strategy"].parameter.grid(1)
+    config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
+    with run_directory(args, config, ("search", "seeds")) as (directory, recorded):
+        return _in_directory(args, setting, made, directory, recorded)
+
+
+def _in_directory(
+    args: argparse.Namespace, setting: Setting, made: Search, directory: RunDirectory, config: dict[str, Any]
+) -> int:
+    tracker = Tracker(args.wandb, directory.path, config, tell)
+    log = SearchTracker(tracker, args.seed)
+    plan = baseline_plan(setting, made.objective, args.seed)
+    try:
+        with stop_on_signals() as should_stop:
+            if plan.runs:
+                with Terminal(plan, 0, quiet=args.quiet) as bars:
+                    baselines = execute(plan, setting, directory, [bars, tracker], should_stop)
+                made.objective.baseline = baseline_metrics(baselines)
+            with SearchTerminal(quiet=args.quiet) as terminal:
+                records = made.run(directory, setting.benchmark.name, [terminal, log], should_stop)
+            log.close(winner(records, made.objective.higher_is_better()))
+    except Stopped:
+        tell(f"stopped; the same command with --resume --out {directory.path} continues")
+        return 75
+    finally:
+        tracker.close()
+    from mtl.cli.commands import show_report
+
+    show_report([directory.path], directory.path)
+    return 0
+
+
+def replay(args: argparse.Namespace) -> int:
+    """`mtl replay`."""
+    try:
+        config = _search_config(args.directory)
+        records = [r for r in RunDirectory(args.directory).records() if r.get("search") == "search"]
+        about = config["search"]
+        best = winner(records, about["objective"])
+        if best is None or len(records) < about["trials"]:
+            raise ValueError(f"{str(args.directory)!r} holds no finished search to replay")
+        stages = ancestry(read_events(args.directory / "schedule.jsonl", "search"), best["trial"])
+        setting = load_setting(config, args.device)
+        objective = Objective(list(about["objective"]), setting.benchmark)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if "delta_m" in objective.names:
+        singles = [r for r in RunDirectory(args.directory).records() if r["phase"] == "single_task"]
+        objective.baseline = baseline_metrics(singles)
+    problem = Problem(Space({}), run_length(setting), about["interval"], 0, len(objective.names))
+    again = retrain(problem, stages, objective, cohort_maker(setting))
+    apart = differences(best, again)
+    if not args.quiet:
+        console.print(
+            f"{best['run']}: {len(stages)} stage{'s' * (len(stages) > 1)} of "
+            f"{len({stage.trial for stage in stages})} runs, {problem.length} steps",
+            highlight=False,
+        )
+        for name, value in best["objective"].items():
+            console.print(f"{name}: recorded {value:.6g}, replayed {again['objective'][name]:.6g}", highlight=False)
+    worst = max(apart, key=lambda name: apart[name])
+    if apart[worst] > _CLOSE:
+        print(f"mtl: the replay differs from what was recorded: {worst} by {apart[worst]:.2g}", file=sys.stderr)
+        return 1
+    console.print(f"The replay reaches every recorded metric (largest difference {apart[worst]:.1e}).", highlight=False)
+    return 0
+
+
+def _search_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{str(path)!r} is no run directory: config.yaml cannot be read") from error
+    if not isinstance(config, dict) or config.get("command") != "search":
+        raise ValueError(f"{str(path)!r} is not the directory of a search")
+    return config

@@ -1,0 +1,133 @@
+"""What commands that train have in common: the setting, the recorded configuration, the output directory."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mtl
+from mtl.benchmarks import Splits, find_benchmark, load_checked
+from mtl.cli.parser import TRAINING, BadInput
+from mtl.hyperparameters import domains
+from mtl.study.rundir import RunDirectory, open_run_directory
+from mtl.study.setting import Setting
+from mtl.tracking.client import check_mode
+from mtl.train import Settings, check_model
+
+# What a resumed study may not change: finished and new runs would not be comparable.
+_FIXED = ("command", "benchmark", "training", "device")
+
+
+def make_setting(args: argparse.Namespace) -> Setting:
+    """Everything that the runs share, checked before any work starts."""
+    check_mode(args.wandb)
+    benchmark = find_benchmark(args.benchmark)
+    chosen = {name: getattr(args, name) for name in TRAINING}
+    settings = Settings.of(getattr(benchmark, "recipe", {}), chosen)
+    device = _device(args.device)
+    splits: Splits = load_checked(benchmark)
+    check_model(benchmark, splits, settings)
+    one_at_a_time = getattr(args, "one_at_a_time", False)
+    return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
+
+
+def load_setting(config: Mapping[str, Any], device: str) -> Setting:
+    """The setting of a run that is recorded in its config.yaml."""
+    benchmark = find_benchmark(config["benchmark"])
+    settings = Settings.of(config["training"])
+    return Setting(benchmark, load_checked(benchmark), settings, _device(device), tell=tell)
+
+
+def tell(text: str) -> None:
+    """Say something beside the results."""
+    print(f"mtl: {text}", file=sys.stderr)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: no CUDA device is available here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def make_config(
+    args: argparse.Namespace, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
+) -> dict[str, Any]:
+    """The resolved settings, as recorded in config.yaml."""
+    tasks = {
+        task.name: {
+            "loss": str(task.loss),
+            "metrics": {metric.name: {"higher_is_better": metric.higher_is_better} for metric in task.metrics},
+            "primary": task.metrics[0].name,
+        }
+        for task in setting.benchmark.tasks
+    }
+    settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
+    return {
+        "command": args.command,
+        "benchmark": args.benchmark,
+        "tasks": tasks,
+        "strategies": [str(strategy) for strategy in strategies],
+        "seeds": [*seeds],
+        "reference": str(reference),
+        "training": settings | {"model": setting.settings.model or getattr(setting.benchmark, "trunk", "")},
+        "device": str(setting.device),
+        "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
+    }
+
+
+@contextlib.contextmanager
+def run_directory(
+    args: argparse.Namespace, config: Mapping[str, Any], fixed: Sequence[str] = ()
+) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
+    """The locked output directory and the configuration as recorded in it.
+
+    Args:
+        args: parsed options.
+        config: of this command.
+        fixed: keys of `config`, beside the training settings, that a resumed run may not change.
+    """
+    path: Path = args.out or Path("runs") / f"{args.command}-{_slug(args.benchmark)}"
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(open_run_directory(path, resume=args.resume))
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        before = directory.config()
+        if before is not None:
+            _check_same(before, config, directory.path, (*_FIXED, *fixed))
+        # Identifies the study wherever its runs are shown together; kept when it is resumed.
+        # W&B's own variable names it where several processes carry out one study.
+        named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
+        study = (before or {}).get("study") or named
+        recorded = {"study": study, **config}
+        directory.write_config(recorded)
+        yield directory, recorded
+
+
+def _check_same(before: dict[str, Any], now: Mapping[str, Any], path: Path, fixed: Sequence[str]) -> None:
+    for key in fixed:
+        if before.get(key) == now.get(key):
+            continue
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            key = next(name for name in {**old, **new} if old.get(name) != new.get(name))
+            old, new = old.get(key), new.get(key)
+        raise BadInput(
+            f"output directory {str(path)!r} was started with {key}={old}, now {key}={new}; use another --out"
+        )
+
+
+def _slug(benchmark: str) -> str:
+    return (
+        Path(benchmark.rpartition(":")[0]).stem + "-" + benchmark.rpartition(":")[2] if ":" in benchmark else benchmark
+    )

@@ -1,0 +1,71 @@
+"""`mtl compare --tune`: single-task baselines, then for each strategy its search and its runs on fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.parser import BadInput
+from mtl.cli.search_terminal import SearchTerminal
+from mtl.cli.shared import run_directory, tell
+from mtl.cli.terminal import Terminal
+from mtl.search.tune import make_searches, tune_and_rerun
+from mtl.strategy import Strategy
+from mtl.study.execute import execute
+from mtl.study.plan import Plan
+from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
+from mtl.tracking import SearchTracker, Tracker
+from mtl.train import Stopped
+
+_DEFAULT_BUDGET = 16
+
+
+def compare_tuned(
+    args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any], strategies: Sequence[Strategy]
+) -> int:
+    """Carry out a comparison in which every strategy is tuned with the same budget first.
+
+    Args:
+        args: parsed options.
+        plan: of the untuned comparison; its single-task baselines are trained as they are.
+        setting: what all runs share.
+        config: to be recorded.
+        strategies: to be tuned and compared.
+    """
+    budget = args.budget if args.budget is not None else _DEFAULT_BUDGET
+    seeds = config["seeds"]
+    try:
+        searches = make_searches(setting, strategies, args.tune, budget, seeds)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    spaces = {search.label: search.problem.space.describe() for search in searches}
+    tuned = {**config, "tune": {"method": args.tune, "budget": budget}, "spaces": spaces}
+    with run_directory(args, tuned, ("tune", "seeds")) as (directory, recorded):
+        baselines = Plan(tuple(run for run in plan.runs if run.phase == "single_task"))
+        tracker = Tracker(args.wandb, directory.path, recorded, tell)
+        try:
+            with stop_on_signals() as should_stop:
+                if baselines.runs:
+                    finished = _finished(baselines, directory)
+                    with Terminal(baselines, finished, quiet=args.quiet) as bars:
+                        execute(baselines, setting, directory, [bars, tracker], should_stop)
+                with SearchTerminal(quiet=args.quiet) as terminal:
+                    for search in searches:
+                        log = SearchTracker(tracker, search.problem.seed)
+                        tune_and_rerun(search, setting, directory, seeds, [terminal, log], should_stop)
+        except Stopped:
+            tell(f"stopped; the same command with --resume --out {directory.path} continues")
+            return 75
+        finally:
+            tracker.close()
+        from mtl.cli.commands import show_report
+
+        show_report([directory.path], directory.path)
+    return 0
+
+
+def _finished(plan: Plan, directory: RunDirectory) -> int:
+    return len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})

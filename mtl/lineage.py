@@ -1,0 +1,131 @@
+"""`schedule.jsonl`: which run began, and which took over another, at what step and with which values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the schedule.
+
+    Attributes:
+        search: name of the search, of which a comparison has several.
+        step: of the target, when it happened.
+        target: number of the run that changed.
+        source: number of the run whose state it took over; None when it began.
+        seed: of the target.
+        before: its values until then; None when it began.
+        after: its values from then on.
+        scores: of `target` and `source` at that step, higher is better; None for one that is not finite.
+    """
+
+    search: str
+    step: int
+    target: int
+    source: int | None
+    seed: int
+    before: Values | None
+    after: Values
+    scores: dict[str, float | None]
+
+    def line(self) -> str:
+        """The event as a line of JSON."""
+        scores = {key: score if score is None or math.isfinite(score) else None for key, score in self.scores.items()}
+        return json.dumps({**asdict(self), "scores": scores}) + "\n"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of a schedule: from `step` on, run `trial` had `values`."""
+
+    step: int
+    trial: int
+    seed: int
+    values: Values
+
+
+def write_events(path: Path, events: Iterable[Event], offset: int) -> int:
+    """Write events at a byte offset, cutting off what stands behind it, and return the offset after them.
+
+    What stands behind it comes from a segment that was not checkpointed, and is about to be written again.
+    """
+    with path.open("ab") as file:
+        file.truncate(offset)
+        file.write("".join(event.line() for event in events).encode())
+        file.flush()
+        return file.seek(0, 2)
+
+
+def offset_before(path: Path, search: str) -> int:
+    """Where the events of `search` begin, or the end of the file: what a search that begins anew writes at."""
+    offset = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            if json.loads(line)["search"] == search:
+                break
+        except ValueError:
+            break
+        offset += len(line)
+    return offset
+
+
+def read_events(path: Path, search: str | None = None) -> list[Event]:
+    """The events of one search, or of all; a line that a crash cut short is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            event = Event(**_with_tuples(json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+        if search in (None, event.search):
+            events.append(event)
+    return events
+
+
+def ancestry(events: Sequence[Event], trial: int) -> list[Stage]:
+    """The stages that made `trial` what it is at its end, the first one first.
+
+    Raises:
+        ValueError: the schedule does not say how one of them began.
+    """
+    stages: list[Stage] = []
+    at = math.inf
+    while True:
+        event = next((event for event in reversed(events) if event.target == trial and event.step < at), None)
+        if event is None:
+            raise ValueError(f"the schedule does not say how run {trial} began")
+        stages.append(Stage(event.step, trial, event.seed, event.after))
+        if event.source is None:
+            return stages[::-1]
+        trial, at = event.source, event.step
+
+
+def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {**content, **{key: tupled(content[key]) for key in ("before", "after")}}
+
+
+def tupled(values: Mapping[str, Any] | None) -> Values | None:
+    """Values as they were before JSON or YAML made lists of tuples."""
+    if values is None:
+        return None
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def winner(records: Sequence[Mapping[str, Any]], higher_is_better: Mapping[str, bool]) -> Mapping[str, Any] | None:
+    """The run of a search with the best first objective, of those trained to the end; None when none has one."""
+    name, higher = next(iter(higher_is_better.items()))
+
+    def score(record: Mapping[str, Any]) -> float:
+        value = (record.get("objective") or {}).get(name)
+        return -math.inf if value is None else value if higher else -value
+
+    whole = [record for record in records if record["status"] == "done" and score(record) > -math.inf]
+    return max(whole, key=lambda record: (score(record), -record["trial"]), default=None)

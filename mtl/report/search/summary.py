@@ -1,0 +1,132 @@
+"""The numbers of a search: summary.json, made from its files alone and without a clock in it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl.lineage import Event, Stage, ancestry, read_events, winner
+from mtl.pareto import hypervolume, pareto_front, worst_corner
+from mtl.report.read import Run, read_config, read_runs
+from mtl.report.search.importance import importances
+
+
+@dataclass(frozen=True)
+class SearchRun:
+    """Everything that a search left.
+
+    Attributes:
+        config: its config.yaml.
+        runs: its finished runs, in order of their numbers.
+        events: its schedule.
+        best: the record of the winner; None when no run was trained to its end.
+        stages: the schedule that led to the winner.
+    """
+
+    config: Mapping[str, Any]
+    runs: Sequence[Run]
+    events: Sequence[Event]
+    best: Mapping[str, Any] | None
+    stages: Sequence[Stage]
+
+    @property
+    def objective(self) -> dict[str, bool]:
+        """Its objectives and whether higher is better."""
+        return dict(self.config["search"]["objective"])
+
+    @property
+    def exploits(self) -> list[Event]:
+        """The events in which a run took over another."""
+        return [event for event in self.events if event.source is not None]
+
+
+def read_search(directory: Path) -> SearchRun:
+    """Read the directory of a search.
+
+    Raises:
+        ValueError: it has no readable config.yaml, or no finished run.
+    """
+    config = read_config(directory)
+    runs = [run for run in read_runs(directory)[0] if run.record["phase"] == "search"]
+    if not runs:
+        raise ValueError(f"no finished run in {str(directory)!r}")
+    runs.sort(key=lambda run: run.record["trial"])
+    events = read_events(directory / "schedule.jsonl", "search")
+    best = winner([run.record for run in runs], config["search"]["objective"])
+    stages = ancestry(events, best["trial"]) if best is not None else []
+    return SearchRun(config, runs, events, best, stages)
+
+
+def summarize_search(search: SearchRun) -> dict[str, Any]:
+    """Everything that summary.json holds."""
+    records, about = [run.record for run in search.runs], search.config["search"]
+    statuses = Counter(run.status for run in search.runs)
+    best = search.best
+    summary = {
+        "command": "search",
+        "benchmark": search.config["benchmark"],
+        "method": about["method"],
+        "objective": search.objective,
+        "space": about["space"],
+        "strategies": search.config["strategies"],
+        "seed": search.config["seeds"][0],
+        "runs": len(records),
+        "missing": max(0, about["trials"] - len(records)),
+        **{status: statuses[status] for status in ("done", "stopped", "diverged")},
+        "budget": {key: round(sum(run.cost(key) or 0 for run in search.runs)) for key in _COSTS},
+        "exploits": len(search.exploits),
+        "replaced_nonfinite": sum(event.scores.get("target") is None for event in search.exploits),
+        "best": None if best is None else {key: best[key] for key in _SHOWN},
+        "schedule": [
+            {"step": stage.step, "trial": stage.trial, "seed": stage.seed, "hyperparameters": stage.values}
+            for stage in search.stages
+        ],
+        "importance": importances(records, search.objective),
+        **(_front(records, search.objective) if len(search.objective) > 1 else {}),
+    }
+    return {key: _json(value) for key, value in summary.items()}
+
+
+_COSTS = ("steps", "forwards", "backwards")
+_SHOWN = (
+    *("run", "trial", "strategy", "hyperparameters", "seed", "objective", "validation", "metrics", "best_step"),
+    "status",
+)
+
+
+def _front(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool]) -> dict[str, Any]:
+    points = [signed(record, objective) for record in records]
+    corner = worst_corner(points)
+    return {
+        "front": [
+            {key: records[index][key] for key in ("run", "strategy", "hyperparameters", "objective")}
+            for index in pareto_front(points)
+        ],
+        "hypervolume": None if corner is None else hypervolume(points, corner),
+        "reference_point": None
+        if corner is None
+        else {
+            name: value if higher else -value for (name, higher), value in zip(objective.items(), corner, strict=True)
+        },
+    }
+
+
+def signed(record: Mapping[str, Any], objective: Mapping[str, bool]) -> tuple[float, ...]:
+    """A run's objectives, each higher is better; -inf for what is absent."""
+    found = (record["objective"].get(name) for name in objective)
+    return tuple(
+        -math.inf if value is None else value if higher else -value
+        for value, higher in zip(found, objective.values(), strict=True)
+    )
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _json(item) for key, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,99 @@
+"""The sentences and the table of a search's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.report.numbers import ABSENT, count
+from mtl.report.read import Run
+from mtl.report.search.summary import signed
+from mtl.report.table import Cell, Column, Table
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """What was found, and at what cost."""
+    cost = f"{count(summary['runs'])} runs, {count(summary['budget']['steps'])} optimizer steps"
+    best = summary["best"]
+    if best is None:
+        return f"No run of {summary['method']} was trained to its end without breaking ({cost})."
+    if "front" in summary:
+        objectives = " and ".join(summary["objective"])
+        size = len(summary["front"])
+        return f"{summary['method']} found {size} trade-offs between {objectives} ({cost})."
+    name, value = next(iter(best["objective"].items()))
+    return f"{summary['method']} reached {name} {value:.4g} on validation data with {best['strategy']} ({cost})."
+
+
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """What a careful reader asks."""
+    found = [
+        "The winner was chosen by its validation score among all runs, so that score is optimistic; its test metrics "
+        "were not used to choose. For a fair comparison of strategies, rerun on fresh seeds: mtl compare --tune."
+    ]
+    if summary["diverged"]:
+        found.append(f"{summary['diverged']} runs diverged.")
+    if summary["replaced_nonfinite"]:
+        found.append(f"{summary['replaced_nonfinite']} runs that were not finite any more were replaced by others.")
+    if summary["stopped"]:
+        found.append(f"{summary['stopped']} runs were stopped early by the method; they cannot win.")
+    if summary["missing"]:
+        found.append(f"{summary['missing']} runs are not finished yet.")
+    if summary["exploits"]:
+        found.append(
+            f"{summary['exploits']} exploits. The values of a run are those at its end: how they came about is in "
+            "schedule.jsonl, and mtl replay trains the winner's schedule again from scratch."
+        )
+    return found
+
+
+def runs_table(summary: Mapping[str, Any], runs: Sequence[Run], most: int | None = None) -> Table:
+    """The runs, best first: objectives, values and status."""
+    objective = summary["objective"]
+    ranked = sorted(runs, key=lambda run: signed(run.record, objective), reverse=True)[:most]
+    names = list(dict.fromkeys(key for run in ranked for key in run.record["hyperparameters"]))
+    columns = [
+        Column("run", ("run",)),
+        *(Column(name, (name,), higher) for name, higher in objective.items()),
+        *(Column(name, (name,), numeric=name != "strategy") for name in names),
+        Column("steps", ("steps",)),
+        Column("status", ("status",), numeric=False),
+    ]
+    rows = [
+        [
+            Cell(str(run.record["trial"]), (run.record["trial"],)),
+            *(_cell(run.record["objective"].get(name)) for name in objective),
+            *(_cell(run.record["hyperparameters"].get(name)) for name in names),
+            _cell(run.record["cost"].get("steps")),
+            Cell(run.status, (run.status,)),
+        ]
+        for run in ranked
+    ]
+    return Table(columns, rows)
+
+
+def metrics_table(summary: Mapping[str, Any]) -> Table:
+    """Validation and test metrics of the winner."""
+    columns = [Column("task", ("task",), numeric=False), Column("metric", ("metric",), numeric=False)]
+    columns += [Column("validation", ("validation",)), Column("test", ("test",))]
+    best = summary["best"] or {"validation": {}, "metrics": {}}
+    rows = [
+        [
+            Cell(task, (task,)),
+            Cell(metric, (metric,)),
+            _cell(value),
+            _cell(best["metrics"].get(task, {}).get(metric)),
+        ]
+        for task, metrics in best["validation"].items()
+        for metric, value in metrics.items()
+    ]
+    return Table(columns, rows)
+
+
+def _cell(value: Any) -> Cell:
+    if value is None:
+        return Cell(ABSENT, (None,))
+    if isinstance(value, list | tuple):
+        return Cell("/".join(f"{item:.3g}" for item in value), ("/".join(map(str, value)),))
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return Cell(text.replace("-", "−") if isinstance(value, float) else text, (value,))

@@ -1,0 +1,1 @@
+"""Searches over strategies, their hyperparameters and training settings, on top of a population."""

@@ -1,0 +1,172 @@
+"""Makes the space of a search from strategies, their declared ranges, and what the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.benchmarks.benchmark import Benchmark, Task
+from mtl.hyperparameters import Domain, defaults, domains, nearest, parse
+from mtl.losses import LOSSES, Loss
+from mtl.search.grammar import Interval, Range, Word
+from mtl.search.parameters import Choice, Number, Parameter, Simplex
+from mtl.search.space import Condition, Dimension, Space
+from mtl.strategies import make, units
+from mtl.strategy import Strategy
+from mtl.train import Settings
+
+#: Training settings that may differ between the members of a search.
+SETTINGS = (
+    *("lr", "weight_decay", "optimizer", "momentum", "schedule", "warmup", "batch_size", "clip", "l1", "dropout"),
+    *("noise", "mixup", "head_weighting", "scale"),
+)
+_SEARCHED = ("lr", "weight_decay")  # without being asked for
+
+
+def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[str, Range]) -> Space:
+    """The space over `strategies` (or those that `given` has) with the ranges of `given` over the declared ones.
+
+    Searched unless given otherwise: each strategy's own hyperparameters that declare a range, the learning rate and
+    weight decay. A hyperparameter that a spec sets (`gradnorm:alpha=0.5`) keeps its value.
+
+    Raises:
+        ValueError: a name that does not exist, a range outside what is accepted; one line.
+    """
+    given = dict(given)
+    listed = given.pop("strategy", None)
+    if isinstance(listed, Word | Interval):
+        raise ValueError("strategy: specs joined by commas are wanted, such as strategy=famo,gradnorm")
+    specs = [str(make(spec)) for spec in (listed.choices if listed is not None else strategies)]
+    if len(set(specs)) < len(specs):
+        raise ValueError(f"strategy: {', '.join(specs)} has one twice")
+    for spec in specs:
+        make(spec).check_tasks(len(benchmark.tasks))
+    dimensions = {"strategy": Dimension(Choice(tuple(specs)))}
+    tasks = {task.name: task for task in benchmark.tasks}
+    for name in [name for name in given if name.startswith("loss.") and name.removeprefix("loss.") in tasks]:
+        dimensions[name] = Dimension(_losses(name, given.pop(name)))
+    places = {**_strategy_places(specs), **_loss_places(tasks, dimensions), **_setting_places()}
+    for name in given:
+        if name not in places:
+            raise ValueError(f"space: unknown parameter {name!r}: {nearest(name, ['strategy', *places])}")
+    for name, place in places.items():
+        text = given.get(name)
+        if text == "default" or (text is None and not place.searched):
+            continue
+        parameter = place.read(name, text, len(tasks)) if text is not None else place.declared(len(tasks))
+        dimensions[name] = Dimension(parameter, place.condition)
+    space = Space(dimensions)
+    space.check(len(tasks))
+    return space
+
+
+class _Place:
+    """Where a value goes: a hyperparameter of a strategy, of a loss, or a training setting."""
+
+    def __init__(self, owner: Any, key: str, condition: Condition | None, searched: bool) -> None:
+        self.owner, self.key, self.condition = owner, key, condition
+        self.domain: Domain = domains(owner)[key]
+        self.searched = searched and self.domain.search is not None
+        usual = defaults(owner)[key]
+        self.integer = isinstance(usual, int) and not isinstance(usual, bool)
+        self.weights = self.domain.tasks == "ratios"
+        self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool))
+
+    def declared(self, tasks: int) -> Parameter:
+        """The range that the hyperparameter itself declares."""
+        if self.weights:
+            return Simplex(tasks)
+        low, high = self.domain.search or (0.0, 1.0)
+        return Number(low, high, self.domain.log, self.integer)
+
+    def read(self, name: str, text: Range, tasks: int) -> Parameter:
+        """The range that the user wrote."""
+        if isinstance(text, Word):
+            if not self.weights:
+                raise ValueError(f"{name}=simplex: only ratios between the tasks lie on the simplex")
+            return Simplex(tasks)
+        if isinstance(text, Interval):
+            return self._interval(name, text)
+        cls = type(self.owner) if not isinstance(self.owner, type) else self.owner
+        values = tuple(parse(cls, self.key, choice, "space") for choice in text.choices)
+        for value in values:
+            if complaint := self.domain.complaint(value):
+                raise ValueError(f"space: {name}={value!r} {complaint}")
+        if len(set(values)) < len(values):
+            raise ValueError(f"space: {name}={','.join(text.choices)} has a value twice")
+        return Choice(values)
+
+    def _interval(self, name: str, text: Interval) -> Number:
+        written = f"space: {name}={text.low}:{text.high}"
+        if not self.numeric:
+            raise ValueError(f"{written}: it is not a number, so no range; list its values, joined by commas")
+        try:
+            low, high = float(text.low), float(text.high)
+        except ValueError:
+            raise ValueError(f"{written}: the bounds must be numbers") from None
+        for bound in (low, high):
+            if complaint := self.domain.complaint(bound):
+                raise ValueError(f"{written}: {bound:g} {complaint}")
+        if not low < high:
+            raise ValueError(f"{written}: the lower bound must be below the upper one")
+        if self.integer and not (low.is_integer() and high.is_integer()):
+            raise ValueError(f"{written}: the bounds must be integers")
+        log = text.log if text.log is not None else self.domain.log and low > 0
+        if log and low <= 0:
+            raise ValueError(f"{written}: a logarithmic range must begin above 0")
+        return Number(low, high, log, self.integer)
+
+
+def _strategy_places(specs: Sequence[str]) -> dict[str, _Place]:
+    owners: dict[str, Strategy] = {}
+    under: dict[str, set[str]] = {}
+    fixed: set[str] = set()
+    for spec in specs:
+        parts = units(make(spec))
+        names = [part.name for part in parts]
+        for part in parts:
+            for key, usual in defaults(part).items():
+                name = f"strategy.{part.name}.{key}"
+                if names.count(part.name) > 1:
+                    continue  # a name for both would be ambiguous
+                owners[name] = part
+                under.setdefault(name, set()).add(spec)
+                if getattr(part, key) != usual:
+                    fixed.add(name)
+    return {
+        name: _Place(owner, name.rpartition(".")[2], _under("strategy", under[name], specs), name not in fixed)
+        for name, owner in owners.items()
+    }
+
+
+def _loss_places(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> dict[str, _Place]:
+    places = {}
+    for task in tasks.values():
+        chosen = dimensions.get(f"loss.{task.name}")
+        if chosen is None:
+            owners = {"": task.loss} if isinstance(task.loss, Loss) else {}
+        else:
+            owners = {name: LOSSES[name] for name in chosen.parameter.grid(1)}  # type: ignore[misc]
+        keys = {key: owner for owner in owners.values() for key in domains(owner)}
+        for key, owner in keys.items():
+            having = {name for name, other in owners.items() if key in domains(other)}
+            condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
+            places[f"loss.{task.name}.{key}"] = _Place(owner, key, condition, chosen is not None)
+    return places
+
+
+def _setting_places() -> dict[str, _Place]:
+    return {name: _Place(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
+
+
+def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Condition | None:
+    return None if having == set(all_choices) else Condition(parent, frozenset(having))
+
+
+def _losses(name: str, text: Range) -> Choice:
+    if isinstance(text, Word | Interval):
+        raise ValueError(f"space: {name}: names of losses joined by commas are wanted, such as {name}=mse,huber")
+    for choice in text.choices:
+        if choice not in LOSSES:
+            raise ValueError(f"space: {name}={choice}: {nearest(choice, LOSSES)}")
+    return Choice(text.choices)

@@ -1,0 +1,287 @@
+"""Carries out a search: segments of training on a cohort, and between them what the method decides.
+
+Everything that the next segment depends on is checkpointed after each, so a killed search loses at most one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mtl.lineage import Event, offset_before, write_events
+from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.methods import Decision, Method, Problem, Report, Start
+from mtl.search.objective import Objective, Scores
+from mtl.search.space import Values, make_member
+from mtl.study.rundir import RunDirectory
+from mtl.train import Result, Stopped
+from mtl.train import checkpoint as checkpoints
+
+
+@dataclass
+class Trial:
+    """One run of a search, alive or ended."""
+
+    number: int
+    seed: int
+    values: Values
+    step: int = 0
+    #: (its own steps, steps of the whole search, scores) at each evaluation.
+    curve: list[tuple[int, int, Scores]] = field(default_factory=list)
+
+
+@dataclass
+class Tally:
+    """What a search has done so far.
+
+    Attributes:
+        steps: optimizer steps of all runs.
+        exploits: runs that took over another's state.
+        replaced_nonfinite: those of them that were not finite any more.
+        best: [steps, best score so far] after each segment; the first objective where there are several.
+    """
+
+    steps: int = 0
+    exploits: int = 0
+    replaced_nonfinite: int = 0
+    best: list[tuple[int, float]] = field(default_factory=list)
+
+
+class Observer(Protocol):
+    """Whoever watches a search."""
+
+    def segment(self, search: Search) -> None:
+        """A segment is trained, evaluated and checkpointed."""
+
+    def trial(self, search: Search, record: dict[str, Any]) -> None:
+        """A run ended and is written."""
+
+
+class Search:
+    """One search on one benchmark.
+
+    Args:
+        name: of the search: prefix of its runs' names, and of its checkpoint.
+        label: the strategy that its runs count for in a report; their own when empty.
+        method: decides.
+        problem: the space, the length of a run, the seed.
+        objective: what counts.
+        make_cohort: trains.
+        phase: as recorded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        method: Method,
+        problem: Problem,
+        objective: Objective,
+        make_cohort: MakeCohort,
+        phase: str = "search",
+    ) -> None:
+        self.name, self.label, self.phase = name, label, phase
+        self.method, self.problem, self.objective = method, problem, objective
+        self.trials: list[Trial] = []
+        self.alive: list[Trial] = []
+        self.tally = Tally()
+        self._make_cohort = make_cohort
+        self._cohort: Cohort | None = None
+        self._offset = 0
+
+    def run(
+        self,
+        directory: RunDirectory,
+        benchmark: str,
+        observers: Sequence[Observer] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[dict[str, Any]]:
+        """Carry out the search, or what is left of it, and return the records of its runs.
+
+        Raises:
+            Stopped: `should_stop` said so; the last segment is checkpointed.
+            OSError: something could not be written; what was written before is intact.
+        """
+        path = directory.checkpoint(self.name)
+        records = {record["run"]: record for record in directory.records()}
+        saved = checkpoints.load(path)
+        if saved is not None:
+            self._load(saved)
+        else:
+            self._offset = offset_before(directory.schedule_path, self.name)
+            events = self._start(self.method.begin())
+            self._offset = write_events(directory.schedule_path, events, self._offset)
+            checkpoints.save(path, self._state())
+        while self.alive:
+            reports = self._segment()
+            decision = self.method.decide(reports)
+            ended = {report.trial for report in reports if report.finished} | decision.stop
+            for trial, result in self._results(ended):
+                name = self.run_name(trial)
+                if name not in records:
+                    record, history = self._record(trial, result, benchmark)
+                    records[name] = directory.append(record, history)
+                for observer in observers:
+                    observer.trial(self, records[name])
+            events = self._apply(decision, ended, reports)
+            self._offset = write_events(directory.schedule_path, events, self._offset)
+            checkpoints.save(path, self._state())
+            for observer in observers:
+                observer.segment(self)
+            if self.alive and should_stop():
+                raise Stopped
+        return [records[self.run_name(trial)] for trial in self.trials]
+
+    def run_name(self, trial: Trial) -> str:
+        """The name of a run in results.jsonl."""
+        return f"{self.name}-{trial.number:04d}"
+
+    @property
+    def best(self) -> tuple[Trial, Scores] | None:
+        """The run with the best score so far, of the first objective, and its scores then."""
+        found = [(scores, trial) for trial in self.trials for *_, scores in trial.curve if scores[0] > -math.inf]
+        if not found:
+            return None
+        scores, trial = max(found, key=lambda pair: (pair[0][0], -pair[1].number))
+        return trial, scores
+
+    def _segment(self) -> list[Report]:
+        """Train all living runs for an interval, or to the end of the first that ends before, and evaluate them."""
+        assert self._cohort is not None
+        steps = min(self.problem.interval, min(self.problem.length - trial.step for trial in self.alive))
+        self._cohort.advance(steps)
+        self.tally.steps += steps * len(self.alive)
+        reports = []
+        for trial, evaluation in zip(self.alive, self._cohort.evaluate(), strict=True):
+            trial.step += steps
+            scores = self.objective.scores(evaluation.metrics, evaluation.selection)
+            if not evaluation.finite:
+                scores = (-math.inf,) * len(scores)
+            trial.curve.append((trial.step, self.tally.steps, scores))
+            finished = trial.step >= self.problem.length
+            reports.append(Report(trial.number, trial.step, trial.values, scores, finished))
+        before = self.tally.best[-1][1] if self.tally.best else -math.inf
+        self.tally.best.append((self.tally.steps, max([before, *(report.scores[0] for report in reports)])))
+        return reports
+
+    def _results(self, ended: set[int]) -> list[tuple[Trial, Result]]:
+        if not ended:
+            return []
+        assert self._cohort is not None
+        pairs = zip(self.alive, self._cohort.results(), strict=True)
+        return [(trial, result) for trial, result in pairs if trial.number in ended]
+
+    def _record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        member = make_member(trial.values, trial.seed)
+        cut = trial.step < self.problem.length
+        scores = self.objective.scores(result.validation, result.selection)
+        record = {
+            "run": self.run_name(trial),
+            "benchmark": benchmark,
+            "strategy": self.label or member.strategy,
+            "hyperparameters": trial.values,
+            "seed": trial.seed,
+            "phase": self.phase,
+            "task": None,
+            "search": self.name,
+            "trial": trial.number,
+            "objective": self.objective.natural(scores),
+            "metrics": result.metrics,
+            "validation": result.validation,
+            "cost": {**result.cost, "steps": trial.step},
+            "status": "stopped" if cut and result.status == "done" else result.status,
+            "skipped": result.skipped,
+            "best_step": result.best_step,
+            "selection": result.selection,
+            "error": None,
+        }
+        evaluated = {
+            "search_step": [step for step, _, _ in trial.curve],
+            "search_spent": [spent for _, spent, _ in trial.curve],
+            "search_scores": [list(scores) for _, _, scores in trial.curve],
+        }
+        return record, {**result.history, **evaluated}
+
+    def _apply(self, decision: Decision, ended: set[int], reports: Sequence[Report]) -> list[Event]:
+        kept = [index for index, trial in enumerate(self.alive) if trial.number not in ended]
+        if not kept:
+            self._cohort = None
+        elif len(kept) < len(self.alive):
+            assert self._cohort is not None
+            self._cohort.keep(kept)
+        self.alive = [self.alive[index] for index in kept]
+        return self._exploit(decision, reports) + self._start(decision.start)
+
+    def _exploit(self, decision: Decision, reports: Sequence[Report]) -> list[Event]:
+        index = {trial.number: place for place, trial in enumerate(self.alive)}
+        scores = {report.trial: report.scores[0] for report in reports}
+        broken = {report.trial for report in reports if report.broken}
+        changed = {**{exploit.target: exploit.values for exploit in decision.exploits}, **decision.changes}
+        if not changed:
+            return []
+        assert self._cohort is not None
+        self._cohort.exploit({index[exploit.target]: index[exploit.source] for exploit in decision.exploits})
+        members = {index[number]: make_member(values, self.trials[number].seed) for number, values in changed.items()}
+        self._cohort.replace(members)
+        events = []
+        for exploit in decision.exploits:
+            trial = self.trials[exploit.target]
+            both: dict[str, float | None] = {"target": scores[exploit.target], "source": scores[exploit.source]}
+            events.append(
+                Event(
+                    self.name, trial.step, trial.number, exploit.source, trial.seed, trial.values, exploit.values, both
+                )
+            )
+            self.tally.exploits += 1
+            self.tally.replaced_nonfinite += exploit.target in broken
+        for number, values in changed.items():
+            self.trials[number].values = dict(values)
+        return events
+
+    def _start(self, starts: Sequence[Start]) -> list[Event]:
+        begun = []
+        for start in starts:
+            number = len(self.trials)
+            seed = self.problem.seed + number if start.seed is None else start.seed
+            begun.append(Trial(number, seed, dict(start.values)))
+            self.trials.append(begun[-1])
+        if begun:
+            members = [make_member(trial.values, trial.seed) for trial in begun]
+            if self._cohort is None:
+                self._cohort = self._make_cohort(members)
+            else:
+                self._cohort.add(members)
+            self.alive += begun
+        return [Event(self.name, 0, t.number, None, t.seed, None, t.values, {}) for t in begun]
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+            "alive": [trial.number for trial in self.alive],
+            "method": self.method.state_dict(),
+            "tally": dataclasses.asdict(self.tally),
+            "offset": self._offset,
+            "cohort": None if self._cohort is None else self._cohort.state_dict(),
+            "random": checkpoints.random_state(),
+        }
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        self.trials = [Trial(**trial) for trial in saved["trials"]]
+        self.alive = [self.trials[number] for number in saved["alive"]]
+        self.tally = Tally(**saved["tally"])
+        self._offset = saved["offset"]
+        self.method.load_state_dict(saved["method"])
+        if self.alive:
+            members = [make_member(trial.values, trial.seed) for trial in self.alive]
+            self._cohort = self._make_cohort(members)
+            self._cohort.load_state_dict(saved["cohort"])
+        checkpoints.restore_random_state(saved["random"])
+
+
+def default_interval(length: int) -> int:
+    """About a twentieth of a run, so that a whole number of intervals makes one where that is possible."""
+    near = [steps for steps in range(max(1, length // 40), max(1, length // 10) + 1) if length % steps == 0]
+    return min(near, key=lambda steps: abs(math.log(20 * steps / length)), default=math.ceil(length / 20))

@@ -1,0 +1,51 @@
+"""Search methods by name."""
+
+from __future__ import annotations
+
+import importlib
+
+from mtl.hyperparameters import nearest
+from mtl.search.methods.method import (
+    OPTIONS,
+    Decision,
+    Exploit,
+    Method,
+    Options,
+    Problem,
+    Report,
+    Start,
+)
+
+__all__ = [
+    "METHODS",
+    "OPTIONS",
+    "Decision",
+    "Exploit",
+    "Method",
+    "Options",
+    "Problem",
+    "Report",
+    "Start",
+    "find_method",
+]
+
+# Modules are named here and imported when asked for: Optuna and scikit-learn take a second that most commands spare.
+_CLASSES = {
+    "grid": "Grid", "random": "Random", "pbt": "PBT", "pb2": "PB2", "asha": "ASHA", "hyperband": "Hyperband",
+    "tpe": "TPE", "gp": "GP", "nsga2": "NSGA2", "evolution": "Evolution",
+}  # fmt: skip
+#: Names of all methods.
+METHODS = tuple(_CLASSES)
+
+
+def find_method(name: str) -> type[Method]:
+    """The method called `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in _CLASSES:
+        raise ValueError(f"unknown method {name!r}: {nearest(name, METHODS)}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    found: type[Method] = getattr(module, _CLASSES[name])
+    return found

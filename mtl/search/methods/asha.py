@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start
+
+
+class ASHA(Method):
+    """Asynchronous successive halving (Li et al., MLSys 2020), as its stopping variant.
+
+    A run that reaches a rung (after interval, interval x eta, ... steps) goes on only if it is among the best 1 / eta
+    of all that reached it so far; a new run takes its place until `trials` were started.
+    """
+
+    name: ClassVar[str] = "asha"
+    about: ClassVar[str] = "asynchronous successive halving (Li et al. 2020)"
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        super().__init__(problem, options)
+        if problem.length % problem.interval:
+            raise ValueError(f"--interval {problem.interval}: asha needs a divisor of the {problem.length} steps")
+        self.trials = options.trials if options.trials is not None else 4 * options.members
+        self._started = 0
+        self._rungs: dict[int, list[float]] = {}
+        step = problem.interval
+        while step < problem.length:
+            self._rungs[step] = []
+            step = max(step + problem.interval, round(step * options.eta / problem.interval) * problem.interval)
+
+    def begin(self) -> list[Start]:
+        return self._next(min(self.options.members, self.trials))
+
+    def decide(self, reports: Sequence[Report]) -> Decision:
+        stop: set[int] = set()
+        arrived = [report for report in reports if report.step in self._rungs and not report.finished]
+        for report in arrived:
+            self._rungs[report.step].append(report.score)
+        for report in arrived:
+            ranked = sorted(self._rungs[report.step], reverse=True)
+            good = ranked[max(1, math.floor(len(ranked) / self.options.eta)) - 1]
+            if report.broken or report.score < good:
+                stop.add(report.trial)
+        ended = len(stop) + sum(report.finished for report in reports)
+        return Decision(stop=frozenset(stop), start=self._next(min(ended, self.trials - self._started)))
+
+    def _next(self, count: int) -> list[Start]:
+        numbers = range(self._started, self._started + count)
+        self._started += len(numbers)
+        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"started": self._started, "rungs": self._rungs}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self._started, self._rungs = saved["started"], dict(saved["rungs"])

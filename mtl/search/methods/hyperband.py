@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start
+
+
+class Hyperband(Method):
+    """Brackets of successive halving, from many short runs to few whole ones (Li et al., JMLR 2018, algorithm 1).
+
+    With s_max = log_eta(length / interval), bracket s = s_max ... 0 begins about members x (s_max + 1) / (s + 1) x
+    eta^(s - s_max) runs and keeps one in eta after length x eta^-s, eta^(1-s), ... steps, rounded to intervals. The
+    population shrinks at each rung.
+    """
+
+    name: ClassVar[str] = "hyperband"
+    about: ClassVar[str] = "brackets of successive halving (Li et al. 2018)"
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        super().__init__(problem, options)
+        if options.trials is not None:
+            raise ValueError(f"--trials {options.trials}: hyperband starts as many as --members and --interval imply")
+        eta, units = options.eta, problem.length / problem.interval
+        deepest = max(0, math.floor(math.log(units, eta) + 1e-9))
+        self._brackets = [self._bracket(s, deepest) for s in range(deepest, -1, -1)]
+        self.trials = sum(size for size, _ in self._brackets)
+        self._current = self._started = 0
+
+    def _bracket(self, s: int, deepest: int) -> tuple[int, list[int]]:
+        """Number of runs, and the steps of its rungs."""
+        problem, eta = self.problem, self.options.eta
+        size = math.ceil(self.options.members * (deepest + 1) / (s + 1) * eta ** (s - deepest) - 1e-9)
+        at = (round(problem.length * eta ** (k - s) / problem.interval) * problem.interval for k in range(s))
+        return size, sorted({max(step, problem.interval) for step in at})
+
+    def begin(self) -> list[Start]:
+        return self._open()
+
+    def decide(self, reports: Sequence[Report]) -> Decision:
+        if all(report.finished for report in reports):
+            self._current += 1
+            return Decision(start=self._open())
+        if all(report.broken for report in reports):
+            self._current += 1
+            return Decision(stop=frozenset(report.trial for report in reports), start=self._open())
+        if reports[0].step not in self._brackets[self._current][1]:
+            return Decision(stop=frozenset(report.trial for report in reports if report.broken))
+        ranked = sorted(reports, key=lambda report: (-report.score, report.trial))
+        kept = max(1, math.floor(len(ranked) / self.options.eta))
+        return Decision(stop=frozenset(report.trial for report in ranked[kept:]))
+
+    @property
+    def work(self) -> int:
+        """Steps of all runs, were none to break."""
+        total = 0
+        for size, rungs in self._brackets:
+            before = 0
+            for step in [*rungs, self.problem.length]:
+                total += size * (step - before)
+                before, size = step, max(1, math.floor(size / self.options.eta))
+        return total
+
+    def _open(self) -> list[Start]:
+        if self._current >= len(self._brackets):
+            return []
+        numbers = range(self._started, self._started + self._brackets[self._current][0])
+        self._started += len(numbers)
+        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"current": self._current, "started": self._started}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self._current, self._started = saved["current"], saved["started"]

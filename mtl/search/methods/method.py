@@ -1,0 +1,150 @@
+"""What a search method is: it starts trials, hears how they do after each segment, and decides what changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mtl.hyperparameters import hyper, validate
+from mtl.search.objective import Scores
+from mtl.search.parameters import Generator
+from mtl.search.space import Space, Values
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a search is run."""
+
+    members: int = hyper(16, 1, doc="runs trained side by side")
+    trials: int | None = hyper(None, 1, doc="runs started in all; as many as members when not given")
+    interval: int | None = hyper(None, 1, doc="steps from one decision to the next; a twentieth of the run by default")
+    quantile: float = hyper(0.25, 0.0, 0.5, doc="share of the population that is replaced (pbt, pb2)")
+    burn_in: int = hyper(0, 0, doc="first steps in which none is replaced unless it broke (pbt, pb2)")
+    resample: float = hyper(0.25, 0.0, 1.0, doc="probability that explore draws a value anew (pbt, pb2)")
+    eta: float = hyper(3.0, 1.1, doc="one in so many survives a rung (asha, hyperband)")
+    grid_points: int = hyper(3, 1, doc="values of each number (grid)")
+
+    def __post_init__(self) -> None:
+        validate(self, "search")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is told about the search before it starts.
+
+    Attributes:
+        space: what varies.
+        length: steps of a whole run.
+        interval: steps from one decision to the next.
+        seed: all of a method's choices follow from it.
+        objectives: how many there are.
+    """
+
+    space: Space
+    length: int
+    interval: int
+    seed: int
+    objectives: int = 1
+
+    def rng(self, *place: int) -> Generator:
+        """A generator for one choice: without a state, so that nothing has to be saved."""
+        return np.random.default_rng([self.seed, *place])
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run to begin; its seed is the search's plus its number unless given."""
+
+    values: Values
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How one living run does, at the end of a segment."""
+
+    trial: int
+    step: int
+    values: Values
+    scores: Scores
+    finished: bool
+
+    @property
+    def score(self) -> float:
+        """The objective, for methods that have one."""
+        return self.scores[0]
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is not finite any more."""
+        return not all(map(math.isfinite, self.scores))
+
+
+@dataclass(frozen=True)
+class Exploit:
+    """`target` continues with the state of `source`, and with `values`."""
+
+    target: int
+    source: int
+    values: Values
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What changes before the next segment; runs that finished end without being named."""
+
+    exploits: Sequence[Exploit] = ()
+    stop: frozenset[int] = frozenset()
+    start: Sequence[Start] = ()
+    changes: Mapping[int, Values] = field(default_factory=dict)
+
+
+class Method(ABC):
+    """A search method.
+
+    A search is over when no run is alive and `decide` starts none. Methods draw from `problem.rng(...)` only, so equal
+    seeds make equal searches; what they remember is in `state_dict`.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    #: It can pursue several objectives at once.
+    several: ClassVar[bool] = False
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        self.problem, self.options, self.space = problem, options, problem.space
+        self.trials = options.trials if options.trials is not None else options.members
+
+    @abstractmethod
+    def begin(self) -> list[Start]:
+        """The first runs."""
+
+    def decide(self, reports: Sequence[Report]) -> Decision:  # noqa: ARG002
+        """What follows from the reports of all living runs, in order of their numbers."""
+        return Decision()
+
+    @property
+    def work(self) -> int:
+        """Steps of all runs together, for the progress bar; an upper bound where runs may be stopped."""
+        return self.trials * self.problem.length
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:  # noqa: B027
+        """Continue from `state_dict`."""
+
+
+def random_starts(problem: Problem, count: int) -> list[Start]:
+    """Points drawn at random; the same for every method under one seed."""
+    return [Start(problem.space.sample(problem.rng(0, number))) for number in range(count)]
+
+
+OPTIONS = tuple(field.name for field in dataclasses.fields(Options))

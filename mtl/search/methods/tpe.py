@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+import optuna
+
+from mtl.search.methods._optuna import OptunaMethod
+
+
+class TPE(OptunaMethod):
+    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), multivariate, as Optuna has it.
+
+    Runs of the same wave are kept apart by a constant liar; conditional parameters are modelled in groups.
+    """
+
+    name: ClassVar[str] = "tpe"
+    about: ClassVar[str] = "tree-structured Parzen estimator, by Optuna (Bergstra et al. 2011)"
+    several: ClassVar[bool] = True
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)

@@ -1,0 +1,148 @@
+"""The kinds of things a search varies: numbers, choices, and weights on the simplex."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+
+Generator = np.random.Generator
+_FACTORS = (0.8, 1.2)  # of Jaderberg et al. 2017
+_SMALLEST_WEIGHT = 1e-3  # a weight of zero would stay there under every factor
+
+
+class Suggester(Protocol):
+    """What a parameter asks of an Optuna trial."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+
+class Parameter(ABC):
+    """One dimension of a space. All randomness comes from the generator handed in."""
+
+    @abstractmethod
+    def sample(self, rng: Generator) -> Any:
+        """A value drawn from the whole range."""
+
+    @abstractmethod
+    def perturbed(self, value: Any, rng: Generator) -> Any:
+        """A value near `value`, within bounds."""
+
+    @abstractmethod
+    def grid(self, points: int) -> list[Any]:
+        """At most `points` values along each number, or all choices."""
+
+    @abstractmethod
+    def suggest(self, trial: Suggester, name: str) -> Any:
+        """A value that Optuna picks."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The range in the words of the command line."""
+
+
+@dataclass(frozen=True)
+class Number(Parameter):
+    """A float in [low, high], uniform or uniform in its logarithm; or an integer, with `integer`."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    def sample(self, rng: Generator) -> Any:
+        return self.at(float(rng.random()))
+
+    def at(self, share: float) -> Any:
+        """The value at a share in [0, 1] of the way from low to high."""
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        value = low + min(max(share, 0.0), 1.0) * (high - low)
+        return self._inside(math.exp(value) if self.log else value)
+
+    def share(self, value: Any) -> float:
+        """Where `value` lies, in [0, 1]: the inverse of `at`."""
+        low, high, at = (math.log(x) if self.log else float(x) for x in (self.low, self.high, value))
+        return (at - low) / (high - low)
+
+    def perturbed(self, value: Any, rng: Generator) -> Any:
+        factor = _FACTORS[int(rng.integers(2))]
+        if self.low <= 0 and not self.integer:  # a factor changes little near zero and never leaves it
+            return self._inside(value + (factor - 1) * (self.high - self.low) / 2)
+        moved = self._inside(value * factor)
+        if moved == value and self.integer:  # 0.8 and 1.2 leave an integer of 1 or 2 where it is
+            moved = self._inside(value + (1 if factor > 1 else -1))
+        return moved
+
+    def grid(self, points: int) -> list[Any]:
+        return list(dict.fromkeys(self.at((k + 0.5) / points) for k in range(points)))
+
+    def suggest(self, trial: Suggester, name: str) -> Any:
+        if self.integer:
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def describe(self) -> str:
+        return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
+
+    def _inside(self, value: float) -> Any:
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.integer else float(value)
+
+
+@dataclass(frozen=True)
+class Choice(Parameter):
+    """One of several values without an order; with one value, a constant."""
+
+    choices: tuple[Any, ...]
+
+    def sample(self, rng: Generator) -> Any:
+        return self.choices[int(rng.integers(len(self.choices)))]
+
+    def perturbed(self, value: Any, rng: Generator) -> Any:  # noqa: ARG002
+        return value  # choices have no neighbours: they change when resampled
+
+    def grid(self, points: int) -> list[Any]:  # noqa: ARG002
+        return list(self.choices)
+
+    def suggest(self, trial: Suggester, name: str) -> Any:
+        return self.choices[trial.suggest_categorical(name, tuple(range(len(self.choices))))]
+
+    def describe(self) -> str:
+        return ",".join(map(str, self.choices))
+
+
+@dataclass(frozen=True)
+class Simplex(Parameter):
+    """Weights that sum to one, a tuple of `size`; drawn from the flat Dirichlet distribution."""
+
+    size: int
+
+    def sample(self, rng: Generator) -> tuple[float, ...]:
+        return self._scaled(rng.exponential(size=self.size))
+
+    def perturbed(self, value: Any, rng: Generator) -> tuple[float, ...]:
+        return self._scaled(np.array(value) * np.array(_FACTORS)[rng.integers(2, size=self.size)])
+
+    def grid(self, points: int) -> list[tuple[float, ...]]:
+        """The points of the lattice with `points` steps that lie inside the simplex."""
+        steps = points + self.size - 1
+        inside = product(range(1, steps), repeat=self.size)
+        return [tuple(k / steps for k in point) for point in inside if sum(point) == steps]
+
+    def suggest(self, trial: Suggester, name: str) -> tuple[float, ...]:
+        shares = [trial.suggest_float(f"{name}[{k}]", 1e-6, 1 - 1e-6) for k in range(self.size)]
+        return self._scaled(-np.log(shares))  # exponential variables, scaled, are flat on the simplex
+
+    def describe(self) -> str:
+        return "simplex"
+
+    @staticmethod
+    def _scaled(weights: np.ndarray) -> tuple[float, ...]:
+        weights = np.maximum(weights / weights.sum(), _SMALLEST_WEIGHT)
+        return tuple(float(weight) for weight in weights / weights.sum())

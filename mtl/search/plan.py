@@ -1,0 +1,96 @@
+"""From options to a search that can be run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from mtl.population import Member
+from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.engine import Search, default_interval
+from mtl.search.methods import Options, Problem, find_method
+from mtl.search.objective import DELTA_M, Objective
+from mtl.search.space import Space
+from mtl.strategies import make
+from mtl.study.plan import Plan, RunPlan
+from mtl.study.setting import Setting
+from mtl.train.batches import Batches
+
+
+def run_length(setting: Setting) -> int:
+    """Optimizer steps of one run."""
+    batches = Batches(setting.splits.train, setting.settings.batch_size, 0)
+    return setting.settings.length(batches.per_epoch)
+
+
+def cohort_maker(setting: Setting) -> MakeCohort:
+    """Makes populations whose runs have the length of `setting`, whatever their batch size, and do not stop early."""
+    settings = dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
+
+    def make(members: Sequence[Member]) -> Cohort:
+        from mtl.population import Cohort as Population
+
+        return Population(
+            setting.benchmark,
+            setting.splits,
+            members,
+            settings,
+            device=setting.device,
+            vectorised=not setting.one_at_a_time,
+            tell=setting.tell,
+        )
+
+    return make
+
+
+def make_problem(setting: Setting, space: Space, options: Options, seed: int, objectives: int = 1) -> Problem:
+    """What a method is told.
+
+    Raises:
+        ValueError: the interval is longer than a run.
+    """
+    length = run_length(setting)
+    interval = options.interval if options.interval is not None else default_interval(length)
+    if interval > length:
+        raise ValueError(f"--interval {interval}: a run has only {length} steps")
+    return Problem(space, length, interval, seed, objectives)
+
+
+def make_search(
+    setting: Setting,
+    method: str,
+    options: Options,
+    space: Space,
+    objective: Objective,
+    seed: int,
+    *,
+    name: str = "search",
+    label: str = "",
+) -> Search:
+    """A search, ready to be run.
+
+    Raises:
+        ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one.
+    """
+    cls = find_method(method)
+    if objective.several and not cls.several:
+        raise ValueError(
+            f"--objective {' '.join(objective.names)}: {method} pursues one objective; nsga2 takes several"
+        )
+    kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
+    if method in ("pbt", "pb2") and len(kinds) > 1:
+        raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
+    problem = make_problem(setting, space, options, seed, len(objective.names))
+    return Search(name, label, cls(problem, options), problem, objective, cohort_maker(setting))
+
+
+def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:
+    """The single-task runs that an objective is measured against; none for most."""
+    tasks = setting.benchmark.tasks if DELTA_M in objective.names else ()
+    return Plan(tuple(RunPlan("single_task", "equal", seed, task.name) for task in tasks))
+
+
+def baseline_metrics(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Validation metrics of those runs, by task."""
+    return {record["task"]: record["validation"].get(record["task"], {}) for record in records}

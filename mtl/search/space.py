@@ -1,0 +1,134 @@
+"""The space of a search: named parameters, some of which exist only beside certain choices of another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtl.population import Member
+from mtl.search.parameters import Choice, Generator, Parameter, Suggester
+from mtl.strategies import make
+
+#: Flat names and values: `strategy`, `strategy.UNIT.KEY`, `loss.TASK`, `loss.TASK.KEY`, or a training setting.
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Under which choices of `parent` a parameter exists."""
+
+    parent: str
+    choices: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A parameter and when it exists; None: always."""
+
+    parameter: Parameter
+    condition: Condition | None = None
+
+
+def make_member(values: Values, seed: int) -> Member:
+    """The run that `values` stand for.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    settings: dict[str, Any] = {}
+    losses: dict[str, dict[str, Any]] = {}
+    units: dict[str, Any] = {}
+    for name, value in values.items():
+        kind, _, rest = name.partition(".")
+        if kind == "strategy":
+            if rest:
+                units[rest] = value
+        elif kind == "loss":
+            task, _, key = rest.partition(".")
+            losses.setdefault(task, {})[key or "name"] = value
+        else:
+            settings[name] = value
+    return Member(str(make(values["strategy"], **units)), seed, settings, losses)
+
+
+class Space:
+    """What a search varies.
+
+    Args:
+        dimensions: by name; a parent before the parameters that depend on it.
+    """
+
+    def __init__(self, dimensions: Mapping[str, Dimension]) -> None:
+        self.dimensions = dict(dimensions)
+
+    def active(self, values: Values) -> Iterator[tuple[str, Parameter]]:
+        """The parameters that exist beside the choices in `values`, in order; those may be filled in meanwhile."""
+        for name, dimension in self.dimensions.items():
+            condition = dimension.condition
+            if condition is None or values.get(condition.parent) in condition.choices:
+                yield name, dimension.parameter
+
+    @property
+    def varied(self) -> dict[str, Parameter]:
+        """The parameters with more than one value."""
+        return {
+            name: dimension.parameter
+            for name, dimension in self.dimensions.items()
+            if not (isinstance(dimension.parameter, Choice) and len(dimension.parameter.choices) == 1)
+        }
+
+    def sample(self, rng: Generator) -> Values:
+        """A point drawn at random."""
+        return self.completed({}, rng)
+
+    def completed(self, partial: Values, rng: Generator) -> Values:
+        """`partial` without what does not exist beside its choices, and with what is missing drawn at random."""
+        values: Values = {}
+        for name, parameter in self.active(values):
+            values[name] = partial[name] if name in partial else parameter.sample(rng)
+        return values
+
+    def perturbed(self, values: Values, rng: Generator, resample: float) -> Values:
+        """The explore step of PBT: each value near its old one, or with probability `resample` drawn anew."""
+        moved: Values = {}
+        for name, parameter in self.active(moved):
+            anew = rng.random() < resample or name not in values
+            moved[name] = parameter.sample(rng) if anew else parameter.perturbed(values[name], rng)
+        return moved
+
+    def suggest(self, trial: Suggester) -> Values:
+        """A point that Optuna picks."""
+        values: Values = {}
+        for name, parameter in self.active(values):
+            values[name] = parameter.suggest(trial, name)
+        return values
+
+    def grid(self, points: int) -> list[Values]:
+        """Every combination of at most `points` values a number and all choices."""
+        found: list[Values] = [{}]
+        for name, dimension in self.dimensions.items():
+            grid = dimension.parameter.grid(points)
+            found = [
+                {**values, **({name: value} if value is not _ABSENT else {})}
+                for values in found
+                for value in (grid if name in dict(self.active(values)) else [_ABSENT])
+            ]
+        return found
+
+    def check(self, tasks: int) -> None:
+        """Raise `ValueError` for a strategy that, somewhere in its ranges, cannot be made or weigh `tasks` tasks."""
+        for strategy in self.dimensions["strategy"].parameter.grid(1):
+            for points in (1, 2):
+                values = {"strategy": strategy}
+                for name, parameter in itertools.islice(self.active(values), 1, None):
+                    values[name] = parameter.grid(points)[-1]
+                make(make_member(values, 0).strategy).check_tasks(tasks)
+
+    def describe(self) -> dict[str, str]:
+        """Names and ranges in the words of the command line."""
+        return {name: dimension.parameter.describe() for name, dimension in self.dimensions.items()}
+
+
+_ABSENT = object()

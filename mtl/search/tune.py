@@ -1,0 +1,97 @@
+"""Tuning before comparing: every strategy gets the same budget of trials over its own space, then fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mtl.lineage import Stage, ancestry, read_events, winner
+from mtl.search.build import build_space
+from mtl.search.engine import Observer, Search
+from mtl.search.methods import Options
+from mtl.search.objective import SELECTION, Objective
+from mtl.search.plan import cohort_maker, make_search
+from mtl.search.replay import repeated
+from mtl.strategy import Strategy
+from mtl.study.plan import RunPlan
+from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
+
+_WAVE = {"pbt": 1, "pb2": 1, "random": 1}  # these train all trials at once; others learn from the first ones
+_WAVES = 4
+_FIXED = {"hyperband": "asha", "grid": "random"}
+
+
+def tuning_options(method: str, budget: int) -> Options:
+    """The options with which a method starts `budget` trials.
+
+    Raises:
+        ValueError: the method does not start a number of trials that can be given.
+    """
+    if method in _FIXED:
+        raise ValueError(f"--tune {method}: the number of its trials cannot be given; {_FIXED[method]} takes one")
+    if method in ("pbt", "pb2"):
+        return Options(members=budget)
+    return Options(members=max(2, budget // _WAVE.get(method, _WAVES)), trials=budget)
+
+
+def make_searches(
+    setting: Setting,
+    strategies: Sequence[Strategy],
+    method: str,
+    budget: int,
+    seeds: Sequence[int],
+) -> list[Search]:
+    """One search a strategy, over its own hyperparameters, the learning rate and weight decay.
+
+    Their seeds come after the `seeds` of the comparison, so that what is tuned on is not what is reported.
+
+    Raises:
+        ValueError: an unknown method, or a budget that does not fit it.
+    """
+    objective, seed = Objective([SELECTION], setting.benchmark), max(seeds) + 1
+    options = tuning_options(method, budget)
+    return [
+        make_search(
+            setting,
+            method,
+            options,
+            build_space(setting.benchmark, [str(strategy)], {}),
+            objective,
+            seed,
+            name=RunPlan("search", str(strategy), seed).name,
+            label=str(strategy),
+        )
+        for strategy in strategies
+    ]
+
+
+def tune_and_rerun(
+    search: Search,
+    setting: Setting,
+    directory: RunDirectory,
+    seeds: Sequence[int],
+    observers: Sequence[Observer] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Carry out one strategy's search, then train the schedule of its winner under `seeds`; returns those records.
+
+    A strategy of which no trial survives is rerun as its spec has it, with the settings of the comparison.
+    """
+    name = setting.benchmark.name
+    records = search.run(directory, name, observers, should_stop)
+    best = winner(records, search.objective.higher_is_better())
+    stages = [Stage(0, 0, 0, {"strategy": search.label})]
+    if best is not None:
+        stages = ancestry(read_events(directory.schedule_path, search.name), best["trial"])
+    problem = search.problem
+    final = Search(
+        search.name.replace("search-", "final-", 1),
+        search.label,
+        repeated(problem, stages, seeds),
+        problem,
+        search.objective,
+        cohort_maker(setting),
+        phase="final",
+    )
+    return final.run(directory, name, observers, should_stop)

@@ -1,0 +1,238 @@
+"""What a cohort does beyond training: exploit, replace, keep, add, checkpoints, fallbacks and memory."""
+
+import io
+
+import pytest
+import torch
+
+from mtl.benchmarks import Task
+from mtl.metrics import mae
+from mtl.population import Cohort, Member
+from mtl.population.shard import Shard
+from mtl.strategies import REGISTRY
+from mtl.train import Settings
+from tests.population.problem import Three, assert_is_the_single_run
+
+SETTINGS = Settings.of(Three.recipe, {"steps": 60})
+MEMBERS = [
+    Member("equal", 0),
+    Member("famo", 1, {"lr": 2e-2}),
+    Member("famo:gamma=0.01", 2, {"dropout": 0.3}),
+    Member("mgda", 3),
+    Member("moco", 4, {"optimizer": "sgd"}),
+    Member("moco", 5, {"optimizer": "sgd", "lr": 0.1}),
+]
+
+
+def cohort(members=MEMBERS, benchmark=None, settings=SETTINGS, **options):
+    benchmark = benchmark or Three()
+    return Cohort(benchmark, benchmark.load(), members, settings, **options)
+
+
+def through_disk(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def parameters(made):
+    """Each member's parameters as its `state_dict`."""
+    found = {}
+    for part in made._parts:
+        for row, number in enumerate(part.ids):
+            alone = not isinstance(part.shard, Shard)
+            model = part.shard.run.model.state_dict() if alone else part.shard.population.state_dict_of(row)
+            found[number] = torch.cat([value.flatten() for value in model.values()]).clone()
+    return found
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_a_saved_cohort_continues_bit_for_bit(vectorised):
+    whole = cohort(vectorised=vectorised)
+    whole.advance(25)
+    saved = through_disk(whole.state_dict())
+    resumed = cohort([Member("equal")], vectorised=vectorised)
+    resumed.load_state_dict(saved)
+    for one in (whole, resumed):
+        one.advance(1000)
+    assert resumed.members == MEMBERS
+    for one, other in zip(whole.results(), resumed.results(), strict=True):
+        assert one.metrics == other.metrics and one.history == other.history
+        assert one.cost["backwards"] == other.cost["backwards"]
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_exploit_copies_the_run_and_leaves_the_hyperparameters(vectorised):
+    made = cohort(vectorised=vectorised)
+    made.advance(30)
+    before, evaluated = parameters(made), made.evaluate()
+    made.exploit({5: 4, 4: 5})
+    after = parameters(made)
+    assert torch.equal(after[5], before[4]) and torch.equal(after[4], before[5])
+    assert made.members == MEMBERS
+    assert [made.evaluate()[k].selection for k in (4, 5)] == [evaluated[k].selection for k in (5, 4)]
+    assert made.records[5].best_step == 20 and made.records[5].step == 30
+    made.advance(1)
+    moved = parameters(made)
+    # the optimizer's state came along: equal gradients do not, the batches are those of the own seed
+    assert not torch.equal(moved[5], after[5]) and bool(moved[5].isfinite().all())
+
+
+def test_exploit_then_one_step_equals_a_run_with_that_state():
+    """The copy goes on from the source's state on the target's batches: checked against torch.optim."""
+    made = cohort([Member("equal", 0), Member("equal", 1, {"lr": 5e-3})])
+    made.advance(10)
+    made.exploit({1: 0})
+    population = made._parts[0].shard.population
+    source, target = (population.state["optimizer"]["first"][row] for row in (0, 1))
+    assert torch.equal(source, target)
+    start = population.state["parameters"][1].clone()
+    moments = {name: population.state["optimizer"][name][1].clone() for name in ("first", "second")}
+    model = torch.nn.Parameter(start.clone())
+    peer = torch.optim.Adam([model], lr=5e-3)
+    state = {"step": torch.tensor(10.0), "exp_avg": moments["first"], "exp_avg_sq": moments["second"]}
+    peer.load_state_dict({**peer.state_dict(), "state": {0: state}})
+    shard = made._parts[0].shard
+    batch = shard._train.take([10, 10])
+    leaf = population.state["parameters"].detach().clone().requires_grad_()
+    losses, _ = population.program.losses(population.losses, leaf, population.state["fixed"], batch)
+    model.grad = torch.autograd.grad(sum(loss.sum() for loss in losses), leaf)[0][1]
+    peer.step()
+    made.advance(1)
+    torch.testing.assert_close(population.state["parameters"][1], model.detach(), atol=1e-12, rtol=0)
+
+
+def test_exploit_across_structures_takes_the_source_s_with_the_own_seed():
+    made = cohort()
+    made.advance(15)
+    best = made.evaluate()[3]
+    made.exploit({0: 3})
+    assert made.members[0] == Member("mgda", 0)
+    assert made.evaluate()[0].metrics["sign"] == best.metrics["sign"]
+    made.advance(1000)
+    assert [result.status for result in made.results()] == ["done"] * 6
+
+
+def test_replace_changes_values_in_place_and_structures_by_moving():
+    made = cohort()
+    made.advance(10)
+    before = parameters(made)
+    lower = Member("famo", 1, {"lr": 0.0})
+    made.replace({1: lower, 3: Member("famo", 3), 0: Member("equal", 0, {"optimizer": "sgd"})})
+    assert made.members[1] == lower and len(made._parts) == 4
+    after = parameters(made)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    made.advance(1)
+    moved = parameters(made)
+    assert torch.equal(moved[1], before[1]) and not torch.equal(moved[3], before[3])
+    with pytest.raises(ValueError, match="member 2 has seed 2"):
+        made.replace({2: Member("famo", 9)})
+    with pytest.raises(ValueError, match="cannot keep its parameters"):
+        made.replace({2: Member("famo", 2, {"model": "mlp:width=4"})})
+
+
+def test_members_that_stay_and_members_that_come_are_the_runs_they_would_be_alone():
+    benchmark = Three()
+    splits = benchmark.load()
+    made = cohort(benchmark=benchmark)
+    made.advance(20)
+    made.keep([5, 1])
+    made.add([Member("famo", 7, {"lr": 1e-3}), Member("gradnorm", 8)])
+    assert made.members[:2] == [MEMBERS[5], MEMBERS[1]] and [r.step for r in made.records] == [20, 20, 0, 0]
+    made.advance(1000)
+    for member, result in zip(made.members, made.results(), strict=True):
+        assert_is_the_single_run(result, benchmark, splits, member, SETTINGS)
+
+
+def test_a_diverged_member_is_told_from_the_others_and_can_be_replaced():
+    settings = Settings.of(Three.recipe, {"steps": 40, "optimizer": "sgd", "nan_limit": 3})
+    made = cohort([Member("equal", 0), Member("equal", 1, {"lr": 1e200}), Member("equal", 2)], settings=settings)
+    made.advance(20)
+    assert [e.finite for e in made.evaluate()] == [True, False, True]
+    assert made.evaluate()[1].selection == float("-inf") and made.finished() == [False, True, False]
+    made.exploit({1: 0})
+    made.replace({1: Member("equal", 1, {"lr": 1e-2})})
+    assert made.finished() == [False, False, False]
+    made.advance(1000)
+    assert [r.status for r in made.results()] == ["done"] * 3
+
+
+class Branching(Three):
+    """The third loss branches on a value."""
+
+    def __init__(self):
+        def loss(prediction, target):
+            error = prediction.reshape(-1) - target
+            return error.abs().mean() if float(error.detach().mean()) > 0 else error.square().mean()
+
+        self.tasks = (*Three.tasks[:2], Task("square", loss, (mae,)))
+
+
+def test_what_vmap_cannot_do_runs_one_at_a_time_and_is_said_once():
+    told, benchmark = [], Branching()
+    splits = benchmark.load()
+    members = [Member("equal", seed) for seed in range(3)]
+    made = cohort(members, benchmark, tell=told.append)
+    made.advance(1000)
+    assert len(told) == 1 and "one at a time" in told[0] and "\n" not in told[0]
+    for member, result in zip(members, made.results(), strict=True):
+        assert_is_the_single_run(result, benchmark, splits, member, SETTINGS)
+
+
+def test_a_strategy_that_says_so_is_not_vectorised(monkeypatch):
+    monkeypatch.setattr(REGISTRY["equal"], "vmappable", False)
+    told = []
+    made = cohort(MEMBERS[:2], tell=told.append)
+    assert [part.shard.vmapped for part in made._parts] == [False, True] and len(told) == 1
+
+
+def test_a_memory_limit_makes_shards_with_the_same_results():
+    members = [Member("equal", seed) for seed in range(5)]
+    whole, parts = cohort(members), cohort(members, memory_limit=25_000)
+    sizes = [len(part.ids) for part in parts._parts]
+    assert len(sizes) > 1 and sum(sizes) == 5
+    for made in (whole, parts):
+        made.advance(1000)
+    for one, other in zip(whole.results(), parts.results(), strict=True):
+        assert one.selection == pytest.approx(other.selection, abs=1e-9)
+
+
+@pytest.mark.parametrize("spec", ["rlw", "famo"])
+def test_running_out_of_memory_halves_the_program_and_repeats_the_step(spec, monkeypatch):
+    members = [Member(spec, seed, {"dropout": 0.2}) for seed in range(5)]
+    benchmark, told = Three(), []
+    splits = benchmark.load()
+    made = cohort(members, benchmark, tell=told.append)
+    made.advance(7)
+    from mtl.population.step import Step
+
+    apply = Step._by_backward
+
+    def scarce(self):
+        if len(self.values) > 3:
+            raise torch.OutOfMemoryError("stands for a full GPU")
+        apply(self)
+
+    monkeypatch.setattr(Step, "_by_backward", scarce)
+    made.advance(1000)
+    assert [sorted(part.ids) for part in made._parts] == [[0, 1], [2, 3, 4]] and len(told) == 1
+    for member, result in zip(members, made.results(), strict=True):
+        assert_is_the_single_run(result, benchmark, splits, member, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([], "members is empty"),
+        ([Member("equals")], "unknown strategy 'equals'"),
+        ([Member("equal", 0, {"learning_rate": 1})], "unknown training setting 'learning_rate'"),
+        ([Member("equal", 0, {"lr": -1.0})], "lr=-1.0 must be at least 0"),
+        ([Member("equal", 0, {}, {"squared": {}})], "unknown task 'squared'"),
+        ([Member("equal", 0, {}, {"square": {"gamma": 1}})], "no hyperparameter 'gamma'"),
+    ],
+)
+def test_bad_members_are_refused_in_one_line(members, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        cohort(members)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,239 @@
+"""`mtl search`, `mtl replay` and `mtl compare --tune` on a tiny benchmark."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtl.cli.main import main
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = "tests/tiny.py:Tiny"
+PBT = ["search", TINY, "--strategy=gradnorm", "--members=6", "--interval=4", "--wandb=disabled"]
+
+
+def call(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "mtl", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*arguments, code=0):
+    process = start(*arguments)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == code, err
+    return err
+
+
+def summary(out):
+    return json.loads((out / "summary.json").read_text())
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def comparable(out):
+    """Everything that may not depend on the clock or on an interruption."""
+    kept = [{k: v for k, v in r.items() if k != "cost"} for r in records(out)]
+    return (out / "schedule.jsonl").read_text(), kept, summary(out)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("search") / "run"
+    assert call(*PBT, f"--out={out}") == 0
+    return out
+
+
+def test_a_search_leaves_its_files(finished):
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["search"]["method"] == "pbt" and config["search"]["space"]["lr"] == "0.0001:0.01:log"
+    lines = records(finished)
+    assert len(lines) == 6 and {line["phase"] for line in lines} == {"search"}
+    assert all(line["cost"]["steps"] == 24 for line in lines)
+    events = [json.loads(line) for line in (finished / "schedule.jsonl").read_text().splitlines()]
+    assert {"step", "target", "source", "before", "after", "scores"} <= set(events[0])
+    found = summary(finished)
+    assert found["best"]["objective"]["selection"] == max(line["objective"]["selection"] for line in lines)
+    assert found["exploits"] == sum(event["source"] is not None for event in events) == 5 * 2
+    assert found["budget"]["steps"] == 6 * 24
+    page = (finished / "report.html").read_text()
+    for name in ("progress", "parallel", "lineage", "schedule"):
+        assert f'id="figure-{name}"' in page and (finished / "figures" / f"{name}.png").stat().st_size > 1000
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_replay_reaches_what_was_recorded(finished, capsys):
+    before = sorted(path.name for path in finished.iterdir())
+    assert call("replay", finished) == 0
+    assert "reaches every recorded metric" in capsys.readouterr().out
+    assert sorted(path.name for path in finished.iterdir()) == before
+
+
+def test_a_replay_that_differs_says_so_and_fails(finished, tmp_path, capsys):
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for name in ("config.yaml", "results.jsonl", "schedule.jsonl"):
+        (copied / name).write_text((finished / name).read_text())
+    best = summary(finished)["best"]["trial"]
+    events = [json.loads(line) for line in (copied / "schedule.jsonl").read_text().splitlines()]
+    for event in events:
+        if event["target"] == best:
+            event["after"]["lr"] *= 1.5
+    (copied / "schedule.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert call("replay", copied) == 1
+    assert "the replay differs from what was recorded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("random", ["--trials=8", "--members=4"]),
+        ("asha", ["--trials=8", "--members=4"]),
+        ("hyperband", ["--members=4"]),
+        ("evolution", ["--trials=8", "--members=4", "--objective=product/mae"]),
+        ("grid", ["--grid-points=1", "--search", "lr=1e-3,1e-2", "optimizer=adam,sgd", "mixup=0,0.3"]),
+    ],
+)
+def test_every_kind_of_method_runs_and_replays(method, more, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--strategies", "gradnorm", "uncertainty", f"--method={method}", "--interval=4"]
+    assert call("search", TINY, *arguments, "--wandb=disabled", "--quiet", f"--out={out}", *more) == 0
+    assert call("replay", out, "--quiet") == 0
+
+
+def test_several_objectives_give_a_front(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--method=nsga2", "--objective", "sign", "product", "--members=4", "--trials=12", "--interval=12"]
+    assert call("search", TINY, *arguments, "--wandb=disabled", f"--out={out}") == 0
+    found = summary(out)
+    points = [r["objective"] for r in records(out)]
+    for member in found["front"]:
+        point = member["objective"]
+        assert not any(
+            other["sign/accuracy"] > point["sign/accuracy"] and other["product/mae"] < point["product/mae"]
+            for other in points
+        )
+    assert found["hypervolume"] > 0 and 'id="figure-front"' in (out / "report.html").read_text()
+
+
+def test_delta_m_trains_the_baselines_first(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--method=random", "--members=2", "--objective=delta_m", "--interval=12"]
+    assert call("search", TINY, *arguments, "--wandb=disabled", f"--out={out}") == 0
+    assert [r["phase"] for r in records(out)] == ["single_task"] * 2 + ["search"] * 2
+    assert call("replay", out, "--quiet") == 0
+
+
+def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["compare", TINY, "--strategies", "equal", "gradnorm", "--seeds=2", "--tune=pbt", "--budget=4"]
+    arguments += ["--steps=16", "--no-single-task", "--wandb=disabled", f"--out={out}"]
+    assert call(*arguments) == 0
+    lines = records(out)
+    tuned = {line["seed"] for line in lines if line["phase"] == "search"}
+    final = {line["seed"] for line in lines if line["phase"] == "final"}
+    assert final == {0, 1} and not tuned & final
+    for entry in summary(out)["strategies"].values():
+        assert entry["runs"] == 2
+        assert entry["search_budget"]["trials"] == 4 and entry["search_budget"]["steps"] == 4 * 16
+    assert "tuned on other seeds" in (out / "report.html").read_text()
+    before = (out / "results.jsonl").read_bytes()
+    assert call(*arguments, "--resume") == 0
+    assert (out / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method=ptb"], "unknown method 'ptb': did you mean pbt"),
+        (["--search", "lr=1:0.1"], "the lower bound must be below"),
+        (["--space=absent.yaml"], "No such file"),
+        (["--objective", "accuracy"], "--objective 'accuracy'"),
+        (["--objective", "sign", "product"], "pbt pursues one objective; nsga2 takes several"),
+        (["--members=1"], "--members 1: pbt needs at least 2"),
+        (["--interval=1000"], "--interval 1000: a run has only 24 steps"),
+        (["--quantile=0.9"], "quantile=0.9 must be in"),
+        (["--strategies", "famo", "famo"], "is given twice"),
+        (["--method=asha", "--interval=7"], "asha needs a divisor of the 24 steps"),
+        (["--search", "dropout=0:0.9999"], "must be in [0, 0.95]"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2_before_any_work(arguments, message, tmp_path, capsys):
+    assert call("search", TINY, *arguments, f"--out={tmp_path / 'run'}") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["replay", "nowhere"], "is no run directory"),
+        (["compare", TINY, "--budget=4"], "--budget 4: it is the number of trials of --tune METHOD"),
+        (
+            ["compare", TINY, "--strategies=equal", "--tune=hyperband"],
+            "--tune hyperband: the number of its trials cannot be given; asha takes one",
+        ),
+    ],
+)
+def test_other_commands_refuse_what_does_not_fit(arguments, message, tmp_path, capsys):
+    extra = [] if arguments[0] == "replay" else [f"--out={tmp_path / 'run'}"]
+    assert call(*arguments, *extra) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_finished_search_is_refused_without_resume_and_unchanged_with_it(finished, capsys):
+    before = comparable(finished)
+    assert call(*PBT, f"--out={finished}") == 2
+    assert "--resume continues it" in capsys.readouterr().err
+    assert call(*PBT, "--quantile=0.4", "--resume", f"--out={finished}") == 2
+    assert "was started with quantile=0.25, now quantile=0.4" in capsys.readouterr().err
+    assert call(*PBT, "--resume", f"--out={finished}") == 0
+    assert comparable(finished) == before
+
+
+LONG = ["search", TINY, "--strategies", "gradnorm", "uncertainty", "--search", "noise=0:0.2", "optimizer=adam,sgd"]
+LONG += ["--members=6", "--interval=4", "--steps=80", "--wandb=disabled", "--quiet"]
+
+
+def wait_for_segments(out, process):
+    """Until the schedule has exploits, so that there is something to lose."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        path = out / "schedule.jsonl"
+        if path.exists() and path.read_text().count('"target"') > 10:
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.slow
+def test_interrupted_and_killed_searches_continue_to_the_same_files(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(*LONG, f"--out={whole}")
+    process = start(*LONG, f"--out={cut}")
+    wait_for_segments(cut, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75 and "--resume" in err and "Traceback" not in err
+    events = (cut / "schedule.jsonl").read_text()
+    process = start(*LONG, "--resume", f"--out={cut}")
+    while (cut / "schedule.jsonl").read_text() == events and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    lost = (whole / "schedule.jsonl").read_text()
+    assert lost.startswith((cut / "schedule.jsonl").read_text().rpartition("\n")[0])
+    finish(*LONG, "--resume", f"--out={cut}")
+    assert comparable(cut) == comparable(whole)

@@ -1,0 +1,170 @@
+"""Spaces: what may be written, what comes out."""
+
+import numpy as np
+import pytest
+
+from mtl.population import Member
+from mtl.search.build import SETTINGS, build_space
+from mtl.search.grammar import read_file, read_options
+from mtl.search.parameters import Choice, Number, Simplex
+from mtl.search.space import make_member
+from mtl.strategies import REGISTRY
+from tests.tiny import Tiny
+
+RNG = np.random.default_rng(0)
+
+
+def space(*given, strategies=("gradnorm",)):
+    return build_space(Tiny(), strategies, read_options(given))
+
+
+def test_a_strategys_declared_ranges_are_searched_with_the_learning_rate_and_weight_decay():
+    described = space().describe()
+    assert described == {
+        "strategy": "gradnorm",
+        "strategy.gradnorm.alpha": "0.05:3:log",
+        "strategy.gradnorm.lr": "0.001:0.1:log",
+        "lr": "0.0001:0.01:log",
+        "weight_decay": "1e-06:0.01:log",
+    }
+
+
+def test_what_is_given_replaces_adds_fixes_or_leaves_out():
+    described = space("lr=1e-3:0.1:linear", "optimizer=adam,sgd", "warmup=0:10", "weight_decay=default").describe()
+    assert described["lr"] == "0.001:0.1" and described["optimizer"] == "adam,sgd" and described["warmup"] == "0:10"
+    assert "weight_decay" not in described
+    assert "strategy.gradnorm.alpha" not in space(strategies=["gradnorm:alpha=0.5"]).describe()
+    assert make_member(space("lr=0.5").sample(RNG), 0).settings["lr"] == 0.5
+
+
+def test_a_yaml_file_says_the_same_as_the_command_line(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "strategy: [gradnorm, 'static']\nlr: {low: 1e-3, high: 0.1, log: false}\noptimizer: [adam, sgd]\n"
+        "clip: [null, 1.0]\nwarmup: 0:10\nstrategy.static.weights: simplex\nbatch_size: 64\n"
+    )
+    options = ["strategy=gradnorm,static", "lr=1e-3:0.1:linear", "optimizer=adam,sgd", "clip=none,1.0", "warmup=0:10"]
+    options += ["strategy.static.weights=simplex", "batch_size=64"]
+    assert build_space(Tiny(), [], read_file(path)).describe() == space(*options).describe()
+
+
+def test_values_become_a_member():
+    values = {
+        "strategy": "uncertainty+gradnorm", "strategy.gradnorm.alpha": 0.25, "strategy.uncertainty.lr": 0.5,
+        "loss.product": "huber", "loss.product.delta": 0.75, "lr": 0.01, "clip": None,
+    }  # fmt: skip
+    assert make_member(values, 7) == Member(
+        "uncertainty:lr=0.5+gradnorm:alpha=0.25",
+        7,
+        {"lr": 0.01, "clip": None},
+        {"product": {"name": "huber", "delta": 0.75}},
+    )
+
+
+def test_conditional_parameters_exist_beside_their_choice_only():
+    built = space("loss.product=mse,huber", strategies=["gradnorm", "static", "uncertainty+gradnorm"])
+    for number in range(200):
+        values = built.sample(np.random.default_rng(number))
+        strategy = values["strategy"]
+        assert ("strategy.gradnorm.alpha" in values) == ("gradnorm" in strategy)
+        assert ("strategy.uncertainty.lr" in values) == ("uncertainty" in strategy)
+        assert ("strategy.static.weights" in values) == (strategy == "static")
+        assert ("loss.product.delta" in values) == (values["loss.product"] == "huber")
+        moved = built.perturbed(values, np.random.default_rng(number), resample=0.5)
+        assert [name for name, _ in built.active(moved)] == list(moved)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_strategy_has_a_space_whose_points_can_be_made(name):
+    built = build_space(Tiny(), [name], {})
+    for number in range(5):
+        assert make_member(built.sample(np.random.default_rng(number)), 0).strategy.startswith(name)
+
+
+def test_every_setting_named_searchable_is_one():
+    from mtl.hyperparameters import domains
+    from mtl.train import Settings
+
+    assert set(SETTINGS) <= set(domains(Settings))
+
+
+def test_numbers_are_uniform_on_their_scale():
+    linear, log = Number(2.0, 6.0), Number(1e-4, 1e-2, log=True)
+    draws = np.array([linear.sample(RNG) for _ in range(2000)])
+    assert draws.min() >= 2 and draws.max() <= 6 and abs(draws.mean() - 4) < 0.1
+    draws = np.log10([log.sample(RNG) for _ in range(2000)])
+    assert draws.min() >= -4 and draws.max() <= -2 and abs(draws.mean() + 3) < 0.05
+    assert log.share(log.at(0.3)) == pytest.approx(0.3)
+    assert {Number(1, 4, integer=True).sample(RNG) for _ in range(200)} == {1, 2, 3, 4}
+
+
+def test_perturbation_is_a_fifth_within_bounds():
+    number = Number(0.1, 1.0, log=True)
+    assert {round(number.perturbed(0.5, RNG), 6) for _ in range(50)} == {0.4, 0.6}
+    assert {round(number.perturbed(0.95, RNG), 6) for _ in range(50)} == {0.76, 1.0}
+    assert {Number(1, 9, integer=True).perturbed(1, RNG) for _ in range(50)} == {1, 2}  # an int of 1 can grow
+    assert {round(Number(-1.0, 1.0).perturbed(0.0, RNG), 6) for _ in range(50)} == {-0.2, 0.2}
+    assert Choice(("a", "b")).perturbed("a", RNG) == "a"
+
+
+def test_weights_stay_on_the_simplex_and_are_flat_on_it():
+    simplex = Simplex(3)
+    draws = np.array([simplex.sample(RNG) for _ in range(4000)])
+    assert np.allclose(draws.sum(1), 1) and draws.min() > 0
+    # The flat Dirichlet distribution has mean 1/3 and variance 2/36 in each coordinate.
+    assert np.allclose(draws.mean(0), 1 / 3, atol=0.02) and np.allclose(draws.var(0), 1 / 18, rtol=0.1)
+    moved = simplex.perturbed((0.5, 0.3, 0.2), RNG)
+    assert sum(moved) == pytest.approx(1)
+    ratios = np.array(moved) / np.array([0.5, 0.3, 0.2])
+    assert ratios.max() / ratios.min() <= 1.5 + 1e-9
+    assert all(sum(point) == pytest.approx(1) and min(point) > 0 for point in simplex.grid(3))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("lr", "'lr' is not NAME=RANGE"),
+        ("lrr=1:2", "unknown parameter 'lrr': did you mean lr"),
+        ("lr=1:2:3", "lr='1:2:3' cannot be read as float"),
+        ("lr=0:1:log", "a logarithmic range must begin above 0"),
+        ("lr=1:0.1", "the lower bound must be below the upper one"),
+        ("lr=1:x", "the bounds must be numbers"),
+        ("lr=-1:1", "-1 must be at least 0"),
+        ("lr=simplex", "only ratios between the tasks lie on the simplex"),
+        ("lr=1e-3,1e-3", "has a value twice"),
+        ("lr=1e-3,,1e-2", "a choice is empty"),
+        ("optimizer=lion", "must be one of adam, adamw"),
+        ("optimizer=1:2", "it is not a number, so no range"),
+        ("warmup=0.5:3", "the bounds must be integers"),
+        ("strategy=gradnrom", "unknown strategy 'gradnrom': did you mean gradnorm"),
+        ("strategy=famo,famo", "has one twice"),
+        ("strategy=static:weights=1/2/3", "3 numbers"),
+        ("strategy.famo.gamma=0:1", "unknown parameter 'strategy.famo.gamma'"),
+        ("strategy.gradnorm.alpha=-1:2", "-1 must be at least 0"),
+        ("loss.product=hubber", "did you mean huber"),
+        ("loss.sign.delta=1:2", "unknown parameter 'loss.sign.delta'"),
+    ],
+)
+def test_a_bad_space_is_one_clear_line(given, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")) as caught:
+        space(given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- lr", "a mapping of names to ranges is wanted"),
+        ("lr: [", "not YAML"),
+        ("lr: {low: 1}", "a range has the keys low, high"),
+        ("lr: {low: 1, high: 2, log: maybe}", "log='maybe' must be true or false"),
+        ("lr: []", "neither a range nor a list"),
+        ("lr: !!python/object/apply:os.system ['true']", "not YAML"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(content, message, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_file(path)
+    assert "\n" not in str(caught.value)
