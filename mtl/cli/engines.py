@@ -49,8 +49,9 @@ class RayEngine(Engine):
     """Processes of a Ray cluster. One that dies costs the segment that was being trained."""
 
     def __init__(self, args: argparse.Namespace, setting: Setting) -> None:
-        if args.shards is not None and args.shards < 1:
-            raise ValueError(f"--shards {args.shards}: must be at least 1")
+        for name in ("shards", "nodes"):
+            if (value := getattr(args, name)) is not None and value < 1:
+                raise ValueError(f"--{name} {value}: must be at least 1")
         self._args, self._setting = args, setting
         self._hosts: Any = None
         self._open = contextlib.ExitStack()
@@ -59,7 +60,7 @@ class RayEngine(Engine):
     def __enter__(self) -> RayEngine:
         from mtl.ray.cluster import connected
 
-        self._open.enter_context(connected(self._args.address, self._args.shards or 1))
+        self._open.enter_context(connected(self._args.address, self._args.nodes or 1))
         return self
 
     def __exit__(
@@ -122,7 +123,7 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
         ValueError: Ray is not installed, or its options are given without it.
     """
     if args.engine == "population":
-        for name in ("address", "shards"):
+        for name in ("address", "nodes", "shards"):
             if (value := getattr(args, name)) is not None:
                 raise ValueError(f"--{name} {value}: it is an option of --engine ray")
         return Engine(setting)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,24 +29,45 @@ _START_SECONDS = 120
 
 
 @contextmanager
-def connected(address: str | None, processes: int) -> Iterator[None]:
-    """A connection to the cluster at `address`, or to one of this machine with room for so many processes.
+def connected(address: str | None, wanted: int = 1) -> Iterator[None]:
+    """A connection to the cluster at `address` as soon as it has so many nodes, or to a new one of this machine.
 
     Raises:
-        ValueError: nothing answers there.
+        ValueError: there are too few after two minutes.
     """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     if address is None:
-        ray.init(address="local", num_cpus=max(processes, os.cpu_count() or 1), **quiet)
+        ray.init(address="local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     else:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            raise ValueError(f"--address {address}: no Ray cluster answers: {' '.join(str(error).split())}") from error
+        _connect(address, wanted)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, wanted: int) -> None:
+    end = time.monotonic() + _START_SECONDS
+    why = ""
+    while time.monotonic() < end:
+        try:
+            if not ray.is_initialized():
+                _knock(address)  # Ray itself waits for most of a minute, and complains
+                ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
+            if len(nodes()) >= wanted:
+                return
+            why = f"it has {len(nodes())} of {wanted} nodes"
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            why = " ".join(str(error).split())[:200]
+        time.sleep(0.5)
+    ray.shutdown()
+    raise ValueError(f"--address {address}: no whole Ray cluster within {_START_SECONDS} s: {why}")
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("HOST:PORT is wanted")
+    socket.create_connection((host, int(port)), timeout=2).close()
 
 
 def gpus() -> int:
