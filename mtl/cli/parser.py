@@ -222,10 +222,14 @@ def _add_search(commands: Any) -> None:
     group.add_argument("--eta", type=float, help="one in so many goes on, of asha and hyperband (default: 3)")
     group.add_argument("--grid-points", type=int, metavar="N", help="values of each number, of grid (default: 3)")
     group = parser.add_argument_group("where")
-    group.add_argument("--engine", default="population", choices=ENGINES, help="this process (default), or processes of Ray")
+    group.add_argument(
+        "--engine", default="population", choices=ENGINES, help="this process (default), or processes of Ray"
+    )
     group.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of this machine)")
     group.add_argument("--nodes", type=int, metavar="N", help="of that cluster, to be waited for (default: 1)")
-    group.add_argument("--shards", type=int, metavar="N", help="of the members, for Ray (default: one a GPU, or a node)")
+    group.add_argument(
+        "--shards", type=int, metavar="N", help="of the members, for Ray (default: one a GPU, or a node)"
+    )
     _shared(parser)
     _training(parser)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -36,7 +37,7 @@ def connected(address: str | None, wanted: int = 1) -> Iterator[None]:
         ValueError: there are too few after two minutes.
     """
     if address is None:
-        ray.init(address="local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     else:
         _connect(address, wanted)
     try:
@@ -52,7 +53,7 @@ def _connect(address: str, wanted: int) -> None:
         try:
             if not ray.is_initialized():
                 _knock(address)  # Ray itself waits for most of a minute, and complains
-                ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             if len(nodes()) >= wanted:
                 return
             why = f"it has {len(nodes())} of {wanted} nodes"
@@ -101,7 +102,7 @@ class RayHosts:
             raise ValueError("the Ray cluster has no node with a GPU")
         count = min(shards, len(turns)) if on_gpu else shards
         actor = ray.remote(Host)
-        self._hosts = [
+        self._hosts: list[Any] = [
             actor.options(
                 num_cpus=0,
                 num_gpus=1 if on_gpu else 0,
