@@ -5,17 +5,19 @@
 # module purge; module load python/3.11 cuda/12.4
 # source "$HOME/miniforge3/etc/profile.d/conda.sh"; conda activate mtl
 # source "$HOME/mtl/.venv/bin/activate"
-MTL=(mtl)
-# MTL=(apptainer exec --nv --bind "$PWD" "$HOME/mtl.sif" mtl)
+BEFORE=()
+# BEFORE=(apptainer exec --nv --bind "$PWD" "$HOME/mtl.sif")
 # ---------------------------------------------------------------------------------------------------------------------
 
+MTL=("${BEFORE[@]}" mtl) RAY=("${BEFORE[@]}" ray) PYTHON=("${BEFORE[@]}" python3)
+STEP=() # options of the srun that starts mtl
 REQUEUES=${MTL_REQUEUES:-5} # how often a job goes back to the queue when its time is up; preemption and failures do not count
 
 # The number of the last task of an array is also that of the whole array, so tasks are named ARRAY_TASK.
 JOB=$SLURM_JOB_ID
 if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then JOB=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
 
-warned='' signalled='' child=''
+warned='' signalled='' failed='' child=''
 
 # Before its time limit SLURM sends USR1 to this shell (--signal=B:USR1@120). Preemption and scancel send TERM to what
 # srun started, and to that only: so mtl is started by srun, and takes either signal, more than once.
@@ -28,7 +30,7 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun does not take it from
 
 say() { echo "slurm: job $JOB on $(hostname), GPU ${CUDA_VISIBLE_DEVICES:-none}: $*" >&2; }
 
-job_state() { scontrol --oneliner show job "$JOB" | sed -n '1s/.* JobState=\([A-Z_]*\).*/\1/p'; }
+job_field() { scontrol --oneliner show job "$JOB" | sed -n "1s/.* $1=\([^ ]*\).*/\1/p"; }
 
 # out_of DEFAULT ARGUMENTS...: the value of --out among the arguments.
 out_of() {
@@ -51,12 +53,13 @@ run_mtl() {
   if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then set -- "$@" --resume; fi
   say "${MTL[*]} $*"
   if [ -z "$warned" ]; then
-    srun --ntasks=1 "${MTL[@]}" "$@" &
+    srun --ntasks=1 "${STEP[@]}" "${MTL[@]}" "$@" &
     child=$!
     await "$child"
   fi
   # While it is still loading, and while it writes its report, a signal kills mtl: nothing is lost either time.
   case $status in $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) status=75 ;; esac
+  if [ -n "$failed" ]; then status=1; fi
   if [ "$status" -eq 75 ]; then requeue "$out"; fi
   exit "$status"
 }
@@ -75,7 +78,7 @@ await() {
 
 requeue() {
   local state log=$1/requeues.log count=0
-  state=$(job_state)
+  state=$(job_field JobState)
   # A job that the user cancelled stays cancelled; one that SLURM has requeued is in the queue already.
   if [ "$state" != RUNNING ]; then
     say "stopped; not requeued, because its state is $state"

@@ -24,6 +24,9 @@ DEFAULT_STRATEGIES = (
 LISTS = ("strategies", "benchmarks", "losses", "models", "methods")
 
 
+ENGINES = ("population", "ray")
+
+
 class BadInput(Exception):
     """The user's input cannot be worked with; the message is one line."""
 
@@ -218,6 +221,15 @@ def _add_search(commands: Any) -> None:
     group.add_argument("--resample", type=float, help="probability of a value drawn anew, of pbt and pb2 (0.25)")
     group.add_argument("--eta", type=float, help="one in so many goes on, of asha and hyperband (default: 3)")
     group.add_argument("--grid-points", type=int, metavar="N", help="values of each number, of grid (default: 3)")
+    group = parser.add_argument_group("where")
+    group.add_argument(
+        "--engine", default="population", choices=ENGINES, help="this process (default), or processes of Ray"
+    )
+    group.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of this machine)")
+    group.add_argument("--nodes", type=int, metavar="N", help="of that cluster, to be waited for (default: 1)")
+    group.add_argument(
+        "--shards", type=int, metavar="N", help="of the members, for Ray (default: one a GPU, or a node)"
+    )
     _shared(parser)
     _training(parser)
 

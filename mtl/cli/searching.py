@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mtl.cli.engines import Engine, find_engine
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
@@ -44,7 +46,14 @@ def search(args: argparse.Namespace) -> int:
         space = build_space(setting.benchmark, strategies, given)
         objective = Objective(args.objective, setting.benchmark)
         options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
-        made = make_search(setting, args.method, options, space, objective, args.seed)
+        engine = find_engine(args, setting)
+
+        def make() -> Search:
+            return make_search(
+                setting, args.method, options, space, objective, args.seed, make_cohort=engine.make_cohort
+            )
+
+        made = make()
     except ValueError as error:
         raise BadInput(str(error)) from error
     asked = {name: getattr(options, name) for name in OPTIONS}
@@ -60,24 +69,32 @@ def search(args: argparse.Namespace) -> int:
     listed = space.dimensions["strategy"].parameter.grid(1)
     config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
     with run_directory(args, config, ("search", "seeds")) as (directory, recorded):
-        return _in_directory(args, setting, made, directory, recorded)
+        return _in_directory(args, setting, engine, make, directory, recorded)
 
 
 def _in_directory(
-    args: argparse.Namespace, setting: Setting, made: Search, directory: RunDirectory, config: dict[str, Any]
+    args: argparse.Namespace,
+    setting: Setting,
+    engine: Engine,
+    make: Callable[[], Search],
+    directory: RunDirectory,
+    config: dict[str, Any],
 ) -> int:
     tracker = Tracker(args.wandb, directory.path, config, tell)
     log = SearchTracker(tracker, args.seed)
-    plan = baseline_plan(setting, made.objective, args.seed)
+    objective = make().objective
+    plan = baseline_plan(setting, objective, args.seed)
     try:
-        with stop_on_signals() as should_stop:
+        with engine, stop_on_signals() as should_stop:
             if plan.runs:
                 with Terminal(plan, 0, quiet=args.quiet) as bars:
                     baselines = execute(plan, setting, directory, [bars, tracker], should_stop)
-                made.objective.baseline = baseline_metrics(baselines)
+                objective.baseline = baseline_metrics(baselines)
             with SearchTerminal(quiet=args.quiet) as terminal:
-                records = made.run(directory, setting.benchmark.name, [terminal, log], should_stop)
-            log.close(winner(records, made.objective.higher_is_better()))
+                records = engine.run(make, directory, setting.benchmark.name, [terminal, log], should_stop)
+            log.close(winner(records, objective.higher_is_better()))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     except Stopped:
         tell(f"stopped; the same command with --resume --out {directory.path} continues")
         return 75

@@ -136,20 +136,21 @@ class Cohort:
         """
         self._check([*sources, *sources.values()])
         copies = {target: self._extracted(source) for target, source in sources.items()}
+        models = {target: self.members[source] for target, source in sources.items()}
         for target, copied in copies.items():
-            part, row = self._place(target)
-            if part.key != copied.key:
-                model = self.members[sources[target]]
-                member = Member(model.strategy, self.members[target].seed, model.settings, model.losses)
-                self._move(target, self._resolved(member), copied.key)
-                part, row = self._place(target)
-            if isinstance(part.shard, Alone):
-                assert isinstance(copied.shard, Alone)
-                part.shard.exploit(copied.shard)
-            else:
-                assert isinstance(copied.shard, Shard)
-                part.shard.exploit(row, copied.shard, 0)
-            part.done = False
+            self._take_over(target, copied, models[target])
+        self._regroup()
+
+    def extract(self, number: int) -> dict[str, Any]:
+        """A copy of one member as tensors and plain values, for `adopt` of any cohort of the same benchmark."""
+        self._check([number])
+        return {"member": _plain(self.members[number]), "part": _saved(self._extracted(number))}
+
+    def adopt(self, target: int, saved: Mapping[str, Any]) -> None:
+        """What `exploit` does, with a source that another cohort extracted."""
+        self._check([target])
+        source = Member(**saved["member"])
+        self._take_over(target, self._loaded(saved["part"], [self._resolved(source)]), source)
         self._regroup()
 
     def replace(self, changes: Mapping[int, Member]) -> None:
@@ -210,10 +211,7 @@ class Cohort:
         """Everything that the steps to come depend on, as tensors and plain values."""
         return {
             "members": [_plain(member) for member in self.members],
-            "parts": [
-                {"ids": part.ids, "done": part.done, "vmapped": part.shard.vmapped, "state": part.shard.state_dict()}
-                for part in self._parts
-            ],
+            "parts": [_saved(part) for part in self._parts],
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -221,10 +219,7 @@ class Cohort:
         self.members = [Member(**plain) for plain in saved["members"]]
         self._parts = []
         for old in saved["parts"]:
-            resolved = [self._resolved(self.members[number]) for number in old["ids"]]
-            shard = (Shard if old["vmapped"] else Alone)(self._setting, resolved)
-            shard.load_state_dict(old["state"])
-            self._parts.append(_Part(self._key(resolved[0]), shard, [*old["ids"]], old["done"]))
+            self._parts.append(self._loaded(old, [self._resolved(self.members[number]) for number in old["ids"]]))
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
@@ -311,6 +306,25 @@ class Cohort:
                 self._parts.append(_Part(part.key, part.shard.select(done), [part.ids[row] for row in done], True))
                 part.shard, part.ids = part.shard.select(rest), [part.ids[row] for row in rest]
 
+    def _loaded(self, saved: Mapping[str, Any], members: list[Resolved]) -> _Part:
+        shard = (Shard if saved["vmapped"] else Alone)(self._setting, members)
+        shard.load_state_dict(saved["state"])
+        return _Part(self._key(members[0]), shard, [*saved["ids"]], saved["done"])
+
+    def _take_over(self, target: int, copied: _Part, source: Member) -> None:
+        part, row = self._place(target)
+        if part.key != copied.key:
+            member = Member(source.strategy, self.members[target].seed, source.settings, source.losses)
+            self._move(target, self._resolved(member), copied.key)
+            part, row = self._place(target)
+        if isinstance(part.shard, Alone):
+            assert isinstance(copied.shard, Alone)
+            part.shard.exploit(copied.shard)
+        else:
+            assert isinstance(copied.shard, Shard)
+            part.shard.exploit(row, copied.shard, 0)
+        part.done = False
+
     def _extracted(self, number: int) -> _Part:
         """A copy of one member's part."""
         part, row = self._place(number)
@@ -360,6 +374,10 @@ class Cohort:
                     assert isinstance(joined.shard, Shard)
                     joined.shard, joined.ids = Shard.join([joined.shard, part.shard]), joined.ids + part.ids
                     joined.done = done
+
+
+def _saved(part: _Part) -> dict[str, Any]:
+    return {"ids": part.ids, "done": part.done, "vmapped": part.shard.vmapped, "state": part.shard.state_dict()}
 
 
 def _plain(member: Member) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mtl.search.space import Space
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setting import Setting
+from mtl.train import Settings
 from mtl.train.batches import Batches
 
 
@@ -24,9 +25,14 @@ def run_length(setting: Setting) -> int:
     return setting.settings.length(batches.per_epoch)
 
 
+def member_settings(setting: Setting) -> Settings:
+    """Settings of runs that have the length of `setting`, whatever their batch size, and do not stop early."""
+    return dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
+
+
 def cohort_maker(setting: Setting) -> MakeCohort:
-    """Makes populations whose runs have the length of `setting`, whatever their batch size, and do not stop early."""
-    settings = dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
+    """Makes populations in this process."""
+    settings = member_settings(setting)
 
     def make(members: Sequence[Member]) -> Cohort:
         from mtl.population import Cohort as Population
@@ -67,8 +73,9 @@ def make_search(
     *,
     name: str = "search",
     label: str = "",
+    make_cohort: MakeCohort | None = None,
 ) -> Search:
-    """A search, ready to be run.
+    """A search, ready to be run; unless `make_cohort` says otherwise in this process.
 
     Raises:
         ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one.
@@ -82,7 +89,7 @@ def make_search(
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
     problem = make_problem(setting, space, options, seed, len(objective.names))
-    return Search(name, label, cls(problem, options), problem, objective, cohort_maker(setting))
+    return Search(name, label, cls(problem, options), problem, objective, make_cohort or cohort_maker(setting))
 
 
 def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:

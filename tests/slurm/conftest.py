@@ -40,5 +40,4 @@ def jobs(cluster: Cluster) -> Iterator[Jobs]:
     """Jobs of one test, in a directory of their own; those still there are cancelled at its end."""
     jobs = Jobs(cluster, Path(ROOT))
     yield jobs
-    print(cluster._last_words())
     jobs.cancel_all()

@@ -1,0 +1,132 @@
+"""Where a search trains: in this process, or in processes of a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from mtl.cli.shared import tell
+from mtl.population import Member
+from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.engine import Observer, Search
+from mtl.search.plan import cohort_maker, member_settings
+from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
+from mtl.train import Stopped
+
+_MOST_LOSSES = 10  # without a segment between them that was finished
+
+
+class Engine(contextlib.AbstractContextManager["Engine"]):
+    """This process and its device."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.make_cohort: MakeCohort = cohort_maker(setting)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        return None
+
+    def run(
+        self,
+        make: Callable[[], Search],
+        directory: RunDirectory,
+        benchmark: str,
+        observers: Sequence[Observer],
+        should_stop: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        """Carry out the search that `make` gives."""
+        return make().run(directory, benchmark, observers, should_stop)
+
+
+class RayEngine(Engine):
+    """Processes of a Ray cluster. One that dies costs the segment that was being trained."""
+
+    def __init__(self, args: argparse.Namespace, setting: Setting) -> None:
+        for name in ("shards", "nodes"):
+            if (value := getattr(args, name)) is not None and value < 1:
+                raise ValueError(f"--{name} {value}: must be at least 1")
+        self._args, self._setting = args, setting
+        self._hosts: Any = None
+        self._open = contextlib.ExitStack()
+        self.make_cohort = self._sharded
+
+    def __enter__(self) -> RayEngine:
+        from mtl.ray.cluster import connected
+
+        self._open.enter_context(connected(self._args.address, self._args.nodes or 1))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        return self._open.__exit__(kind, error, at)
+
+    def run(
+        self,
+        make: Callable[[], Search],
+        directory: RunDirectory,
+        benchmark: str,
+        observers: Sequence[Observer],
+        should_stop: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        """Carry out the search that `make` gives, as often from its last checkpoint as a process is lost."""
+        from mtl.ray.cohort import ShardLost
+
+        lost, spent = 0, -1
+        while True:
+            search = make()
+            try:
+                return search.run(directory, benchmark, observers, should_stop)
+            except ShardLost as error:
+                if should_stop():
+                    raise Stopped from error
+                lost = lost + 1 if search.tally.steps == spent else 1
+                spent = search.tally.steps
+                if lost > _MOST_LOSSES:
+                    raise
+                tell(f"a process of the search is gone; going on from its last segment: {error}")
+                self._hosts.close()
+                self._hosts = None
+
+    def _sharded(self, members: Sequence[Member]) -> Cohort:
+        from mtl.ray.cluster import RayHosts, gpus, nodes
+        from mtl.ray.cohort import ShardedCohort
+        from mtl.ray.host import Recipe
+
+        if self._hosts is None:
+            on_gpu = self._args.device != "cpu" and gpus() > 0
+            recipe = Recipe(
+                benchmark=self._args.benchmark,
+                directory=os.getcwd(),
+                settings=member_settings(self._setting),
+                device="cuda" if on_gpu else "cpu",
+                vectorised=not self._setting.one_at_a_time,
+            )
+            addresses = [str(node["NodeManagerAddress"]) for node in nodes()]
+            shards = self._args.shards or (gpus() if on_gpu else len(addresses))
+            tell(f"Ray: {shards} shards on {len(addresses)} nodes ({', '.join(addresses)})")
+            self._hosts = RayHosts(recipe, shards)
+        return ShardedCohort(self._hosts, members, tell)
+
+
+def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
+    """The engine that the options name.
+
+    Raises:
+        ValueError: Ray is not installed, or its options are given without it.
+    """
+    if args.engine == "population":
+        for name in ("address", "nodes", "shards"):
+            if (value := getattr(args, name)) is not None:
+                raise ValueError(f"--{name} {value}: it is an option of --engine ray")
+        return Engine(setting)
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray, which is not installed: pip install 'mtl[ray]'")
+    return RayEngine(args, setting)

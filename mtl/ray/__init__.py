@@ -1,0 +1,1 @@
+"""Searches on many devices and nodes: the only importer of Ray."""
