@@ -12,6 +12,7 @@ from pathlib import Path
 
 import rich.table
 import torch
+from rich.console import Console
 from rich.markup import escape
 
 from mtl.bench import find_bench
@@ -54,7 +55,7 @@ def bench(args: argparse.Namespace) -> int:
             shown.add_row(*map(escape, line))
         # Figures are not cut where the terminal is narrow.
         wanted = console.measure(shown, options=console.options.update(width=1000)).maximum
-        console.print(shown, width=max(console.width, wanted), crop=False, soft_wrap=True)
+        Console(width=max(console.width, wanted)).print(shown)
         console.print()
     for bar in chosen.bars(rows):
         console.print(
