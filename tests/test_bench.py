@@ -132,7 +132,7 @@ def test_candidates_have_their_turns_in_alternating_order():
 
 def test_a_slow_candidate_has_three_turns(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("mtl.bench.timing._clock", lambda _: lambda: float(next(clock)))
+    monkeypatch.setattr("mtl.bench.timing.clock", lambda _: lambda: float(next(clock)))
     called = []
     in_turn({"slow": lambda: called.append(1)}, 9, device=torch.device("cpu"), turn=0.0, limit=2.0)
     assert len(called) == 2 + 3

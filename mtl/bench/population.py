@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.balancer import Balancer
+from mtl.bench.timing import clock
 from mtl.population import Population
 from mtl.population.memory import bytes_a_member
 
@@ -133,8 +133,9 @@ def _single(strategy: str, seed: int, steps: int, device: torch.device) -> None:
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    started = time.perf_counter()
+    now = clock(device)
+    started = now()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return now() - started

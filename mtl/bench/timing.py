@@ -43,16 +43,16 @@ def in_turn(
 
 
 def _time(call: Callable[[], object], calls: int, device: torch.device) -> float:
-    clock = _clock(device)
+    now = clock(device)
     _synchronize(device)
-    begin = clock()
+    begin = now()
     for _ in range(calls):
         call()
     _synchronize(device)
-    return (clock() - begin) / calls
+    return (now() - begin) / calls
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def clock(device: torch.device) -> Callable[[], float]:
     """On one thread of a CPU, the time that this process computed for, which other processes on the machine stretch
     less than the time that passed."""
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
