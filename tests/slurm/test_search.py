@@ -53,7 +53,7 @@ def test_a_search_survives_the_death_of_a_node(place, jobs, scripts, alone):  # 
     options = f"{ONE} --nodes=2 --mem=3G --export=ALL,SLEEP=0.3"
     job = jobs.submit(options, scripts / "search.sbatch", *SEARCH)
     saved = jobs.directory / "run" / "checkpoints" / "search.pt"
-    jobs.cluster.until(saved.exists, 60, "a checkpoint")
+    jobs.cluster.until(saved.exists, 90, "a checkpoint")
     node = {"head": "node1", "worker": "node2"}[place]
     jobs.cluster.crash(node)
     jobs.cluster.until(lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
