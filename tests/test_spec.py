@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 import mtl
 from mtl.combinators import COMBINATORS, Chain, Every
@@ -21,6 +22,17 @@ def test_specs_round_trip_through_text(spec):
     strategy = make(spec)
     assert make(str(strategy)) == strategy
     assert str(make(str(strategy))) == str(strategy)
+
+
+def test_a_unit_is_rebuilt_with_hyperparameters_of_each_member_within_a_compiled_step():
+    strategy = make("stch:form=plain")
+
+    def weigh(losses, mu):
+        return strategy.replace(mu=mu)((), {"losses": losses})[0]
+
+    losses, mu = torch.rand(3, 4), torch.tensor([0.1, 1.0, 10.0])
+    compiled = torch.compile(torch.vmap(weigh), fullgraph=True, backend="eager")(losses, mu)
+    torch.testing.assert_close(compiled, torch.stack([weigh(*one) for one in zip(losses, mu, strict=True)]))
 
 
 def test_a_combinator_wraps_everything_to_its_left_within_its_brackets():

@@ -54,8 +54,8 @@ class Network(nn.Module):
         self.heads = nn.Linear(WIDTH, tasks * OUTPUTS)
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.heads(torch.relu(self.last(self.trunk(x))))
-        return outputs.unflatten(-1, (-1, OUTPUTS))
+        outputs: Tensor = self.heads(torch.relu(self.last(self.trunk(x)))).unflatten(-1, (-1, OUTPUTS))
+        return outputs
 
 
 def spec(name: str, scales: Sequence[float]) -> str:
@@ -88,13 +88,14 @@ def train(name: str, tasks: int, seeds: int, steps: int, points: int = 40) -> Te
     strategy = mtl.make(spec(name, scales))
 
     def losses(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        predicted: Tensor = functional_call(networks[0], parameters, (x,))
-        return (predicted - y).square().mean((0, 2))
+        each: Tensor = (functional_call(networks[0], parameters, (x,)) - y).square().mean((0, 2))
+        return each
 
     def gramian(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         weight = parameters["last.weight"]
         rows = jacrev(lambda weight: losses({**parameters, "last.weight": weight}, x, y))(weight).flatten(1)
-        return rows @ rows.T
+        products: Tensor = rows @ rows.T
+        return products
 
     x_test = inputs(generators, TEST)
     y_test = vmap(Data.targets)(data, x_test)

@@ -52,7 +52,9 @@ def bench(args: argparse.Namespace) -> int:
             shown.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
         for line in table.lines:
             shown.add_row(*map(escape, line))
-        console.print(shown)
+        # Figures are not cut where the terminal is narrow.
+        wanted = console.measure(shown, options=console.options.update(width=1000)).maximum
+        console.print(shown, width=max(console.width, wanted), crop=False, soft_wrap=True)
         console.print()
     for bar in chosen.bars(rows):
         console.print(

@@ -246,8 +246,8 @@ def _add_replay(commands: Any) -> None:
 
 def _add_report(commands: Any) -> None:
     parser = commands.add_parser("report", help="tables, figures and report.html of finished runs")
-    of = "of one study, or parts to be merged, or what holds them"
-    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help=of)
+    about = "of one study, or parts to be merged, or what holds them"
+    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help=about)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the first directory")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 

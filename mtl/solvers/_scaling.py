@@ -41,17 +41,20 @@ def solve_free(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor) -> 
 
     Args:
         quadratic: (..., K, K) positive definite.
-        linear: (..., K).
-        free: (..., K) booleans.
+        linear: (..., K), or (..., R, K) for R problems that share `quadratic`: with as many dimensions as that.
+        free: booleans of the shape of `linear`.
         eye: (K, K), whose rows replace those of the variables held at zero.
 
     Returns:
-        x and the gradient `Q x + c`, both (..., K).
+        x and the gradient `Q x + c`, both of the shape of `linear`.
     """
-    block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), quadratic, eye)
-    factor = torch.linalg.cholesky_ex(block)[0]
-    x = torch.cholesky_solve(torch.where(free, -linear, 0.0).unsqueeze(-1), factor)
-    return x.squeeze(-1), (quadratic @ x).squeeze(-1) + linear
+    rows = linear.dim() >= quadratic.dim()
+    pairs = free.unsqueeze(-1) & free.unsqueeze(-2)
+    factor = torch.linalg.cholesky_ex(torch.where(pairs, quadratic.unsqueeze(-3) if rows else quadratic, eye))[0]
+    column = torch.cholesky_solve(torch.where(free, -linear, 0.0).unsqueeze(-1), factor)
+    x = column.squeeze(-1)
+    # Q is symmetric; as many products with one matrix are one product with it.
+    return x, (x @ quadratic if rows else (quadratic @ column).squeeze(-1)) + linear
 
 
 def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds: int, otherwise: Tensor) -> Tensor:
@@ -63,14 +66,14 @@ def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds:
 
     Args:
         quadratic: (..., K, K) positive definite, of unit diagonal.
-        linear: (..., K) of order one at most.
-        free: (..., K) booleans, the guess.
+        linear: (..., K) of order one at most, or (..., R, K) as in `solve_free`.
+        free: booleans, the guess.
         eye: (K, K).
         rounds: solves.
-        otherwise: (..., K).
+        otherwise: of the shape of `linear`.
 
     Returns:
-        (..., K) nonnegative.
+        Nonnegative, of the shape of `linear`.
     """
     for _ in range(rounds - 1):
         x, gradient = solve_free(quadratic, linear, free, eye)

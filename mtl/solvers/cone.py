@@ -9,6 +9,9 @@ from mtl.solvers._faces import best_face
 from mtl.solvers._interior import interior_point
 from mtl.solvers._scaling import equilibrate, polish
 
+#: Numbers that an array may have to stay in the cache of one core.
+CACHED = 2**15
+
 
 def nonnegative_qp(quadratic: Tensor, linear: Tensor, lower: Tensor | None = None) -> Tensor:
     """Minimise `v^T Q v / 2 + c^T v` over `v >= lower` by an interior-point method and a final active-set solve.
@@ -83,12 +86,13 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 
 
-def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50, rho: float = 0.05) -> Tensor:
+def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 60) -> Tensor:
     """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
-    `(rho + Q) v = (rho - Q) |v| - 2 c`.
+    `(rho + Q) v = (rho - Q) |v| - 2 c`. Signs settle soonest with a rho that grows with Q's largest eigenvalue.
     """
+    rho = max(0.05, quadratic.shape[-1] / 250)
     shape = linear.shape
     if linear.dim() > 3:
         quadratic = quadratic.expand(*shape[:-2], *quadratic.shape[-2:]).flatten(0, -3)
@@ -100,5 +104,10 @@ def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 50, r
     multiply_add = torch.addmm if linear.dim() == 2 else torch.baddbmm
     for _ in range(rounds):
         v = multiply_add(offset, v.abs(), mix)
-    x = polish(quadratic.unsqueeze(-3), linear, v > 0, eye, rounds=3, otherwise=(v.abs() + v) / 2)
-    return x.reshape(shape)
+    otherwise = (v.abs() + v) / 2
+    if linear.dim() == 2 or linear.device.type != "cpu":
+        return polish(quadratic, linear, v > 0, eye, rounds=3, otherwise=otherwise).reshape(shape)
+    # R matrices for each of many problems leave the cache of a processor, and are then limited by its memory.
+    few = max(1, CACHED // (linear.shape[-2] * quadratic[0].numel()))
+    parts = zip(*(tensor.split(few) for tensor in (quadratic, linear, v, otherwise)), strict=True)
+    return torch.cat([polish(q, c, guess > 0, eye, rounds=3, otherwise=o) for q, c, guess, o in parts]).reshape(shape)

@@ -101,6 +101,14 @@ def base_losses(steps: list[Signals], epoch: int) -> Tensor:
 @on_losses("stch", "gradient of the smooth maximum by autograd")
 def stch(strategy: Any, steps: list[Signals]) -> list[Tensor]:
     tasks = len(steps[0]["losses"])
+    if strategy.form == "plain":
+        preference = preferred(strategy, steps[0]["losses"])
+        ideal = torch.tensor(strategy.ideal, dtype=torch.float64)
+
+        def definition(now: Tensor) -> Tensor:
+            return strategy.mu * torch.logsumexp(preference * (now - ideal) / strategy.mu, 0)
+
+        return [gradient(definition, signals["losses"]) for signals in steps]
     nadir = base_losses(steps, strategy.warmup)
     importance = tasks * preferred(strategy, steps[0]["losses"])
 

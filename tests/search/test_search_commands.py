@@ -70,6 +70,7 @@ def test_a_search_leaves_its_files(finished):
     page = (finished / "report.html").read_text()
     for name in ("progress", "parallel", "lineage", "schedule"):
         assert f'id="figure-{name}"' in page and (finished / "figures" / f"{name}.png").stat().st_size > 1000
+    assert "mathdefault" not in page, "labels of axes are plain numbers"
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 

@@ -45,6 +45,21 @@ def seeds(tasks: int) -> range:
     return range(1 if tasks == 40 else 3)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 2.0, 10.0, 1000.0])
+def test_min_norm_of_two_opposed_gradients_vanishes_in_single_precision(ratio: float) -> None:
+    """What breaks ties between equal gradients must not push a point along the Pareto front, not even slowly."""
+    gramian = torch.tensor([[ratio**2, -ratio], [-ratio, 1.0]])
+    update = solvers.min_norm(gramian) @ torch.tensor([ratio, -1.0])
+    assert abs(update) <= 2e-7 * min(ratio, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_min_norm_of_two_equal_gradients_splits_evenly(dtype: torch.dtype) -> None:
+    eps = torch.finfo(dtype).eps
+    gramian = torch.tensor([[3.0, 3.0 * (1 - eps)], [3.0 * (1 - eps), 3.0 * (1 + 2 * eps)]], dtype=dtype)
+    np.testing.assert_allclose(solvers.min_norm(gramian), 0.5, atol=1e-3)
+
+
 @pytest.mark.parametrize("tasks", TASKS)
 @pytest.mark.parametrize("case", CASES)
 def test_min_norm_is_optimal(case: str, tasks: int) -> None:
@@ -80,6 +95,23 @@ def test_cone_projection_is_optimal(case: str, tasks: int) -> None:
             gradient = (lifted / scale + lower) @ normal / scale
             residual = torch.minimum(lifted, gradient).abs().max()
             assert residual < 1e-7 * lifted.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("tasks", [20, 40, 100])
+def test_cone_projection_of_many_conflicting_tasks(tasks: int) -> None:
+    # More tasks than parameters, a part in common, unlike norms: whose signs settle last.
+    generator = torch.Generator().manual_seed(7)
+    eye = torch.eye(tasks, dtype=torch.float64)
+    for parameters in (tasks // 2 + 1, 2 * tasks):
+        jacobian = torch.randn(3, tasks, parameters, dtype=torch.float64, generator=generator)
+        jacobian += 0.3 * torch.randn(3, 1, parameters, dtype=torch.float64, generator=generator)
+        jacobian *= 0.5 + 1.5 * torch.rand(3, tasks, 1, dtype=torch.float64, generator=generator)
+        gramian = jacobian @ jacobian.mT
+        normal = gramian / gramian.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-4 * eye
+        lower = (eye / tasks).expand_as(gramian)
+        weights = solvers.project_cone(gramian, lower)
+        residual = torch.minimum((weights - lower) * tasks, weights @ normal * tasks).abs()
+        assert residual.max() < 1e-7
 
 
 @pytest.mark.parametrize("tasks", TASKS)

@@ -84,6 +84,12 @@ def test_preferences_of_the_wrong_length_are_refused(key: str) -> None:
         make("stch:preference=0/0")
 
 
+def test_plain_stch_needs_no_epochs() -> None:
+    strategy, losses = make("stch:form=plain"), trace(steps=1)[0]
+    assert strategy.needs_at(0) == {"losses"}
+    strategy(strategy.init(losses), {"losses": losses})
+
+
 def test_stch_uses_the_first_step_after_an_empty_nadir_epoch() -> None:
     strategy, losses = make("stch:warmup=1"), trace(steps=2)
     state = strategy.init(losses[0])

@@ -135,10 +135,12 @@ def grid(
     return made, flat[:panels]
 
 
-def log_scale(axes: Axes) -> None:
-    """A logarithmic value axis with plain numbers."""
+def log_scale(axes: Axes, values: Sequence[float] = ()) -> None:
+    """A logarithmic value axis with plain numbers, for `values` over many decades with powers of ten only."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+    positive = [value for value in values if value > 0]
+    wide = bool(positive) and max(positive) > 300 * min(positive)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -11,10 +11,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from mtl.lineage import Stage
-from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, save, styled, text_width
+from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import shortened
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
 from mtl.report.search.summary import SearchRun, signed
@@ -170,15 +169,13 @@ def schedule_figure(search: SearchRun) -> Figure | None:
     names = [name for name in names if name in varying([row for row in values if name in row])]
     if not names:
         return None
-    drawing, panels = grid(len(names), 3, 1.75, bottom=_FOOT, top=_HEAD, gap=0.34)
+    drawing, panels = grid(len(names), 3, 1.75, bottom=_FOOT, top=_HEAD, gap=0.42)
     drawing.subplots_adjust(hspace=0.5)
     for axes, name in zip(panels, names, strict=True):
         axes.set_title(shortened(name, 30), fontsize=9.5)
         shown = [float(row[name]) for row in values if name in row]
         if spans_decades(shown):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(numticks=5))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            log_scale(axes, shown)
         for trial in {event.target for event in search.events}:
             own = [(event.step, expanded(event.after).get(name)) for event in search.events if event.target == trial]
             _steps(axes, own, length, FAINT, 0.8)

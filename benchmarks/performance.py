@@ -1,0 +1,51 @@
+"""Writes the tables of docs/performance.md from the rows that `mtl bench NAME --json` left in benchmarks/results.
+
+python benchmarks/performance.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tabulate import tabulate
+
+from mtl.bench import BENCHES, find_bench
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def section(name: str, rows: list[dict[str, object]]) -> str:
+    """Command, machine, bars and tables of one bench."""
+    bench = find_bench(name)
+    parts = [f"    {command}" for command in dict.fromkeys(str(row["command"]) for row in rows)]
+    parts += [f"{machine}." for machine in dict.fromkeys(str(row["machine"]) for row in rows)]
+    parts.append("\n".join(f"* {'met' if bar.met else '**missed**'}: {bar.text}" for bar in bench.bars(rows)))
+    for table in bench.tables(rows):
+        aligned = ["left", *["right"] * (len(table.columns) - 1)]
+        body = tabulate(table.lines, table.columns, "pipe", colalign=aligned, disable_numparse=True)
+        parts.append(f"**{table.title}**\n\n{body}")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Replace what stands between `<!-- NAME -->` and `<!-- end -->` for every bench with results."""
+    page = PAGE.read_text()
+    for name in BENCHES:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            text = section(name, json.loads(path.read_text()))
+            pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+            page, found = re.subn(
+                pattern, lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.S
+            )
+            if not found:
+                raise SystemExit(f"{PAGE.name} has no place for {name}: <!-- {name} --> ... <!-- end -->")
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
