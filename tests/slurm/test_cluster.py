@@ -49,7 +49,7 @@ def _running() -> list[str]:
 
 
 def _until(condition) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -21,12 +21,6 @@ TRAINING = ["--strategy=famo", "--epochs=6", "--wandb=disabled"]
 
 
 @pytest.fixture(scope="module")
-def scripts(cluster) -> Path:
-    """A copy of slurm/ with nothing beside it: it needs no checkout."""
-    return shutil.copytree(ROOT / "slurm", cluster.base / "slurm")
-
-
-@pytest.fixture(scope="module")
 def uninterrupted(cluster) -> Path:
     """What a training run ends with that nobody stops."""
     out = cluster.base / "uninterrupted"
