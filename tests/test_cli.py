@@ -179,3 +179,18 @@ def test_report_prints_the_summary_as_json(out, capsys):
     capsys.readouterr()
     assert call("report", out, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((out / "summary.json").read_text())
+
+
+def test_report_gathers_the_parts_that_a_directory_holds(tmp_path, capsys):
+    for seed in range(2):
+        part = tmp_path / "study" / f"seed-{seed}"
+        assert (
+            call("compare", TINY, "--strategies", "equal", steps=2, seeds=1, seed=seed, wandb="disabled", out=part) == 0
+        )
+    unfinished = tmp_path / "study" / "seed-2"
+    unfinished.mkdir()
+    (unfinished / "config.yaml").write_text("benchmark: tiny")
+    capsys.readouterr()
+    assert call("report", tmp_path / "study") == 0
+    assert "seed-2' holds no finished run and is left out" in capsys.readouterr().err
+    assert json.loads((tmp_path / "study" / "summary.json").read_text())["seeds"] == [0, 1]

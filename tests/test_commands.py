@@ -65,7 +65,7 @@ def test_kill_9_in_the_middle_then_resume_equals_an_uninterrupted_comparison(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(number, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     arguments = ["train", DROPOUT, "--strategy=famo", "--epochs=150", "--wandb=disabled"]
@@ -75,6 +75,8 @@ def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(num
     while not list((stopped / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
+    if number != signal.SIGINT:
+        process.send_signal(number)  # as a scheduler does, to the process and through the job's shell
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "--resume" in err and "Traceback" not in err

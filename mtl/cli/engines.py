@@ -58,6 +58,9 @@ class RayEngine(Engine):
         self.make_cohort = self._sharded
 
     def __enter__(self) -> RayEngine:
+        from mtl.ray.guard import guard
+
+        guard(own_cluster=self._args.address is None)
         from mtl.ray.cluster import connected
 
         self._open.enter_context(connected(self._args.address, self._args.nodes or 1))

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mtl.population import Member
-from mtl.ray.cohort import ShardLost
-from mtl.ray.host import Host, Recipe
-
-# Ray reads these when it is imported. Without a token anybody on the network may run code on the cluster.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mtl.population import Member
+from mtl.ray.cohort import ShardLost
+from mtl.ray.host import Host, Recipe
 
 _START_SECONDS = 120
 

@@ -143,7 +143,7 @@ class Cluster:
 
     def crash(self, node: str) -> None:
         """What a power failure does: the network is silent, then every process is gone."""
-        self._ip("link", "set", f"to-{node}", "down")
+        self._ip("link", "delete", f"to-{node}")
         process = self._started.pop(node)
         os.kill(_descendant(process, 2), 9)
         process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,12 @@ def cluster() -> Iterator[Cluster]:
     }
     with Cluster((ROOT, Path(sys.prefix), Path(sys.base_prefix)), environment) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def scripts(cluster: Cluster) -> Path:
+    """A copy of slurm/ with nothing beside it: it needs no checkout."""
+    return shutil.copytree(ROOT / "slurm", cluster.base / "slurm")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ SLOW = f"{ROOT}/tests/slurm/slow.py:Slow"
 ONE = "--cpus-per-task=1 --mem=1G"
 # 48 steps, and a checkpoint after every eighth.
 TRAINING = ["--strategy=famo", "--epochs=6", "--wandb=disabled"]
-
-
-@pytest.fixture(scope="module")
-def scripts(cluster) -> Path:
-    """A copy of slurm/ with nothing beside it: it needs no checkout."""
-    return shutil.copytree(ROOT / "slurm", cluster.base / "slurm")
 
 
 @pytest.fixture(scope="module")
