@@ -24,6 +24,7 @@ from mtl.graph import Survey, survey
 from mtl.jacobian import Differentiator, Jacobian, Own, groups_within, task_gradients, unflatten
 from mtl.parallel import Processes
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
+from mtl.pieces import Rows
 from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement, flat
 from mtl.strategies import make
 from mtl.strategy import Strategy
@@ -281,7 +282,8 @@ class Balancer:
             torch.stack([torch.zeros_like(at) if row is None else row for row in column])
             for column, at in zip(zip(*rows, strict=True), wanted, strict=True)
         ]
-        gramian = Jacobian(columns, wanted, len(rows)).gramian()
+        pieces = [Rows([at], column.flatten(1)) for at, column in zip(wanted, columns, strict=True)]
+        gramian = Jacobian(pieces, wanted, len(rows)).gramian()
         # Every process has its own examples, hence its own features: G is the sum over all of them.
         gramian = self._processes.mean(gramian) / self._processes.number
         return self._unscaled(gramian, batch, 2)

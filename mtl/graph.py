@@ -23,12 +23,14 @@ class Survey(NamedTuple):
             is no such cut that every gradient passes just once.
         touched: for each task the indices of the features that it reaches.
         reaches: for each task whether it reaches any shared parameter.
+        trunk: the nodes of the graph that reach shared parameters and no others.
     """
 
     own: list[list[Tensor]]
     features: list[GradientEdge]
     touched: list[list[int]]
     reaches: list[bool]
+    trunk: list[Any]
 
     @property
     def heads(self) -> list[Tensor]:
@@ -62,7 +64,8 @@ def survey(losses: Sequence[Output], shared: Collection[int]) -> Survey:
     features = [GradientEdge(node, number) for node, number in numbers]
     if not any(own) or _nested([place.node for place in features]):
         features = []
-    return Survey(own, features, touched, [bool(kinds[place.node] & _SHARED) for place in edges])
+    reaches = [bool(kinds[place.node] & _SHARED) for place in edges]
+    return Survey(own, features, touched, reaches, [node for node, kind in kinds.items() if kind == _SHARED])
 
 
 def edge(loss: Output) -> GradientEdge:

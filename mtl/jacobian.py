@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mtl.graph import Output, Survey, edge
+from mtl.linear import Layer, linear_layers
+from mtl.pieces import Piece, Rows, joined, of_linear
 
 BATCHING = ("auto", "vmap", "loop")
 _WARM_UP = 2  # measurements before those that are timed
@@ -24,59 +26,61 @@ _WARM_UP = 2  # measurements before those that are timed
 #: A task's gradients on its own leaves.
 Own = list[tuple[Tensor, Tensor]]
 
-#: Computes the blocks of a Jacobian, and keeps the graph if told so.
-Way = Callable[[bool], list[Tensor | None]]
+#: A leaf, or a place in the graph.
+Wanted = Tensor | GradientEdge
+
+#: Gradients of K tasks, (K, *shape) for each tensor that was asked for, None where no task reaches it.
+Stacks = list[Tensor | None]
+
+#: Computes them, and keeps the graph if told so.
+Way = Callable[[bool], Stacks]
 
 
 class Jacobian:
-    """The gradients of K tasks on the shared parameters, a block (K, *shape) for each parameter, float32 at least.
+    """The gradients of K tasks on the shared parameters.
 
-    A block is None where no task reaches the parameter.
+    Attributes:
+        pieces: of parameters that a task reaches; each such parameter is in one.
+        shared: all parameters, D numbers.
+        num_tasks: K.
+        dtype: of what is made of the gradients, float32 at least.
     """
 
-    def __init__(self, blocks: Sequence[Tensor | None], shared: Sequence[Tensor], num_tasks: int) -> None:
-        self.shared, self.num_tasks = shared, num_tasks
+    def __init__(self, pieces: Sequence[Piece], shared: Sequence[Tensor], num_tasks: int) -> None:
+        self.pieces, self.shared, self.num_tasks = pieces, shared, num_tasks
         self.dtype = torch.promote_types(shared[0].dtype, torch.float32)
-        self.blocks = [None if block is None else block.to(self.dtype) for block in blocks]
 
     def gramian(self) -> Tensor:
         """G = J J^T, (K, K)."""
         gramian = self.shared[0].new_zeros(self.num_tasks, self.num_tasks, dtype=self.dtype)
-        for block in self.blocks:
-            if block is not None:
-                rows = block.flatten(1)
-                gramian = torch.addmm(gramian, rows, rows.T)
+        for piece in self.pieces:
+            gramian += piece.gramian()
         return gramian
 
     def flat(self) -> Tensor:
-        """J, (K, D)."""
-        return torch.cat(
-            [
-                parameter.new_zeros(self.num_tasks, parameter.numel(), dtype=self.dtype)
-                if block is None
-                else block.flatten(1)
-                for block, parameter in zip(self.blocks, self.shared, strict=True)
-            ],
-            1,
-        )
+        """J, (K, D), zeros where no task reaches."""
+        known = {id(leaf): rows for piece in self.pieces for leaf, rows in zip(piece.leaves, piece.rows(), strict=True)}
+        columns = [
+            known[id(leaf)] if id(leaf) in known else leaf.new_zeros(self.num_tasks, leaf.numel())
+            for leaf in self.shared
+        ]
+        return torch.cat(columns, 1).to(self.dtype)
 
     def finite(self) -> Tensor:
         """Which rows are finite, (K,)."""
-        sums = [block.flatten(1).sum(1) for block in self.blocks if block is not None]
+        sums = [piece.sums() for piece in self.pieces]
         return torch.stack(sums).sum(0).isfinite()
 
     def cleaned(self, finite: Tensor) -> Jacobian:
         """Zeros in the rows that are not finite."""
-        blocks = [
-            None if block is None else torch.where(finite.view(-1, *[1] * (block.ndim - 1)), block, 0)
-            for block in self.blocks
-        ]
-        return Jacobian(blocks, self.shared, self.num_tasks)
+        return Jacobian([piece.kept(finite) for piece in self.pieces], self.shared, self.num_tasks)
 
     def combined(self, weights: Tensor) -> list[Tensor | None]:
-        """`sum_k weights[k] J[k]` for each parameter; weights (K,)."""
-        weights = weights.to(self.dtype)
-        return [None if block is None else (weights @ block.flatten(1)).view(block.shape[1:]) for block in self.blocks]
+        """`sum_k weights[k] J[k]` for each parameter, None where no task reaches; weights (K,)."""
+        known: dict[int, Tensor] = {}
+        for piece in self.pieces:
+            known.update(zip(map(id, piece.leaves), piece.combined(weights), strict=True))
+        return [known.get(id(parameter)) for parameter in self.shared]
 
 
 def unflatten(flat: Tensor, shared: Sequence[Tensor]) -> list[Tensor]:
@@ -112,7 +116,8 @@ class Differentiator:
         if not found.features and any(found.own):
             return _one_by_one(losses, shared, found, scale, retain_graph=retain_graph)
         start, own = through_heads(losses, found, scale)
-        return Jacobian(self._blocks(start, shared, retain_graph=retain_graph), shared, len(losses)), own
+        pieces = self._pieces(start, found, shared, retain_graph=retain_graph)
+        return Jacobian(pieces, shared, len(losses)), own
 
     def gramian(
         self,
@@ -134,20 +139,38 @@ class Differentiator:
         start, _ = through_heads(losses, found._replace(own=[[] for _ in losses]), scale)
         gramian: Tensor | None = None
         for group in groups:
-            part = average(Jacobian(self._blocks(start, group, retain_graph=True), group, len(losses))).gramian()
+            pieces = self._pieces(start, found, group, retain_graph=True)
+            part = average(Jacobian(pieces, group, len(losses))).gramian()
+            del pieces  # not to be held while those of the next group are made
             gramian = part if gramian is None else gramian + part
         assert gramian is not None
         return gramian, len(losses) * len(groups)
 
-    def _blocks(self, start: Start, shared: Sequence[Tensor], *, retain_graph: bool) -> list[Tensor | None]:
-        def loop(retain: bool) -> list[Tensor | None]:
-            return _loop(start, shared, retain_graph=retain)
+    def _pieces(self, start: Start, found: Survey, parameters: Sequence[Tensor], *, retain_graph: bool) -> list[Piece]:
+        """Gradients of linear layers as products, all others written out."""
+        layers = linear_layers(found.trunk, start.outputs, parameters)
+        inputs = [layer.inputs() for layer in layers]
+        inside = {id(leaf) for layer in layers for leaf in layer.leaves}
+        plain = [parameter for parameter in parameters if id(parameter) not in inside]
+        uses = [GradientEdge(use, 0) for layer in layers for use in layer.uses]
+        stacks = self._stacks(start, [*uses, *plain], retain_graph=retain_graph)
+        pieces = _products(layers, inputs, stacks[: len(uses)])
+        for leaf, stack in zip(plain, stacks[len(uses) :], strict=True):
+            if stack is not None:
+                pieces.append(Rows([leaf], stack.flatten(1)))
+        return joined(pieces)
 
-        def vmap(retain: bool) -> list[Tensor | None]:
+    def _stacks(self, start: Start, wanted: Sequence[Wanted], *, retain_graph: bool) -> Stacks:
+        """The tasks' gradients on what is wanted."""
+
+        def loop(retain: bool) -> Stacks:
+            return _loop(start, wanted, retain_graph=retain)
+
+        def vmap(retain: bool) -> Stacks:
             return list(
                 torch.autograd.grad(
                     start.outputs,
-                    shared,
+                    wanted,  # type: ignore[arg-type]  # tensors and places may be mixed
                     start.batched,
                     is_grads_batched=True,
                     retain_graph=retain,
@@ -227,8 +250,8 @@ def through_heads(losses: Sequence[Output], found: Survey, scale: Tensor | None)
     return Start(found.features, cotangents, batched if len(batched) == len(found.features) else []), own
 
 
-def _loop(start: Start, shared: Sequence[Tensor], *, retain_graph: bool) -> list[Tensor | None]:
-    rows = []
+def _loop(start: Start, wanted: Sequence[Wanted], *, retain_graph: bool) -> Stacks:
+    rows: list[Sequence[Tensor | None]] = []
     for task, row in enumerate(start.cotangents):
         given = [
             (place, cotangent) for place, cotangent in zip(start.outputs, row, strict=True) if cotangent is not None
@@ -237,28 +260,56 @@ def _loop(start: Start, shared: Sequence[Tensor], *, retain_graph: bool) -> list
         rows.append(
             torch.autograd.grad(
                 [place for place, _ in given],
-                shared,
+                wanted,  # type: ignore[arg-type]
                 [cotangent for _, cotangent in given],
                 retain_graph=retain_graph or not last,
                 allow_unused=True,
             )
             if given
-            else (None,) * len(shared)
+            else (None,) * len(wanted)
         )
-    return [_stacked(column) for column in zip(*rows, strict=True)]
+    return _columns(rows)
+
+
+def _columns(rows: list[Sequence[Tensor | None]]) -> Stacks:
+    """Each tensor's gradients of all tasks as one; `rows` is emptied, so that nothing is held twice."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    rows.clear()
+    stacks = []
+    for column in columns:
+        stacks.append(_stacked(column))
+        column.clear()
+    return stacks
+
+
+def _products(layers: Sequence[Layer], inputs: Sequence[Sequence[Tensor]], outputs: Stacks) -> list[Piece]:
+    """The pieces of linear layers; `outputs` has (K, n, out) a use, None where no task reaches it."""
+    following = iter(outputs)
+    pieces: list[Piece] = []
+    for layer, given in zip(layers, inputs, strict=True):
+        pairs = [(one, gradient) for one, gradient in zip(given, following, strict=False) if gradient is not None]
+        if len(pairs) == 1:
+            pieces += of_linear(layer.leaves, *pairs[0])
+        elif pairs:
+            together = torch.cat([one for one, _ in pairs]), torch.cat([gradient for _, gradient in pairs], 1)
+            pieces += of_linear(layer.leaves, *together)
+    return pieces
 
 
 def _one_by_one(
     losses: Sequence[Output], shared: Sequence[Tensor], found: Survey, scale: Tensor | None, *, retain_graph: bool
 ) -> tuple[Jacobian, list[Own]]:
     """One whole backward pass a task, for graphs without a cut."""
-    rows, own = [], []
+    rows: list[Sequence[Tensor | None]] = []
+    own = []
     for task, (loss, leaves) in enumerate(zip(losses, found.own, strict=True)):
         retain = retain_graph or task < len(losses) - 1
         row = torch.autograd.grad(loss, [*shared, *leaves], _seed(loss, scale), retain_graph=retain, allow_unused=True)
         rows.append(row[: len(shared)])
         own.append(_pairs(leaves, row[len(shared) :]))
-    return Jacobian([_stacked(column) for column in zip(*rows, strict=True)], shared, len(losses)), own
+    pairs = zip(shared, _columns(rows), strict=True)
+    pieces = [Rows([leaf], stack.flatten(1)) for leaf, stack in pairs if stack is not None]
+    return Jacobian(joined(pieces), shared, len(losses)), own
 
 
 def task_gradients(
@@ -312,8 +363,8 @@ def _seconds(way: Way) -> float:
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        blocks = way(True)
-        device = next(block.device for block in blocks if block is not None)
+        stacks = way(True)
+        device = next(stack.device for stack in stacks if stack is not None)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)

@@ -39,8 +39,8 @@ class Processes:
         """Task gradients averaged over the processes, which must reach the same parameters."""
         if self.number == 1:
             return jacobian
-        blocks = [None if block is None else self.mean(block) for block in jacobian.blocks]
-        return Jacobian(blocks, jacobian.shared, jacobian.num_tasks)
+        pieces = [piece.averaged(self.mean) for piece in jacobian.pieces]
+        return Jacobian(pieces, jacobian.shared, jacobian.num_tasks)
 
     def mean_own(self, own: Sequence[Own]) -> list[Own]:
         """The same for gradients on the tasks' own leaves."""

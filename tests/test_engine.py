@@ -11,150 +11,10 @@ import torch.multiprocessing as mp
 from torch import nn
 
 import mtl
-from mtl.graph import survey
+from mtl.graph import branches, survey
+from mtl.pieces import Product
 from mtl.strategies import make
-
-K, BATCH = 3, 6
-
-
-class Problem(nn.Module):
-    """A trunk, a head a task, and the losses of a fixed batch."""
-
-    shape: tuple[int, ...] = (5,)
-
-    def __init__(self, trunk, width=4, seed=0):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.trunk = trunk()
-        self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(K))
-        self.inputs = torch.randn(BATCH, *self.shape)
-        self.targets = torch.randn(BATCH, K)
-        self.double()
-        self.inputs, self.targets = self.inputs.double(), self.targets.double()
-
-    def features(self):
-        return self.trunk(self.inputs)
-
-    def losses(self):
-        features = self.features()
-        outputs = torch.cat([head(features) for head in self.heads], 1)
-        return (outputs - self.targets).square().mean(0)
-
-    def shared(self):
-        return list(self.trunk.parameters())
-
-
-class Separate(Problem):
-    """Losses that have graphs of their own above the features."""
-
-    def losses(self):
-        features = self.features()
-        return torch.stack(
-            [(head(features)[:, 0] - self.targets[:, k]).square().mean() for k, head in enumerate(self.heads)]
-        )
-
-
-class Images(Separate):
-    shape = (1, 6, 6)
-
-
-class Sequences(Separate):
-    shape = (7, 5)
-
-    def features(self):
-        return self.trunk(self.inputs)[0][:, -1]
-
-
-class Tokens(Separate):
-    """A transformer encoder."""
-
-    shape = (4, 4)
-
-    def features(self):
-        return self.trunk(self.inputs).mean(1)
-
-
-class Scales(Separate):
-    """Heads that read layers of different depth."""
-
-    def losses(self):
-        first = self.trunk[1](self.trunk[0](self.inputs))
-        second = self.trunk[3](self.trunk[2](first))
-        read = [first, second, first + second]
-        return torch.stack(
-            [(head(read[k])[:, 0] - self.targets[:, k]).square().mean() for k, head in enumerate(self.heads)]
-        )
-
-
-class Tied(Separate):
-    """A head that uses the trunk's weights once more."""
-
-    def losses(self):
-        losses = super().losses()
-        return torch.stack([losses[0], losses[1], losses[2] + self.trunk[2].weight.square().mean()])
-
-
-class Inputs(Separate):
-    """One input a task, of different sizes."""
-
-    def losses(self):
-        parts = [self.inputs[:2], self.inputs[2:], self.inputs]
-        targets = [self.targets[:2], self.targets[2:], self.targets]
-        return torch.stack(
-            [
-                (head(self.trunk(part))[:, 0] - target[:, k]).square().mean()
-                for k, (head, part, target) in enumerate(zip(self.heads, parts, targets, strict=True))
-            ]
-        )
-
-
-class Adapted(Separate):
-    """Parameters between trunk and heads that all tasks use and that are not counted as shared."""
-
-    def __init__(self, trunk):
-        super().__init__(trunk)
-        self.adapter = nn.Linear(4, 4).double()
-
-    def features(self):
-        return self.adapter(self.trunk(self.inputs)).tanh()
-
-
-class Headless(Separate):
-    """Every parameter is shared."""
-
-    def shared(self):
-        return list(self.parameters())
-
-
-def mlp(middle=nn.Tanh):
-    return nn.Sequential(nn.Linear(5, 4), middle(), nn.Linear(4, 4), nn.Tanh())
-
-
-def cnn():
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(32, 4))
-
-
-def frozen():
-    trunk = mlp()
-    trunk[0].weight.requires_grad_(False)
-    return trunk
-
-
-PROBLEMS = {
-    "joint output": lambda: Problem(mlp),
-    "separate heads": lambda: Separate(mlp),
-    "convolution and batch norm": lambda: Images(cnn),
-    "batch norm": lambda: Separate(lambda: nn.Sequential(mlp(), nn.BatchNorm1d(4))),
-    "gru": lambda: Sequences(lambda: nn.GRU(5, 4, batch_first=True)),
-    "lstm": lambda: Sequences(lambda: nn.LSTM(5, 4, num_layers=2, batch_first=True)),
-    "transformer": lambda: Tokens(lambda: nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)),
-    "several depths": lambda: Scales(mlp),
-    "tied weights": lambda: Tied(mlp),
-    "an input a task": lambda: Inputs(mlp),
-    "an adapter": lambda: Adapted(mlp),
-    "no heads": lambda: Headless(mlp),
-    "frozen": lambda: Separate(frozen),
-}
+from tests.architectures import PROBLEMS, Images, Inputs, K, Scales, Separate, cnn, mlp
 
 
 def reference(problem, spec, head_weighting="weighted", measured=None):
@@ -162,13 +22,8 @@ def reference(problem, spec, head_weighting="weighted", measured=None):
     parameters = [parameter for parameter in problem.parameters() if parameter.requires_grad]
     shared = {id(parameter) for parameter in problem.shared()}
     counted = shared if measured is None else {id(parameter) for parameter in measured}
-    rows = []
-    for k in range(K):
-        gradients = torch.autograd.grad(problem.losses()[k], parameters, allow_unused=True)
-        rows.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)])
-    on_shared = torch.stack(
-        [torch.cat([g.flatten() for p, g in zip(parameters, row, strict=True) if id(p) in counted]) for row in rows]
-    )
+    rows = task_rows(problem, parameters)
+    on_shared = flat_rows([[g for p, g in zip(parameters, row, strict=True) if id(p) in counted] for row in rows])
     losses, strategy = problem.losses().detach(), make(spec)
     signals = {"losses": losses, "gramian": on_shared @ on_shared.T, "jacobian": on_shared}
     weights, _ = strategy(strategy.init_sized(losses, on_shared.shape[1]), signals)
@@ -177,6 +32,19 @@ def reference(problem, spec, head_weighting="weighted", measured=None):
         plain = head_weighting == "own" and id(parameter) not in shared
         total.append(sum((1 if plain else weights[k]) * rows[k][index] for k in range(K)))
     return weights, dict(zip(parameters, total, strict=True))
+
+
+def task_rows(problem, parameters):
+    """Each task's gradient on each parameter by a plain backward pass."""
+    rows = []
+    for k in range(K):
+        gradients = torch.autograd.grad(problem.losses()[k], parameters, allow_unused=True)
+        rows.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)])
+    return rows
+
+
+def flat_rows(rows):
+    return torch.stack([torch.cat([gradient.flatten() for gradient in row]) for row in rows])
 
 
 def step(problem, spec, times=1, **options):
@@ -207,6 +75,31 @@ def test_every_architecture_gets_the_weighted_sum_of_its_task_gradients(name, ba
     check(weights, expected)
 
 
+@pytest.mark.parametrize("batching", ["loop", "vmap"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_products_of_linear_layers_are_as_good_as_gradients_written_out(name, batching, monkeypatch):
+    monkeypatch.setattr("mtl.jacobian.of_linear", lambda *parts: [Product(*parts)])
+    problem = PROBLEMS[name]()
+    expected = reference(problem, "mgda")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="task gradients are computed one after another")
+        weights, balancer = step(problem, "mgda", batching=batching)
+    # The factor of A A^T is that of slightly more, in the last digits of float64.
+    check(weights, expected, rtol=1e-6, atol=1e-9)
+    rows = flat_rows(task_rows(problem, balancer.shared))
+    jacobian = jacobian_of(problem, balancer)
+    torch.testing.assert_close(jacobian.flat(), rows)
+    torch.testing.assert_close(jacobian.finite(), torch.ones(K, dtype=torch.bool))
+    first = torch.tensor([True, *[False] * (K - 1)])
+    torch.testing.assert_close(jacobian.cleaned(first).flat(), rows * first[:, None])
+
+
+def jacobian_of(problem, balancer):
+    losses = branches(problem.losses())
+    found = survey(losses, {id(parameter) for parameter in balancer.shared})
+    return balancer._differentiate(losses, balancer.shared, found)[0]
+
+
 def test_the_features_are_where_the_tasks_part():
     problem = Separate(mlp)
     losses = problem.losses()
@@ -218,8 +111,6 @@ def test_the_features_are_where_the_tasks_part():
 
 
 def survey_of(problem):
-    from mtl.graph import branches
-
     return survey(branches(problem.losses()), {id(parameter) for parameter in problem.shared()})
 
 
@@ -273,10 +164,10 @@ def test_one_group_of_task_gradients_at_a_time_is_held(monkeypatch):
     alive, sizes = weakref.WeakSet(), []
 
     class Watched(module.Jacobian):
-        def __init__(self, blocks, shared, num_tasks):
-            super().__init__(blocks, shared, num_tasks)
+        def __init__(self, pieces, shared, num_tasks):
+            super().__init__(pieces, shared, num_tasks)
             alive.add(self)
-            sizes.append((len(alive), sum(block.numel() for block in self.blocks)))
+            sizes.append((len(alive), sum(piece.flat.numel() for piece in pieces)))
 
     monkeypatch.setattr(module, "Jacobian", Watched)
     step(Separate(mlp), "mgda", memory_limit=8 * K * 24)
