@@ -1,78 +1,126 @@
-"""Applying: weights become gradients in `.grad`, by one weighted backward pass or by combining rows of a Jacobian."""
+"""Applying: weights become gradients in `.grad`, by one weighted backward pass or from gradients at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from mtl.engine.measured import HEAD
 from mtl.graph import Output, leaves, task_gradients
 
 
-def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Add to `.grad` as a backward pass would, so that gradient accumulation keeps working."""
-    gradient = gradient.to(parameter.dtype)
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+def accumulate(update: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Add to each leaf's `.grad` as a backward pass would, so that gradient accumulation keeps working."""
+    sums: list[Tensor] = []
+    terms: list[Tensor] = []
+    for leaf, gradient in update:
+        gradient = gradient.to(leaf.dtype)
+        if leaf.grad is None:
+            leaf.grad = gradient
+        else:
+            sums.append(leaf.grad)
+            terms.append(gradient)
+    if sums:
+        torch._foreach_add_(sums, terms)
 
 
-def weighted_backward(losses: Sequence[Tensor], weights: Tensor) -> None:
-    """One backward pass of `sum_k weights[k] * losses[k]` into every leaf."""
-    torch.stack(list(losses)).mul(weights.detach()).sum().backward()
-
-
-def guarded_backward(
-    losses: Sequence[Output], shared_weights: Tensor, head_weights: Tensor, shared: Sequence[Tensor]
-) -> bool:
-    """Backward pass of a step in which some task is broken; entries that are not finite are left out.
-
-    Each loss is differentiated by itself and reaches its leaves through `.grad` only when it is whole.
-
-    Returns:
-        Whether every gradient was finite.
-    """
-    own = {id(parameter) for parameter in shared}
-    whole = True
-    for loss, on_shared, on_heads in zip(losses, shared_weights, head_weights, strict=True):
-        reached = leaves([loss])
-        gradients = task_gradients([loss], reached, retain_graph=loss is not losses[-1])[0]
-        for leaf, gradient in zip(reached, gradients, strict=True):
-            if gradient is not None:
-                finite = gradient.isfinite()
-                whole = whole and bool(finite.all())
-                weight = on_shared if id(leaf) in own else on_heads
-                accumulate(leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype))
-    return whole
+def weighted_backward(losses: Tensor | Sequence[Output], weights: Tensor, *, retain_graph: bool = False) -> None:
+    """One backward pass of `sum_k weights[k] * losses[k]` into every leaf; losses are one tensor (K,) or K scalars."""
+    if isinstance(losses, Tensor):
+        losses.backward(weights.to(losses.dtype), retain_graph=retain_graph)
+    else:
+        torch.autograd.backward(
+            list(losses),  # type: ignore[arg-type]  # tensors and places in a graph may be mixed
+            list(weights.unbind()),
+            retain_graph=retain_graph,
+        )
 
 
 def weighted_backward_own_heads(
-    losses: Sequence[Tensor], weights: Tensor, shared: Sequence[Tensor], heads: Sequence[Tensor]
+    losses: Sequence[Output],
+    weights: Tensor,
+    one: Tensor,
+    shared: Sequence[Tensor],
+    heads: Sequence[Tensor],
+    *,
+    retain_graph: bool = False,
 ) -> None:
-    """Shared leaves get the weighted sum, heads the gradient of the plain sum; the second pass stops at the heads."""
-    stacked = torch.stack(list(losses))
+    """Shared leaves get the weighted sum, heads the gradient of the plain sum; the second pass stops at the heads.
+
+    Args:
+        losses: K scalars.
+        weights: (K,).
+        one: what a loss's gradient by itself is taken to be.
+        shared, heads: the leaves.
+    """
     gradients = torch.autograd.grad(
-        (stacked * weights.detach()).sum(), shared, retain_graph=bool(heads), allow_unused=True
+        list(losses),  # type: ignore[arg-type]
+        list(shared),
+        list((weights * one).unbind()),
+        retain_graph=retain_graph or bool(heads),
+        allow_unused=True,
     )
-    for parameter, gradient in zip(shared, gradients, strict=True):
-        if gradient is not None:
-            accumulate(parameter, gradient)
+    accumulate(
+        (parameter, gradient) for parameter, gradient in zip(shared, gradients, strict=True) if gradient is not None
+    )
     if heads:
-        torch.autograd.backward(stacked.sum(), inputs=list(heads))
+        gradients = torch.autograd.grad(
+            list(losses),  # type: ignore[arg-type]
+            list(heads),
+            [one] * len(losses),
+            retain_graph,
+            allow_unused=True,
+        )
+        accumulate((head, gradient) for head, gradient in zip(heads, gradients, strict=True) if gradient is not None)
 
 
-def combine(rows: Tensor, weights: Tensor, shared: Sequence[Tensor]) -> None:
-    """Accumulate `sum_k weights[k] * J[k]` into the shared parameters; weights are (K,) or (K, D), J is (K, D)."""
-    combined = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
-    sizes = [parameter.numel() for parameter in shared]
-    for parameter, piece in zip(shared, combined.split(sizes), strict=True):
-        accumulate(parameter, piece.view_as(parameter))
+def guarded_backward(
+    losses: Sequence[Output],
+    weights_of: Callable[[int], Tensor],
+    groups: Mapping[int, int],
+    *,
+    retain_graph: bool = False,
+) -> Tensor:
+    """Backward pass of a step in which some task is broken; entries that are not finite are left out.
 
+    Each loss is differentiated by itself.
 
-def combine_heads(
-    gradients: Sequence[Sequence[Tensor | None]], weights: Tensor, heads: Sequence[Tensor], scale: Tensor | float = 1.0
-) -> None:
-    """Accumulate each task's gradient on the heads, times its weight and `scale`."""
-    for weight, row in zip(weights, gradients, strict=True):
-        for parameter, gradient in zip(heads, row, strict=True):
+    Args:
+        losses: those that are there.
+        weights_of: their weights for a group of leaves.
+        groups: each leaf's group by its id; a leaf without one belongs to a task (`HEAD`).
+        retain_graph: whether the graph must survive.
+
+    Returns:
+        () whether every gradient was finite.
+    """
+    weights = {group: weights_of(group) for group in {HEAD, *groups.values()}}
+    whole = torch.ones((), dtype=torch.bool, device=weights[HEAD].device)
+    for task, loss in enumerate(losses):
+        reached = leaves([loss])
+        gradients = task_gradients([loss], reached, retain_graph=retain_graph or loss is not losses[-1])[0]
+        update = []
+        for leaf, gradient in zip(reached, gradients, strict=True):
             if gradient is not None:
-                accumulate(parameter, gradient * (weight * scale).to(gradient.dtype))
+                finite = gradient.isfinite()
+                whole = whole & finite.all()
+                weight = weights[groups.get(id(leaf), HEAD)][task]
+                update.append((leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype)))
+        accumulate(update)
+    return whole
+
+
+def combined(rows: Tensor, weights: Tensor, shared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """`sum_k weights[k] * J[k]` for each shared parameter; weights are (K,) or (K, D), J is (K, D)."""
+    total = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
+    pieces = total.split([parameter.numel() for parameter in shared])
+    return [(parameter, piece.view_as(parameter)) for parameter, piece in zip(shared, pieces, strict=True)]
+
+
+def clear_nonfinite(parameters: Iterable[Tensor]) -> None:
+    """Set to zero what is not finite in `.grad`."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            torch.nan_to_num_(parameter.grad, 0.0, 0.0, 0.0)

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from mtl.amp import LossScale
 from mtl.backward import (
-    combine,
-    combine_heads,
+    accumulate,
+    clear_nonfinite,
+    combined,
     guarded_backward,
     weighted_backward,
     weighted_backward_own_heads,
 )
 from mtl.collect import Collected, Losses, collect, names
-from mtl.combinators.normalize import sum_to_k
-from mtl.graph import jacobian, leaves, task_gradients
+from mtl.engine.checks import check_reach
+from mtl.engine.cut import cut
+from mtl.engine.gradients import FREED, Engine
+from mtl.engine.measured import HEAD, UNMEASURED, TaskGradients, measure, measure_in_passing
+from mtl.graph import Output, jacobian, leaves, task_gradients
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
+from mtl.ranks import Ranks
 from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
 from mtl.strategies import make
 from mtl.strategy import Strategy
-
-_FALLBACK_EPOCH = 100
+from mtl.tally import Tally
+from mtl.weigher import Weigher
 
 
 class Balancer:
@@ -43,6 +48,8 @@ class Balancer:
 
     A task whose loss is absent or not finite is masked for the step: the strategy is not updated, the other tasks keep
     the previous step's weights, and `skipped` counts it. The same holds for weights or gradients that are not finite.
+    Where the host does not look (`host_checks`), weights, state and count are the same, but gradients are made first
+    and cleared afterwards: the shared parameters may miss such a step.
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
@@ -55,6 +62,22 @@ class Balancer:
         steps_per_epoch: for strategies that average over epochs (dwa).
         seed: of the noise that stochastic strategies read.
         scaler: a `torch.amp.GradScaler`; gradients are unscaled before they are measured and scaled when applied.
+        measured_on: the shared parameters to form the Gramian on, where that is not all of them: GradNorm's last
+            shared layer. The weights still apply to all, by one more backward pass.
+        blocks: a partition of the shared parameters; the strategy weighs each block by itself, with a Gramian and a
+            state of its own (GradVac and MetaBalance in their papers), and `weights` are (blocks, K).
+        batching: `vmap` goes back through what the tasks share for all of them at once, `loop` for one after another,
+            `auto` chooses by the kinds of layers: `loop` where there are convolutions. All agree to rounding, and equal
+            runs choose alike.
+        memory_limit: bytes that the task gradients on shared parameters may take. Gramians are then summed layer by
+            layer and the gradients dropped; applying takes one more backward pass through what the tasks share.
+        process_group: of a data-parallel run. Gradients and losses are averaged over its processes before the strategy
+            sees them, so that all hold the same weights, and before they reach `.grad`. The model must not average
+            by itself: call the plain module, or a DistributedDataParallel one under `no_sync()`. All processes take
+            the same steps with graphs of the same form.
+        host_checks: whether the host looks for losses, weights and gradients that are not finite, and so waits for the
+            device; by default on a CPU only. It looks in any case for strategies that skip measuring (`every`) or read
+            more than losses and Gramian of one batch.
         hyperparameters: of the strategy, over those in the spec.
     """
 
@@ -70,6 +93,12 @@ class Balancer:
         steps_per_epoch: int | None = None,
         seed: int = 0,
         scaler: torch.amp.GradScaler | None = None,
+        measured_on: Iterable[Tensor] | None = None,
+        blocks: Iterable[Iterable[Tensor]] | None = None,
+        batching: str = "auto",
+        memory_limit: int | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        host_checks: bool | None = None,
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
@@ -82,38 +111,63 @@ class Balancer:
         ):
             if value not in allowed:
                 raise ValueError(f"{option}={value!r} must be one of {', '.join(allowed)}")
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1")
+        for option, number in (("steps_per_epoch", steps_per_epoch), ("memory_limit", memory_limit)):
+            if number is not None and number < 1:
+                raise ValueError(f"{option}={number} must be at least 1")
         self.head_weighting, self.scale = head_weighting, scale
         self.tasks = list(tasks) if tasks is not None else None
         self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
-        self.steps_per_epoch, self.scaler = steps_per_epoch, scaler
-        #: Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
-        self.skipped: Counter[str] = Counter()
         #: Forward and backward passes made so far; a pass from one loss counts as one.
         self.passes: Counter[str] = Counter()
-        self._noise = torch.Generator().manual_seed(seed)
-        self._steps = self._updates = 0
-        self._state: Any = None
-        self._weights: Tensor | None = None
+        self._groups, self._blocks = _grouped(self.shared, measured_on, blocks)
+        self._in_passing = memory_limit is not None or measured_on is not None
+        self._memory_limit = memory_limit
+        self._engine = Engine(batching)
+        self._dense = (
+            self.strategy.elementwise or self.strategy.tracking or bool(self.strategy.needs & {"jacobian", *MEASURERS})
+        )
+        looks = host_checks if host_checks is not None else self.shared[0].device.type == "cpu"
+        self._looks = looks or self._dense or self.strategy.needs_at(1) != self.strategy.needs_at(0)
+        self._ranks = Ranks(process_group) if process_group is not None else None
+        self._check_options()
+        self._loss_scale = LossScale(scaler) if scaler is not None else None
+        self._tally = Tally()
+        self._weigher = Weigher(
+            self.strategy,
+            scale=scale,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            blocks=self._blocks,
+            looks=self._looks,
+            loss_scale=self._loss_scale,
+            tally=self._tally,
+        )
         self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
-        self._loaded: list[Tensor] | None = None
-        self._heads: list[Tensor] = []
+        self._heads: list[Tensor] | None = None
         if self.num_tasks is not None:
             self.strategy.check_tasks(self.num_tasks)
 
     @property
     def weights(self) -> Tensor:
-        """The weights applied last, (K,) or (K, D) and scaled as `scale` says; an error before the first step."""
-        if self._weights is None:
+        """The weights applied last, (K,), (K, D) or (blocks, K), scaled as `scale` says; an error before any step."""
+        if self._weigher.weights is None:
             raise RuntimeError("there are no weights before the first backward()")
-        return self._weights
+        return self._weigher.weights
 
     @property
     def state(self) -> Any:
-        """The strategy's own state (learned weights, moments, histories); None before the first step."""
-        return self._state
+        """The strategy's own state (learned weights, moments, histories), one a block; None before the first step."""
+        self._weigher.settle()
+        return self._weigher.state
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
+
+        Reading it waits for the device.
+        """
+        return self._tally.counts()
 
     def backward(
         self,
@@ -124,6 +178,7 @@ class Balancer:
         fresh: Callable[[], Losses] | None = None,
         lookahead_lr: float | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
+        retain_graph: bool = False,
     ) -> Tensor:
         """Weigh the losses and add the gradients of their weighted sum to `.grad`.
 
@@ -138,67 +193,106 @@ class Balancer:
             lookahead_lr: step size of the lookahead for `align`; usually the optimizer's learning rate.
             features: measure the Gramian on these intermediate activations instead of the shared parameters (MGDA-UB);
                 costs K backward passes down to them and one through the trunk.
+            retain_graph: keep the graph for another backward pass.
 
         Returns:
-            The weights applied, (K,) or (K, D), detached.
+            The weights applied, (K,), (K, D) or (blocks, K), detached.
         """
+        self._weigher.settle()
         self._read_after()
         batch = self._collect(losses)
-        values = batch.values
-        if self._state is None:
-            self._start(values)
-        self._note_absences(batch)
-        needs = self.strategy.needs_at(self._updates) if batch.whole else frozenset()
         given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
+        self._weigher.start(batch.values, self._dimension())
+        needs = self._weigher.needs if self._begin(batch) else frozenset()
         self._check_needs(needs, given, features)
-        signals = {"losses": values, **self._cheap_signals(needs, values)}
-        self._steps += 1
-        if not batch.present:
-            return self._kept(values)
-        if not batch.whole and not self.strategy.elementwise:
-            return self._broken_step(batch)
-        if features is not None and needs & NEEDS_GRADIENTS:
-            signals["gramian"] = self._feature_gramian(batch.present, features)
-            weights = self._weigh(signals, values)
-            self._apply_by_backward(batch.present, weights)
-        elif needs & NEEDS_GRADIENTS or self.strategy.elementwise:
-            weights = self._step_by_jacobian(batch, signals, needs, given)
-        else:
-            self._measure(signals, needs, batch, given)
-            weights = self._weigh(signals, values)
-            self._apply_by_backward(batch.present, weights)
+        try:
+            weights = self._step(batch, needs, given, features, retain_graph)
+        except RuntimeError as error:
+            if FREED not in str(error):
+                raise
+            raise RuntimeError(
+                "the graph of these losses was freed by an earlier backward pass: compute the losses again for each "
+                "backward(), or keep the graph with backward(losses, retain_graph=True)"
+            ) from error
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self.shared[0].device)
         return weights
 
-    # --- measure ---------------------------------------------------------------------------------------------------
+    def _step(
+        self,
+        batch: Collected,
+        needs: frozenset[str],
+        given: Mapping[str, Any],
+        features: Tensor | Sequence[Tensor] | None,
+        retain_graph: bool,
+    ) -> Tensor:
+        values = batch.values
+        signals = {"losses": values, **self._weigher.drawn(needs, values, self._dimension())}
+        whole = None
+        if not self._looks:
+            whole = values.isfinite().all()
+            signals["losses"] = torch.where(values.isfinite(), values, 1)  # no solver should meet a NaN
+        if "after" in needs:
+            signals["after"] = values if self._after is None else self._after
+        if not batch.present:
+            return self._weigher.held(values)
+        if not batch.whole and not self.strategy.elementwise:
+            return self._broken_step(batch, retain_graph)
+        if needs & NEEDS_GRADIENTS and features is not None:
+            gramian = self._feature_gramian(batch.present, features)
+            weights = self._weigher.weigh(signals, gramian[None], whole)
+        elif needs & NEEDS_GRADIENTS or self.strategy.elementwise or self._blocks > 1:
+            return self._step_by_gradients(batch, signals, needs, given, whole, retain_graph)
+        else:
+            self._measure_others(signals, needs, batch, given)
+            weights = self._weigher.weigh(signals, None, whole)
+        self._apply_by_backward(batch, weights, retain_graph)
+        return weights
+
+    # --- collect ---------------------------------------------------------------------------------------------------
 
     def _collect(self, losses: Losses) -> Collected:
         """The losses in the order of the tasks, which the first ones name."""
         if self.tasks is None and isinstance(losses, Mapping) and losses:
             self.tasks = names(losses, self.num_tasks)
-        batch = collect(losses, self.tasks, self.num_tasks)
+        average = self._ranks.average if self._ranks is not None else None
+        batch = collect(losses, self.tasks, self.num_tasks, look=self._looks, average=average)
         self.num_tasks = len(batch.values)
         return batch
 
-    def _start(self, values: Tensor) -> None:
-        self.strategy.check_tasks(len(values))
-        self._state = self.strategy.init_sized(values, self._dimension())
-        if self._loaded is not None:
-            spec = pytree.tree_structure(self._state)
-            if spec.num_leaves != len(self._loaded):
-                raise ValueError(f"the loaded state is not one of {self.strategy}")
-            self._state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
-            self._loaded = None
+    def _begin(self, batch: Collected) -> bool:
+        """Count what is missing, and check the graph of the first step that has every task; whether this one has."""
+        if batch.absent:
+            self._tally.add("absent_task")
+        if not self._looks:
+            if not batch.absent:
+                self._tally.add("nonfinite_loss", ~batch.values.isfinite().all())
+        elif len(batch.present) + batch.absent < len(batch.values):
+            self._tally.add("nonfinite_loss")
+        if batch.whole and self._heads is None:
+            check_reach(batch.present, self.shared, self.tasks)
+            self._heads = self._other_leaves(leaves(batch.present))
+        return batch.whole
 
     def _dimension(self) -> int:
         return sum(parameter.numel() for parameter in self.shared)
 
-    def _note_absences(self, batch: Collected) -> None:
-        if batch.absent:
-            self.skipped["absent_task"] += 1
-        if len(batch.present) + batch.absent < len(batch.values):
-            self.skipped["nonfinite_loss"] += 1
+    def _other_leaves(self, found: Sequence[Tensor]) -> list[Tensor]:
+        return [leaf for leaf in found if id(leaf) not in self._groups]
+
+    def _check_options(self) -> None:
+        """Refuse options that this strategy cannot have."""
+        needs = self.strategy.needs
+        if self._blocks > 1 and "gramian" not in needs:
+            raise ValueError(f"{self.strategy} reads no Gramian and cannot use blocks=")
+        for option, used in (
+            ("blocks", self._blocks > 1),
+            ("measured_on", UNMEASURED in self._groups.values()),
+            ("memory_limit", self._memory_limit is not None),
+            ("process_group", self._ranks is not None),
+        ):
+            if used and self._dense:
+                raise ValueError(f"{self.strategy} needs more than a Gramian of this batch and cannot use {option}=")
 
     def _check_needs(
         self, needs: frozenset[str], given: Mapping[str, Any], features: Tensor | Sequence[Tensor] | None
@@ -208,28 +302,13 @@ class Balancer:
         if missing:
             read = ", ".join(sorted(needs & CLOSURES.keys()))
             raise ValueError(f"{self.strategy} reads {read}: call backward(losses, {', '.join(missing)})")
-        if features is not None and needs & {"jacobian", "dither", *MEASURERS}:
-            raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
+        if features is not None:
+            if needs & {"jacobian", "dither", *MEASURERS}:
+                raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
+            if self._blocks > 1 or self._in_passing or self._ranks is not None:
+                raise ValueError("features= cannot go with blocks=, measured_on=, memory_limit= or process_group=")
 
-    def _cheap_signals(self, needs: frozenset[str], values: Tensor) -> dict[str, Tensor]:
-        signals = {}
-        if "noise" in needs:
-            draw = torch.randn(len(values), len(values), generator=self._noise, dtype=torch.float64)
-            signals["noise"] = draw.to(values)
-        if "dither" in needs:
-            signals["dither"] = torch.rand(self._dimension(), generator=self._noise, dtype=torch.float32).to(values)
-        if "epoch" in needs:
-            if self.steps_per_epoch is None:
-                warnings.warn(
-                    f"{self.strategy} averages over epochs and steps_per_epoch was not given: "
-                    f"{_FALLBACK_EPOCH} steps count as one",
-                    stacklevel=3,
-                )
-                self.steps_per_epoch = _FALLBACK_EPOCH
-            signals["epoch"] = torch.tensor(self._steps // self.steps_per_epoch, device=values.device)
-        if "after" in needs:
-            signals["after"] = values if self._after is None else self._after
-        return signals
+    # --- measure ---------------------------------------------------------------------------------------------------
 
     def _read_after(self) -> None:
         """Read the previous batch's losses at the parameters that the optimizer's step led to."""
@@ -240,179 +319,224 @@ class Balancer:
             self._recompute = None
             self.passes["forward"] += 1
 
-    def _feature_gramian(self, present: list[Tensor], features: Tensor | Sequence[Tensor]) -> Tensor:
+    def _feature_gramian(self, present: list[Output], features: Tensor | Sequence[Tensor]) -> Tensor:
         wanted = [features] if isinstance(features, Tensor) else list(features)
-        rows = self._unscaled(jacobian(task_gradients(self._scaled(present), wanted, retain_graph=True), wanted))
+        rows = jacobian(task_gradients(present, wanted, retain_graph=True), wanted)
         self.passes["backward"] += len(present)
         return rows @ rows.T
 
-    def _measure(
+    def _measure_others(
         self,
         signals: dict[str, Tensor],
         needs: frozenset[str],
         batch: Collected,
         given: Mapping[str, Any],
         gradients: Sequence[Tensor] = (),
-        heads: Sequence[Tensor] = (),
     ) -> None:
         """Add to the signals those that `MEASURERS` measure; entries that are not finite count as zero."""
+        if not needs & MEASURERS.keys():
+            return
 
         def read(closure: str) -> tuple[Sequence[Tensor], Sequence[int]]:
             other = self._collect(given[closure]())
             return other.present, other.tasks
 
-        def current() -> Tensor:
-            return self._on_scale(self.strategy.current(self._state, signals)).detach()
-
         step = Measurement(
             self.shared,
-            heads,
+            self._heads or [],
             batch.present,
             gradients,
-            current,
+            lambda: self._weigher.current(signals),
             read,
             {**self.strategy.measuring, "lookahead_lr": given["lookahead_lr"]},
             self.passes,
         )
-        for name, measure in MEASURERS.items():
+        for name, measure_one in MEASURERS.items():
             if name in needs:
-                measured = measure(step)
+                measured = measure_one(step)
                 signals[name] = torch.where(measured.isfinite(), measured, 0).to(batch.values.dtype)
 
-    # --- weigh -----------------------------------------------------------------------------------------------------
+    def _step_by_gradients(
+        self,
+        batch: Collected,
+        signals: dict[str, Tensor],
+        needs: frozenset[str],
+        given: Mapping[str, Any],
+        whole: Tensor | None,
+        retain_graph: bool,
+    ) -> Tensor:
+        graph, one = cut(batch.present), self._one(batch.values)
+        groups = {id(leaf): self._groups.get(id(leaf), HEAD) for leaf in graph.leaves()}
+        options: dict[str, Any] = {
+            "blocks": self._blocks,
+            "average": self._ranks.average if self._ranks is not None else None,
+            "retain_graph": retain_graph or bool(needs & KEEPS_GRAPH),
+        }
+        if self._in_passing:
+            options["limit"] = self._memory_limit
+            found = measure_in_passing(self._engine, batch.present, graph, groups, one, **options)
+        else:
+            found = measure(self._engine, batch.present, graph, groups, one, **options)
+        self.passes["backward"] += len(batch.present) + self._in_passing
+        gramians = found.gramians / one**2
+        finite = gramians.diagonal(dim1=1, dim2=2).isfinite().all(0)
+        sound = False  # for all that the host knows
+        if whole is not None:
+            self._tally.add("nonfinite_gradient", ~finite.all() & whole)
+            gramians, whole = torch.where(finite[:, None] & finite, gramians, 0), whole & finite.all()
+        elif not (sound := bool(finite.all())):
+            self._tally.add("nonfinite_gradient")
+            needs = frozenset()
+        if self._dense:
+            weights, rows = self._weigh_rows(batch, signals, needs, given, found, gramians, one)
+        elif needs:
+            weights, rows = self._weigher.weigh(signals, gramians, whole), None
+        else:
+            weights, rows = self._weigher.held(batch.values), None
+        self._apply_gradients(
+            found, rows, weights[batch.tasks] if rows is not None else weights, None if sound else finite
+        )
+        return weights
 
-    def _weigh(self, signals: dict[str, Tensor], values: Tensor) -> Tensor:
-        """New weights and state; where either is not finite, the previous ones."""
-        weights, state = self.strategy(self._state, signals)
-        if not bool(weights.isfinite().all()):
-            self.skipped["nonfinite_weights"] += 1
-            return self._kept(values)
-        self._state = state
-        self._updates += 1
-        self._weights = self._on_scale(weights).detach()
-        return self._weights
-
-    def _on_scale(self, weights: Tensor) -> Tensor:
-        return sum_to_k(weights) if self.scale == "sum_to_k" else weights
-
-    def _kept(self, values: Tensor) -> Tensor:
-        if self._weights is None:
-            self._weights = torch.ones_like(values)
-        return self._weights
+    def _weigh_rows(
+        self,
+        batch: Collected,
+        signals: dict[str, Tensor],
+        needs: frozenset[str],
+        given: Mapping[str, Any],
+        found: TaskGradients,
+        gramians: Tensor,
+        one: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The weights, and the gradients (K, D) times `one` that they apply to."""
+        rows = found.rows(self.shared) / one
+        if not needs:
+            return self._weigher.held(batch.values), rows * one
+        signals["jacobian"] = rows
+        others = found.rows(self._heads or []) / one if needs & MEASURERS.keys() else rows[:, :0]
+        self._measure_others(signals, needs, batch, given, (rows, others))
+        updates = self._weigher.updates
+        weights = self._weigher.weigh(signals, gramians)
+        if self._weigher.updates > updates:
+            rows = self.strategy.gradients(self._weigher.state, rows)
+        return weights, rows * one
 
     # --- apply -----------------------------------------------------------------------------------------------------
 
-    def _apply_by_backward(self, present: list[Tensor], weights: Tensor) -> None:
-        scaled = self._scaled(present)
+    def _one(self, values: Tensor) -> Tensor:
+        """What a loss's gradient by itself is taken to be: the scaler's factor, or 1."""
+        return values.new_ones(()) if self._loss_scale is None else self._loss_scale.of(values).to(values.dtype)
+
+    def _on_heads(self, weights: Tensor) -> Tensor:
+        if self.head_weighting == "own" or self.strategy.elementwise:
+            return torch.ones_like(
+                weights[:, 0] if self.strategy.elementwise else weights.reshape(-1, weights.shape[-1])[0]
+            )
+        return weights.mean(0) if self._blocks > 1 else weights
+
+    def _apply_by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:
+        one = self._one(weights)
+        if not self._looks:
+            weights = torch.where(batch.values.isfinite(), weights, 0)
         if self.head_weighting == "weighted":
-            weighted_backward(scaled, weights.to(present[0].dtype))
+            losses = batch.present if batch.joint is None else batch.joint
+            weighted_backward(losses, weights * one if self._loss_scale else weights, retain_graph=retain_graph)
         else:
-            weighted_backward_own_heads(scaled, weights, self.shared, self._head_leaves(present))
+            weighted_backward_own_heads(
+                batch.present, weights, one, self.shared, self._heads or [], retain_graph=retain_graph
+            )
         self.passes["backward"] += 1
+        self._finish(average=True)
 
-    def _broken_step(self, batch: Collected) -> Tensor:
-        """Some task is absent or not finite: the others go on with the previous weights."""
-        weights = self._kept(batch.values)
-        scale = 1.0 if self.scaler is None else self._loss_scale(batch.values)
-        on_shared = weights[batch.tasks] * scale
-        on_heads = on_shared if self.head_weighting == "weighted" else torch.ones_like(on_shared) * scale
-        if not guarded_backward(batch.present, on_shared, on_heads, self.shared):
-            self.skipped["nonfinite_gradient"] += 1
-        self.passes["backward"] += len(batch.present)
-        return weights
-
-    def _step_by_jacobian(
-        self, batch: Collected, signals: dict[str, Tensor], needs: frozenset[str], given: Mapping[str, Any]
-    ) -> Tensor:
-        heads = self._head_leaves(batch.present)
-        scaled = self._scaled(batch.present)
-        gradients = task_gradients(scaled, [*self.shared, *heads], retain_graph=bool(needs & KEEPS_GRAPH))
-        self.passes["backward"] += len(batch.present)
-        split = len(self.shared)
-        on_heads = [row[split:] for row in gradients]
-        rows = self._unscaled(jacobian([row[:split] for row in gradients], self.shared))
-        if not bool(rows.isfinite().all()):
-            self.skipped["nonfinite_gradient"] += 1
-            needs = frozenset()
-        if not needs:
-            weights = self._kept(batch.values)
-        else:
-            signals["jacobian"] = rows
-            if "gramian" in needs:
-                signals["gramian"] = rows @ rows.T
-            if needs & MEASURERS.keys():
-                flat = self._unscaled(jacobian(on_heads, heads)) if heads else rows[:, :0]
-                self._measure(signals, needs, batch, given, (rows, flat), heads)
-            updates = self._updates
-            weights = self._weigh(signals, batch.values)
-            if self._updates > updates:
-                rows = self.strategy.gradients(self._state, rows)
-        self._apply_rows(rows, on_heads, heads, weights[batch.tasks])
-        return weights
-
-    def _apply_rows(
-        self, rows: Tensor, on_heads: list[tuple[Tensor | None, ...]], heads: list[Tensor], weights: Tensor
+    def _apply_gradients(
+        self, found: TaskGradients, rows: Tensor | None, weights: Tensor, finite: Tensor | None
     ) -> None:
-        if self.scaler is None:  # one bad row must not spoil the others; under AMP the scaler has to see it
-            whole = rows.isfinite().all(1)
-            rows = torch.where(whole[:, None], rows, 0)
+        """Combine gradients at hand; `finite` (K,) says which are, where not all are known to be."""
+        on_heads = self._on_heads(weights)
+        if finite is not None and self._loss_scale is None:  # under AMP the scaler has to see what is not finite
+            found = found.kept(finite)
+            if rows is not None:
+                rows = torch.where(finite[:, None], rows, 0)
+
+        def weights_of(group: int) -> Tensor:
+            if group == HEAD:
+                return on_heads
+            return weights[group] if self._blocks > 1 else weights
+
+        if rows is None:
+            update = found.update(weights_of)
         else:
-            rows = rows * self._loss_scale(rows)
-        combine(rows, weights, self.shared)
-        plain = self.head_weighting == "own" or weights.ndim == 2
-        combine_heads(on_heads, torch.ones_like(rows[:, 0]) if plain else weights, heads)
+            update = combined(rows, weights, self.shared) + found.update(weights_of, {HEAD})
+        if finite is not None and self._loss_scale is None:
+            update = [(leaf, torch.nan_to_num(gradient, 0.0, 0.0, 0.0)) for leaf, gradient in update]
+        accumulate(update)
 
-    def _head_leaves(self, present: list[Tensor]) -> list[Tensor]:
-        """Leaves that are not shared. Walking the graph is slow, so the answer is kept while every task is present."""
-        if not self._heads or len(present) != self.num_tasks:
-            shared = {id(parameter) for parameter in self.shared}
-            found = leaves(present)
-            if not any(id(leaf) in shared for leaf in found):
-                raise ValueError("no loss depends on any shared parameter: is `shared` the trunk of this model?")
-            heads = [leaf for leaf in found if id(leaf) not in shared]
-            if len(present) != self.num_tasks:
-                return heads
-            self._heads = heads
-        return self._heads
+    def _broken_step(self, batch: Collected, retain_graph: bool) -> Tensor:
+        """Some task is absent or not finite: the others go on with the previous weights."""
+        weights = self._weigher.held(batch.values)
+        one = self._one(batch.values)
+        on_heads = (self._on_heads(weights) * one)[batch.tasks]
 
-    def _loss_scale(self, like: Tensor) -> Tensor:
-        assert self.scaler is not None
-        return self.scaler.scale(torch.ones((), device=like.device)).to(like.dtype)
+        def weights_of(group: int) -> Tensor:
+            if group == HEAD:
+                return on_heads
+            return ((weights[group] if self._blocks > 1 else weights) * one)[batch.tasks]
 
-    def _scaled(self, losses: list[Tensor]) -> list[Tensor]:
-        return losses if self.scaler is None else [self.scaler.scale(loss) for loss in losses]
+        groups = {key: 0 if group == UNMEASURED else group for key, group in self._groups.items()}
+        whole = guarded_backward(batch.present, weights_of, groups, retain_graph=retain_graph)
+        self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
+        self.passes["backward"] += len(batch.present)
+        self._finish(average=True)
+        return weights
 
-    def _unscaled(self, rows: Tensor) -> Tensor:
-        return rows if self.scaler is None else rows / self._loss_scale(rows)
+    def _finish(self, *, average: bool) -> None:
+        """What remains to be done to `.grad`."""
+        parameters = [*self.shared, *(self._heads or [])]
+        if not self._looks and self._loss_scale is None:
+            clear_nonfinite(parameters)
+        if self._ranks is not None and average:
+            self._ranks.average_gradients(parameters)
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values (loads with `weights_only=True`)."""
+        self._weigher.settle()
         self._read_after()
         return {
-            "strategy": str(self.strategy),
+            **self._weigher.state_dict(),
             "tasks": self.tasks,
             "num_tasks": self.num_tasks,
-            "state": pytree.tree_leaves(self._state) if self._state is not None else self._loaded,
-            "weights": self._weights,
             "after": self._after,
-            "noise": self._noise.get_state(),
-            "steps": self._steps,
-            "updates": self._updates,
-            "steps_per_epoch": self.steps_per_epoch,
             "skipped": dict(self.skipped),
             "passes": dict(self.passes),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`, bit for bit; the strategy must be the one that it was saved from."""
-        if saved["strategy"] != str(self.strategy):
-            raise ValueError(f"the saved state is of strategy {saved['strategy']}, this is {self.strategy}")
+        self._weigher.load_state_dict(saved)
         self.tasks, self.num_tasks = saved["tasks"], saved["num_tasks"]
-        self._state, self._loaded = None, saved["state"]
-        self._weights, self._after, self._recompute = saved["weights"], saved["after"], None
-        self._noise.set_state(saved["noise"].cpu())
-        self._steps, self._updates = saved["steps"], saved["updates"]
-        self.steps_per_epoch = saved["steps_per_epoch"]
-        self.skipped, self.passes = Counter(saved["skipped"]), Counter(saved["passes"])
+        self._after, self._recompute = saved["after"], None
+        self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])
+        self._weigher.tally = self._tally
+
+
+def _grouped(
+    shared: Sequence[Tensor], measured_on: Iterable[Tensor] | None, blocks: Iterable[Iterable[Tensor]] | None
+) -> tuple[dict[int, int], int]:
+    """The group of each shared parameter by its id, and the number of blocks."""
+    if measured_on is not None and blocks is not None:
+        raise ValueError("measured_on= and blocks= cannot be combined: leave parameters out of `shared` instead")
+    known = {id(parameter) for parameter in shared}
+    if measured_on is not None:
+        chosen = {id(parameter) for parameter in measured_on if parameter.requires_grad}
+        if not chosen or not chosen <= known:
+            raise ValueError("measured_on must hold some of the shared parameters, and only those")
+        return {key: 0 if key in chosen else UNMEASURED for key in known}, 1
+    if blocks is None:
+        return dict.fromkeys(known, 0), 1
+    parts = [[parameter for parameter in block if parameter.requires_grad] for block in blocks]
+    groups = {id(parameter): at for at, block in enumerate(parts) for parameter in block}
+    if groups.keys() != known or sum(map(len, parts)) != len(known) or not all(parts):
+        raise ValueError("blocks must divide the shared parameters: each in one block, and no block empty")
+    return groups, len(parts)

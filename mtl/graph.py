@@ -44,6 +44,17 @@ def branches(losses: Tensor) -> list[Output]:
     ]
 
 
+def branch(loss: Tensor) -> Output:
+    """The loss by itself where it was taken out of a `torch.stack` of losses, otherwise as it is."""
+    node = loss.grad_fn
+    if node is not None and node.name() == "UnbindBackward0" and loss.ndim == 0:
+        stack = node.next_functions[0][0]
+        if stack is not None and stack.name() == "StackBackward0":
+            following, number = stack.next_functions[loss.output_nr]
+            return loss.detach() if following is None else GradientEdge(following, number)
+    return loss
+
+
 def task_gradients(
     losses: Sequence[Output], wanted: Sequence[Tensor], *, retain_graph: bool = False
 ) -> list[tuple[Tensor | None, ...]]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.graph import jacobian, task_gradients
+from mtl.graph import Output, jacobian, task_gradients
 from mtl.passes import frozen_statistics, lookahead
 
 #: The arguments of `backward` that a signal needs besides the losses, each with what to give.
@@ -45,10 +45,10 @@ class Measurement:
 
     shared: Sequence[Tensor]
     heads: Sequence[Tensor]
-    losses: Sequence[Tensor]
+    losses: Sequence[Output]
     gradients: Sequence[Tensor]
     current: Callable[[], Tensor]
-    read: Callable[[str], tuple[Sequence[Tensor], Sequence[int]]]
+    read: Callable[[str], tuple[Sequence[Output], Sequence[int]]]
     options: Mapping[str, Any]
     passes: Counter[str]
 
@@ -96,9 +96,13 @@ def implicit(step: Measurement) -> Tensor:
     no Hessian: one backward pass through the gradient's own graph each.
     """
     lr, terms = step.options["neumann_lr"], step.options["neumann_terms"]
-    weights = step.current().to(step.losses[0].dtype)
-    total = (weights * torch.stack(list(step.losses))).sum()
-    first = torch.autograd.grad(total, step.parameters, create_graph=True, allow_unused=True)
+    first = torch.autograd.grad(
+        list(step.losses),  # type: ignore[arg-type]  # tensors and places in a graph may be mixed
+        step.parameters,
+        list(step.current().unbind()),
+        create_graph=True,
+        allow_unused=True,
+    )
     step.passes["backward"] += 1
     curved = [index for index, gradient in enumerate(first) if gradient is not None and gradient.requires_grad]
 

@@ -1,0 +1,188 @@
+"""Task gradients on a few leaves, kept in the form that is cheapest to multiply."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Multiplications that one in float64 costs where the leaves are in less: on a CPU, and on a GPU with few such units.
+_DOUBLE = {"cpu": 2}
+_DOUBLE_ELSEWHERE = 32
+#: Bytes of a product that is formed in parts, so that it stays in a cache and does not count where memory is short.
+_CHUNK = 2**22
+
+#: Replaces tensors by their means over all processes, in place.
+Average = Callable[[Sequence[Tensor]], None]
+
+
+@dataclass(frozen=True)
+class Piece(ABC):
+    """The gradients of K tasks on some leaves.
+
+    Attributes:
+        leaves: which.
+    """
+
+    leaves: Sequence[Tensor]
+
+    @abstractmethod
+    def gramian(self) -> Tensor:
+        """Their inner products (K, K), in float32 at least."""
+
+    @abstractmethod
+    def combined(self, weights: Tensor) -> list[Tensor]:
+        """`sum_k weights[k] * g_k` for each leaf; weights are (K,)."""
+
+    @abstractmethod
+    def rows(self) -> list[Tensor]:
+        """The gradients (K, size) on each leaf."""
+
+    @abstractmethod
+    def kept(self, tasks: Tensor) -> Piece:
+        """The same with zeros for the tasks where the mask (K,) is False."""
+
+    @abstractmethod
+    def averaged(self, average: Average) -> Piece:
+        """The mean over all processes."""
+
+
+@dataclass(frozen=True)
+class Rows(Piece):
+    """Gradients written out.
+
+    Attributes:
+        flat: (K, sum of sizes), the leaves side by side.
+    """
+
+    flat: Tensor
+
+    def gramian(self) -> Tensor:
+        flat = widened(self.flat)
+        return flat @ flat.T
+
+    def combined(self, weights: Tensor) -> list[Tensor]:
+        pieces = (weights.to(self.flat.dtype) @ self.flat).split([leaf.numel() for leaf in self.leaves])
+        return [piece.view(leaf.shape) for piece, leaf in zip(pieces, self.leaves, strict=True)]
+
+    def rows(self) -> list[Tensor]:
+        return list(self.flat.split([leaf.numel() for leaf in self.leaves], 1))
+
+    def kept(self, tasks: Tensor) -> Rows:
+        return Rows(self.leaves, torch.where(tasks[:, None], self.flat, 0))
+
+    def averaged(self, average: Average) -> Rows:
+        flat = self.flat.contiguous()
+        average([flat])
+        return Rows(self.leaves, flat)
+
+
+@dataclass(frozen=True)
+class Linear(Piece):
+    """Gradients on the weight, and perhaps the bias, of a linear layer: g_k = D_k^T A, not written out.
+
+    A and D_k have one row a use of the layer: an example, a token, a time step. The inner products are those of D_k
+    with A A^T D_j, which for few rows costs less than the gradients; they are summed in float64, because where the
+    rows' gradients cancel a product of theirs loses twice the digits that a product of sums does. A combination of the
+    tasks is one product, (sum_k w_k D_k)^T A, whatever K is.
+
+    Attributes:
+        inputs: A (N, in).
+        outputs: D (K, N, out), the tasks' gradients on the layer's output.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def gramian(self) -> Tensor:
+        tasks, rows, out = self.outputs.shape
+        size = self.inputs.shape[1]
+        exact = self.outputs.dtype == torch.float64
+        double = 1 if exact else _DOUBLE.get(self.outputs.device.type, _DOUBLE_ELSEWHERE)
+        indirectly = double * rows * (rows * size + tasks * out * (rows + tasks)) < tasks * size * out * (rows + tasks)
+        inputs = self.inputs.double() if indirectly else self.inputs
+        result = widened(self.outputs.new_zeros(())).new_zeros(tasks, tasks)
+        if indirectly:
+            between = inputs @ inputs.T
+            if len(self.leaves) > 1:
+                between += 1
+            between, result = between.expand(tasks, rows, rows), result.double()
+        elif len(self.leaves) > 1:
+            bias = widened(self.outputs.sum(1))
+            result += bias @ bias.T
+        width = max(1, _CHUNK // (tasks * max(rows, size) * 8))
+        for outputs in self.outputs.split(width, 2):
+            if indirectly:
+                outputs = outputs.double()
+                result += torch.bmm(between, outputs).flatten(1) @ outputs.flatten(1).T
+            else:
+                flat = widened(torch.bmm(outputs.mT, inputs.expand(tasks, rows, size)).flatten(1))
+                result += flat @ flat.T
+        return result.to(torch.promote_types(self.outputs.dtype, torch.float32))
+
+    def combined(self, weights: Tensor) -> list[Tensor]:
+        mixed = (weights.to(self.outputs.dtype) @ self.outputs.flatten(1)).view(self.outputs.shape[1:])
+        return [mixed.T @ self.inputs, mixed.sum(0)][: len(self.leaves)]
+
+    def rows(self) -> list[Tensor]:
+        return [(self.outputs.mT @ self.inputs).flatten(1), self.outputs.sum(1)][: len(self.leaves)]
+
+    def kept(self, tasks: Tensor) -> Linear:
+        return Linear(self.leaves, self.inputs, torch.where(tasks[:, None, None], self.outputs, 0))
+
+    def averaged(self, average: Average) -> Rows:
+        return Rows(self.leaves, torch.cat(self.rows(), 1)).averaged(average)
+
+
+@dataclass(frozen=True)
+class Own(Piece):
+    """Gradients on leaves that one task reaches alone, such as its head.
+
+    Attributes:
+        task: its index.
+        tasks: K.
+        gradients: one a leaf.
+    """
+
+    task: int
+    tasks: int
+    gradients: Sequence[Tensor]
+
+    def gramian(self) -> Tensor:
+        flat = [widened(gradient).flatten() for gradient in self.gradients]
+        result = flat[0].new_zeros(self.tasks, self.tasks)
+        result[self.task, self.task] = torch.stack([piece.dot(piece) for piece in flat]).sum()
+        return result
+
+    def combined(self, weights: Tensor) -> list[Tensor]:
+        weight = weights[self.task].to(self.gradients[0].dtype)
+        return list(torch._foreach_mul(list(self.gradients), weight))
+
+    def rows(self) -> list[Tensor]:
+        rows = []
+        for gradient in self.gradients:
+            row = gradient.new_zeros(self.tasks, gradient.numel())
+            row[self.task] = gradient.flatten()
+            rows.append(row)
+        return rows
+
+    def kept(self, tasks: Tensor) -> Own:
+        return Own(
+            self.leaves,
+            self.task,
+            self.tasks,
+            [torch.where(tasks[self.task], gradient, 0) for gradient in self.gradients],
+        )
+
+    def averaged(self, average: Average) -> Own:
+        gradients = [gradient.contiguous() for gradient in self.gradients]
+        average(gradients)
+        return Own(self.leaves, self.task, self.tasks, gradients)
+
+
+def widened(values: Tensor) -> Tensor:
+    """At least float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
