@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 
 from mtl.engine.cut import Cut, Node, Stretch
 from mtl.engine.layers import Layer, linear_layers
-from mtl.engine.pieces import Linear, Own, Piece, Rows
+from mtl.engine.pieces import Own, Piece, Rows, linear
 from mtl.graph import Output
 
 BATCHINGS = ("auto", "vmap", "loop")
@@ -221,11 +221,10 @@ def _products(
     for layer, given in zip(layers, inputs, strict=True):
         pairs = [(one, gradient) for one, gradient in zip(given, following, strict=False) if gradient is not None]
         if len(pairs) == 1:
-            pieces.append(Linear(layer.leaves, *pairs[0]))
+            pieces += linear(layer.leaves, *pairs[0])
         elif pairs:
-            pieces.append(
-                Linear(layer.leaves, torch.cat([one for one, _ in pairs]), torch.cat([g for _, g in pairs], 1))
-            )
+            joined = torch.cat([one for one, _ in pairs]), torch.cat([gradient for _, gradient in pairs], 1)
+            pieces += linear(layer.leaves, *joined)
     return pieces
 
 

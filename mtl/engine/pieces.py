@@ -98,29 +98,15 @@ class Linear(Piece):
     outputs: Tensor
 
     def gramian(self) -> Tensor:
-        tasks, rows, out = self.outputs.shape
-        size = self.inputs.shape[1]
-        exact = self.outputs.dtype == torch.float64
-        double = 1 if exact else _DOUBLE.get(self.outputs.device.type, _DOUBLE_ELSEWHERE)
-        indirectly = double * rows * (rows * size + tasks * out * (rows + tasks)) < tasks * size * out * (rows + tasks)
-        inputs = self.inputs.double() if indirectly else self.inputs
-        result = widened(self.outputs.new_zeros(())).new_zeros(tasks, tasks)
-        if indirectly:
-            between = inputs @ inputs.T
-            if len(self.leaves) > 1:
-                between += 1
-            between, result = between.expand(tasks, rows, rows), result.double()
-        elif len(self.leaves) > 1:
-            bias = widened(self.outputs.sum(1))
-            result += bias @ bias.T
-        width = max(1, _CHUNK // (tasks * max(rows, size) * 8))
-        for outputs in self.outputs.split(width, 2):
-            if indirectly:
-                outputs = outputs.double()
-                result += torch.bmm(between, outputs).flatten(1) @ outputs.flatten(1).T
-            else:
-                flat = widened(torch.bmm(outputs.mT, inputs.expand(tasks, rows, size)).flatten(1))
-                result += flat @ flat.T
+        tasks, rows, _ = self.outputs.shape
+        inputs = self.inputs.double()
+        between = inputs @ inputs.T
+        if len(self.leaves) > 1:
+            between += 1  # the bias is a weight on an input that is always 1
+        result = between.new_zeros(tasks, tasks)
+        for part in self.outputs.split(max(1, _CHUNK // (tasks * rows * 8)), 2):
+            outputs = part.double()
+            result += torch.bmm(between.expand(tasks, rows, rows), outputs).flatten(1) @ outputs.flatten(1).T
         return result.to(torch.promote_types(self.outputs.dtype, torch.float32))
 
     def combined(self, weights: Tensor) -> list[Tensor]:
@@ -135,6 +121,25 @@ class Linear(Piece):
 
     def averaged(self, average: Average) -> Rows:
         return Rows(self.leaves, torch.cat(self.rows(), 1)).averaged(average)
+
+
+def linear(leaves: Sequence[Tensor], inputs: Tensor, outputs: Tensor) -> list[Piece]:
+    """The gradients on a linear layer, as a product or written out: whichever takes fewer operations.
+
+    Args:
+        leaves: the weight, and perhaps the bias.
+        inputs: A (N, in).
+        outputs: D (K, N, out).
+    """
+    product = Linear(leaves, inputs, outputs)
+    tasks, rows, out = outputs.shape
+    size = inputs.shape[1]
+    exact = outputs.dtype == torch.float64
+    double = 1 if exact else _DOUBLE.get(outputs.device.type, _DOUBLE_ELSEWHERE)
+    as_product = double * rows * (rows * size + tasks * out * (rows + tasks)) + rows * size * out
+    if as_product < tasks * size * out * (rows + tasks):
+        return [product]
+    return [Rows([leaf], flat) for leaf, flat in zip(leaves, product.rows(), strict=True)]
 
 
 @dataclass(frozen=True)
