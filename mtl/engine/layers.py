@@ -28,7 +28,8 @@ class Layer:
 
     def inputs(self) -> list[Tensor]:
         """What each use was applied to, (n, in); the graph must not have been freed."""
-        return [node._saved_mat1 if node.name() == _WITH_BIAS else node._saved_self for node in self.uses]
+        saved = (node._saved_mat1 if node.name() == _WITH_BIAS else node._saved_self for node in self.uses)
+        return [given.detach() for given in saved]
 
 
 def linear_layers(
