@@ -138,9 +138,8 @@ def measure_in_passing(
             part = stretch if number == 0 else Stretch(stretch.start, stretch.nodes, [])
             ends, found = engine.below(part, current, leaves, groups, retain_graph=True)
             following = ends if number == 0 else following
-            for piece in found:
-                gramians.add(piece if average is None else piece.averaged(average), groups)
-            del found
+            while found:  # no name may hold on to a piece while the next ones are made
+                gramians.add(found.pop() if average is None else found.pop().averaged(average), groups)
         current = following
 
     def rest(weights: Weights) -> Update:
@@ -186,7 +185,9 @@ def _merged(
     """Neighbouring stretches as one, as long as the gradients along them stay below the limit."""
     merged: list[tuple[Stretch, list[Tensor]]] = []
     for stretch, leaves in parts:
-        if merged and (limit is None or _size([*merged[-1][1], *leaves], tasks) <= limit):
+        if merged and (
+            limit is None or not (leaves and merged[-1][1]) or _size([*merged[-1][1], *leaves], tasks) <= limit
+        ):
             before, known = merged[-1]
             joined = Stretch(before.start, [*before.nodes, *stretch.nodes], stretch.end)
             merged[-1] = joined, [*known, *leaves]

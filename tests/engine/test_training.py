@@ -304,7 +304,7 @@ def test_parts_that_do_not_meet_are_named(spec):
     alone = nn.Parameter(torch.ones(()))
     with pytest.raises(ValueError, match="task 'b' depends on no shared parameter: leave the task out"):
         mtl.Balancer(spec, case.shared).backward({"a": case.losses()[0], "b": alone * 2})
-    with pytest.raises(ValueError, match="task 1 does not require grad.*check for detach"):
+    with pytest.raises(ValueError, match=r"task 1 does not require grad.*check for detach"):
         losses = case.losses()
         mtl.Balancer(spec, case.shared).backward(torch.stack([losses[0], losses[1].detach()]))
 
