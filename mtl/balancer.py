@@ -51,6 +51,10 @@ class Balancer:
     Where the host does not look (`host_checks`), weights, state and count are the same, but gradients are made first
     and cleared afterwards: the shared parameters may miss such a step.
 
+    Gradients accumulate as usual: with n micro-batches to an optimizer step, call `backward(losses / n)` for each; the
+    strategy weighs each by itself. Gradients in `.grad` may be clipped before the step. A module compiled by
+    `torch.compile` works, and so do checkpointed ones that are not reentrant (`use_reentrant=False`).
+
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
         shared: the parameters that all tasks share, on which gradients are compared.
@@ -67,8 +71,8 @@ class Balancer:
         blocks: a partition of the shared parameters; the strategy weighs each block by itself, with a Gramian and a
             state of its own (GradVac and MetaBalance in their papers), and `weights` are (blocks, K).
         batching: `vmap` goes back through what the tasks share for all of them at once, `loop` for one after another,
-            `auto` chooses by the kinds of layers: `loop` where there are convolutions. All agree to rounding, and equal
-            runs choose alike.
+            `auto` chooses by the kinds of layers and the number of tasks: `loop` where there are convolutions, or fewer
+            than four tasks on a CPU. All agree to rounding, and equal runs choose alike, as they would not by timing.
         memory_limit: bytes that the task gradients on shared parameters may take. Gramians are then summed layer by
             layer and the gradients dropped; applying takes one more backward pass through what the tasks share.
         process_group: of a data-parallel run. Gradients and losses are averaged over its processes before the strategy
@@ -378,7 +382,7 @@ class Balancer:
         else:
             found = measure(self._engine, batch.present, graph, groups, one, **options)
         self.passes["backward"] += len(batch.present) + self._in_passing
-        gramians = found.gramians / one**2
+        gramians = found.gramians if self._loss_scale is None else found.gramians / one**2
         finite = gramians.diagonal(dim1=1, dim2=2).isfinite().all(0)
         sound = False  # for all that the host knows
         if whole is not None:

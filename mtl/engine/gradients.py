@@ -21,6 +21,9 @@ BATCHINGS = ("auto", "vmap", "loop")
 #: weight of a convolution become a grouped convolution), or refuses (recurrent layers as one node).
 _ONE_BY_ONE = ("Convolution", "Rnn")
 
+#: Tasks from which on going back at once pays on a CPU, where starting an operation costs little.
+_ENOUGH = 4
+
 Wanted = Tensor | GradientEdge
 #: What torch's message says when a graph is gone through that an earlier backward pass has freed.
 FREED = "second time"
@@ -99,7 +102,9 @@ class Engine:
         """The tasks' gradients (K, ...) on what is wanted, or None where one after another is the way."""
         if len(seeds) == 1 or self._refused or self._batching == "loop":
             return None
-        if self._batching == "auto" and any(map(_one_by_one_only, stretch.nodes)):
+        if self._batching == "auto" and (
+            any(map(_one_by_one_only, stretch.nodes)) or (len(seeds) < _ENOUGH and _on_cpu(seeds))
+        ):
             return None
         given = [(edge, _stacked([own.get(at) for own in seeds])) for at, edge in enumerate(stretch.start)]
         given = [(edge, seed) for edge, seed in given if seed is not None]
@@ -254,6 +259,10 @@ def _place(loss: Output) -> tuple[Node, int]:
 
 def _one_by_one_only(node: Node) -> bool:
     return isinstance(node, BackwardCFunction) or any(kind in node.name() for kind in _ONE_BY_ONE)
+
+
+def _on_cpu(seeds: Sequence[Seeds]) -> bool:
+    return all(gradient.device.type == "cpu" for own in seeds for gradient in own.values())
 
 
 def _first_line(error: Exception) -> str:

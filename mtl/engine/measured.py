@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtl.engine.cut import Cut, Stretch, stretches
 from mtl.engine.gradients import Engine, Seeds
-from mtl.engine.pieces import Average, Piece, widened
+from mtl.engine.pieces import Average, Piece, side_by_side, widened
 from mtl.graph import Output
 
 #: Groups of leaves: shared ones are numbered by block from 0; the others are no part of the Gramian.
@@ -91,7 +91,7 @@ def measure(
     if graph.frontier:
         whole = Stretch(graph.frontier, graph.below, [])
         _, more = engine.below(whole, seeds, graph.leaves_below, groups, retain_graph=retain_graph)
-        pieces += more
+        pieces += side_by_side(more, groups)
     if average is not None:
         pieces = [piece.averaged(average) for piece in pieces]
     gramians = _Gramians(len(losses), blocks, one)

@@ -33,7 +33,7 @@ class Alive(TorchDispatchMode):
         self.now = self.peak = 0
         self.known = weakref.WeakSet()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ARG002
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
