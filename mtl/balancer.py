@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mtl.amp import LossScale
+from mtl.arguments import grouped, refuse_call, refuse_counts, refuse_options, refuse_values
 from mtl.backward import (
     accumulate,
     clear_nonfinite,
@@ -27,7 +28,7 @@ from mtl.engine.measured import HEAD, UNMEASURED, TaskGradients, measure, measur
 from mtl.graph import Output, jacobian, leaves, task_gradients
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
 from mtl.ranks import Ranks
-from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
+from mtl.signals import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
 from mtl.strategies import make
 from mtl.strategy import Strategy
 from mtl.tally import Tally
@@ -109,23 +110,17 @@ class Balancer:
         self.shared = [parameter for parameter in shared if parameter.requires_grad]
         if not self.shared:
             raise ValueError("shared holds no parameter that requires grad (was a generator already used up?)")
-        for option, value, allowed in (
-            ("head_weighting", head_weighting, ("weighted", "own")),
-            ("scale", scale, ("sum_to_k", "raw")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{option}={value!r} must be one of {', '.join(allowed)}")
-        for option, number in (("steps_per_epoch", steps_per_epoch), ("memory_limit", memory_limit)):
-            if number is not None and number < 1:
-                raise ValueError(f"{option}={number} must be at least 1")
+        refuse_values(head_weighting=head_weighting, scale=scale)
+        refuse_counts(steps_per_epoch=steps_per_epoch, memory_limit=memory_limit)
         self.head_weighting, self.scale = head_weighting, scale
         self.tasks = list(tasks) if tasks is not None else None
         self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
         #: Forward and backward passes made so far; a pass from one loss counts as one.
         self.passes: Counter[str] = Counter()
-        self._groups, self._blocks = _grouped(self.shared, measured_on, blocks)
+        self._groups, self._blocks = grouped(self.shared, measured_on, blocks)
         self._in_passing = memory_limit is not None or measured_on is not None
         self._memory_limit = memory_limit
+        self._plain = self._blocks == 1 and not self._in_passing and process_group is None
         self._engine = Engine(batching)
         self._dense = (
             self.strategy.elementwise or self.strategy.tracking or bool(self.strategy.needs & {"jacobian", *MEASURERS})
@@ -133,7 +128,14 @@ class Balancer:
         looks = host_checks if host_checks is not None else self.shared[0].device.type == "cpu"
         self._looks = looks or self._dense or self.strategy.needs_at(1) != self.strategy.needs_at(0)
         self._ranks = Ranks(process_group) if process_group is not None else None
-        self._check_options()
+        refuse_options(
+            self.strategy,
+            self._dense,
+            blocks=self._blocks > 1,
+            measured_on=measured_on is not None,
+            memory_limit=memory_limit is not None,
+            process_group=process_group is not None,
+        )
         self._loss_scale = LossScale(scaler) if scaler is not None else None
         self._tally = Tally()
         self._weigher = Weigher(
@@ -208,7 +210,7 @@ class Balancer:
         given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
         self._weigher.start(batch.values, self._dimension())
         needs = self._weigher.needs if self._begin(batch) else frozenset()
-        self._check_needs(needs, given, features)
+        refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
         try:
             weights = self._step(batch, needs, given, features, retain_graph)
         except RuntimeError as error:
@@ -276,6 +278,11 @@ class Balancer:
         if batch.whole and self._heads is None:
             check_reach(batch.present, self.shared, self.tasks)
             self._heads = self._other_leaves(leaves(batch.present))
+        if self._heads is None and self._ranks is not None:
+            raise ValueError(
+                "the first step of a data-parallel run must have a finite loss for every task in every process: only "
+                "then is it known whose gradients to average"
+            )
         return batch.whole
 
     def _dimension(self) -> int:
@@ -283,34 +290,6 @@ class Balancer:
 
     def _other_leaves(self, found: Sequence[Tensor]) -> list[Tensor]:
         return [leaf for leaf in found if id(leaf) not in self._groups]
-
-    def _check_options(self) -> None:
-        """Refuse options that this strategy cannot have."""
-        needs = self.strategy.needs
-        if self._blocks > 1 and "gramian" not in needs:
-            raise ValueError(f"{self.strategy} reads no Gramian and cannot use blocks=")
-        for option, used in (
-            ("blocks", self._blocks > 1),
-            ("measured_on", UNMEASURED in self._groups.values()),
-            ("memory_limit", self._memory_limit is not None),
-            ("process_group", self._ranks is not None),
-        ):
-            if used and self._dense:
-                raise ValueError(f"{self.strategy} needs more than a Gramian of this batch and cannot use {option}=")
-
-    def _check_needs(
-        self, needs: frozenset[str], given: Mapping[str, Any], features: Tensor | Sequence[Tensor] | None
-    ) -> None:
-        wanted = {name: text for signal, asked in CLOSURES.items() if signal in needs for name, text in asked.items()}
-        missing = [f"{name}={text}" for name, text in wanted.items() if given[name] is None]
-        if missing:
-            read = ", ".join(sorted(needs & CLOSURES.keys()))
-            raise ValueError(f"{self.strategy} reads {read}: call backward(losses, {', '.join(missing)})")
-        if features is not None:
-            if needs & {"jacobian", "dither", *MEASURERS}:
-                raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
-            if self._blocks > 1 or self._in_passing or self._ranks is not None:
-                raise ValueError("features= cannot go with blocks=, measured_on=, memory_limit= or process_group=")
 
     # --- measure ---------------------------------------------------------------------------------------------------
 
@@ -523,24 +502,3 @@ class Balancer:
         self._after, self._recompute = saved["after"], None
         self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])
         self._weigher.tally = self._tally
-
-
-def _grouped(
-    shared: Sequence[Tensor], measured_on: Iterable[Tensor] | None, blocks: Iterable[Iterable[Tensor]] | None
-) -> tuple[dict[int, int], int]:
-    """The group of each shared parameter by its id, and the number of blocks."""
-    if measured_on is not None and blocks is not None:
-        raise ValueError("measured_on= and blocks= cannot be combined: leave parameters out of `shared` instead")
-    known = {id(parameter) for parameter in shared}
-    if measured_on is not None:
-        chosen = {id(parameter) for parameter in measured_on if parameter.requires_grad}
-        if not chosen or not chosen <= known:
-            raise ValueError("measured_on must hold some of the shared parameters, and only those")
-        return {key: 0 if key in chosen else UNMEASURED for key in known}, 1
-    if blocks is None:
-        return dict.fromkeys(known, 0), 1
-    parts = [[parameter for parameter in block if parameter.requires_grad] for block in blocks]
-    groups = {id(parameter): at for at, block in enumerate(parts) for parameter in block}
-    if groups.keys() != known or sum(map(len, parts)) != len(known) or not all(parts):
-        raise ValueError("blocks must divide the shared parameters: each in one block, and no block empty")
-    return groups, len(parts)

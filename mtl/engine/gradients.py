@@ -103,7 +103,7 @@ class Engine:
         if len(seeds) == 1 or self._refused or self._batching == "loop":
             return None
         if self._batching == "auto" and (
-            any(map(_one_by_one_only, stretch.nodes)) or (len(seeds) < _ENOUGH and _on_cpu(seeds))
+            (len(seeds) < _ENOUGH and _on_cpu(seeds)) or any(map(_one_by_one_only, stretch.nodes))
         ):
             return None
         given = [(edge, _stacked([own.get(at) for own in seeds])) for at, edge in enumerate(stretch.start)]
