@@ -86,9 +86,9 @@ class Rows(Piece):
 class Linear(Piece):
     """Gradients on the weight, and perhaps the bias, of a linear layer: g_k = D_k^T A, not written out.
 
-    A and D_k have one row a use of the layer: an example, a token, a time step. The inner products are those of D_k
-    with A A^T D_j, which for few rows costs less than the gradients; they are summed in float64, because where the
-    rows' gradients cancel a product of theirs loses twice the digits that a product of sums does. A combination of the
+    A and D_k have one row a use of the layer: an example, a token, a time step. With A A^T = L L^T, the inner products
+    of D_k^T A are those of D_k^T L, which is smaller where there are fewer rows than inputs. Both are sums over rows:
+    <D_k, A A^T D_j>, smaller still, would lose twice the digits where the rows' gradients cancel. A combination of the
     tasks is one product, (sum_k w_k D_k)^T A, whatever K is.
 
     Attributes:
@@ -101,15 +101,30 @@ class Linear(Piece):
 
     def gramian(self) -> Tensor:
         tasks, rows, _ = self.outputs.shape
+        factor = self._factor()
+        result = widened(self.outputs.new_zeros(())).new_zeros(tasks, tasks)
+        for part in self.outputs.split(max(1, _CHUNK // (tasks * rows * 8)), 2):
+            flat = widened(torch.bmm(part.mT, factor.expand(tasks, rows, rows)).flatten(1))
+            result += flat @ flat.T
+        return result
+
+    def _factor(self) -> Tensor:
+        """L (N, N) with L L^T = A A^T, computed in float64 so that it is as exact as A itself."""
         inputs = self.inputs.double()
         between = inputs @ inputs.T
         if len(self.leaves) > 1:
             between += 1  # the bias is a weight on an input that is always 1
-        result = between.new_zeros(tasks, tasks)
-        for part in self.outputs.split(max(1, _CHUNK // (tasks * rows * 8)), 2):
-            outputs = part.double()
-            result += torch.bmm(between.expand(tasks, rows, rows), outputs).flatten(1) @ outputs.flatten(1).T
-        return result.to(torch.promote_types(self.outputs.dtype, torch.float32))
+        # What rounding usually takes from its eigenvalues, and twice what it may take at most; where asking how the
+        # first went would make the host wait, the second is taken at once.
+        spare = between.trace() * torch.finfo(between.dtype).eps + torch.finfo(between.dtype).tiny
+        waits = between.device.type != "cpu"
+        for extra in (2 * len(between),) if waits else (1, 2 * len(between)):
+            between.diagonal().add_(spare * extra)
+            factor, failed = torch.linalg.cholesky_ex(between)
+            if waits or not bool(failed):
+                break
+        factor = torch.where(failed == 0, factor, torch.nan)  # only where the inputs are not finite
+        return factor.to(self.outputs.dtype)
 
     def combined(self, weights: Tensor) -> list[Tensor]:
         mixed = (weights.to(self.outputs.dtype) @ self.outputs.flatten(1)).view(self.outputs.shape[1:])
@@ -136,10 +151,9 @@ def linear(leaves: Sequence[Tensor], inputs: Tensor, outputs: Tensor) -> list[Pi
     product = Linear(leaves, inputs, outputs)
     tasks, rows, out = outputs.shape
     size = inputs.shape[1]
-    exact = outputs.dtype == torch.float64
-    double = 1 if exact else _DOUBLE.get(outputs.device.type, _DOUBLE_ELSEWHERE)
-    as_product = double * rows * (rows * size + tasks * out * (rows + tasks)) + rows * size * out
-    if as_product < tasks * size * out * (rows + tasks):
+    double = _DOUBLE.get(outputs.device.type, _DOUBLE_ELSEWHERE)
+    as_product = double * rows * rows * (size + rows) + rows * out * (tasks * (rows + tasks) + size)
+    if outputs.dtype != torch.float64 and as_product < tasks * size * out * (rows + tasks):
         return [product]
     return [Rows([leaf], flat) for leaf, flat in zip(leaves, product.rows(), strict=True)]
 
