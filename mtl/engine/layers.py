@@ -1,17 +1,15 @@
-"""Linear layers in an autograd graph: there a gradient on a weight is the product of two things already at hand."""
+"""Linear layers in a graph: there the gradients on a weight are the product of two things that are already at hand."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-#: A node of the graph, whose class torch makes as it goes.
-Node = Any
+from mtl.engine.cut import Node
 
 _WITH_BIAS, _WITHOUT_BIAS, _TRANSPOSE = "AddmmBackward0", "MmBackward0", "TBackward0"
 
@@ -34,23 +32,24 @@ class Layer:
         return [given.detach() for given in saved]
 
 
-def linear_layers(nodes: Collection[Node], entries: Sequence[GradientEdge], leaves: Sequence[Tensor]) -> list[Layer]:
+def linear_layers(
+    nodes: Sequence[Node], start: Sequence[GradientEdge], leaves: Sequence[Tensor], groups: Mapping[int, int]
+) -> list[Layer]:
     """The linear layers among the nodes whose parameters serve nothing else.
 
     Args:
         nodes: a part of a graph that holds every use of the leaves.
-        entries: places in it where gradients come in from outside.
+        start: places in it where gradients come in from outside.
         leaves: those whose gradients are wanted.
+        groups: a number for each leaf by its id; a weight and a bias of unlike numbers do not make one layer.
     """
     wanted = {id(leaf) for leaf in leaves}
-    candidates = {node: turned for node in nodes if (turned := _transposed_weight(node)) is not None}
-    if not candidates:
-        return []
     edges = Counter(following for node in nodes for following, _ in node.next_functions)
-    outside = {place.node for place in entries}
+    outside = {edge.node for edge in start}
     uses: dict[Node, list[Node]] = defaultdict(list)
-    for node, turned in candidates.items():
-        if turned not in outside and edges[turned] == 1:
+    for node in nodes:
+        turned = _transposed_weight(node)
+        if turned is not None and turned not in outside and edges[turned] == 1:
             leaf = turned.next_functions[0][0]
             if leaf is not None and hasattr(leaf, "variable") and id(leaf.variable) in wanted:
                 uses[leaf].append(node)
@@ -59,8 +58,15 @@ def linear_layers(nodes: Collection[Node], entries: Sequence[GradientEdge], leav
         weight = leaf.variable
         if edges[leaf] == len(users) and _ordinary(weight):
             bias = _bias(users, edges)
-            alone = bias is not None and bias.shape == weight.shape[:1] and id(bias) in wanted
-            layers.append(Layer([weight, bias] if bias is not None and alone else [weight], users))
+            if (
+                bias is not None
+                and bias.shape == weight.shape[:1]
+                and id(bias) in wanted
+                and groups[id(bias)] == groups[id(weight)]
+            ):
+                layers.append(Layer([weight, bias], users))
+            else:
+                layers.append(Layer([weight], users))
     return layers
 
 
