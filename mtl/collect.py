@@ -55,7 +55,7 @@ class Collected:
         Raises:
             ValueError: one of them depends on no parameter.
         """
-        each = branches(self._given) if isinstance(self._given, Tensor) else self._given
+        each: list[Any] = branches(self._given) if isinstance(self._given, Tensor) else self._given
         for k in self.tasks:
             if isinstance(each[k], Tensor) and not each[k].requires_grad and torch.is_grad_enabled():
                 raise _depends_on_nothing(k, self._names)
