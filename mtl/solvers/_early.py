@@ -9,7 +9,7 @@ from torch import Tensor
 def settled(goal: Tensor) -> bool:
     """Whether `goal` is true everywhere, as far as the host may ask.
 
-    It may not, and the answer is False, in a compiled graph, under `vmap` and the other transformations, and on a device
+    It may not, and the answer is False, in a compiled graph, under `vmap` and other transformations, and on a device
     that it would have to wait for. So the rounds that a caller leaves out must change nothing that counts.
     """
     if torch.compiler.is_compiling() or goal.device.type != "cpu":
