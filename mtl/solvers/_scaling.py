@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mtl.solvers._early import may_look, settled
 
-
 #: Beyond doubt is a variable above this, or its gradient; interior points go on to where these are 1e-9.
 CLEAR = 1e-7
 
