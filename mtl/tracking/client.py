@@ -112,13 +112,10 @@ class Tracker:
         if self._process is None:
             return
         self._send("close", "", token=self._token)
-        process, self._process = self._process, None
-        if process is None:
+        if self._process is None:
             return
-        with contextlib.suppress(OSError):
-            self._spool.close()
         try:
-            if process.wait(_CLOSE_SECONDS) != 0:
+            if self._process.wait(_CLOSE_SECONDS) != 0:
                 self._say(f"W&B logging ended with an error; see {self._folder / 'tracker.log'}")
         except subprocess.TimeoutExpired:
             self._say(
@@ -126,28 +123,34 @@ class Tracker:
                 f"{self._folder}` uploads what was written"
             )
         finally:  # also on a second Ctrl-C
-            process.kill()
-            process.wait()
-            self._hear(process)
+            self._abandon()
 
     def _send(self, kind: str, run: str, **content: Any) -> None:
-        process = self._process
-        if process is None:
+        if self._process is None:
             return
-        self._hear(process)
+        self._hear(self._process)
         try:
-            if process.poll() is not None:
+            if self._process.poll() is not None:
                 raise ChildProcessError("its process is gone")
             self._spool.write((json.dumps({"kind": kind, "run": run, **content}) + "\n").encode())
             self._spool.flush()
         except OSError as error:
-            process.kill()
-            process.wait()
-            self._process = None
+            self._abandon()
             self._say(
                 f"W&B logging stopped ({error}); the study goes on, and its own files are complete. "
                 f"See {self._folder / 'tracker.log'}"
             )
+
+    def _abandon(self) -> None:
+        """End the process, if it has not ended, and send nothing any more."""
+        process, self._process = self._process, None
+        assert process is not None and process.stdout is not None
+        process.kill()
+        process.wait()
+        self._hear(process)
+        process.stdout.close()
+        with contextlib.suppress(OSError):  # what could not be written before still cannot
+            self._spool.close()
 
     def _hear(self, process: subprocess.Popen[bytes]) -> None:
         """Pass on what the logging process has to say to the user."""

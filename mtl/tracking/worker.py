@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ class Log:
         self._open: dict[str, Any] = {}
         self._ended: set[str] = set()
         self._last: dict[str, int] = {}
+        self._whole = self._directories()
         self._steps = folder / "steps.json"
         #: Of earlier processes. W&B drops steps that go backwards, as they do after a study was killed.
         self._before: dict[str, int] = json.loads(self._steps.read_text()) if self._steps.exists() else {}
@@ -76,7 +78,12 @@ class Log:
             self._finish(name, _INTERRUPTED)
 
     def restart(self) -> None:
-        """Begin anew where W&B's own process has died, as it does when a scheduler sends SIGTERM to all of a job."""
+        """Begin anew where W&B's own process has died, as it does when a scheduler sends SIGTERM to all of a job.
+
+        All that was to be logged for the open runs is read again, so their unfinished files are not needed any more.
+        """
+        for path in self._directories() - self._whole:
+            shutil.rmtree(path, ignore_errors=True)
         self._open, self._last = {}, {}
         with contextlib.suppress(Exception):  # it says that the process is gone
             wandb.teardown()
@@ -87,13 +94,19 @@ class Log:
         self._last[name] = step
 
     def _finish(self, name: str, code: int) -> None:
-        self._open[name].finish(exit_code=code)
+        run = self._open[name]
+        run.finish(exit_code=code)
         del self._open[name]
+        self._whole.add(Path(run.settings.sync_dir))
         if name in self._last:
             self._before[name] = max(self._last.pop(name), self._before.get(name, -1))
             partial = self._steps.with_suffix(".partial")
             partial.write_text(json.dumps(self._before))
             partial.replace(self._steps)
+
+    def _directories(self) -> set[Path]:
+        """Where the files of W&B runs are."""
+        return {*self._folder.glob("*run-*")}
 
     def _begin(self, message: dict[str, Any]) -> Any:
         try:
@@ -199,4 +212,6 @@ def _reachable() -> bool:
 
 if __name__ == "__main__":
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # A table waits here for its upload; by default in the home directory, which the login node may not share.
+    os.environ.setdefault("WANDB_DATA_DIR", sys.argv[2])
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
