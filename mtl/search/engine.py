@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mtl.lineage import Event, offset_before, write_events
-from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.cohort import Cohort, Evaluation, MakeCohort
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
 from mtl.search.space import Values, make_member
@@ -88,6 +88,8 @@ class Search:
         self.trials: list[Trial] = []
         self.alive: list[Trial] = []
         self.tally = Tally()
+        #: Of the last segment, by number of the run.
+        self.evaluations: dict[int, Evaluation] = {}
         self._make_cohort = make_cohort
         self._cohort: Cohort | None = None
         self._offset = 0
@@ -155,7 +157,9 @@ class Search:
         self._cohort.advance(steps)
         self.tally.steps += steps * len(self.alive)
         reports = []
+        self.evaluations = {}
         for trial, evaluation in zip(self.alive, self._cohort.evaluate(), strict=True):
+            self.evaluations[trial.number] = evaluation
             trial.step += steps
             scores = self.objective.scores(evaluation.metrics, evaluation.selection)
             if not evaluation.finite:
