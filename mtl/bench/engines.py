@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NotRequired, cast
 
@@ -30,8 +30,9 @@ _LEAST_SPEEDUP = 1.6
 
 _POPULATION, _ONE, _TWO = "engine population", "engine ray, 1 shard", "engine ray, 2 shards"
 _SHARDS = {_POPULATION: 0, _ONE: 1, _TWO: 2}
-#: Members, segments, steps of each, model. A segment takes seconds, and mostly arithmetic.
-_SIZES = {True: (4, 2, 5, None), False: (64, 5, 100, "mlp:width=128,depth=2")}
+#: By whether it is quick. A segment takes seconds, and the arithmetic of a step outweighs the calls that start it:
+#: those do not become fewer when a shard has half the members.
+_SIZES = {True: Size(4, 10, 5, ""), False: Size(64, 300, 60, "", "mlp:width=128,depth=2", 256)}
 _FIXED, _SEGMENT = "start and end", "a segment"
 
 
@@ -59,18 +60,18 @@ class EnginesBench(Bench):
             raise ValueError("--models, --strategies: the bench of the search has one model and one strategy")
 
     def run(self, options: Options) -> Iterator[Row]:
-        members, segments, interval, model = _SIZES[options.quick]
+        size = _SIZES[options.quick]
         found: dict[str, list[_Timed]] = {side: [] for side in _SHARDS}
         for number in range(options.rounds or (1 if options.quick else 2)):
             for side in list(found)[:: -1 if number % 2 else 1]:
-                found[side].append(_search(Size(members, segments * interval, interval, "", model), _SHARDS[side]))
+                found[side].append(_search(size, _SHARDS[side]))
         fixed = {side: statistics.median(each.fixed for each in some) for side, some in found.items()}
         segment = {
             side: statistics.median(itertools.chain.from_iterable(each.segments for each in some))
             for side, some in found.items()
         }
-        work = members * interval
-        trained = f"{_SEGMENT} of {members} members x {interval} steps"
+        work = size.members * size.interval
+        trained = f"{_SEGMENT} of {size.members} members x {size.interval} steps"
         yield _row(f"{_FIXED}, 1 shard", fixed[_ONE], fixed[_POPULATION], _POPULATION)
         yield _row(f"{trained}, 1 shard", segment[_ONE], segment[_POPULATION], _POPULATION, work)
         yield _row(f"{trained}, 2 shards", segment[_TWO], segment[_ONE], _ONE, work)
@@ -115,7 +116,7 @@ def _search(size: Size, shards: int) -> _Timed:
         RuntimeError: it failed.
     """
     with tempfile.TemporaryDirectory(prefix="mtl-") as folder:
-        placed = Size(size.members, size.steps, size.interval, str(Path(folder) / "run"), size.model)
+        placed = replace(size, folder=str(Path(folder) / "run"))
         command = [sys.executable, "-m", "mtl.bench.engines_side", placed.text(), str(shards)]
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -20,6 +20,7 @@ from mtl.search.engine import Search
 from mtl.search.plan import cohort_maker, member_settings
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting
+from mtl.train.allocator import keep_freed_memory
 
 
 class Times:
@@ -52,6 +53,7 @@ class Times:
 
 def main(size: Size, shards: int) -> None:
     """Carry out the search, in this process when `shards` is 0, and print the times as JSON."""
+    keep_freed_memory()
     setting, times = make_setting(size), Times()
     with ExitStack() as stack:
         maker = _sharded(stack, setting, shards) if shards else cohort_maker(setting)

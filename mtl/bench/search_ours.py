@@ -18,13 +18,14 @@ from mtl.search.plan import make_search
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import Settings
+from mtl.train.allocator import keep_freed_memory
 
 
 def make_setting(size: Size) -> Setting:
     """What all members share."""
     benchmark = SmallProblem()
     # Runs are evaluated after each interval, as Ray's are, and not after each epoch as well.
-    chosen = {"steps": size.steps, "evaluate_every": size.steps, "model": size.model}
+    chosen = {"steps": size.steps, "evaluate_every": size.steps, "model": size.model, "batch_size": size.batch_size}
     return Setting(benchmark, benchmark.load(), Settings.of(benchmark.recipe, chosen), torch.device("cpu"))
 
 
@@ -40,6 +41,7 @@ def pbt(setting: Setting, size: Size, make_cohort: MakeCohort | None = None) -> 
 
 def main(size: Size) -> None:
     """Carry out the search and print the best score."""
+    keep_freed_memory()
     setting = make_setting(size)
     search = pbt(setting, size)
     with open_run_directory(Path(size.folder), resume=True) as directory:

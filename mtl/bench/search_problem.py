@@ -42,6 +42,7 @@ class Size:
 
     Attributes:
         model: of the members; the problem's own when None.
+        batch_size: likewise.
     """
 
     members: int
@@ -49,6 +50,7 @@ class Size:
     interval: int
     folder: str
     model: str | None = None
+    batch_size: int | None = None
 
     def text(self) -> str:
         """As an argument of a process."""

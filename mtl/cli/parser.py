@@ -254,7 +254,10 @@ def _add_report(commands: Any) -> None:
 
 def _add_bench(commands: Any) -> None:
     parser = commands.add_parser("bench", help="speed, against other libraries in the same process")
-    parser.add_argument("name", help="steps: one training step; solvers: weights from a Gramian")
+    about = "steps: one training step; solvers: weights from a Gramian; population, search: whole runs"
+    parser.add_argument("name", help=about)
+    about = "of the bench of the search: population against Ray Tune (default), ray against population"
+    parser.add_argument("--engine", default="population", choices=ENGINES, help=about)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each candidate (default: the bench's own)")
     parser.add_argument("--quick", action="store_true", help="few cases, one round: whether it works, not how fast")

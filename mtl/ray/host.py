@@ -13,6 +13,7 @@ import torch
 from mtl.benchmarks import find_benchmark, load_checked
 from mtl.population import Cohort, Member
 from mtl.train import Settings
+from mtl.train.allocator import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Host:
     def __init__(self, recipe: Recipe) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the search decides
             signal.signal(number, signal.SIG_IGN)
+        keep_freed_memory()
         os.chdir(recipe.directory)
         self._recipe = recipe
         self._benchmark = find_benchmark(recipe.benchmark)
