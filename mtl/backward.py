@@ -1,105 +1,126 @@
-"""Applying: weights become gradients in `.grad`, by one weighted backward pass or by combining rows of a Jacobian."""
+"""Applying: weights become gradients in `.grad`, by one weighted backward pass or from gradients at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from mtl.graph import Output, leaves, survey
-from mtl.jacobian import Own, task_gradients
+from mtl.engine.measured import HEAD
+from mtl.graph import Output, leaves, task_gradients
 
 
-def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Add to `.grad` as a backward pass would, so that gradient accumulation keeps working."""
-    gradient = gradient.to(parameter.dtype)
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+def accumulate(update: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Add to each leaf's `.grad` as a backward pass would, so that gradient accumulation keeps working."""
+    sums: list[Tensor] = []
+    terms: list[Tensor] = []
+    for leaf, gradient in update:
+        gradient = gradient.to(leaf.dtype)
+        if leaf.grad is None:
+            leaf.grad = gradient
+        else:
+            sums.append(leaf.grad)
+            terms.append(gradient)
+    if sums:
+        torch._foreach_add_(sums, terms)
 
 
-def accumulate_all(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Add to `.grad` of each parameter; None adds nothing."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is not None:
-            accumulate(parameter, gradient)
-
-
-def weighted_backward(losses: Sequence[Tensor], weights: Tensor) -> None:
-    """One backward pass of the weighted losses into every leaf.
-
-    Args:
-        losses: K scalars, or one (K,) tensor alone.
-        weights: (K,).
-    """
-    if len(losses) == 1 and losses[0].ndim:
-        losses[0].backward(weights.to(losses[0].dtype))
+def weighted_backward(losses: Tensor | Sequence[Output], weights: Tensor, *, retain_graph: bool = False) -> None:
+    """One backward pass of `sum_k weights[k] * losses[k]` into every leaf; losses are one tensor (K,) or K scalars."""
+    if isinstance(losses, Tensor):
+        losses.backward(weights.to(losses.dtype), retain_graph=retain_graph)
     else:
-        torch.autograd.backward(list(losses), [w.to(loss.dtype) for w, loss in zip(weights, losses, strict=True)])
+        torch.autograd.backward(
+            list(losses),  # type: ignore[arg-type]  # tensors and places in a graph may be mixed
+            list(weights.unbind()),
+            retain_graph=retain_graph,
+        )
 
 
-def weighted_backward_split(
-    losses: Tensor, weights: Tensor, on_heads: Tensor, shared: Sequence[Tensor], mean: Callable[[Tensor], Tensor]
+def weighted_backward_own_heads(
+    losses: Sequence[Output],
+    weights: Tensor,
+    one: Tensor,
+    shared: Sequence[Tensor],
+    heads: Sequence[Tensor],
+    *,
+    retain_graph: bool = False,
 ) -> None:
-    """Shared leaves get one weighted sum, heads another; the second pass stops at the heads.
+    """Shared leaves get the weighted sum, heads the gradient of the plain sum; the second pass stops at the heads.
 
     Args:
-        losses: (K,).
-        weights: (K,) of the shared leaves.
-        on_heads: (K,) of the heads.
-        shared: the shared leaves.
-        mean: averages a gradient over processes.
+        losses: K scalars.
+        weights: (K,).
+        one: what a loss's gradient by itself is taken to be.
+        shared, heads: the leaves.
     """
-    heads = survey([losses], {id(parameter) for parameter in shared}).heads
     gradients = torch.autograd.grad(
-        losses, shared, weights.to(losses.dtype), retain_graph=bool(heads), allow_unused=True
+        list(losses),  # type: ignore[arg-type]
+        list(shared),
+        list((weights * one).unbind()),
+        retain_graph=retain_graph or bool(heads),
+        allow_unused=True,
     )
-    accumulate_all(shared, [None if gradient is None else mean(gradient) for gradient in gradients])
+    accumulate(
+        (parameter, gradient) for parameter, gradient in zip(shared, gradients, strict=True) if gradient is not None
+    )
     if heads:
-        gradients = torch.autograd.grad(losses, heads, on_heads.to(losses.dtype))
-        accumulate_all(heads, [mean(gradient) for gradient in gradients])
+        gradients = torch.autograd.grad(
+            list(losses),  # type: ignore[arg-type]
+            list(heads),
+            [one] * len(losses),
+            retain_graph,
+            allow_unused=True,
+        )
+        accumulate((head, gradient) for head, gradient in zip(heads, gradients, strict=True) if gradient is not None)
 
 
 def guarded_backward(
     losses: Sequence[Output],
-    shared_weights: Tensor,
-    head_weights: Tensor,
-    shared: Collection[int],
-    mean: Callable[[Tensor], Tensor],
-) -> bool:
+    weights_of: Callable[[int], Tensor],
+    groups: Mapping[int, int],
+    *,
+    retain_graph: bool = False,
+) -> Tensor:
     """Backward pass of a step in which some task is broken; entries that are not finite are left out.
 
-    Each loss is differentiated by itself and reaches its leaves through `.grad` only when it is whole.
+    Each loss is differentiated by itself.
 
     Args:
-        losses: those that are finite.
-        shared_weights: one a loss.
-        head_weights: one a loss.
-        shared: the `id`s of the shared parameters.
-        mean: averages a gradient over processes.
+        losses: those that are there.
+        weights_of: their weights for a group of leaves.
+        groups: each leaf's group by its id; a leaf without one belongs to a task (`HEAD`).
+        retain_graph: whether the graph must survive.
 
     Returns:
-        Whether every gradient was finite.
+        () whether every gradient was finite.
     """
-    whole = True
-    for loss, on_shared, on_heads in zip(losses, shared_weights, head_weights, strict=True):
+    weights = {group: weights_of(group) for group in {HEAD, *groups.values()}}
+    whole = torch.ones((), dtype=torch.bool, device=weights[HEAD].device)
+    for task, loss in enumerate(losses):
         reached = leaves([loss])
-        gradients = task_gradients([loss], reached, retain_graph=loss is not losses[-1])[0]
+        gradients = task_gradients([loss], reached, retain_graph=retain_graph or loss is not losses[-1])[0]
+        update = []
         for leaf, gradient in zip(reached, gradients, strict=True):
             if gradient is not None:
-                gradient = mean(gradient)
                 finite = gradient.isfinite()
-                whole = whole and bool(finite.all())
-                weight = on_shared if id(leaf) in shared else on_heads
-                accumulate(leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype))
+                whole = whole & finite.all()
+                weight = weights[groups.get(id(leaf), HEAD)][task]
+                update.append((leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype)))
+        accumulate(update)
     return whole
 
 
-def accumulate_own(own: Sequence[Own], weights: Tensor | None) -> None:
-    """Add each task's gradients on its own leaves, times its weight (K,) where weights are given."""
-    for task, pairs in enumerate(own):
-        gradients = [gradient for _, gradient in pairs]
-        if weights is not None and gradients:
-            weight = weights[task]
-            gradients = [gradient * weight.to(gradient.dtype) for gradient in gradients]
-        for (leaf, _), gradient in zip(pairs, gradients, strict=True):
-            accumulate(leaf, gradient)
+def combined(rows: Tensor, weights: Tensor, shared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """`sum_k weights[k] * J[k]` for each shared parameter; weights are (K,) or (K, D), J is (K, D)."""
+    total = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
+    pieces = total.split([parameter.numel() for parameter in shared])
+    return [(parameter, piece.view_as(parameter)) for parameter, piece in zip(shared, pieces, strict=True)]
+
+
+def clear_nonfinite(parameters: Iterable[Tensor]) -> None:
+    """Set to zero what is not finite in `.grad`."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            torch.nan_to_num_(parameter.grad, 0.0, 0.0, 0.0)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from mtl.amp import LossScale
+from mtl.arguments import grouped, refuse_call, refuse_counts, refuse_options, refuse_values
 from mtl.backward import (
-    accumulate_all,
-    accumulate_own,
+    accumulate,
+    clear_nonfinite,
+    combined,
     guarded_backward,
     weighted_backward,
-    weighted_backward_split,
+    weighted_backward_own_heads,
 )
 from mtl.collect import Collected, Losses, collect, names
-from mtl.combinators.normalize import sum_to_k
-from mtl.graph import Survey, survey
-from mtl.jacobian import Differentiator, Jacobian, Own, groups_within, task_gradients, unflatten
-from mtl.parallel import Processes
+from mtl.engine.checks import check_reach
+from mtl.engine.cut import cut
+from mtl.engine.gradients import FREED, Engine
+from mtl.engine.measured import HEAD, UNMEASURED, TaskGradients, measure, measure_in_passing
+from mtl.graph import Output, jacobian, leaves, task_gradients
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
-from mtl.signals import CLOSURES, KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement, flat
+from mtl.ranks import Ranks
+from mtl.signals import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
 from mtl.strategies import make
 from mtl.strategy import Strategy
-
-_FALLBACK_EPOCH = 100
+from mtl.tally import Tally
+from mtl.weigher import Weigher
 
 
 class Balancer:
@@ -45,6 +49,12 @@ class Balancer:
 
     A task whose loss is absent or not finite is masked for the step: the strategy is not updated, the other tasks keep
     the previous step's weights, and `skipped` counts it. The same holds for weights or gradients that are not finite.
+    Where the host does not look (`host_checks`), weights, state and count are the same, but gradients are made first
+    and cleared afterwards: the shared parameters may miss such a step.
+
+    Gradients accumulate as usual: with n micro-batches to an optimizer step, call `backward(losses / n)` for each; the
+    strategy weighs each by itself. Gradients in `.grad` may be clipped before the step. A module compiled by
+    `torch.compile` works, and so do checkpointed ones that are not reentrant (`use_reentrant=False`).
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
@@ -57,15 +67,22 @@ class Balancer:
         steps_per_epoch: for strategies that average over epochs (dwa).
         seed: of the noise that stochastic strategies read.
         scaler: a `torch.amp.GradScaler`; gradients are unscaled before they are measured and scaled when applied.
-        batching: how the K passes through the trunk are made: `loop`, one after another; `vmap`, as one; `auto` times
-            both in the third step and keeps the faster (which is part of `state_dict`). They differ by rounding.
-        memory_limit: bytes that task gradients may take. Above it the Gramian is measured on a few parameters at a
-            time, each group with K passes through the trunk down to its own depth, and applied by one more pass.
-        measured_on: measure the Gramian on these of the shared parameters only, such as the last shared layer
-            (GradNorm); costs K passes down to them, and one through everything.
-        distributed: average losses and task gradients over the processes of `torch.distributed`; by default where
-            there are several. All of them then apply the same weights. The balancer does all averaging, so the forward
-            pass is one of the plain module (`ddp.module`), not of its `DistributedDataParallel` wrapper.
+        measured_on: the shared parameters to form the Gramian on, where that is not all of them: GradNorm's last
+            shared layer. The weights still apply to all, by one more backward pass.
+        blocks: a partition of the shared parameters; the strategy weighs each block by itself, with a Gramian and a
+            state of its own (GradVac and MetaBalance in their papers), and `weights` are (blocks, K).
+        batching: `vmap` goes back through what the tasks share for all of them at once, `loop` for one after another,
+            `auto` chooses by the kinds of layers and the number of tasks: `loop` where there are convolutions, or fewer
+            than four tasks on a CPU. All agree to rounding, and equal runs choose alike, as they would not by timing.
+        memory_limit: bytes that the task gradients on shared parameters may take. Gramians are then summed layer by
+            layer and the gradients dropped; applying takes one more backward pass through what the tasks share.
+        process_group: of a data-parallel run. Gradients and losses are averaged over its processes before the strategy
+            sees them, so that all hold the same weights, and before they reach `.grad`. The model must not average
+            by itself: call the plain module, or a DistributedDataParallel one under `no_sync()`. All processes take
+            the same steps with graphs of the same form.
+        host_checks: whether the host looks for losses, weights and gradients that are not finite, and so waits for the
+            device; by default on a CPU only. It looks in any case for strategies that skip measuring (`every`) or read
+            more than losses and Gramian of one batch.
         hyperparameters: of the strategy, over those in the spec.
     """
 
@@ -81,63 +98,83 @@ class Balancer:
         steps_per_epoch: int | None = None,
         seed: int = 0,
         scaler: torch.amp.GradScaler | None = None,
+        measured_on: Iterable[Tensor] | None = None,
+        blocks: Iterable[Iterable[Tensor]] | None = None,
         batching: str = "auto",
         memory_limit: int | None = None,
-        measured_on: Iterable[Tensor] | None = None,
-        distributed: bool | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        host_checks: bool | None = None,
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
         self.shared = [parameter for parameter in shared if parameter.requires_grad]
         if not self.shared:
             raise ValueError("shared holds no parameter that requires grad (was a generator already used up?)")
-        for option, value, allowed in (
-            ("head_weighting", head_weighting, ("weighted", "own")),
-            ("scale", scale, ("sum_to_k", "raw")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{option}={value!r} must be one of {', '.join(allowed)}")
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1")
+        refuse_values(head_weighting=head_weighting, scale=scale)
+        refuse_counts(steps_per_epoch=steps_per_epoch, memory_limit=memory_limit)
         self.head_weighting, self.scale = head_weighting, scale
         self.tasks = list(tasks) if tasks is not None else None
         self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
-        self.steps_per_epoch, self.scaler = steps_per_epoch, scaler
-        if memory_limit is not None and memory_limit < 1:
-            raise ValueError(f"memory_limit={memory_limit} must be a number of bytes, at least 1")
-        self.memory_limit = memory_limit
-        self.measured_on = None if measured_on is None else [*measured_on]
-        self._shared_ids = {id(parameter) for parameter in self.shared}
-        if self.measured_on is not None and not {id(parameter) for parameter in self.measured_on} <= self._shared_ids:
-            raise ValueError("measured_on holds a parameter that is not among `shared` or does not require grad")
-        self._differentiate = Differentiator(batching)
-        self._processes = Processes(distributed)
-        #: Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
-        self.skipped: Counter[str] = Counter()
         #: Forward and backward passes made so far; a pass from one loss counts as one.
         self.passes: Counter[str] = Counter()
-        self._noise = torch.Generator().manual_seed(seed)
-        self._steps = self._updates = 0
-        self._state: Any = None
-        self._weights: Tensor | None = None
+        self._groups, self._blocks = grouped(self.shared, measured_on, blocks)
+        self._in_passing = memory_limit is not None or measured_on is not None
+        self._memory_limit = memory_limit
+        self._plain = self._blocks == 1 and not self._in_passing
+        self._engine = Engine(batching)
+        self._dense = (
+            self.strategy.elementwise or self.strategy.tracking or bool(self.strategy.needs & {"jacobian", *MEASURERS})
+        )
+        looks = host_checks if host_checks is not None else self.shared[0].device.type == "cpu"
+        self._looks = looks or self._dense or self.strategy.needs_at(1) != self.strategy.needs_at(0)
+        self._ranks = Ranks(process_group) if process_group is not None else None
+        refuse_options(
+            self.strategy,
+            self._dense,
+            blocks=self._blocks > 1,
+            measured_on=measured_on is not None,
+            memory_limit=memory_limit is not None,
+        )
+        if process_group is not None and "implicit" in self.strategy.needs:
+            raise ValueError(f"{self.strategy} needs the Hessian of the whole batch and cannot use process_group=")
+        self._loss_scale = LossScale(scaler) if scaler is not None else None
+        self._tally = Tally()
+        self._weigher = Weigher(
+            self.strategy,
+            scale=scale,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            blocks=self._blocks,
+            looks=self._looks,
+            loss_scale=self._loss_scale,
+            tally=self._tally,
+        )
         self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
-        self._loaded: list[Tensor] | None = None
-        self._checked = False
+        self._heads: list[Tensor] | None = None
         if self.num_tasks is not None:
             self.strategy.check_tasks(self.num_tasks)
 
     @property
     def weights(self) -> Tensor:
-        """The weights applied last, (K,) or (K, D) and scaled as `scale` says; an error before the first step."""
-        if self._weights is None:
+        """The weights applied last, (K,), (K, D) or (blocks, K), scaled as `scale` says; an error before any step."""
+        if self._weigher.weights is None:
             raise RuntimeError("there are no weights before the first backward()")
-        return self._weights
+        return self._weigher.weights
 
     @property
     def state(self) -> Any:
-        """The strategy's own state (learned weights, moments, histories); None before the first step."""
-        return self._state
+        """The strategy's own state (learned weights, moments, histories), one a block; None before the first step."""
+        self._weigher.settle()
+        return self._weigher.state
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
+
+        Reading it waits for the device.
+        """
+        return self._tally.counts()
 
     def backward(
         self,
@@ -148,6 +185,7 @@ class Balancer:
         fresh: Callable[[], Losses] | None = None,
         lookahead_lr: float | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
+        retain_graph: bool = False,
     ) -> Tensor:
         """Weigh the losses and add the gradients of their weighted sum to `.grad`.
 
@@ -162,106 +200,99 @@ class Balancer:
             lookahead_lr: step size of the lookahead for `align`; usually the optimizer's learning rate.
             features: measure the Gramian on these intermediate activations instead of the shared parameters (MGDA-UB);
                 costs K backward passes down to them and one through the trunk.
+            retain_graph: keep the graph for another backward pass.
 
         Returns:
-            The weights applied, (K,) or (K, D), detached.
+            The weights applied, (K,), (K, D) or (blocks, K), detached.
         """
+        self._weigher.settle()
         self._read_after()
         batch = self._collect(losses)
-        values = batch.values
-        if self._state is None:
-            self._start(values)
-        self._note_absences(batch)
-        needs = self.strategy.needs_at(self._updates) if batch.whole else frozenset()
         given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
-        self._check_needs(needs, given, features)
-        signals = {"losses": values, **self._cheap_signals(needs, values)}
-        self._steps += 1
-        if not batch.present:
-            return self._kept(values)
-        if not batch.whole and not self.strategy.elementwise:
-            return self._broken_step(batch)
-        if "implicit" in needs and self._processes.number > 1:
-            raise ValueError(f"{self.strategy} needs the Hessian and cannot train over several processes")
-        if features is not None and needs & NEEDS_GRADIENTS:
-            signals["gramian"] = self._feature_gramian(batch, features)
-            weights = self._weigh(signals, values)
-            self._apply_by_backward(batch, weights)
-        elif needs & NEEDS_GRADIENTS or self.strategy.elementwise:
-            groups = self._groups(batch, needs)
-            if groups:
-                weights = self._step_by_gramian(batch, signals, groups)
-            else:
-                weights = self._step_by_jacobian(batch, signals, needs, given)
-        else:
-            self._measure(signals, needs, batch, given)
-            weights = self._weigh(signals, values)
-            self._apply_by_backward(batch, weights)
+        self._weigher.start(batch.values, self._dimension())
+        needs = self._weigher.needs if self._begin(batch) else frozenset()
+        refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
+        try:
+            weights = self._step(batch, needs, given, features, retain_graph)
+        except RuntimeError as error:
+            if FREED not in str(error):
+                raise
+            raise RuntimeError(
+                "the graph of these losses was freed by an earlier backward pass: compute the losses again for each "
+                "backward(), or keep the graph with backward(losses, retain_graph=True)"
+            ) from error
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self.shared[0].device)
         return weights
 
-    # --- measure ---------------------------------------------------------------------------------------------------
+    def _step(
+        self,
+        batch: Collected,
+        needs: frozenset[str],
+        given: Mapping[str, Any],
+        features: Tensor | Sequence[Tensor] | None,
+        retain_graph: bool,
+    ) -> Tensor:
+        values = batch.values
+        signals = {"losses": values, **self._weigher.drawn(needs, values, self._dimension())}
+        whole = None
+        if not self._looks:
+            whole = values.isfinite().all()
+            signals["losses"] = torch.where(values.isfinite(), values, 1)  # no solver should meet a NaN
+        if "after" in needs:
+            signals["after"] = values if self._after is None else self._after
+        if not batch.present:
+            return self._weigher.held(values)
+        if not batch.whole and not self.strategy.elementwise:
+            return self._broken_step(batch, retain_graph)
+        if needs & NEEDS_GRADIENTS and features is not None:
+            gramian = self._feature_gramian(batch.present, features)
+            weights = self._weigher.weigh(signals, gramian[None], whole)
+        elif needs & NEEDS_GRADIENTS or self.strategy.elementwise or self._blocks > 1:
+            return self._step_by_gradients(batch, signals, needs, given, whole, retain_graph)
+        else:
+            self._measure_others(signals, needs, batch, given)
+            weights = self._weigher.weigh(signals, None, whole)
+        self._apply_by_backward(batch, weights, retain_graph)
+        return weights
+
+    # --- collect ---------------------------------------------------------------------------------------------------
 
     def _collect(self, losses: Losses) -> Collected:
         """The losses in the order of the tasks, which the first ones name."""
         if self.tasks is None and isinstance(losses, Mapping) and losses:
             self.tasks = names(losses, self.num_tasks)
-        batch = collect(losses, self.tasks, self.num_tasks)
+        average = self._ranks.average if self._ranks is not None else None
+        batch = collect(losses, self.tasks, self.num_tasks, look=self._looks, average=average)
         self.num_tasks = len(batch.values)
-        return batch if self._processes.number == 1 else batch.averaged(self._processes.mean)
+        return batch
 
-    def _start(self, values: Tensor) -> None:
-        self.strategy.check_tasks(len(values))
-        self._state = self.strategy.init_sized(values, self._dimension())
-        if self._loaded is not None:
-            spec = pytree.tree_structure(self._state)
-            if spec.num_leaves != len(self._loaded):
-                raise ValueError(f"the loaded state is not one of {self.strategy}")
-            self._state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
-            self._loaded = None
+    def _begin(self, batch: Collected) -> bool:
+        """Count what is missing, and check the graph of the first step that has every task; whether this one has."""
+        if batch.absent:
+            self._tally.add("absent_task")
+        if not self._looks:
+            if not batch.absent:
+                self._tally.add("nonfinite_loss", ~batch.values.isfinite().all())
+        elif len(batch.present) + batch.absent < len(batch.values):
+            self._tally.add("nonfinite_loss")
+        if batch.whole and self._heads is None:
+            check_reach(batch.present, self.shared, self.tasks)
+            self._heads = self._other_leaves(leaves(batch.present))
+        if self._heads is None and self._ranks is not None:
+            raise ValueError(
+                "the first step of a data-parallel run must have a finite loss for every task in every process: only "
+                "then is it known whose gradients to average"
+            )
+        return batch.whole
 
     def _dimension(self) -> int:
         return sum(parameter.numel() for parameter in self.shared)
 
-    def _note_absences(self, batch: Collected) -> None:
-        if batch.absent:
-            self.skipped["absent_task"] += 1
-        if len(batch.present) + batch.absent < len(batch.values):
-            self.skipped["nonfinite_loss"] += 1
+    def _other_leaves(self, found: Sequence[Tensor]) -> list[Tensor]:
+        return [leaf for leaf in found if id(leaf) not in self._groups]
 
-    def _check_needs(
-        self, needs: frozenset[str], given: Mapping[str, Any], features: Tensor | Sequence[Tensor] | None
-    ) -> None:
-        wanted = {name: text for signal, asked in CLOSURES.items() if signal in needs for name, text in asked.items()}
-        missing = [f"{name}={text}" for name, text in wanted.items() if given[name] is None]
-        if missing:
-            read = ", ".join(sorted(needs & CLOSURES.keys()))
-            raise ValueError(f"{self.strategy} reads {read}: call backward(losses, {', '.join(missing)})")
-        if "implicit" in needs and self._processes.number > 1:
-            raise ValueError(f"{self.strategy} needs the Hessian and cannot train over several processes")
-        if features is not None and needs & {"jacobian", "dither", *MEASURERS}:
-            raise ValueError(f"{self.strategy} needs gradients on the shared parameters and cannot use features=")
-
-    def _cheap_signals(self, needs: frozenset[str], values: Tensor) -> dict[str, Tensor]:
-        signals = {}
-        if "noise" in needs:
-            draw = torch.randn(len(values), len(values), generator=self._noise, dtype=torch.float64)
-            signals["noise"] = draw.to(values)
-        if "dither" in needs:
-            signals["dither"] = torch.rand(self._dimension(), generator=self._noise, dtype=torch.float32).to(values)
-        if "epoch" in needs:
-            if self.steps_per_epoch is None:
-                warnings.warn(
-                    f"{self.strategy} averages over epochs and steps_per_epoch was not given: "
-                    f"{_FALLBACK_EPOCH} steps count as one",
-                    stacklevel=3,
-                )
-                self.steps_per_epoch = _FALLBACK_EPOCH
-            signals["epoch"] = torch.tensor(self._steps // self.steps_per_epoch, device=values.device)
-        if "after" in needs:
-            signals["after"] = values if self._after is None else self._after
-        return signals
+    # --- measure ---------------------------------------------------------------------------------------------------
 
     def _read_after(self) -> None:
         """Read the previous batch's losses at the parameters that the optimizer's step led to."""
@@ -272,244 +303,203 @@ class Balancer:
             self._recompute = None
             self.passes["forward"] += 1
 
-    def _feature_gramian(self, batch: Collected, features: Tensor | Sequence[Tensor]) -> Tensor:
+    def _feature_gramian(self, present: list[Output], features: Tensor | Sequence[Tensor]) -> Tensor:
         wanted = [features] if isinstance(features, Tensor) else list(features)
-        scale = self._loss_scale(batch)
-        rows = task_gradients(batch.present, wanted, scale=scale, retain_graph=True)
-        self.passes["backward"] += len(batch.present)
-        columns = [
-            torch.stack([torch.zeros_like(at) if row is None else row for row in column])
-            for column, at in zip(zip(*rows, strict=True), wanted, strict=True)
-        ]
-        gramian = Jacobian(columns, wanted, len(rows)).gramian()
-        # Every process has its own examples, hence its own features: G is the sum over all of them.
-        gramian = self._processes.mean(gramian) / self._processes.number
-        return self._unscaled(gramian, batch, 2)
+        rows = jacobian(task_gradients(present, wanted, retain_graph=True), wanted)
+        self.passes["backward"] += len(present)
+        return rows @ rows.T if self._ranks is None else self._ranks.sum_of_products(rows)
 
-    def _groups(self, batch: Collected, needs: frozenset[str]) -> list[list[Tensor]]:
-        """The parameters to measure the Gramian on, a few at a time; empty where the whole Jacobian is taken."""
-        wanted = self.shared if self.measured_on is None else self.measured_on
-        groups = groups_within(self.memory_limit, wanted, len(batch.values))
-        if self.measured_on is None and len(groups) == 1:
-            return []
-        if needs & {"jacobian", *MEASURERS} or self.strategy.elementwise:
-            option = "measured_on=" if self.measured_on is not None else f"memory_limit={self.memory_limit}"
-            raise ValueError(f"{self.strategy} needs every task gradient at once and cannot do with {option}")
-        return groups
-
-    def _survey(self, batch: Collected) -> Survey:
-        """What the losses reach; in the first whole step with complaints."""
-        found = survey(batch.present, self._shared_ids)
-        if batch.whole and not self._checked:
-            if not any(found.reaches):
-                raise ValueError("no loss depends on any shared parameter: is `shared` the trunk of this model?")
-            if not all(found.reaches):
-                task = found.reaches.index(False)
-                name = repr(self.tasks[task]) if self.tasks else str(task)
-                raise ValueError(
-                    f"the loss of task {name} reaches no shared parameter: is its graph cut by detach() or no_grad()? "
-                    "A task with parameters of its own only has nothing to weigh: call its backward() yourself"
-                )
-            self._checked = True
-        return found
-
-    def _measure(
+    def _measure_others(
         self,
         signals: dict[str, Tensor],
         needs: frozenset[str],
         batch: Collected,
         given: Mapping[str, Any],
-        train: Tensor | None = None,
-        heads: Sequence[Tensor] = (),
+        gradients: Sequence[Tensor] = (),
     ) -> None:
         """Add to the signals those that `MEASURERS` measure; entries that are not finite count as zero."""
         if not needs & MEASURERS.keys():
             return
 
-        def read(closure: str) -> tuple[Sequence[Any], Sequence[int], int]:
+        def read(closure: str) -> tuple[Sequence[Tensor], Sequence[int]]:
             other = self._collect(given[closure]())
-            return other.present, other.tasks, len(other.values)
-
-        def current() -> Tensor:
-            return self._on_scale(self.strategy.current(self._state, signals)).detach()
+            return other.present, other.tasks
 
         step = Measurement(
             self.shared,
-            heads,
-            lambda: _stacked(batch),
-            batch.values[:0] if train is None else train,
-            current,
+            self._heads or [],
+            batch.present,
+            gradients,
+            lambda: self._weigher.current(signals),
             read,
-            self._differentiate,
-            self._processes.mean,
+            self._ranks.average if self._ranks is not None else None,
             {**self.strategy.measuring, "lookahead_lr": given["lookahead_lr"]},
             self.passes,
         )
-        for name, measure in MEASURERS.items():
+        for name, measure_one in MEASURERS.items():
             if name in needs:
-                measured = measure(step)
+                measured = measure_one(step)
                 signals[name] = torch.where(measured.isfinite(), measured, 0).to(batch.values.dtype)
 
-    # --- weigh -----------------------------------------------------------------------------------------------------
+    def _step_by_gradients(
+        self,
+        batch: Collected,
+        signals: dict[str, Tensor],
+        needs: frozenset[str],
+        given: Mapping[str, Any],
+        whole: Tensor | None,
+        retain_graph: bool,
+    ) -> Tensor:
+        graph, one = cut(batch.present), self._one(batch.values)
+        groups = {id(leaf): self._groups.get(id(leaf), HEAD) for leaf in graph.leaves()}
+        options: dict[str, Any] = {
+            "blocks": self._blocks,
+            "average": self._ranks.average if self._ranks is not None else None,
+            "retain_graph": retain_graph or bool(needs & KEEPS_GRAPH),
+        }
+        if self._in_passing:
+            options["limit"] = self._memory_limit
+            found = measure_in_passing(self._engine, batch.present, graph, groups, one, **options)
+        else:
+            found = measure(self._engine, batch.present, graph, groups, one, **options)
+        self.passes["backward"] += len(batch.present) + self._in_passing
+        gramians = found.gramians if self._loss_scale is None else found.gramians / one**2
+        finite = gramians.diagonal(dim1=1, dim2=2).isfinite().all(0)
+        sound = False  # for all that the host knows
+        if whole is not None:
+            self._tally.add("nonfinite_gradient", ~finite.all() & whole)
+            gramians, whole = torch.where(finite[:, None] & finite, gramians, 0), whole & finite.all()
+        elif not (sound := bool(finite.all())):
+            self._tally.add("nonfinite_gradient")
+            needs = frozenset()
+        if self._dense:
+            weights, rows = self._weigh_rows(batch, signals, needs, given, found, gramians, one)
+        elif needs:
+            weights, rows = self._weigher.weigh(signals, gramians, whole), None
+        else:
+            weights, rows = self._weigher.held(batch.values), None
+        self._apply_gradients(
+            found, rows, weights[batch.tasks] if rows is not None else weights, None if sound else finite
+        )
+        return weights
 
-    def _weigh(self, signals: dict[str, Tensor], values: Tensor) -> Tensor:
-        """New weights and state; where either is not finite, the previous ones."""
-        weights, state = self.strategy(self._state, signals)
-        if not bool(weights.isfinite().all()):
-            self.skipped["nonfinite_weights"] += 1
-            return self._kept(values)
-        self._state = state
-        self._updates += 1
-        self._weights = self._on_scale(weights).detach()
-        return self._weights
-
-    def _on_scale(self, weights: Tensor) -> Tensor:
-        return sum_to_k(weights) if self.scale == "sum_to_k" else weights
-
-    def _kept(self, values: Tensor) -> Tensor:
-        if self._weights is None:
-            self._weights = torch.ones_like(values)
-        return self._weights
+    def _weigh_rows(
+        self,
+        batch: Collected,
+        signals: dict[str, Tensor],
+        needs: frozenset[str],
+        given: Mapping[str, Any],
+        found: TaskGradients,
+        gramians: Tensor,
+        one: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The weights, and the gradients (K, D) times `one` that they apply to."""
+        rows = found.rows(self.shared) / one
+        if not needs:
+            return self._weigher.held(batch.values), rows * one
+        signals["jacobian"] = rows
+        others = found.rows(self._heads or []) / one if needs & MEASURERS.keys() else rows[:, :0]
+        self._measure_others(signals, needs, batch, given, (rows, others))
+        updates = self._weigher.updates
+        weights = self._weigher.weigh(signals, gramians)
+        if self._weigher.updates > updates:
+            rows = self.strategy.gradients(self._weigher.state, rows)
+        return weights, rows * one
 
     # --- apply -----------------------------------------------------------------------------------------------------
 
-    def _apply_by_backward(self, batch: Collected, weights: Tensor) -> None:
-        scale = self._loss_scale(batch)
-        seeds = weights if scale is None else weights * scale
-        if self.head_weighting == "weighted" and self._processes.number == 1:
-            weighted_backward([batch.total] if batch.total is not None else batch.tensors, seeds)
+    def _one(self, values: Tensor) -> Tensor:
+        """What a loss's gradient by itself is taken to be: the scaler's factor, or 1."""
+        return values.new_ones(()) if self._loss_scale is None else self._loss_scale.of(values).to(values.dtype)
+
+    def _on_heads(self, weights: Tensor) -> Tensor:
+        by_coordinate = self.strategy.elementwise and weights.ndim == 2  # held before the first update they are (K,)
+        if self.head_weighting == "own" or by_coordinate:
+            return torch.ones_like(weights[:, 0] if by_coordinate else weights.reshape(-1, weights.shape[-1])[0])
+        return weights.mean(0) if self._blocks > 1 else weights
+
+    def _apply_by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:
+        one = self._one(weights)
+        if not self._looks:
+            weights = torch.where(batch.values.isfinite(), weights, 0)
+        if self.head_weighting == "weighted":
+            losses = batch.present if batch.joint is None else batch.joint
+            weighted_backward(losses, weights * one if self._loss_scale else weights, retain_graph=retain_graph)
         else:
-            plain = torch.ones_like(weights) if scale is None else scale.expand_as(weights)
-            on_heads = seeds if self.head_weighting == "weighted" else plain
-            weighted_backward_split(_stacked(batch), seeds, on_heads, self.shared, self._processes.mean)
+            weighted_backward_own_heads(
+                batch.present, weights, one, self.shared, self._heads or [], retain_graph=retain_graph
+            )
         self.passes["backward"] += 1
+        self._finish(average=True)
 
-    def _broken_step(self, batch: Collected) -> Tensor:
+    def _apply_gradients(
+        self, found: TaskGradients, rows: Tensor | None, weights: Tensor, finite: Tensor | None
+    ) -> None:
+        """Combine gradients at hand; `finite` (K,) says which are, where not all are known to be."""
+        on_heads = self._on_heads(weights)
+        if finite is not None and self._loss_scale is None:  # under AMP the scaler has to see what is not finite
+            found = found.kept(finite)
+            if rows is not None:
+                rows = torch.where(finite[:, None], rows, 0)
+
+        def weights_of(group: int) -> Tensor:
+            if group == HEAD:
+                return on_heads
+            return weights[group] if self._blocks > 1 else weights
+
+        if rows is None:
+            update = found.update(weights_of)
+        else:
+            update = combined(rows, weights, self.shared) + found.update(weights_of, {HEAD})
+        if finite is not None and self._loss_scale is None:
+            update = [(leaf, torch.nan_to_num(gradient, 0.0, 0.0, 0.0)) for leaf, gradient in update]
+        accumulate(update)
+
+    def _broken_step(self, batch: Collected, retain_graph: bool) -> Tensor:
         """Some task is absent or not finite: the others go on with the previous weights."""
-        weights = self._kept(batch.values)
-        scale = self._loss_scale(batch)
-        on_shared = weights[batch.tasks] if scale is None else weights[batch.tasks] * scale
-        plain = torch.ones_like(on_shared) if scale is None else scale.expand_as(on_shared)
-        on_heads = on_shared if self.head_weighting == "weighted" else plain
-        if not guarded_backward(batch.present, on_shared, on_heads, self._shared_ids, self._processes.mean):
-            self.skipped["nonfinite_gradient"] += 1
+        weights = self._weigher.held(batch.values)
+        one = self._one(batch.values)
+        on_heads = (self._on_heads(weights) * one)[batch.tasks]
+
+        def weights_of(group: int) -> Tensor:
+            if group == HEAD:
+                return on_heads
+            return ((weights[group] if self._blocks > 1 else weights) * one)[batch.tasks]
+
+        groups = {key: 0 if group == UNMEASURED else group for key, group in self._groups.items()}
+        whole = guarded_backward(batch.present, weights_of, groups, retain_graph=retain_graph)
+        self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
         self.passes["backward"] += len(batch.present)
+        self._finish(average=True)
         return weights
 
-    def _step_by_gramian(self, batch: Collected, signals: dict[str, Tensor], groups: list[list[Tensor]]) -> Tensor:
-        """Measure the Gramian without holding the Jacobian, and apply by one weighted pass."""
-        gramian, passes = self._differentiate.gramian(
-            batch.present,
-            groups,
-            self._survey(batch),
-            scale=self._loss_scale(batch),
-            average=self._processes.mean_jacobian,
-        )
-        self.passes["backward"] += passes
-        signals["gramian"] = self._unscaled(gramian, batch, 2)
-        if bool(gramian.isfinite().all()):
-            weights = self._weigh(signals, batch.values)
-        else:
-            self.skipped["nonfinite_gradient"] += 1
-            weights = self._kept(batch.values)
-        self._apply_by_backward(batch, weights)
-        return weights
-
-    def _step_by_jacobian(
-        self, batch: Collected, signals: dict[str, Tensor], needs: frozenset[str], given: Mapping[str, Any]
-    ) -> Tensor:
-        found, scale = self._survey(batch), self._loss_scale(batch)
-        jacobian, own = self._differentiate(
-            batch.present, self.shared, found, scale=scale, retain_graph=bool(needs & KEEPS_GRAPH)
-        )
-        self.passes["backward"] += len(batch.present)
-        jacobian, own = self._processes.mean_jacobian(jacobian), self._processes.mean_own(own)
-        gramian = jacobian.gramian() if "gramian" in needs else None
-        # The lengths tell which rows are finite, and cost no further reading of the Jacobian.
-        finite = jacobian.finite() if gramian is None else gramian.diagonal().isfinite()
-        if not bool(finite.all()):
-            self.skipped["nonfinite_gradient"] += 1
-            needs = frozenset()
-            if self.scaler is None:  # one bad row must not spoil the others; under AMP the scaler has to see it
-                jacobian = jacobian.cleaned(finite)
-                own = [pairs if whole else [] for pairs, whole in zip(own, finite.tolist(), strict=True)]
-        rows = None
-        if not needs:
-            weights = self._kept(batch.values)
-        else:
-            if gramian is not None:
-                signals["gramian"] = self._unscaled(gramian, batch, 2)
-            if "jacobian" in needs:
-                signals["jacobian"] = self._unscaled(jacobian.flat(), batch, 1)
-            if needs & MEASURERS.keys():
-                heads = found.heads
-                train = self._unscaled(flat(jacobian, own, heads), batch, 1)
-                self._measure(signals, needs, batch, given, train, heads)
-            updates = self._updates
-            weights = self._weigh(signals, batch.values)
-            if self._updates > updates and self.strategy.tracking:
-                rows = self.strategy.gradients(self._state, signals["jacobian"])
-                rows = rows if scale is None else rows * scale
-        self._apply_rows(jacobian, rows, own, weights[batch.tasks])
-        return weights
-
-    def _apply_rows(self, jacobian: Jacobian, rows: Tensor | None, own: list[Own], weights: Tensor) -> None:
-        """Apply weights to the rows, or to those that the strategy keeps; a weight a coordinate leaves heads alone."""
-        if rows is None and weights.ndim == 1:
-            accumulate_all(self.shared, jacobian.combined(weights))
-        else:
-            rows = jacobian.flat() if rows is None else rows
-            combined = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
-            accumulate_all(self.shared, unflatten(combined, self.shared))
-        plain = self.head_weighting == "own" or weights.ndim == 2
-        accumulate_own(own, None if plain else weights)
-
-    def _loss_scale(self, batch: Collected) -> Tensor | None:
-        """What the scaler multiplies losses by, (); None without one."""
-        if self.scaler is None:
-            return None
-        return self.scaler.scale(torch.ones((), device=batch.values.device)).to(batch.values.dtype)
-
-    def _unscaled(self, measured: Tensor, batch: Collected, power: int) -> Tensor:
-        """A product of `power` gradients of scaled losses as that of the losses."""
-        scale = self._loss_scale(batch)
-        return measured if scale is None else measured / scale.to(measured.dtype) ** power
+    def _finish(self, *, average: bool) -> None:
+        """What remains to be done to `.grad`."""
+        parameters = [*self.shared, *(self._heads or [])]
+        if not self._looks and self._loss_scale is None:
+            clear_nonfinite(parameters)
+        if self._ranks is not None and average:
+            self._ranks.average_gradients(parameters)
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values (loads with `weights_only=True`)."""
+        self._weigher.settle()
         self._read_after()
         return {
-            "strategy": str(self.strategy),
+            **self._weigher.state_dict(),
             "tasks": self.tasks,
             "num_tasks": self.num_tasks,
-            "state": pytree.tree_leaves(self._state) if self._state is not None else self._loaded,
-            "weights": self._weights,
             "after": self._after,
-            "noise": self._noise.get_state(),
-            "steps": self._steps,
-            "updates": self._updates,
-            "steps_per_epoch": self.steps_per_epoch,
             "skipped": dict(self.skipped),
             "passes": dict(self.passes),
-            "batching": dict(self._differentiate.choices),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`, bit for bit; the strategy must be the one that it was saved from."""
-        if saved["strategy"] != str(self.strategy):
-            raise ValueError(f"the saved state is of strategy {saved['strategy']}, this is {self.strategy}")
+        self._weigher.load_state_dict(saved)
         self.tasks, self.num_tasks = saved["tasks"], saved["num_tasks"]
-        self._state, self._loaded = None, saved["state"]
-        self._weights, self._after, self._recompute = saved["weights"], saved["after"], None
-        self._noise.set_state(saved["noise"].cpu())
-        self._steps, self._updates = saved["steps"], saved["updates"]
-        self.steps_per_epoch = saved["steps_per_epoch"]
-        self.skipped, self.passes = Counter(saved["skipped"]), Counter(saved["passes"])
-        self._differentiate.choices = dict(saved["batching"])
-
-
-def _stacked(batch: Collected) -> Tensor:
-    """The (K,) losses with their graph."""
-    return batch.total if batch.total is not None else torch.stack(batch.tensors)
+        self._after, self._recompute = saved["after"], None
+        self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])
+        self._weigher.tally = self._tally

@@ -1,146 +1,39 @@
-"""The autograd graph of a step's losses: what each task reaches, and where the graphs of all tasks become one."""
+"""The autograd graph of a step's losses: the leaves they reach, and each task's gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 
 #: A loss, or the place in a graph where one comes from.
 Output = Tensor | GradientEdge
 
-_SHARED, _OWN = 1, 2
-
-
-class Survey(NamedTuple):
-    """What the losses of a step reach.
-
-    Attributes:
-        own: for each task the leaves that are not shared: its head's parameters.
-        features: the places where the tasks' own graphs end and that of the shared parameters begins; empty where there
-            is no such cut that every gradient passes just once.
-        touched: for each task the indices of the features that it reaches.
-        reaches: for each task whether it reaches any shared parameter.
-    """
-
-    own: list[list[Tensor]]
-    features: list[GradientEdge]
-    touched: list[list[int]]
-    reaches: list[bool]
-
-    @property
-    def heads(self) -> list[Tensor]:
-        """All leaves that are not shared, each once."""
-        return list({id(leaf): leaf for leaves in self.own for leaf in leaves}.values())
-
-    @property
-    def common(self) -> bool:
-        """Whether all tasks reach the same features."""
-        return bool(self.features) and all(touched == self.touched[0] for touched in self.touched)
-
-
-def survey(losses: Sequence[Output], shared: Collection[int]) -> Survey:
-    """Walk the graph of the losses once.
-
-    A node belongs to the trunk when it reaches shared parameters and no others. The features are the edges on which
-    one enters the trunk. Cutting there is right only if no feature lies behind another one, and none is a parameter.
-
-    Args:
-        losses: one a task.
-        shared: the `id`s of the shared parameters.
-    """
-    edges = [edge(loss) for loss in losses]
-    kinds = _kinds([place.node for place in edges], shared)
-    numbers: dict[tuple[Any, int], int] = {}
-    own, touched = [], []
-    for place in edges:
-        below, entered = _below(place, kinds)
-        own.append(below)
-        touched.append(sorted({numbers.setdefault(entry, len(numbers)) for entry in entered}))
-    features = [GradientEdge(node, number) for node, number in numbers]
-    if not any(own) or _nested([place.node for place in features]):
-        features = []
-    return Survey(own, features, touched, [bool(kinds[place.node] & _SHARED) for place in edges])
-
-
-def edge(loss: Output) -> GradientEdge:
-    """The place in the graph that a loss comes from."""
-    return loss if isinstance(loss, GradientEdge) else get_gradient_edge(loss)
-
 
 def leaves(losses: Sequence[Output]) -> list[Tensor]:
-    """The leaf tensors that any of the losses reaches through its graph."""
-    return survey(losses, ()).heads
-
-
-def _kinds(roots: Sequence[Any], shared: Collection[int]) -> dict[Any, int]:
-    """Which kinds of leaves each node reaches."""
-    kinds: dict[Any, int] = {}
-    pending = list(roots)
-    while pending:
-        node = pending[-1]
-        if node in kinds:
-            pending.pop()
-            continue
-        following = [next_node for next_node, _ in node.next_functions if next_node is not None]
-        unknown = [next_node for next_node in following if next_node not in kinds]
-        if unknown:
-            pending.extend(unknown)
-            continue
-        pending.pop()
-        kind = 0
-        if not following and hasattr(node, "variable"):
-            kind = _SHARED if id(node.variable) in shared else _OWN
-        for next_node in following:
-            kind |= kinds[next_node]
-        kinds[node] = kind
-    return kinds
-
-
-def _below(start: GradientEdge, kinds: dict[Any, int]) -> tuple[list[Tensor], list[tuple[Any, int]]]:
-    """A task's own leaves, and the edges on which its graph enters the trunk."""
-    own: list[Tensor] = []
-    entered: list[tuple[Any, int]] = []
+    """The leaf tensors that any of the losses reaches through its graph, in the order in which a walk meets them."""
+    found: dict[int, Tensor] = {}
     seen: set[Any] = set()
-    pending = [(start.node, start.output_nr)]
-    while pending:
-        node, number = pending.pop()
-        if kinds[node] == _SHARED:
-            entered.append((node, number))
-        elif node not in seen:
-            seen.add(node)
-            if not node.next_functions and hasattr(node, "variable"):
-                own.append(node.variable)
-            pending.extend((below, at) for below, at in node.next_functions if below is not None)
-    return own, entered
-
-
-def _nested(features: Sequence[Any]) -> bool:
-    """Whether a feature is a parameter or lies behind another feature."""
-    if any(not node.next_functions for node in features):
-        return True
-    ends = set(features)
-    if len(ends) == 1:
-        return False
-    seen: set[Any] = set()
-    pending = [following for node in ends for following, _ in node.next_functions]
+    pending: list[Any] = [loss.grad_fn if isinstance(loss, Tensor) else loss.node for loss in reversed(losses)]
     while pending:
         node = pending.pop()
-        if node is not None and node not in seen:
-            if node in ends:
-                return True
-            seen.add(node)
-            pending.extend(following for following, _ in node.next_functions)
-    return False
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.setdefault(id(node.variable), node.variable)
+        pending.extend(following for following, _ in node.next_functions)
+    return list(found.values())
 
 
 def branches(losses: Tensor) -> list[Output]:
     """The K losses of a (K,) tensor, each with only its own graph where the tensor is a `torch.stack` of them.
 
     Indexing the tensor instead would send zeros into the other losses' graphs, and zero times NaN is NaN: one broken
-    loss would spoil the gradients of all. It also spares each task a pass through the node that stacks.
+    loss would spoil the gradients of all.
     """
     node = losses.grad_fn
     if node is None or node.name() != "StackBackward0":
@@ -149,3 +42,47 @@ def branches(losses: Tensor) -> list[Output]:
         losses[k].detach() if following is None else GradientEdge(following, number)
         for k, (following, number) in enumerate(node.next_functions)
     ]
+
+
+def branch(loss: Tensor) -> Output:
+    """The loss by itself where it was taken out of a `torch.stack` of losses, otherwise as it is."""
+    node = loss.grad_fn
+    if node is not None and node.name() == "UnbindBackward0" and loss.ndim == 0:
+        stack = node.next_functions[0][0]
+        if stack is not None and stack.name() == "StackBackward0":
+            following, number = stack.next_functions[loss.output_nr]
+            return loss.detach() if following is None else GradientEdge(following, number)
+    return loss
+
+
+def task_gradients(
+    losses: Sequence[Output], wanted: Sequence[Tensor], *, retain_graph: bool = False
+) -> list[tuple[Tensor | None, ...]]:
+    """Each loss's gradient with respect to each wanted tensor, None where it does not reach; K backward passes."""
+    last = len(losses) - 1
+    return [
+        torch.autograd.grad(
+            loss, wanted, _one(loss, wanted), retain_graph=retain_graph or index < last, allow_unused=True
+        )
+        for index, loss in enumerate(losses)
+    ]
+
+
+def _one(loss: Output, like: Sequence[Tensor]) -> Tensor | None:
+    """What autograd cannot infer for a place in a graph: the gradient of a scalar by itself."""
+    return None if isinstance(loss, Tensor) else like[0].new_ones(())
+
+
+def jacobian(gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor]) -> Tensor:
+    """Gradients laid flat as J (K, D), zeros where a task does not reach; float32 at least."""
+    dtype = torch.promote_types(wanted[0].dtype, torch.float32)
+    rows = [
+        torch.cat(
+            [
+                (torch.zeros_like(tensor) if gradient is None else gradient).flatten().to(dtype)
+                for gradient, tensor in zip(row, wanted, strict=True)
+            ]
+        )
+        for row in gradients
+    ]
+    return torch.stack(rows)

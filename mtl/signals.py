@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.graph import Output, survey
-from mtl.jacobian import Differentiator, Jacobian, Own
+from mtl.engine.pieces import Average
+from mtl.graph import Output, jacobian, task_gradients
 from mtl.passes import frozen_statistics, lookahead
 
 #: The arguments of `backward` that a signal needs besides the losses, each with what to give.
@@ -35,24 +35,23 @@ class Measurement:
     Attributes:
         shared: the shared parameters, D numbers.
         heads: every other leaf of the losses.
-        total: gives the (K,) losses with their graph, which is still there only for signals in `KEEPS_GRAPH`.
-        train: this batch's task gradients on all parameters (K, P); for signals in `NEEDS_GRADIENTS` only.
+        losses: the K losses with their graph, which is still there only for signals in `KEEPS_GRAPH`.
+        gradients: this batch's task gradients on the shared parameters (K, D) and on the heads; for signals in
+            `NEEDS_GRADIENTS` only.
         current: gives the weights (K,) that hold before this step's measurements.
         read: calls a closure of the caller by name; gives the finite losses with their graph, and their tasks.
-        differentiate: computes Jacobians.
-        mean: averages over processes.
+        average: replaces tensors by their means over all processes, if there are several.
         options: the strategy's own settings of a measurement, `Strategy.measuring`, and `lookahead_lr`.
         passes: counts forward and backward passes.
     """
 
     shared: Sequence[Tensor]
     heads: Sequence[Tensor]
-    total: Callable[[], Tensor]
-    train: Tensor
+    losses: Sequence[Output]
+    gradients: Sequence[Tensor]
     current: Callable[[], Tensor]
-    read: Callable[[str], tuple[Sequence[Output], Sequence[int], int]]
-    differentiate: Differentiator
-    mean: Callable[[Tensor], Tensor]
+    read: Callable[[str], tuple[Sequence[Output], Sequence[int]]]
+    average: Average | None
     options: Mapping[str, Any]
     passes: Counter[str]
 
@@ -60,6 +59,11 @@ class Measurement:
     def parameters(self) -> list[Tensor]:
         """Everything that the losses train."""
         return [*self.shared, *self.heads]
+
+    @property
+    def train(self) -> Tensor:
+        """(K, P) task gradients on all parameters."""
+        return torch.cat(list(self.gradients), 1)
 
     def unflatten(self, flat: Tensor) -> list[Tensor]:
         """One piece of a (P,) vector for each parameter."""
@@ -70,32 +74,25 @@ class Measurement:
         """Inner products (N, K) of rows (N, P) with this batch's gradients."""
         return rows @ self.train.T
 
-    def gradients_of(self, closure: str, heads: Sequence[Tensor]) -> Tensor:
-        """Task gradients (K, D + size of heads) of another batch, at the parameters as they stand; zero for a task that
+    def gradients_of(self, closure: str, wanted: Sequence[Tensor]) -> Tensor:
+        """Task gradients (K, size of wanted) of another batch, at the parameters as they stand; zero for a task that
         the batch lacks."""
         with frozen_statistics(), torch.enable_grad():
-            losses, index, num_tasks = self.read(closure)
-            found = survey(losses, {id(parameter) for parameter in self.shared})
-            rows = flat(*self.differentiate(losses, self.shared, found), heads)
-        rows = self.mean(rows)
+            losses, index = self.read(closure)
+            gradients = task_gradients(losses, wanted)
         self.passes["forward"] += 1
         self.passes["backward"] += len(losses)
-        return rows.new_zeros(num_tasks, rows.shape[1]).index_copy(0, torch.tensor(index, device=rows.device), rows)
-
-
-def flat(jacobian: Jacobian, own: Sequence[Own], heads: Sequence[Tensor]) -> Tensor:
-    """Task gradients (K, P) on the shared parameters and on `heads`, zeros where a task does not reach."""
-    rows = []
-    for pairs in own:
-        known = {id(leaf): gradient for leaf, gradient in pairs}
-        pieces = [known.get(id(head), torch.zeros_like(head)).flatten() for head in heads]
-        rows.append(torch.cat(pieces).to(jacobian.dtype) if pieces else torch.zeros(0).to(jacobian.shared[0]))
-    return torch.cat([jacobian.flat(), torch.stack(rows)], 1)
+        present = iter(gradients)
+        nothing = (None,) * len(wanted)
+        rows = jacobian([next(present) if k in index else nothing for k in range(len(self.losses))], wanted)
+        if self.average is not None:
+            self.average([rows])
+        return rows
 
 
 def cross(step: Measurement) -> Tensor:
     """J' J''^T of two more training batches: with the step's own, three independent ones."""
-    return step.gradients_of("fresh", ()) @ step.gradients_of("fresh", ()).T
+    return step.gradients_of("fresh", step.shared) @ step.gradients_of("fresh", step.shared).T
 
 
 def implicit(step: Measurement) -> Tensor:
@@ -105,9 +102,13 @@ def implicit(step: Measurement) -> Tensor:
     no Hessian: one backward pass through the gradient's own graph each.
     """
     lr, terms = step.options["neumann_lr"], step.options["neumann_terms"]
-    losses = step.total()
-    weights = step.current().to(losses.dtype)
-    first = torch.autograd.grad(losses, step.parameters, weights, create_graph=True, allow_unused=True)
+    first = torch.autograd.grad(
+        list(step.losses),  # type: ignore[arg-type]  # tensors and places in a graph may be mixed
+        step.parameters,
+        list(step.current().unbind()),
+        create_graph=True,
+        allow_unused=True,
+    )
     step.passes["backward"] += 1
     curved = [index for index, gradient in enumerate(first) if gradient is not None and gradient.requires_grad]
 
@@ -123,13 +124,9 @@ def implicit(step: Measurement) -> Tensor:
             allow_unused=True,
         )
         step.passes["backward"] += 1
-        flat = [
-            torch.zeros_like(parameter) if piece is None else piece
-            for piece, parameter in zip(product, step.parameters, strict=True)
-        ]
-        return torch.cat([piece.flatten().to(vector.dtype) for piece in flat])
+        return jacobian([product], step.parameters)[0]
 
-    solved = step.gradients_of("validation", step.heads)
+    solved = step.gradients_of("validation", step.parameters)
     for k in range(len(solved)):
         term = solved[k].clone()
         for _ in range(terms):
@@ -142,7 +139,7 @@ def align(step: Measurement) -> Tensor:
     """J_val J_train^T, with J_val at the point that a plain gradient step of the current weights leads to."""
     direction = step.current().to(step.train.dtype) @ step.train
     with lookahead(step.parameters, step.unflatten(direction), step.options["lookahead_lr"]):
-        return step.product(step.gradients_of("validation", step.heads))
+        return step.product(step.gradients_of("validation", step.parameters))
 
 
 #: Signals by name, in the order of measuring: a lookahead moves parameters, after which a graph is no longer usable.

@@ -324,3 +324,22 @@ def test_epochs_are_guessed_with_a_warning():
         balancer.backward(model.losses())
     with pytest.raises(RuntimeError, match="no weights before"):
         _ = mtl.Balancer("dwa", model.trunk.parameters()).weights
+
+
+def test_weights_by_coordinate_survive_a_first_step_without_a_task():
+    trunk, heads = torch.nn.Linear(3, 2), torch.nn.ModuleList(torch.nn.Linear(2, 1) for _ in range(2))
+    inputs = torch.randn(5, 3)
+
+    def losses():
+        features = trunk(inputs)
+        return {name: head(features).square().mean() for name, head in zip("ab", heads, strict=True)}
+
+    balancer = mtl.Balancer("graddrop", trunk.parameters(), tasks=["a", "b"])
+    alone = {"a": losses()["a"]}
+    expected = torch.autograd.grad(losses()["a"], [*trunk.parameters(), *heads[0].parameters()])
+    balancer.backward(alone)
+    assert heads[1].weight.grad is None
+    for parameter, gradient in zip([*trunk.parameters(), *heads[0].parameters()], expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    balancer.backward(losses())
+    assert balancer.weights.shape == (2, 8) and balancer.skipped == {"absent_task": 1}

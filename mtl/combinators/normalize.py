@@ -26,5 +26,8 @@ class Normalize(Wrapper):
 
 def sum_to_k(weights: Tensor) -> Tensor:
     """Scale weights (K,) to sum |w_k| = K, elementwise ones (K, D) to that sum on average; all zeros stay zero."""
-    total = weights.abs().sum(0).mean()
-    return weights * (weights.shape[0] / total.clamp(min=torch.finfo(weights.dtype).tiny))
+    total = weights.abs().sum(0)
+    if total.ndim:
+        total = total.mean()
+    number = weights.shape[0]
+    return weights / (total.clamp(min=number * torch.finfo(weights.dtype).tiny) / number)

@@ -144,7 +144,6 @@ class Run:
             scale=settings.scale,
             steps_per_epoch=self.batches.per_epoch,
             seed=seed,
-            batching=_batching(self.model),
         )
         self.labels_missing = labels_missing(splits.train, self.tasks)
         self.reference = constant_metrics(self.tasks, splits.train, splits.validation)
@@ -326,9 +325,3 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-
-
-def _batching(model: nn.Module) -> str:
-    """How task gradients are computed: by a rule and not by a stopwatch, so that runs repeat bit for bit."""
-    slow = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase)  # slower in one batched pass, or not possible
-    return "loop" if any(isinstance(module, slow) for module in model.modules()) else "vmap"

@@ -1,0 +1,186 @@
+"""Weighing: a strategy with its state between steps, and what happens to a step that went wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mtl.amp import LossScale
+from mtl.combinators.normalize import sum_to_k
+from mtl.strategy import Strategy
+from mtl.tally import Tally
+
+_FALLBACK_EPOCH = 100
+
+
+class Weigher:
+    """A strategy, its state, its noise and its weights.
+
+    Args:
+        strategy: says how to weigh.
+        scale: `sum_to_k` or `raw`.
+        seed: of the noise.
+        steps_per_epoch: for the signal `epoch`.
+        blocks: number of blocks of parameters; with more than one each has a state of its own.
+        looks: whether the host looks at weights, and waits for the device.
+        loss_scale: tells which steps a `GradScaler` skipped.
+        tally: counts what went wrong.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        scale: str,
+        seed: int,
+        steps_per_epoch: int | None,
+        blocks: int,
+        looks: bool,
+        loss_scale: LossScale | None,
+        tally: Tally,
+    ) -> None:
+        self.strategy, self.steps_per_epoch = strategy, steps_per_epoch
+        self.state: Any = None
+        self.weights: Tensor | None = None
+        self.steps = self.updates = 0
+        self._scale, self._blocks, self._looks = scale, blocks, looks
+        self._loss_scale, self.tally = loss_scale, tally
+        self._noise = torch.Generator().manual_seed(seed)
+        self._loaded: list[Tensor] | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The signals that the next step will read."""
+        return self.strategy.needs_at(self.updates)
+
+    def start(self, values: Tensor, dimension: int) -> None:
+        """Make the state before the first step, or take up the loaded one."""
+        if self.state is not None:
+            return
+        self.strategy.check_tasks(len(values))
+        states = [self.strategy.init_sized(values, dimension) for _ in range(self._blocks)]
+        self.state = states[0] if self._blocks == 1 else tuple(states)
+        if self._loaded is not None:
+            spec = pytree.tree_structure(self.state)
+            if spec.num_leaves != len(self._loaded):
+                raise ValueError(f"the loaded state is not one of {self.strategy}")
+            self.state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
+            self._loaded = None
+
+    def settle(self) -> None:
+        """Take back the last update if the scaler has skipped its step since."""
+        if self._loss_scale is None or (pending := self._loss_scale.pending()) is None:
+            return
+        skipped, (state, weights) = pending
+        if not self._looks:
+            self.state, self.weights = pytree.tree_map(
+                lambda new, old: torch.where(skipped, old, new), (self.state, self.weights), (state, weights)
+            )
+        elif bool(skipped):
+            self.state, self.weights = state, weights
+            self.updates -= 1
+
+    def drawn(self, needs: frozenset[str], values: Tensor, dimension: int) -> dict[str, Tensor]:
+        """The signals that are neither losses nor gradients."""
+        signals = {}
+        if "noise" in needs:
+            draw = torch.randn(len(values), len(values), generator=self._noise, dtype=torch.float64)
+            signals["noise"] = _sent(draw.to(values.dtype), values.device)
+        if "dither" in needs:
+            draw = torch.rand(dimension, generator=self._noise, dtype=torch.float32)
+            signals["dither"] = _sent(draw.to(values.dtype), values.device)
+        if "epoch" in needs:
+            if self.steps_per_epoch is None:
+                warnings.warn(
+                    f"{self.strategy} averages over epochs and steps_per_epoch was not given: "
+                    f"{_FALLBACK_EPOCH} steps count as one",
+                    stacklevel=4,
+                )
+                self.steps_per_epoch = _FALLBACK_EPOCH
+            signals["epoch"] = torch.full((), self.steps // self.steps_per_epoch, device=values.device)
+        self.steps += 1
+        return signals
+
+    def weigh(
+        self, signals: Mapping[str, Tensor], gramians: Tensor | None = None, whole: Tensor | None = None
+    ) -> Tensor:
+        """New weights and state; where either is not finite, or the step is not whole, the previous ones.
+
+        Args:
+            signals: what was measured.
+            gramians: (blocks, K, K), for the signal `gramian`.
+            whole: () whether all that was measured is finite, if the host has not looked.
+        """
+        each = [signals] if gramians is None else [{**signals, "gramian": gramian} for gramian in gramians]
+        results = [self.strategy(state, given) for state, given in zip(self._states(), each, strict=True)]
+        weights = torch.stack([raw for raw, _ in results]) if len(results) > 1 else results[0][0]
+        state = tuple(after for _, after in results) if len(results) > 1 else results[0][1]
+        finite = weights.isfinite().all()
+        before = self.state, self.held(signals["losses"])
+        scaled = self.on_scale(weights).detach()
+        if self._looks:
+            if not bool(finite):
+                self.tally.add("nonfinite_weights")
+                return before[1]
+        else:
+            assert whole is not None
+            self.tally.add("nonfinite_weights", ~finite & whole)
+            kept = finite & whole
+            state, scaled = pytree.tree_map(lambda new, old: torch.where(kept, new, old), (state, scaled), before)
+        if self._loss_scale is not None:
+            self._loss_scale.remember(scaled, before)
+        self.state, self.weights = state, scaled
+        self.updates += 1
+        return scaled
+
+    def current(self, signals: Mapping[str, Tensor]) -> Tensor:
+        """The weights before this step's measurements of other batches."""
+        return self.on_scale(self.strategy.current(self.state, signals)).detach()
+
+    def on_scale(self, weights: Tensor) -> Tensor:
+        """Weights (..., K) or (K, D) as they are applied."""
+        if self._scale == "raw":
+            return weights
+        return torch.stack([sum_to_k(own) for own in weights]) if self._blocks > 1 else sum_to_k(weights)
+
+    def held(self, values: Tensor) -> Tensor:
+        """The previous weights; ones before the first step."""
+        if self.weights is None:
+            self.weights = torch.ones_like(values)
+            if self._blocks > 1:
+                self.weights = self.weights.expand(self._blocks, -1).clone()
+        return self.weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on."""
+        return {
+            "strategy": str(self.strategy),
+            "state": pytree.tree_leaves(self.state) if self.state is not None else self._loaded,
+            "weights": self.weights,
+            "noise": self._noise.get_state(),
+            "steps": self.steps,
+            "updates": self.updates,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        if saved["strategy"] != str(self.strategy):
+            raise ValueError(f"the saved state is of strategy {saved['strategy']}, this is {self.strategy}")
+        self.state, self._loaded, self.weights = None, saved["state"], saved["weights"]
+        self._noise.set_state(saved["noise"].cpu())
+        self.steps, self.updates = saved["steps"], saved["updates"]
+        self.steps_per_epoch = saved["steps_per_epoch"]
+
+    def _states(self) -> Sequence[Any]:
+        return [self.state] if self._blocks == 1 else list(self.state)
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device, without waiting for it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
