@@ -91,7 +91,11 @@ def _in_directory(
                     baselines = execute(plan, setting, directory, [bars, tracker], should_stop)
                 objective.baseline = baseline_metrics(baselines)
             with SearchTerminal(quiet=args.quiet) as terminal:
-                records = engine.run(make, directory, setting.benchmark.name, [terminal, log], should_stop)
+
+                def watched() -> Search:
+                    return terminal.watch(make(), engine.lost)
+
+                records = engine.run(watched, directory, setting.benchmark.name, [terminal, log], should_stop)
             log.close(winner(records, objective.higher_is_better()))
     except ValueError as error:
         raise BadInput(str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mtl.population import Evaluation, Member
 from mtl.train import Result
@@ -14,8 +14,16 @@ class ShardLost(Exception):
     """A process that trained a shard is gone, and all that happened since the last checkpoint with it."""
 
 
+class Place(NamedTuple):
+    """A shard as it is now: where it is, the numbers of its members, and what it does."""
+
+    where: str
+    members: tuple[int, ...]
+    state: str
+
+
 class Hosts(Protocol):
-    """Processes that train shards; `call` starts a call and gives what `gather` waits for."""
+    """Processes that train shards; `call` starts a call and gives what `gather` and `done` wait for."""
 
     shards: int
 
@@ -23,6 +31,13 @@ class Hosts(Protocol):
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any: ...
     def drop(self, shard: int) -> Any: ...
     def gather(self, calls: Sequence[Any]) -> list[Any]: ...
+    def done(self, calls: Sequence[Any]) -> list[int]: ...
+    def where(self, shard: int) -> str: ...
+
+
+#: What a shard does while a method of its cohort is called.
+_DOING = {"advance": "training", "evaluate": "evaluating", "results": "testing", "state_dict": "saving"}
+_IDLE = "waiting"
 
 
 class ShardedCohort:
@@ -41,7 +56,19 @@ class ShardedCohort:
         self._hosts, self._tell = hosts, tell
         #: Of each member its shard, and its number there.
         self._places: list[tuple[int, int]] = []
+        self._states: dict[int, str] = {}
         self.add(members)
+
+    def places(self) -> list[Place]:
+        """The shards as they are now; may be asked from another thread at any time."""
+        places, states = list(self._places), dict(self._states)
+        members: dict[int, list[int]] = {}
+        for number, (shard, _) in enumerate(places):
+            members.setdefault(shard, []).append(number)
+        return [
+            Place(self._hosts.where(shard), tuple(members[shard]), states.get(shard, _IDLE))
+            for shard in sorted(members)
+        ]
 
     def advance(self, steps: int) -> None:
         """Make so many optimizer steps with every member."""
@@ -128,8 +155,14 @@ class ShardedCohort:
 
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
         shards = self._occupied()
-        found = self._hosts.gather([self._hosts.call(shard, method, *arguments) for shard in shards])
-        return dict(zip(shards, found, strict=True))
+        calls = {shard: self._hosts.call(shard, method, *arguments) for shard in shards}
+        self._states = dict.fromkeys(shards, _DOING[method])
+        going = list(shards)
+        while going:
+            over = [going[place] for place in self._hosts.done([calls[shard] for shard in going])]
+            self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
+            going = [shard for shard in going if shard not in over]
+        return dict(zip(shards, self._hosts.gather([calls[shard] for shard in shards]), strict=True))
 
     def _at(self, index: int, method: str, *arguments: Any) -> Any:
         shard, number = self._places[index]

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ray
 import torch
 
 from mtl.benchmarks import find_benchmark, load_checked
@@ -62,6 +63,10 @@ class Host:
         if saved is not None:
             self._cohorts[shard].load_state_dict(saved)
         return told
+
+    def where(self) -> str:
+        """The address of the node."""
+        return str(ray.util.get_node_ip_address())
 
     def drop(self, shard: int) -> None:
         """Forget a shard that has no member left."""

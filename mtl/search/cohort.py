@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mtl.population import Member
 from mtl.train import Result
@@ -32,6 +32,24 @@ class Cohort(Protocol):
     def results(self) -> Sequence[Result]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+
+
+class Place(Protocol):
+    """A part of a cohort that is trained in one place."""
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def members(self) -> Sequence[int]: ...
+    @property
+    def state(self) -> str: ...
+
+
+@runtime_checkable
+class Scattered(Protocol):
+    """A cohort that is trained in several places."""
+
+    def places(self) -> Sequence[Place]: ...
 
 
 #: Makes a cohort of new members.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mtl.lineage import Event, offset_before, write_events
-from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.cohort import Cohort, MakeCohort, Place, Scattered
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
 from mtl.search.space import Values, make_member
@@ -147,6 +147,11 @@ class Search:
             return None
         scores, trial = max(found, key=lambda pair: (pair[0][0], -pair[1].number))
         return trial, scores
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where the living runs are trained; empty if it is in this process."""
+        return self._cohort.places() if isinstance(self._cohort, Scattered) else ()
 
     def _segment(self) -> list[Report]:
         """Train all living runs for an interval, or to the end of the first that ends before, and evaluate them."""
