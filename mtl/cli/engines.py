@@ -83,6 +83,7 @@ class RayEngine(Engine):
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives, as often from its last checkpoint as a process is lost."""
+        from mtl.ray.cluster import nodes
         from mtl.ray.cohort import ShardLost
 
         lost, spent = 0, -1
@@ -97,6 +98,9 @@ class RayEngine(Engine):
                 spent = search.tally.steps
                 if lost > _MOST_LOSSES:
                     raise
+                if not nodes():
+                    tell("no node of the Ray cluster is left")
+                    raise Stopped from error
                 tell(f"lost {error}; going on from the last segment")
                 self.lost += 1
                 if self._hosts is not None:
