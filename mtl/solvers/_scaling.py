@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import settled
+
 
 def equilibrate(gramian: Tensor, zero_row: float, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
     """Split G into `diag(length) C diag(length)`, where C has a unit diagonal.
@@ -75,9 +77,12 @@ def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds:
     Returns:
         Nonnegative, of the shape of `linear`.
     """
-    for _ in range(rounds - 1):
-        x, gradient = solve_free(quadratic, linear, free, eye)
-        free = torch.where(free, x, -gradient) > 0
     x, gradient = solve_free(quadratic, linear, free, eye)
+    for _ in range(rounds - 1):
+        better = torch.where(free, x, -gradient) > 0
+        if settled(better == free):
+            break
+        free = better
+        x, gradient = solve_free(quadratic, linear, free, eye)
     right = torch.minimum(x, gradient).amin(-1, keepdim=True) > -1e-9
     return torch.where(right, x, otherwise).clamp(min=0)

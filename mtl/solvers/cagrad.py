@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import settled
 from mtl.solvers._faces import BLOCKS, LARGEST, SUBSETS
 from mtl.solvers._scaling import equilibrate
 
@@ -90,6 +91,8 @@ def _interior_point(unit: Tensor, t: Tensor, a: Tensor, eye: Tensor, rounds: int
         new_x = new_x * (0.999 * _dot(new_x, _times(unit, new_x)).clamp(min=1e-300).rsqrt()).clamp(max=1.0)
         # Rounding at the far end: stay.
         moving = (failed == 0).unsqueeze(-1) & (gap > 1e-13)
+        if settled(~moving):
+            break
         y = torch.where(moving, torch.addcmul(y, reach, dy), y)
         z, x = torch.where(moving, z.lerp(new_z, reach_z), z), torch.where(moving, new_x, x)
     return y * _dot(y, _times(unit, y)).clamp(min=1e-30).rsqrt(), z
@@ -108,7 +111,10 @@ def _on_support(unit: Tensor, t: Tensor, a: Tensor, x: Tensor, z: Tensor, eye: T
         wrong = torch.where(free, -exact, -slack)
         worst = wrong.amax(-1, keepdim=True)
         # Exchanging all wrong tasks at once is fastest, and may cycle; the worst half of them soon end that.
-        free = free ^ ((wrong > 0) & (wrong >= (0.0 if k < 2 else 0.5) * worst))
+        exchange = (wrong > 0) & (wrong >= (0.0 if k < 2 else 0.5) * worst)
+        if settled(~exchange):
+            break
+        free = free ^ exchange
     # A comparison that NaN loses.
     size = torch.maximum(exact, t.abs()).amax(-1, keepdim=True).clamp(min=1.0)
     right = (worst < 1e-9 * size) & reached

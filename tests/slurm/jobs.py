@@ -48,7 +48,9 @@ class Jobs:
         try:
             return self.cluster.until(over, seconds, f"job {job} ends")
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.all(job)}\n{self.output(job)}") from None
+            steps = self.cluster.run("scontrol", "--oneliner", "show", "step", job)
+            ray = "\n".join(log.read_text() for log in self.directory.glob("*/ray.log"))
+            raise AssertionError(f"{error}\n{self.all(job)}\n{steps}\n{self.output(job)}\n{ray}") from None
 
     def output(self, job: str) -> str:
         """What the job, or every task of the array, printed."""
