@@ -116,6 +116,14 @@ class RayHosts:
         """Start to forget a shard."""
         return self._of(shard).drop.remote(shard)
 
+    def train(self, shard: int, steps: int) -> Any:
+        """Start to train a shard; the call returns the evaluations of its members after that."""
+        return self._of(shard).train.remote(shard, steps)
+
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any:
+        """Start to extract a member of a saved shard, in the process of another one."""
+        return self._of(shard).extracted.remote(saved, number)
+
     def gather(self, calls: Sequence[Any]) -> list[Any]:
         """What the calls return, when all have.
 
@@ -129,7 +137,8 @@ class RayHosts:
 
     def done(self, calls: Sequence[Any]) -> list[int]:
         """Which of the calls are over, as soon as one is, whether it went well or not."""
-        over, _ = ray.wait(list(calls), num_returns=1, fetch_local=False)
+        ray.wait(list(calls), num_returns=1, fetch_local=False)
+        over, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0, fetch_local=False)
         return [place for place, call in enumerate(calls) if call in over]
 
     def where(self, shard: int) -> str:

@@ -29,7 +29,7 @@ class Cohort(Protocol):
     def replace(self, changes: Mapping[int, Member]) -> None: ...
     def keep(self, indices: Sequence[int]) -> None: ...
     def add(self, members: Sequence[Member]) -> None: ...
-    def results(self) -> Sequence[Result]: ...
+    def results(self) -> Sequence[Result | None]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
 
@@ -50,6 +50,18 @@ class Scattered(Protocol):
     """A cohort that is trained in several places."""
 
     def places(self) -> Sequence[Place]: ...
+
+
+@runtime_checkable
+class Arriving(Protocol):
+    """A cohort in parts that do not wait for each other.
+
+    Parts on their way: their members cannot be changed, have no results yet, and are sources and saved as they were
+    when they set out.
+    """
+
+    def arrivals(self, steps: int) -> Mapping[int, Evaluation]:
+        """Let all parts make so many steps that are not on their way, and wait for some; their members' evaluations."""
 
 
 #: Makes a cohort of new members.
