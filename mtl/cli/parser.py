@@ -219,7 +219,7 @@ def _add_search(commands: Any) -> None:
     group.add_argument("--quantile", type=float, help="share that is replaced, of pbt and pb2 (default: 0.25)")
     group.add_argument("--burn-in", type=int, metavar="STEPS", help="first steps without exploits, of pbt and pb2")
     group.add_argument("--resample", type=float, help="probability of a value drawn anew, of pbt and pb2 (0.25)")
-    group.add_argument("--eta", type=float, help="one in so many goes on, of asha and hyperband (default: 3)")
+    group.add_argument("--eta", type=float, help="one in so many goes on, of asha, hyperband and bohb (3)")
     group.add_argument("--grid-points", type=int, metavar="N", help="values of each number, of grid (default: 3)")
     group = parser.add_argument_group("where")
     group.add_argument(

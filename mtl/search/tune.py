@@ -19,7 +19,6 @@ from mtl.study.setting import Setting
 
 _WAVE = {"pbt": 1, "pb2": 1, "random": 1}  # these train all trials at once; others learn from the first ones
 _WAVES = 4
-_FIXED = {"hyperband": "asha", "grid": "random"}
 
 
 def tuning_options(method: str, budget: int) -> Options:
@@ -28,8 +27,8 @@ def tuning_options(method: str, budget: int) -> Options:
     Raises:
         ValueError: the method does not start a number of trials that can be given.
     """
-    if method in _FIXED:
-        raise ValueError(f"--tune {method}: the number of its trials cannot be given; {_FIXED[method]} takes one")
+    if method == "grid":
+        raise ValueError(f"--tune {method}: the number of its trials cannot be given; random takes one")
     if method in ("pbt", "pb2"):
         return Options(members=budget)
     return Options(members=max(2, budget // _WAVE.get(method, _WAVES)), trials=budget)
