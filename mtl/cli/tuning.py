@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from mtl.cli.engines import find_engine
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
 from mtl.cli.terminal import Terminal
-from mtl.search.tune import make_searches, tune_and_rerun
+from mtl.search.tune import make_tuning, tune_and_rerun
 from mtl.strategy import Strategy
 from mtl.study.execute import execute
 from mtl.study.plan import Plan
@@ -38,7 +40,12 @@ def compare_tuned(
     budget = args.budget if args.budget is not None else _DEFAULT_BUDGET
     seeds = config["seeds"]
     try:
-        searches = make_searches(setting, strategies, args.tune, budget, seeds)
+        engine = find_engine(args, setting)
+        makers = [
+            partial(make_tuning, setting, strategy, args.tune, budget, seeds, engine.make_cohort)
+            for strategy in strategies
+        ]
+        searches = [make() for make in makers]
     except ValueError as error:
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches}
@@ -47,15 +54,23 @@ def compare_tuned(
         baselines = Plan(tuple(run for run in plan.runs if run.phase == "single_task"))
         tracker = Tracker(args.wandb, directory.path, recorded, tell)
         try:
-            with stop_on_signals() as should_stop:
+            with engine, stop_on_signals() as should_stop:
                 if baselines.runs:
                     finished = _finished(baselines, directory)
                     with Terminal(baselines, finished, quiet=args.quiet) as bars:
                         execute(baselines, setting, directory, [bars, tracker], should_stop)
                 with SearchTerminal(quiet=args.quiet) as terminal:
-                    for search in searches:
-                        log = SearchTracker(tracker, search.problem.seed)
-                        tune_and_rerun(search, setting, directory, seeds, [terminal, log], should_stop)
+                    for make, search in zip(makers, searches, strict=True):
+                        carry_out = partial(
+                            engine.run,
+                            directory=directory,
+                            benchmark=setting.benchmark.name,
+                            observers=[terminal, SearchTracker(tracker, search.problem.seed)],
+                            should_stop=should_stop,
+                        )
+                        tune_and_rerun(make, engine.make_cohort, seeds, directory, carry_out)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75

@@ -114,6 +114,10 @@ class RayHosts:
         """Start to forget a shard."""
         return self._of(shard).drop.remote(shard)
 
+    def clear(self) -> None:
+        """Forget all shards."""
+        self.gather([host.clear.remote() for host in self._hosts])
+
     def gather(self, calls: Sequence[Any]) -> list[Any]:
         """What the calls return, when all have.
 

@@ -65,6 +65,10 @@ class Host:
         """Forget a shard that has no member left."""
         del self._cohorts[shard]
 
+    def clear(self) -> None:
+        """Forget all shards."""
+        self._cohorts.clear()
+
     def call(self, shard: int, method: str, *arguments: Any) -> Any:
         """Call a method of the shard's cohort."""
         called: Callable[..., Any] = getattr(self._cohorts[shard], method)

@@ -95,8 +95,8 @@ def test_options_that_do_not_fit_are_refused(options, message, capsys, tmp_path)
     assert message in capsys.readouterr().err
 
 
-def _start(out, *options):
-    command = [sys.executable, "-m", "mtl", *SEARCH, *options, f"--out={out}"]
+def _start(out, *options, command=SEARCH):
+    command = [sys.executable, "-m", "mtl", *command, *options, f"--out={out}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -122,6 +122,32 @@ def test_one_shard_gives_the_search_of_this_process_and_killed_processes_change_
     assert process.returncode == 0, errors
     assert "going on from its last segment" in errors and "Traceback" not in errors
     assert _files(there) == _files(here)
+
+
+@pytest.mark.slow
+def test_tuned_comparisons_are_the_same_with_one_shard(tmp_path):
+    arguments = ["compare", "tests/tiny.py:Tiny", "--strategies", "equal", "gradnorm", "--seeds=2", "--tune=pbt"]
+    arguments += ["--budget=4", "--steps=16", "--no-single-task", "--wandb=disabled", "--quiet"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert main([*arguments, f"--out={here}"]) == 0
+    process = _start(there, "--engine=ray", "--shards=1", command=arguments)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+    assert errors.count("Ray: 1 shards on 1 nodes") == 1, "one set of processes for all searches"
+    assert _files(there) == _files(here)
+    assert _names(there) == _names(here)
+    for path in ("results.jsonl", "config.yaml"):
+        assert _without_clocks(there / path) == _without_clocks(here / path)
+
+
+def _names(out):
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+def _without_clocks(path):
+    if path.suffix == ".yaml":
+        return [line for line in path.read_text().splitlines() if not line.startswith("study:")]
+    return [{**json.loads(line), "cost": None} for line in path.read_text().splitlines()]
 
 
 def _hosts_of(pid):

@@ -182,7 +182,10 @@ def test_bad_input_is_one_clear_line_and_exit_2_before_any_work(arguments, messa
     ("arguments", "message"),
     [
         (["replay", "nowhere"], "is no run directory"),
-        (["compare", TINY, "--budget=4"], "--budget 4: it is the number of trials of --tune METHOD"),
+        (["compare", TINY, "--budget=4"], "--budget 4: it is an option of --tune METHOD"),
+        (["compare", TINY, "--shards=2"], "--shards 2: it is an option of --tune METHOD"),
+        (["compare", TINY, "--engine=ray"], "--engine ray: without --tune METHOD there is no search"),
+        (["compare", TINY, "--tune=pbt", "--nodes=2"], "--nodes 2: it is an option of --engine ray"),
         (
             ["compare", TINY, "--strategies=equal", "--tune=grid"],
             "--tune grid: the number of its trials cannot be given; random takes one",
