@@ -98,6 +98,7 @@ def tune_and_rerun(
             search.objective,
             make_cohort,
             phase="final",
+            tell=search.tell,
         )
 
     return carry_out(final)
