@@ -17,7 +17,7 @@ from mtl.study.execute import execute
 from mtl.study.plan import Plan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
-from mtl.tracking import SearchTracker, Tracker
+from mtl.tracking import SearchTracker, StudyTracker, Tracker, log_report
 from mtl.train import Stopped
 
 _DEFAULT_BUDGET = 16
@@ -45,25 +45,25 @@ def compare_tuned(
     tuned = {**config, "tune": {"method": args.tune, "budget": budget}, "spaces": spaces}
     with run_directory(args, tuned, ("tune", "seeds")) as (directory, recorded):
         baselines = Plan(tuple(run for run in plan.runs if run.phase == "single_task"))
-        tracker = Tracker(args.wandb, directory.path, recorded, tell)
-        try:
-            with stop_on_signals() as should_stop:
-                if baselines.runs:
-                    finished = _finished(baselines, directory)
-                    with Terminal(baselines, finished, quiet=args.quiet) as bars:
-                        execute(baselines, setting, directory, [bars, tracker], should_stop)
-                with SearchTerminal(quiet=args.quiet) as terminal:
-                    for search in searches:
-                        log = SearchTracker(tracker, search.problem.seed)
-                        tune_and_rerun(search, setting, directory, seeds, [terminal, log], should_stop)
-        except Stopped:
-            tell(f"stopped; the same command with --resume --out {directory.path} continues")
-            return 75
-        finally:
-            tracker.close()
-        from mtl.cli.commands import show_report
+        name = setting.benchmark.name
+        with Tracker(args.wandb, directory.path, recorded, tell) as tracker:
+            log = SearchTracker(tracker, directory, name)
+            try:
+                with stop_on_signals() as should_stop:
+                    if baselines.runs:
+                        finished = _finished(baselines, directory)
+                        with Terminal(baselines, finished, quiet=args.quiet) as bars:
+                            execute(baselines, setting, directory, [bars, StudyTracker(tracker, name)], should_stop)
+                    with SearchTerminal(quiet=args.quiet) as terminal:
+                        for search in searches:
+                            tune_and_rerun(search, setting, directory, seeds, [terminal, log], should_stop)
+                log.close()
+            except Stopped:
+                tell(f"stopped; the same command with --resume --out {directory.path} continues")
+                return 75
+            from mtl.cli.commands import show_report
 
-        show_report([directory.path], directory.path)
+            log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
     return 0
 
 

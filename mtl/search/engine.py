@@ -88,6 +88,8 @@ class Search:
         self.trials: list[Trial] = []
         self.alive: list[Trial] = []
         self.tally = Tally()
+        #: Of the last segment, by number of the run.
+        self.evaluations: dict[int, Evaluation] = {}
         self._make_cohort = make_cohort
         self._cohort: Cohort | None = None
         self._offset = 0
@@ -162,8 +164,10 @@ class Search:
         found = self._trained(steps)
         self.tally.steps += steps * len(found)
         reports = []
+        self.evaluations = {}
         for index, evaluation in found.items():
             trial = self.alive[index]
+            self.evaluations[trial.number] = evaluation
             trial.step += steps
             scores = self.objective.scores(evaluation.metrics, evaluation.selection)
             if not evaluation.finite:

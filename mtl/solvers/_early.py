@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 
-def settled(goal: Tensor) -> bool:
-    """Whether `goal` is true everywhere, as far as the host may ask.
+def may_look(values: Tensor) -> bool:
+    """Whether the host may look at values: not in a compiled graph, nor under `vmap` and other transformations, nor on
+    a device that it would have to wait for."""
+    if torch.compiler.is_compiling() or values.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(values)
 
-    It may not, and the answer is False, in a compiled graph, under `vmap` and other transformations, and on a device
-    that it would have to wait for. So the rounds that a caller leaves out must change nothing that counts.
+
+def settled(goal: Tensor) -> bool:
+    """Whether `goal` is true everywhere; False where the host may not look.
+
+    So the rounds that a caller leaves out must change nothing that counts.
     """
-    if torch.compiler.is_compiling() or goal.device.type != "cpu":
-        return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(goal):
-        return False
-    return bool(goal.all())
+    return may_look(goal) and bool(goal.all())
