@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 
 import pytest
 
@@ -21,11 +20,13 @@ from mtl.search.objective import Objective
 from mtl.search.replay import differences, replay
 from mtl.study.rundir import open_run_directory
 from mtl.train import Stopped
+from tests.processes import hosts_of, start, wait
 from tests.ray.here import Here
-from tests.ray.test_engine import _hosts_of, _start
 from tests.tiny import Tiny, TinyWithDropout
 
 LENGTH, INTERVAL = 40, 5
+SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=5", "--epochs=30", "--wandb=disabled"]
+SEARCH += ["--engine=ray", "--shards=2", "--asynchronous"]
 
 
 class Stops:
@@ -153,11 +154,9 @@ def test_scores_are_compared_at_the_nearest_steps():
 def test_in_processes_of_which_one_is_killed_the_winner_can_be_replayed(tmp_path, capsys):
     pytest.importorskip("ray")
     out = tmp_path / "run"
-    process = _start(out, "--engine=ray", "--shards=2", "--asynchronous")
-    end = time.monotonic() + 90
-    while not (out / "checkpoints" / "search.pt").exists() or len(hosts := _hosts_of(process.pid)) < 2:
-        assert time.monotonic() < end and process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    process = start(*SEARCH, f"--out={out}")
+    saved = out / "checkpoints" / "search.pt"
+    hosts = wait(process, lambda: saved.exists() and len(found := hosts_of(process.pid)) == 2 and found)
     os.kill(hosts[1], signal.SIGKILL)
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
