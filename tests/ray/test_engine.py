@@ -83,7 +83,9 @@ def test_a_shard_that_loses_all_members_is_filled_again():
     ("options", "message"),
     [
         (["--shards=2"], "--shards 2: it is an option of --engine ray"),
+        (["--gpus-per-shard=0.5"], "--gpus-per-shard 0.5: it is an option of --engine ray"),
         (["--engine=ray", "--shards=0"], "--shards 0: must be at least 1"),
+        (["--engine=ray", "--gpus-per-shard=2"], "--gpus-per-shard 2: must be in (0, 1]"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, capsys, tmp_path):
@@ -116,7 +118,7 @@ def test_tuned_comparisons_are_the_same_with_one_shard(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     assert main([*arguments, f"--out={here}"]) == 0
     errors = finish(start(*arguments, "--engine=ray", "--shards=1", f"--out={there}"))
-    assert errors.count("Ray: 1 shards on 1 nodes") == 1, "one set of processes for all searches"
+    assert errors.count("Ray: 1 shard on 1 node") == 1, "one set of processes for all searches"
     assert _files(there) == _files(here)
     assert _names(there) == _names(here)
     for path in ("results.jsonl", "config.yaml"):
