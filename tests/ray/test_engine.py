@@ -65,10 +65,19 @@ def test_shards_do_what_one_cohort_does(shards):
     state = sharded.state_dict()
     again = ShardedCohort(_Here(1), _members(1), print)
     again.load_state_dict(state)
-    for cohort in (sharded, whole, again):
+    spread = ShardedCohort(_Here(shards), _members(1), print)
+    spread.load_state_dict(whole.state_dict())
+    gathered = Cohort(Tiny(), hosts.splits, _members(1), Settings(steps=40, batch_size=32))
+    gathered.load_state_dict(state)
+    for cohort in (sharded, whole, again, spread, gathered):
+        cohort.advance(5)
+        cohort.exploit({0: 5, 4: 1})
         cohort.advance(5)
     assert _selections(sharded) == pytest.approx(_selections(whole), abs=1e-6)
     assert _selections(again) == _selections(sharded)
+    for other in (spread, gathered):  # checkpoints of one engine are gone on from by the other
+        assert _selections(other) == pytest.approx(_selections(whole), abs=1e-6)
+    assert len(spread._occupied()) == shards
     assert [r.best_step for r in sharded.results()] == [r.best_step for r in whole.results()]
 
 
