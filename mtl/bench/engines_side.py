@@ -67,9 +67,10 @@ def _sharded(stack: ExitStack, setting: Setting, shards: int) -> MakeCohort:
     from mtl.ray.guard import guard
 
     guard(own_cluster=True)
-    from mtl.ray.cluster import RayHosts, connected
+    from mtl.ray.cluster import connected
     from mtl.ray.cohort import ShardedCohort
     from mtl.ray.host import Recipe
+    from mtl.ray.hosts import RayHosts
 
     stack.enter_context(connected(None))
     recipe = Recipe(

@@ -8,7 +8,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.cli.shared import tell
@@ -19,6 +19,9 @@ from mtl.search.plan import cohort_maker, member_settings
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.train import Stopped
+
+if TYPE_CHECKING:
+    from mtl.ray.host import Recipe
 
 _MOST_LOSSES = 10  # without a segment between them that was finished
 
@@ -54,9 +57,12 @@ class RayEngine(Engine):
         for name in ("shards", "nodes"):
             if (value := getattr(args, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value}: must be at least 1")
+        if args.gpus_per_shard is not None and not 0 < args.gpus_per_shard <= 1:
+            raise ValueError(f"--gpus-per-shard {args.gpus_per_shard:g}: must be in (0, 1]")
         super().__init__(setting)
         self._args, self._setting = args, setting
         self._hosts: Any = None
+        self._told = ""
         self._open = contextlib.ExitStack()
         self.make_cohort = self._sharded
 
@@ -109,29 +115,36 @@ class RayEngine(Engine):
                     self._hosts = None
 
     def _sharded(self, members: Sequence[Member]) -> Cohort:
-        from mtl.ray.cluster import RayHosts, gpus, nodes
+        from mtl.ray.cluster import gpus, nodes
         from mtl.ray.cohort import ShardedCohort
-        from mtl.ray.host import Recipe
+        from mtl.ray.hosts import RayHosts
+        from mtl.ray.sizing import describe, lay_out
 
+        args = self._args
+        on_gpu = args.device != "cpu" and gpus() > 0
         if self._hosts is None:
-            on_gpu = self._args.device != "cpu" and gpus() > 0
-            recipe = Recipe(
-                benchmark=self._args.benchmark,
-                directory=os.getcwd(),
-                settings=member_settings(self._setting),
-                device="cuda" if on_gpu else "cpu",
-                vectorised=not self._setting.one_at_a_time,
-            )
-            addresses = [str(node["NodeManagerAddress"]) for node in nodes()]
-            shards = self._args.shards or (gpus() if on_gpu else len(addresses))
-            tell(f"Ray: {_some(shards, 'shard')} on {_some(len(addresses), 'node')} ({', '.join(addresses)})")
-            self._hosts = RayHosts(recipe, shards)
-        self._hosts.clear()  # of the search, or the bracket, before
+            self._hosts = RayHosts(self._recipe(on_gpu), args.shards)
+        layout = lay_out(len(members), len(self._hosts), self._hosts.fits(members), args.shards)
+        text = describe(layout, [str(node["NodeManagerAddress"]) for node in nodes()], on_gpu=on_gpu)
+        if text != self._told:
+            tell(f"Ray: {text}")
+        self._told = text
+        self._hosts.begin(layout.shards, layout.fits)
         return ShardedCohort(self._hosts, members, tell)
 
+    def _recipe(self, on_gpu: bool) -> Recipe:
+        from mtl.ray.host import Recipe
 
-def _some(count: int, name: str) -> str:
-    return f"{count} {name}{'s' * (count != 1)}"
+        if self._args.gpus_per_shard is not None and not on_gpu:
+            raise ValueError(f"--gpus-per-shard {self._args.gpus_per_shard:g}: the search trains on no GPU")
+        return Recipe(
+            benchmark=self._args.benchmark,
+            directory=os.getcwd(),
+            settings=member_settings(self._setting),
+            device="cuda" if on_gpu else "cpu",
+            vectorised=not self._setting.one_at_a_time,
+            share=self._args.gpus_per_shard or 1.0,
+        )
 
 
 def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
@@ -143,7 +156,7 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
     if args.engine == "population":
         for name in ENGINE_OPTIONS:
             if (value := getattr(args, name)) is not None:
-                raise ValueError(f"--{name} {value}: it is an option of --engine ray")
+                raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine ray")
         return Engine(setting)
     if importlib.util.find_spec("ray") is None:
         raise ValueError("--engine ray needs Ray, which is not installed: pip install 'mtl[ray]'")

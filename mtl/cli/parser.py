@@ -150,11 +150,20 @@ def _where(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of this machine)")
     group.add_argument("--nodes", type=int, metavar="N", help="of that cluster, to be waited for (default: 1)")
     group.add_argument(
-        "--shards", type=int, metavar="N", help="of the members, for Ray (default: one a GPU, or a node)"
+        "--shards",
+        type=int,
+        metavar="N",
+        help="of the members, for Ray (default: as many as the GPUs hold, at least one each; one a node without)",
+    )
+    group.add_argument(
+        "--gpus-per-shard",
+        type=float,
+        metavar="SHARE",
+        help="of a GPU, for a process: 0.5 trains two shards on each at a time (default: 1)",
     )
 
 
-ENGINE_OPTIONS = ("address", "nodes", "shards")
+ENGINE_OPTIONS = ("address", "nodes", "shards", "gpus_per_shard")
 
 
 def _training(parser: argparse.ArgumentParser) -> None:

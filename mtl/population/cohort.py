@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from mtl.benchmarks.benchmark import Benchmark, Splits, Task
 from mtl.population.alone import Alone
@@ -221,6 +223,12 @@ class Cohort:
         for old in saved["parts"]:
             self._parts.append(self._loaded(old, [self._resolved(self.members[number]) for number in old["ids"]]))
 
+    def release(self) -> dict[str, Any]:
+        """`state_dict()`, and the cohort holds no tensors any more until `load_state_dict`."""
+        saved = self.state_dict()
+        self._parts = []
+        return saved
+
     # --- parts -----------------------------------------------------------------------------------------------------
 
     def _resolved(self, member: Member) -> Resolved:
@@ -308,7 +316,10 @@ class Cohort:
 
     def _loaded(self, saved: Mapping[str, Any], members: list[Resolved]) -> _Part:
         shard = (Shard if saved["vmapped"] else Alone)(self._setting, members)
-        shard.load_state_dict(saved["state"])
+        device = self._setting.device  # which need not be where it was saved
+        shard.load_state_dict(
+            pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, saved["state"])
+        )
         return _Part(self._key(members[0]), shard, [*saved["ids"]], saved["done"])
 
     def _take_over(self, target: int, copied: _Part, source: Member) -> None:

@@ -161,22 +161,40 @@ class ShardedCohort:
         self._say(self._hosts.gather(calls))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the steps to come depend on."""
+        """That of a `Cohort` with the same members, and of each part its shard."""
         states = self._saved()
         if self._before:
             self._before = states
-        return {"places": [list(place) for place in self._places], "shards": states}
+        numbers = {place: number for number, place in enumerate(self._places)}
+        return {
+            "members": [states[shard]["members"][place] for shard, place in self._places],
+            "parts": [
+                {**part, "ids": [numbers[shard, place] for place in part["ids"]], "shard": shard}
+                for shard, state in states.items()
+                for part in state["parts"]
+            ],
+        }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`, with as many shards as there were then."""
-        self._hosts.shards = max(self._hosts.shards, *(shard + 1 for shard in saved["shards"]))
+        """Continue from `state_dict()`, with as many shards as there were then; or from that of a `Cohort`, evenly."""
         self._hosts.gather([self._hosts.drop(shard) for shard in self._occupied()])
-        self._places = [(shard, number) for shard, number in saved["places"]]
+        shards = {number: part["shard"] for part in saved["parts"] if "shard" in part for number in part["ids"]}
+        whole = not shards
+        if whole:
+            shards = {number: number % self._hosts.shards for number in range(len(saved["members"]))}
+        self._hosts.shards = max(self._hosts.shards, *(shard + 1 for shard in shards.values()))
+        inside: dict[int, list[int]] = {}
+        for number in range(len(shards)):
+            inside.setdefault(shards[number], []).append(number)
+        self._places = [(shards[number], inside[shards[number]].index(number)) for number in range(len(shards))]
+        states = {shard: saved if whole else _inside(saved, shard, numbers) for shard, numbers in inside.items()}
         # The members are in the state; one of them is enough to make a cohort that loads it.
         made = [
-            self._hosts.make(shard, [Member(**state["members"][0])], state) for shard, state in saved["shards"].items()
+            self._hosts.make(shard, [Member(**state["members"][0])], state) for shard, state in sorted(states.items())
         ]
         self._hosts.gather(made)
+        if whole:
+            self._hosts.gather([self._hosts.call(shard, "keep", numbers) for shard, numbers in inside.items()])
 
     def _occupied(self) -> list[int]:
         return sorted({shard for shard, _ in self._places})
@@ -214,3 +232,12 @@ class ShardedCohort:
     def _say(self, told: Sequence[list[str] | None]) -> None:
         for text in dict.fromkeys(itertools.chain.from_iterable(some or [] for some in told)):
             self._tell(text)
+
+
+def _inside(saved: Mapping[str, Any], shard: int, numbers: Sequence[int]) -> dict[str, Any]:
+    """The state of one shard, whose members have these numbers."""
+    parts = [part for part in saved["parts"] if part["shard"] == shard]
+    return {
+        "members": [saved["members"][number] for number in numbers],
+        "parts": [{**part, "ids": [numbers.index(number) for number in part["ids"]]} for part in parts],
+    }

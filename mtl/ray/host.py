@@ -5,16 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import ray
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from mtl.benchmarks import find_benchmark, load_checked
 from mtl.population import Cohort, Evaluation, Member
+from mtl.population.capacity import CudaGauge, Gauge, members_that_fit
+from mtl.population.member import Resolved
 from mtl.train import Settings
 from mtl.train.allocator import keep_freed_memory
+
+_Tree = TypeVar("_Tree")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Recipe:
         directory: the working directory of the command, on a file system that all nodes share.
         device: `cpu`, or `cuda` for the device that Ray lends to the process.
         vectorised: as of a cohort.
+        share: of a GPU, that a process may take.
     """
 
     benchmark: str
@@ -33,10 +41,15 @@ class Recipe:
     settings: Settings
     device: str
     vectorised: bool
+    share: float = 1.0
 
 
 class Host:
-    """Shards by number, each a cohort; calls are those of the cohort with the shard's number before them."""
+    """Shards by number, each a cohort; calls are those of the cohort with the shard's number before them.
+
+    Where they do not all fit, those that were not called for longest wait in the memory of the machine. What is
+    returned is in the memory of the machine too, since whoever gets it may have no such device.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the search decides
@@ -44,25 +57,52 @@ class Host:
         keep_freed_memory()
         os.chdir(recipe.directory)
         self._recipe = recipe
+        if recipe.device == "cuda" and recipe.share < 1:
+            torch.cuda.set_per_process_memory_fraction(recipe.share)  # the rest is another process's
         self._benchmark = find_benchmark(recipe.benchmark)
         self._splits = load_checked(self._benchmark).to(recipe.device)
+        self._gauge: Gauge | None = CudaGauge(recipe.share) if recipe.device == "cuda" else None
+        self._measured: dict[Hashable, int] = {}
+        self._most: int | None = None
+        #: All shards, those called last at the end; and the states of those that wait.
         self._cohorts: dict[int, Cohort] = {}
+        self._waiting: dict[int, dict[str, Any]] = {}
+
+    def fits(self, members: Sequence[Member]) -> int | None:
+        """How many of the costliest of these members can be trained at a time; None where memory sets no limit."""
+        if self._gauge is None:
+            return None
+        tasks = list(self._benchmark.tasks)
+        kinds = {Resolved.of(member, self._recipe.settings, tasks).key(): member for member in members}
+        for key, member in kinds.items():
+            if key not in self._measured:
+                self._measured[key] = members_that_fit(partial(self._try, member), self._gauge)
+        return min(self._measured[key] for key in kinds)
+
+    def begin(self, most: int | None) -> None:
+        """Forget all shards; from now on hold at most so many members at a time, or one shard."""
+        self._cohorts.clear()
+        self._waiting.clear()
+        self._most = most
 
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> list[str]:
         """Make a shard, from nothing or as it was saved, and return what a user should know of it."""
         told: list[str] = []
-        self._cohorts[shard] = self._made(members, saved, told.append)
+        self._make_room(len(members if saved is None else saved["members"]))
+        self._cohorts[shard] = self._cohort(members, told.append, saved)
         return told
 
     def train(self, shard: int, steps: int) -> list[Evaluation]:
         """Make so many steps with the shard's members, and evaluate them."""
-        self._cohorts[shard].advance(steps)
-        return self._cohorts[shard].evaluate()
+        cohort = self._present(shard)
+        cohort.advance(steps)
+        return _on_cpu(cohort.evaluate())
 
     def extracted(self, saved: Mapping[str, Any], number: int) -> dict[str, Any]:
         """One member of a shard that was saved, for `adopt`."""
+        self._make_room(len(saved["members"]))
         member = Member(**saved["members"][number])
-        return self._made([member], saved, lambda _text: None).extract(number)
+        return _on_cpu(self._cohort([member], lambda _text: None, saved).extract(number))
 
     def where(self) -> str:
         """The address of the node."""
@@ -71,8 +111,35 @@ class Host:
     def drop(self, shard: int) -> None:
         """Forget a shard that has no member left."""
         del self._cohorts[shard]
+        self._waiting.pop(shard, None)
 
-    def _made(self, members: Sequence[Member], saved: Mapping[str, Any] | None, tell: Callable[[str], None]) -> Cohort:
+    def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        """Call a method of the shard's cohort."""
+        if method == "state_dict" and shard in self._waiting:
+            return self._waiting[shard]
+        called: Callable[..., Any] = getattr(self._present(shard), method)
+        return _on_cpu(called(*arguments))
+
+    def _present(self, shard: int) -> Cohort:
+        cohort = self._cohorts.pop(shard)
+        if shard in self._waiting:
+            saved = self._waiting.pop(shard)
+            self._make_room(len(saved["members"]))
+            cohort.load_state_dict(saved)
+        self._cohorts[shard] = cohort
+        return cohort
+
+    def _make_room(self, members: int) -> None:
+        if self._most is None:
+            return
+        present = {shard: cohort for shard, cohort in self._cohorts.items() if shard not in self._waiting}
+        while present and members + sum(len(cohort.members) for cohort in present.values()) > self._most:
+            shard = next(iter(present))
+            self._waiting[shard] = _on_cpu(present.pop(shard).release())
+
+    def _cohort(
+        self, members: Sequence[Member], tell: Callable[[str], None], saved: Mapping[str, Any] | None = None
+    ) -> Cohort:
         cohort = Cohort(
             self._benchmark,
             self._splits,
@@ -86,11 +153,12 @@ class Host:
             cohort.load_state_dict(saved)
         return cohort
 
-    def clear(self) -> None:
-        """Forget all shards."""
-        self._cohorts.clear()
+    def _try(self, member: Member, count: int) -> None:
+        cohort = self._cohort([member] * count, lambda _text: None)
+        cohort.advance(1)
+        cohort.evaluate()
 
-    def call(self, shard: int, method: str, *arguments: Any) -> Any:
-        """Call a method of the shard's cohort."""
-        called: Callable[..., Any] = getattr(self._cohorts[shard], method)
-        return called(*arguments)
+
+def _on_cpu(tree: _Tree) -> _Tree:
+    moved: _Tree = pytree.tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, tree)
+    return moved

@@ -44,10 +44,19 @@ def test_shards_do_what_one_cohort_does(shards):
     state = sharded.state_dict()
     again = ShardedCohort(Here(1), _members(1), print)
     again.load_state_dict(state)
-    for cohort in (sharded, whole, again):
+    spread = ShardedCohort(Here(shards), _members(1), print)
+    spread.load_state_dict(whole.state_dict())
+    gathered = Cohort(Tiny(), hosts.splits, _members(1), Settings(steps=40, batch_size=32))
+    gathered.load_state_dict(state)
+    for cohort in (sharded, whole, again, spread, gathered):
+        cohort.advance(5)
+        cohort.exploit({0: 5, 4: 1})
         cohort.advance(5)
     assert _selections(sharded) == pytest.approx(_selections(whole), abs=1e-6)
     assert _selections(again) == _selections(sharded)
+    for other in (spread, gathered):  # checkpoints of one engine are gone on from by the other
+        assert _selections(other) == pytest.approx(_selections(whole), abs=1e-6)
+    assert len(spread._occupied()) == shards
     assert [r.best_step for r in sharded.results()] == [r.best_step for r in whole.results()]
 
 
@@ -62,7 +71,9 @@ def test_a_shard_that_loses_all_members_is_filled_again():
     ("options", "message"),
     [
         (["--shards=2"], "--shards 2: it is an option of --engine ray"),
+        (["--gpus-per-shard=0.5"], "--gpus-per-shard 0.5: it is an option of --engine ray"),
         (["--engine=ray", "--shards=0"], "--shards 0: must be at least 1"),
+        (["--engine=ray", "--gpus-per-shard=2"], "--gpus-per-shard 2: must be in (0, 1]"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, capsys, tmp_path):
@@ -96,7 +107,7 @@ def test_tuned_comparisons_are_the_same_with_one_shard(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     assert main([*arguments, f"--out={here}"]) == 0
     errors = finish(start(*arguments, "--engine=ray", "--shards=1", f"--out={there}"))
-    assert errors.count("Ray: 1 shards on 1 nodes") == 1, "one set of processes for all searches"
+    assert errors.count("Ray: 1 shard on 1 node") == 1, "one set of processes for all searches"
     assert _files(there) == _files(here)
     assert _names(there) == _names(here)
     for path in ("results.jsonl", "config.yaml"):

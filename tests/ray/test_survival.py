@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from mtl.cli.main import main
 from mtl.train import checkpoint
-from tests.processes import alive, descendants, exploits, finish, hosts_of, start, wait
+from tests.processes import alive, exploits, finish, hosts_of, start, wait
 
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=6", "--steps=120", "--interval=4"]
 SEARCH += ["--wandb=disabled", "--quiet"]
@@ -43,7 +44,7 @@ def test_a_killed_search_whose_checkpoint_is_cut_short_goes_on_with_exploits(eng
     out = tmp_path / "run"
     process = start(*SEARCH, *ENGINES[engine], f"--out={out}")
     wait(process, lambda: exploits(out) > 10)
-    started = descendants(process.pid)
+    training = hosts_of(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     before = exploits(out)
@@ -59,24 +60,42 @@ def test_a_killed_search_whose_checkpoint_is_cut_short_goes_on_with_exploits(eng
         os.kill(host, signal.SIGKILL)
     errors = finish(process)
     assert "cannot be read: going on from the one before" in errors
-    assert ("a process of the search is gone" in errors) == (engine == "ray")
+    assert ("; going on from the last segment" in errors) == (engine == "ray")
     assert exploits(out) > before + 4
     check_same(out, whole)
-    assert not any(map(alive, started)), "nothing outlives a search for long"
+    assert len(training) == (2 if engine == "ray" else 0) and not any(map(alive, training)), "none outlives its search"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_search_whose_checkpoints_are_gone_starts_over(engine, whole, tmp_path):
-    out = tmp_path / "run"
-    process = start(*SEARCH, *ENGINES[engine], f"--out={out}")
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The search, stopped by Ctrl-C in this process; of either engine, since its files are those of both."""
+    out = tmp_path_factory.mktemp("search") / "stopped"
+    process = start(*SEARCH, f"--out={out}")
     wait(process, lambda: exploits(out) > 4)
     process.send_signal(signal.SIGINT)
     finish(process, code=75)
+    return out
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_search_whose_checkpoints_are_gone_starts_over(engine, stopped, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
     path = out / "checkpoints" / "search.pt"
     path.write_bytes(b"")
     checkpoint.previous(path).unlink()
     errors = finish(start(*SEARCH, *ENGINES[engine], "--resume", f"--out={out}"))
     assert "cannot be read: the search starts over; what is in results.jsonl stays" in errors
+    check_same(out, whole)
+
+
+def test_a_search_of_one_process_goes_on_with_several(stopped, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    before = (out / "schedule.jsonl").read_text()
+    errors = finish(start(*SEARCH, *ENGINES["ray"], "--resume", f"--out={out}"))
+    assert "2 shards" in errors and "starts over" not in errors
+    assert (out / "schedule.jsonl").read_text().startswith(before)
     check_same(out, whole)
 
 

@@ -1,0 +1,143 @@
+"""The processes of a Ray cluster that train shards: where they are, and calls to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayActorError, TaskUnschedulableError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mtl.population import Member
+from mtl.ray.cluster import nodes
+from mtl.ray.cohort import ShardLost
+from mtl.ray.host import Host, Recipe
+
+
+class RayHosts:
+    """Processes spread over the nodes. Shard n is that of process n modulo their number.
+
+    Args:
+        recipe: from what they make cohorts.
+        wanted: how many at most; None for one on each node, or as many as the GPUs have room for.
+
+    Attributes:
+        shards: how many there are; may grow.
+
+    Raises:
+        ValueError: the recipe wants a GPU and no node has one.
+    """
+
+    def __init__(self, recipe: Recipe, wanted: int | None) -> None:
+        on_gpu = recipe.device == "cuda"
+        slots = [node for node in nodes() for _ in range(_gpu_slots(node, recipe.share) if on_gpu else 1)]
+        # Node after node in turn, so that a few processes do not crowd the first.
+        turns = in_turn([str(node["NodeID"]) for node in slots])
+        if not turns:
+            raise ValueError("the Ray cluster has no node with a GPU")
+        count = len(turns) if wanted is None else min(wanted, len(turns)) if on_gpu else wanted
+        actor = ray.remote(Host)
+        self._hosts: list[Any] = [
+            actor.options(
+                num_cpus=0,
+                num_gpus=recipe.share if on_gpu else 0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(turns[place % len(turns)], soft=True),
+            ).remote(recipe)
+            for place in range(count)
+        ]
+        self.shards = count
+        self._where = self.gather([host.where.remote() for host in self._hosts])
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def fits(self, members: Sequence[Member]) -> int | None:
+        """Members like these that any of the processes has memory for; None where that is not limited."""
+        found = self.gather([host.fits.remote(members) for host in self._hosts])
+        limits = [limit for limit in found if limit is not None]
+        return min(limits, default=None)
+
+    def begin(self, shards: int, fits: int | None) -> None:
+        """Forget all shards; make room for others, of which no process holds more than `fits` members at a time."""
+        self.shards = shards
+        self.gather([host.begin.remote(fits) for host in self._hosts])
+
+    def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        """Start a call of the shard's cohort."""
+        return self._of(shard).call.remote(shard, method, *arguments)
+
+    def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any:
+        """Start to make a shard."""
+        return self._of(shard).make.remote(shard, members, saved)
+
+    def drop(self, shard: int) -> Any:
+        """Start to forget a shard."""
+        return self._of(shard).drop.remote(shard)
+
+    def train(self, shard: int, steps: int) -> Any:
+        """Start to train a shard; the call returns the evaluations of its members after that."""
+        return self._of(shard).train.remote(shard, steps)
+
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any:
+        """Start to extract a member of a saved shard, in the process of another one."""
+        return self._of(shard).extracted.remote(saved, number)
+
+    def gather(self, calls: Sequence[Any]) -> list[Any]:
+        """What the calls return, when all have.
+
+        Raises:
+            ShardLost: a process or its node is gone.
+            ValueError: the memory of a device does not suffice.
+        """
+        try:
+            return [ray.get(call) for call in calls]
+        except (RayActorError, TaskUnschedulableError, GetTimeoutError) as error:
+            raise ShardLost(_short(str(error))) from error
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                "a GPU is out of memory: give more --shards, fewer --members or a smaller --batch-size"
+            ) from error
+
+    def done(self, calls: Sequence[Any]) -> list[int]:
+        """Which of the calls are over, as soon as one is, whether it went well or not."""
+        ray.wait(list(calls), num_returns=1, fetch_local=False)
+        over, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0, fetch_local=False)
+        return [place for place, call in enumerate(calls) if call in over]
+
+    def where(self, shard: int) -> str:
+        """The address of the shard's node."""
+        return str(self._where[shard % len(self._hosts)])
+
+    def close(self) -> None:
+        """End the processes."""
+        for host in self._hosts:
+            ray.kill(host)
+
+    def _of(self, shard: int) -> Any:
+        return self._hosts[shard % len(self._hosts)]
+
+
+def _short(error: str) -> str:
+    """Which process it was where Ray says so, or how Ray's own explanation begins."""
+    found = dict(re.findall(r"^\s*(pid|ip): (\S+)$", error, re.MULTILINE))
+    if len(found) == 2:
+        return f"process {found['pid']} on {found['ip']}"
+    return " ".join(error.split())[:200]
+
+
+def _gpu_slots(node: Mapping[str, Any], share: float) -> int:
+    """Processes that the GPUs of a node have room for, each with a share of one."""
+    return int(node["Resources"].get("GPU", 0)) * int(1 / share + 1e-9)
+
+
+def in_turn(names: Sequence[str]) -> list[str]:
+    """The same names, the first of each before the second of any."""
+    seen: dict[str, int] = {}
+    rank = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        rank.append(seen[name])
+    return [name for _, _, name in sorted(zip(rank, range(len(names)), names, strict=True))]
