@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mtl.cli.submitting import standalone
+
 ROOT = Path(__file__).parents[1]
 
 SCONTROL = f"""#!/bin/bash
@@ -97,6 +99,15 @@ def test_out_is_the_users_or_named_after_the_job(site, given, out):
     assert site.run("train.sbatch", "multidigits", *given)[0] == 0
     passed = (site.path / "arguments").read_text().splitlines()
     assert passed == ["train", "multidigits", *given, "--out", out]
+
+
+@pytest.mark.parametrize(("kind", "out"), [("train", "train-7"), ("compare", "compare-5/seed-2")])
+def test_a_printed_script_needs_nothing_beside_it(site, kind, out):
+    (site.path / "mine.sbatch").write_text(standalone(kind))
+    array = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"} if kind == "compare" else {}
+    code, output = site.run(site.path / "mine.sbatch", "multidigits", **array)
+    assert (code, site.arguments[-2:]) == (0, ["--out", f"runs/{out}"]), output
+    assert "common.sh" not in standalone(kind)
 
 
 def test_only_a_job_that_ran_before_resumes(site):

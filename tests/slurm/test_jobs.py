@@ -106,6 +106,17 @@ def test_a_dead_node_costs_at_most_a_segment(jobs, scripts, uninterrupted):
         jobs.cluster.revive(dead)
 
 
+def test_mtl_submit_queues_the_script_that_comes_with_the_package(jobs, uninterrupted):
+    command = ["mtl", "submit", "train", *ONE.split(), "--gres=gpu:2", "--", SLOW, *TRAINING, "--out=run"]
+    told = jobs.cluster.run(*command, cwd=jobs.directory)
+    job = told.split()[1].rstrip(":")
+    [ended] = jobs.finish(job)
+    assert ended["ExitCode"] == "0:0", jobs.everything(job)
+    assert "GPU 0,1" in jobs.output(job)
+    assert f"mtl-train-{job}.out" in told and (jobs.directory / f"mtl-train-{job}.out").exists()
+    assert (jobs.directory / "run" / "summary.json").read_bytes() == (uninterrupted / "summary.json").read_bytes()
+
+
 def test_a_cancelled_job_saves_its_state_and_stays_cancelled(jobs, scripts):
     job = start_slow_training(jobs, scripts, "", seconds=60)
     jobs.cluster.run("scancel", job)
