@@ -171,6 +171,22 @@ def test_a_search_fails_when_ray_ends_on_a_node(site, node):
     assert "Ray ended on a node with 3; see runs/search-7/ray.log" in output
 
 
+def test_a_search_goes_back_to_the_queue_when_ray_ends_after_something_is_saved(site):
+    saved = site.path / "runs" / "search-7" / "checkpoints" / "search.pt"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    code, output = site.run("search.sbatch", "multidigits", **SEARCH, ENDING="--nodelist=node2 --kill-on-bad-exit=1")
+    assert (code, site.requeued) == (75, ["7"])
+    assert "Ray was lost; requeued, 1 of at most 5 times" in output
+
+
+def test_the_port_of_ray_is_none_that_the_kernel_gives_to_others(site):
+    site.run("search.sbatch", "multidigits", **SEARCH | {"TENTHS": "0"})
+    port = int(site.arguments[site.arguments.index("--address") + 1].rpartition(":")[2])
+    lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert port >= 1024 and not lowest <= port <= highest
+
+
 def test_a_search_that_loses_ray_while_it_is_stopped_is_requeued_by_slurm(site):
     code, output = site.run(
         "search.sbatch", "b", **SEARCH | {"TENTHS": "20"}, UNSTARTED="--nodelist=node2", STATE="NODE_FAIL"
