@@ -241,7 +241,7 @@ class Balancer:
             signals["losses"] = torch.where(values.isfinite(), values, 1)  # no solver should meet a NaN
         if "after" in needs:
             signals["after"] = values if self._after is None else self._after
-        if not batch.present:
+        if not batch.tasks:
             return self._weigher.held(values)
         if not batch.whole and not self.strategy.elementwise:
             return self._broken_step(batch, retain_graph)
@@ -274,7 +274,7 @@ class Balancer:
         if not self._looks:
             if not batch.absent:
                 self._tally.add("nonfinite_loss", ~batch.values.isfinite().all())
-        elif len(batch.present) + batch.absent < len(batch.values):
+        elif len(batch.tasks) + batch.absent < len(batch.values):
             self._tally.add("nonfinite_loss")
         if batch.whole and self._heads is None:
             check_reach(batch.present, self.shared, self.tasks)
@@ -419,15 +419,15 @@ class Balancer:
         return weights.mean(0) if self._blocks > 1 else weights
 
     def _apply_by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:
-        one = self._one(weights)
         if not self._looks:
             weights = torch.where(batch.values.isfinite(), weights, 0)
         if self.head_weighting == "weighted":
             losses = batch.present if batch.joint is None else batch.joint
-            weighted_backward(losses, weights * one if self._loss_scale else weights, retain_graph=retain_graph)
+            seeds = weights * self._one(weights) if self._loss_scale else weights
+            weighted_backward(losses, seeds, retain_graph=retain_graph)
         else:
             weighted_backward_own_heads(
-                batch.present, weights, one, self.shared, self._heads or [], retain_graph=retain_graph
+                batch.present, weights, self._one(weights), self.shared, self._heads or [], retain_graph=retain_graph
             )
         self.passes["backward"] += 1
         self._finish(average=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,27 +17,49 @@ Losses = Tensor | Mapping[str, Tensor]
 Average = Callable[[Sequence[Tensor]], None]
 
 
-class Collected(NamedTuple):
+class Collected:
     """A batch's losses.
 
-    Attributes:
-        present: the losses with their graph: the finite ones, or all that are not absent where the host did not look.
-        tasks: their indices.
+    Args:
+        given: the losses with their graph: one tensor (K,), or a loss a task, None where absent.
+        tasks: indices of those that can be used: the finite ones, or all that are there where the host did not look.
         values: all K values, detached and float32 at least; NaN where a task is absent.
-        absent: number of tasks that the batch lacks.
-        joint: the losses as one tensor (K,), if they were given so.
+        names: of the tasks, if they have any.
     """
 
-    present: list[Any]
-    tasks: list[int]
-    values: Tensor
-    absent: int
-    joint: Tensor | None
+    def __init__(
+        self, given: Tensor | list[Any], tasks: list[int], values: Tensor, names: Sequence[str] | None
+    ) -> None:
+        self.tasks, self.values = tasks, values
+        self._given, self._names = given, names
+
+    @property
+    def joint(self) -> Tensor | None:
+        """The losses as one tensor (K,), if they were given so."""
+        return self._given if isinstance(self._given, Tensor) else None
+
+    @property
+    def absent(self) -> int:
+        """The number of tasks that the batch lacks."""
+        return 0 if isinstance(self._given, Tensor) else sum(loss is None for loss in self._given)
 
     @property
     def whole(self) -> bool:
-        """Whether every task has a finite loss."""
-        return len(self.present) == len(self.values)
+        """Whether every task can be used."""
+        return len(self.tasks) == len(self.values)
+
+    @cached_property
+    def present(self) -> list[Any]:
+        """The losses that can be used, each with its own graph; taken apart only where somebody asks.
+
+        Raises:
+            ValueError: one of them depends on no parameter.
+        """
+        each: list[Any] = branches(self._given) if isinstance(self._given, Tensor) else self._given
+        for k in self.tasks:
+            if isinstance(each[k], Tensor) and not each[k].requires_grad and torch.is_grad_enabled():
+                raise _depends_on_nothing(k, self._names)
+        return [each[k] for k in self.tasks]
 
 
 def collect(
@@ -55,38 +79,35 @@ def collect(
         look: find the losses that are not finite, which makes the host wait for the device.
         average: replaces the values by their means over all processes.
     """
-    joint = None
-    given: list[Any]
+    given: Tensor | list[Any]
     if isinstance(losses, Mapping):
         if not losses:
             raise ValueError("losses are empty")
-        given, values = _named(losses, tasks or [])
-        given = [None if loss is None else branch(loss) for loss in given]
+        named, values = _named(losses, tasks or [])
+        given = [None if loss is None else branch(loss) for loss in named]
+        there = [k for k, loss in enumerate(given) if loss is not None]
     else:
         if losses.ndim != 1:
             raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
         values = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
-        joint, given = losses, branches(losses)
-    if num_tasks is not None and len(given) != num_tasks:
-        raise ValueError(f"{len(given)} losses were given for {num_tasks} tasks")
+        given, there = losses, list(range(len(values)))
+        if there and not losses.requires_grad and torch.is_grad_enabled():
+            raise _depends_on_nothing(0, tasks)
+    if num_tasks is not None and len(values) != num_tasks:
+        raise ValueError(f"{len(values)} losses were given for {num_tasks} tasks")
     if average is not None:
         values = values.clone()
         average([values])
-    index = [k for k, loss in enumerate(given) if loss is not None]
-    if look:
+    if look and not all_finite(values):
         finite = values.isfinite().tolist()
-        index = [k for k in index if finite[k]]
-    if torch.is_grad_enabled():
-        for k in index:
-            loss = given[k]
-            if isinstance(loss, Tensor) and not loss.requires_grad:
-                name = repr(tasks[k]) if tasks else str(k)
-                raise ValueError(
-                    f"the loss of task {name} does not require grad, as it depends on no parameter: leave the task "
-                    "out, or check for detach(), no_grad() or frozen parameters on its way"
-                )
-    absent = sum(loss is None for loss in given)
-    return Collected([given[k] for k in index], index, values, absent, joint)
+        there = [k for k in there if finite[k]]
+    return Collected(given, there, values, tasks)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether every value is finite; makes the host wait for the device."""
+    # A sum is finite only if all are, and costs a quarter of asking each; that it overflows is rare.
+    return math.isfinite(float(values.sum())) or bool(values.isfinite().all())
 
 
 def names(losses: Mapping[str, Tensor], num_tasks: int | None) -> list[str]:
@@ -112,3 +133,11 @@ def _named(losses: Mapping[str, Tensor], tasks: Sequence[str]) -> tuple[list[Any
 
 def _scalar(loss: Tensor) -> Tensor:
     return loss if loss.ndim == 0 else loss.reshape(())
+
+
+def _depends_on_nothing(task: int, names: Sequence[str] | None) -> ValueError:
+    name = repr(names[task]) if names else str(task)
+    return ValueError(
+        f"the loss of task {name} does not require grad, as it depends on no parameter: leave the task out, or check "
+        "for detach(), no_grad() or frozen parameters on its way"
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtl.amp import LossScale
+from mtl.collect import all_finite
 from mtl.combinators.normalize import sum_to_k
 from mtl.strategy import Strategy
 from mtl.tally import Tally
@@ -120,15 +121,15 @@ class Weigher:
         results = [self.strategy(state, given) for state, given in zip(self._states(), each, strict=True)]
         weights = torch.stack([raw for raw, _ in results]) if len(results) > 1 else results[0][0]
         state = tuple(after for _, after in results) if len(results) > 1 else results[0][1]
-        finite = weights.isfinite().all()
         before = self.state, self.held(signals["losses"])
         scaled = self.on_scale(weights).detach()
         if self._looks:
-            if not bool(finite):
+            if not all_finite(weights):
                 self.tally.add("nonfinite_weights")
                 return before[1]
         else:
             assert whole is not None
+            finite = weights.isfinite().all()
             self.tally.add("nonfinite_weights", ~finite & whole)
             kept = finite & whole
             state, scaled = pytree.tree_map(lambda new, old: torch.where(kept, new, old), (state, scaled), before)

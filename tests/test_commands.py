@@ -117,29 +117,6 @@ def test_a_full_disk_fails_with_one_line_and_keeps_what_was_finished(tmp_path):
     assert (out / "results.jsonl").read_bytes() == before
 
 
-def test_an_offline_wandb_run_reads_back(tmp_path):
-    out = tmp_path / "run"
-    finish("compare", TINY, "--strategies", "uncertainty", "--seeds=1", "--steps=6", f"--out={out}")
-    log = out / "wandb" / "tracker.log"
-    assert log.read_text() == ""
-    directories = sorted((out / "wandb").glob("offline-run-*"))
-    assert len(directories) == 3, list((out / "wandb").iterdir())
-    found = {}
-    for directory in directories:
-        command = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--summary", "--json", directory]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        found[directory.name] = shown
-    [final] = [text for name, text in found.items() if "final-uncertainty" in name]
-    record = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()][-1]
-    for expected in (
-        "train_loss/sign",
-        "weight/product",
-        "validation/selection",
-        str(record["metrics"]["sign"]["accuracy"])[:6],
-    ):
-        assert expected in final, (expected, final[:2000])
-
-
 def test_mtl_works_without_a_network_and_without_wandb(tmp_path):
     """An import hook hides wandb; the study says so once and goes on."""
     (tmp_path / "sitecustomize.py").write_text(

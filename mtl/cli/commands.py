@@ -12,14 +12,14 @@ from typing import Any
 from mtl.benchmarks import Benchmark
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.listing import show_list
-from mtl.cli.parser import DEFAULT_STRATEGIES, BadInput
-from mtl.cli.shared import make_config, make_setting, run_directory
+from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, BadInput
+from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.terminal import Terminal, console
 from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
-from mtl.tracking import Tracker
+from mtl.tracking import StudyTracker, Tracker, log_report
 from mtl.train import Stopped
 
 
@@ -68,8 +68,11 @@ def compare(args: argparse.Namespace) -> int:
         from mtl.cli.tuning import compare_tuned  # brings the search methods
 
         return compare_tuned(args, plan, setting, config, strategies)
-    if args.budget is not None:
-        raise BadInput(f"--budget {args.budget}: it is the number of trials of --tune METHOD")
+    for name in ("budget", *ENGINE_OPTIONS):
+        if (value := getattr(args, name)) is not None:
+            raise BadInput(f"--{name.replace('_', '-')} {value}: it is an option of --tune METHOD")
+    if args.engine != "population":
+        raise BadInput(f"--engine {args.engine}: without --tune METHOD there is no search to be spread over processes")
     return _carry_out(args, plan, setting, config)
 
 
@@ -117,26 +120,27 @@ def _carry_out(args: argparse.Namespace, plan: Plan, setting: Setting, config: d
 def _in_directory(
     args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any], directory: RunDirectory
 ) -> int:
-    tracker = Tracker(args.wandb, directory.path, config, lambda text: print(f"mtl: {text}", file=sys.stderr))
+    name = setting.benchmark.name
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})
     terminal = Terminal(plan, finished, quiet=args.quiet)
-    try:
-        with stop_on_signals() as should_stop, terminal:
-            execute(plan, setting, directory, [terminal, tracker], should_stop)
-    except Stopped:
-        print(f"mtl: stopped; the same command with --resume --out {directory.path} continues", file=sys.stderr)
-        return 75
-    finally:
-        tracker.close()
-    show_report([directory.path], directory.path)
+    with Tracker(args.wandb, directory.path, config, tell) as tracker:
+        try:
+            with stop_on_signals() as should_stop, terminal:
+                execute(plan, setting, directory, [terminal, StudyTracker(tracker, name)], should_stop)
+        except Stopped:
+            tell(f"stopped; the same command with --resume --out {directory.path} continues")
+            return 75
+        log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
     return 0
 
 
-def show_report(directories: Sequence[Path], out: Path) -> None:
-    """Write the report of finished runs and show its main lines."""
+def show_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write the report of finished runs, show its main lines, and return its summary."""
     from mtl.report import write_report  # brings matplotlib, which training does not need
 
-    _show(write_report(directories, out), out)
+    summary = write_report(directories, out)
+    _show(summary, out)
+    return summary
 
 
 def _show(summary: dict[str, Any], out: Path) -> None:

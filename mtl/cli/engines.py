@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.cli.shared import tell
 from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
@@ -26,6 +27,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
     """This process and its device."""
 
     def __init__(self, setting: Setting) -> None:
+        self.lost = 0  # processes, so far
         self.make_cohort: MakeCohort = cohort_maker(setting)
 
     def __exit__(
@@ -52,6 +54,7 @@ class RayEngine(Engine):
         for name in ("shards", "nodes"):
             if (value := getattr(args, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value}: must be at least 1")
+        super().__init__(setting)
         self._args, self._setting = args, setting
         self._hosts: Any = None
         self._open = contextlib.ExitStack()
@@ -63,6 +66,7 @@ class RayEngine(Engine):
         guard(own_cluster=self._args.address is None)
         from mtl.ray.cluster import connected
 
+        tell(f"connecting to Ray at {self._args.address}" if self._args.address else "starting Ray on this machine")
         self._open.enter_context(connected(self._args.address, self._args.nodes or 1))
         return self
 
@@ -80,6 +84,7 @@ class RayEngine(Engine):
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives, as often from its last checkpoint as a process is lost."""
+        from mtl.ray.cluster import nodes
         from mtl.ray.cohort import ShardLost
 
         lost, spent = 0, -1
@@ -94,9 +99,14 @@ class RayEngine(Engine):
                 spent = search.tally.steps
                 if lost > _MOST_LOSSES:
                     raise
-                tell(f"a process of the search is gone; going on from its last segment: {error}")
-                self._hosts.close()
-                self._hosts = None
+                if not nodes():
+                    tell("no node of the Ray cluster is left")
+                    raise Stopped from error
+                tell(f"lost {error}; going on from the last segment")
+                self.lost += 1
+                if self._hosts is not None:
+                    self._hosts.close()
+                    self._hosts = None
 
     def _sharded(self, members: Sequence[Member]) -> Cohort:
         from mtl.ray.cluster import RayHosts, gpus, nodes
@@ -114,9 +124,14 @@ class RayEngine(Engine):
             )
             addresses = [str(node["NodeManagerAddress"]) for node in nodes()]
             shards = self._args.shards or (gpus() if on_gpu else len(addresses))
-            tell(f"Ray: {shards} shards on {len(addresses)} nodes ({', '.join(addresses)})")
+            tell(f"Ray: {_some(shards, 'shard')} on {_some(len(addresses), 'node')} ({', '.join(addresses)})")
             self._hosts = RayHosts(recipe, shards)
+        self._hosts.clear()  # of the search, or the bracket, before
         return ShardedCohort(self._hosts, members, tell)
+
+
+def _some(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
@@ -126,7 +141,7 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
         ValueError: Ray is not installed, or its options are given without it.
     """
     if args.engine == "population":
-        for name in ("address", "nodes", "shards"):
+        for name in ENGINE_OPTIONS:
             if (value := getattr(args, name)) is not None:
                 raise ValueError(f"--{name} {value}: it is an option of --engine ray")
         return Engine(setting)

@@ -31,7 +31,7 @@ from mtl.study.execute import execute
 from mtl.study.plan import parse_strategies
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
-from mtl.tracking import SearchTracker, Tracker
+from mtl.tracking import SearchTracker, StudyTracker, Tracker
 from mtl.train import Stopped
 
 _CLOSE = 1e-5  # relative; how near a replay has to come
@@ -91,29 +91,34 @@ def _in_directory(
     directory: RunDirectory,
     config: dict[str, Any],
 ) -> int:
-    tracker = Tracker(args.wandb, directory.path, config, tell)
-    log = SearchTracker(tracker, args.seed)
+    name = setting.benchmark.name
     objective = make().objective
     plan = baseline_plan(setting, objective, args.seed)
-    try:
-        with engine, stop_on_signals() as should_stop:
-            if plan.runs:
-                with Terminal(plan, 0, quiet=args.quiet) as bars:
-                    baselines = execute(plan, setting, directory, [bars, tracker], should_stop)
-                objective.baseline = baseline_metrics(baselines)
-            with SearchTerminal(quiet=args.quiet) as terminal:
-                records = engine.run(make, directory, setting.benchmark.name, [terminal, log], should_stop)
-            log.close(winner(records, objective.higher_is_better()))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    except Stopped:
-        tell(f"stopped; the same command with --resume --out {directory.path} continues")
-        return 75
-    finally:
-        tracker.close()
     from mtl.cli.commands import show_report
 
-    show_report([directory.path], directory.path)
+    with Tracker(args.wandb, directory.path, config, tell) as tracker:
+        log = SearchTracker(tracker, directory, name)
+        try:
+            with engine, stop_on_signals() as should_stop:
+                if plan.runs:
+                    with Terminal(plan, 0, quiet=args.quiet) as bars:
+                        watching = StudyTracker(tracker, name)
+                        baselines = execute(plan, setting, directory, [bars, watching], should_stop)
+                    objective.baseline = baseline_metrics(baselines)
+                with SearchTerminal(quiet=args.quiet) as terminal:
+
+                    def watched() -> Search:
+                        return terminal.watch(make(), engine.lost)
+
+                    engine.run(watched, directory, name, [terminal, log], should_stop)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        except Stopped:
+            tell(f"stopped; the same command with --resume --out {directory.path} continues")
+            return 75
+        show_report([directory.path], directory.path)
+        log.report(config)
+        log.close()
     return 0
 
 

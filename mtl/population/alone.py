@@ -70,7 +70,7 @@ class Alone:
         score = selection(self.setting.tasks, metrics, self.setting.reference)
         parameters = all(bool(parameter.isfinite().all()) for parameter in self.run.model.parameters())
         sound = parameters and all(x is None or abs(x) < float("inf") for row in losses for x in row)
-        return [Evaluation(score if score == score else float("-inf"), metrics, sound)]
+        return [Evaluation(score if score == score else float("-inf"), metrics, sound, self.record.newest())]
 
     def results(self) -> list[Result]:
         """The run's result; it can go on afterwards."""

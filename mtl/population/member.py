@@ -106,8 +106,10 @@ class Evaluation:
         selection: mean skill of the tasks' primary metrics, higher is better; -inf if not finite.
         metrics: by task and metric.
         finite: whether its parameters and its last losses are finite.
+        curves: the newest points of its curves of training losses and weights.
     """
 
     selection: float
     metrics: dict[str, dict[str, float]]
     finite: bool
+    curves: dict[str, float]

@@ -274,8 +274,8 @@ class Shard:
         finite = self.population.state["parameters"].isfinite().all(1) & self.population.state["finite"]
         measured = self._measured(range(len(self.slots)))
         return [
-            Evaluation(score if score == score else float("-inf"), metrics, bool(sound))
-            for (_, metrics, score), sound in zip(measured, finite.tolist(), strict=True)
+            Evaluation(score if score == score else float("-inf"), metrics, bool(sound), slot.record.newest())
+            for (_, metrics, score), sound, slot in zip(measured, finite.tolist(), self.slots, strict=True)
         ]
 
     def results(self) -> list[Result]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mtl.lineage import Event, offset_before, write_events
-from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.cohort import Arriving, Cohort, Evaluation, MakeCohort, Place, Scattered
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
+from mtl.search.recovery import recovered_state, save_state
 from mtl.search.space import Values, make_member
 from mtl.study.rundir import RunDirectory
 from mtl.train import Result, Stopped
@@ -71,6 +72,7 @@ class Search:
         objective: what counts.
         make_cohort: trains.
         phase: as recorded.
+        tell: called with what a user should know.
     """
 
     def __init__(
@@ -82,13 +84,16 @@ class Search:
         objective: Objective,
         make_cohort: MakeCohort,
         phase: str = "search",
+        tell: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.name, self.label, self.phase = name, label, phase
         self.method, self.problem, self.objective = method, problem, objective
         self.trials: list[Trial] = []
         self.alive: list[Trial] = []
         self.tally = Tally()
-        self._make_cohort = make_cohort
+        #: Of the last segment, by number of the run.
+        self.evaluations: dict[int, Evaluation] = {}
+        self._make_cohort, self.tell = make_cohort, tell
         self._cohort: Cohort | None = None
         self._offset = 0
 
@@ -105,22 +110,21 @@ class Search:
             Stopped: `should_stop` said so; the last segment is checkpointed.
             OSError: something could not be written; what was written before is intact.
         """
-        path = directory.checkpoint(self.name)
         records = {record["run"]: record for record in directory.records()}
-        saved = checkpoints.load(path)
+        saved = recovered_state(directory, self.name, self.run_name, self.tell)
         if saved is not None:
             self._load(saved)
         else:
             self._offset = offset_before(directory.schedule_path, self.name)
             events = self._start(self.method.begin())
             self._offset = write_events(directory.schedule_path, events, self._offset)
-            checkpoints.save(path, self._state())
+            save_state(directory, self.name, self._state())
         while self.alive:
             reports = self._segment()
             decision = self.method.decide(reports)
             ended = {report.trial for report in reports if report.finished} | decision.stop
             for trial, result in self._results(ended):
-                name = self.run_name(trial)
+                name = self.run_name(trial.number)
                 if name not in records:
                     record, history = self._record(trial, result, benchmark)
                     records[name] = directory.append(record, history)
@@ -128,16 +132,16 @@ class Search:
                     observer.trial(self, records[name])
             events = self._apply(decision, ended, reports)
             self._offset = write_events(directory.schedule_path, events, self._offset)
-            checkpoints.save(path, self._state())
+            save_state(directory, self.name, self._state())
             for observer in observers:
                 observer.segment(self)
             if self.alive and should_stop():
                 raise Stopped
-        return [records[self.run_name(trial)] for trial in self.trials]
+        return [records[self.run_name(trial.number)] for trial in self.trials]
 
-    def run_name(self, trial: Trial) -> str:
+    def run_name(self, number: int) -> str:
         """The name of a run in results.jsonl."""
-        return f"{self.name}-{trial.number:04d}"
+        return f"{self.name}-{number:04d}"
 
     @property
     def best(self) -> tuple[Trial, Scores] | None:
@@ -148,14 +152,24 @@ class Search:
         scores, trial = max(found, key=lambda pair: (pair[0][0], -pair[1].number))
         return trial, scores
 
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where the living runs are trained; empty if it is in this process."""
+        return self._cohort.places() if isinstance(self._cohort, Scattered) else ()
+
     def _segment(self) -> list[Report]:
-        """Train all living runs for an interval, or to the end of the first that ends before, and evaluate them."""
-        assert self._cohort is not None
+        """Train living runs for an interval, or to the end of the first that ends before, and evaluate them.
+
+        All of them, unless the method does not wait for all and the cohort can give some.
+        """
         steps = min(self.problem.interval, min(self.problem.length - trial.step for trial in self.alive))
-        self._cohort.advance(steps)
-        self.tally.steps += steps * len(self.alive)
+        found = self._trained(steps)
+        self.tally.steps += steps * len(found)
         reports = []
-        for trial, evaluation in zip(self.alive, self._cohort.evaluate(), strict=True):
+        self.evaluations = {}
+        for index, evaluation in found.items():
+            trial = self.alive[index]
+            self.evaluations[trial.number] = evaluation
             trial.step += steps
             scores = self.objective.scores(evaluation.metrics, evaluation.selection)
             if not evaluation.finite:
@@ -167,19 +181,26 @@ class Search:
         self.tally.best.append((self.tally.steps, max([before, *(report.scores[0] for report in reports)])))
         return reports
 
+    def _trained(self, steps: int) -> Mapping[int, Evaluation]:
+        assert self._cohort is not None
+        if self.method.options.asynchronous and isinstance(self._cohort, Arriving):
+            return self._cohort.arrivals(steps)
+        self._cohort.advance(steps)
+        return dict(enumerate(self._cohort.evaluate()))
+
     def _results(self, ended: set[int]) -> list[tuple[Trial, Result]]:
         if not ended:
             return []
         assert self._cohort is not None
         pairs = zip(self.alive, self._cohort.results(), strict=True)
-        return [(trial, result) for trial, result in pairs if trial.number in ended]
+        return [(trial, result) for trial, result in pairs if trial.number in ended and result is not None]
 
     def _record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
         member = make_member(trial.values, trial.seed)
         cut = trial.step < self.problem.length
         scores = self.objective.scores(result.validation, result.selection)
         record = {
-            "run": self.run_name(trial),
+            "run": self.run_name(trial.number),
             "benchmark": benchmark,
             "strategy": self.label or member.strategy,
             "hyperparameters": trial.values,
@@ -217,7 +238,6 @@ class Search:
 
     def _exploit(self, decision: Decision, reports: Sequence[Report]) -> list[Event]:
         index = {trial.number: place for place, trial in enumerate(self.alive)}
-        scores = {report.trial: report.scores[0] for report in reports}
         broken = {report.trial for report in reports if report.broken}
         changed = {**{exploit.target: exploit.values for exploit in decision.exploits}, **decision.changes}
         if not changed:
@@ -229,11 +249,11 @@ class Search:
         events = []
         for exploit in decision.exploits:
             trial = self.trials[exploit.target]
-            both: dict[str, float | None] = {"target": scores[exploit.target], "source": scores[exploit.source]}
+            source = self.trials[exploit.source]
+            both: dict[str, float | None] = {"target": trial.curve[-1][2][0], "source": source.curve[-1][2][0]}
+            before, after = trial.values, exploit.values
             events.append(
-                Event(
-                    self.name, trial.step, trial.number, exploit.source, trial.seed, trial.values, exploit.values, both
-                )
+                Event(self.name, trial.step, trial.number, source.number, trial.seed, before, after, both, source.step)
             )
             self.tally.exploits += 1
             self.tally.replaced_nonfinite += exploit.target in broken

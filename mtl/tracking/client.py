@@ -1,18 +1,26 @@
-"""The study's side of the tracker. Whatever happens to the logging process, the study goes on."""
+"""The study's side of the tracker: what is to be logged goes to a file, which the logging process reads.
+
+A file can neither be full nor be waited for, as a pipe can. It is deleted when all of it is logged; what a logging
+process leaves behind is logged when the study is resumed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import re
+import secrets
+import select
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.study.plan import RunPlan
-
 MODES = ("offline", "online", "disabled")
+SPOOL = "to-log.jsonl"
 _CLOSE_SECONDS = 60
 
 
@@ -23,12 +31,13 @@ def check_mode(mode: str) -> None:
 
 
 class Tracker:
-    """Logs each run of a study as one W&B run with the run's own name as its id.
+    """Logs to W&B runs, any number of which may be open. Whatever happens to the logging process, the study goes on.
 
-    Group is the study, job type the phase, tags the benchmark and the strategy; curve points carry the training step.
+    A run's id is the study's name and its own, so that a resumed study continues the same W&B runs. Their group is the
+    study.
 
     Args:
-        mode: `offline` (default; needs no account and no network), `online` or `disabled`.
+        mode: `offline` (needs no account and no network), `online` or `disabled`.
         directory: of the study; the files go to its `wandb/`.
         config: of the study, attached to each run.
         say: told about trouble, once.
@@ -42,63 +51,109 @@ class Tracker:
         if importlib.util.find_spec("wandb") is None:
             say("W&B is not installed, so nothing is logged to it: pip install 'mtl[wandb]', or --wandb disabled")
             return
-        (directory / "wandb").mkdir(exist_ok=True)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mtl.tracking.worker", mode, str(directory.resolve())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=(directory / "wandb" / "tracker.log").open("a"),
-            start_new_session=True,  # Ctrl-C is for the study, which then closes the pipe
-        )
+        self._folder, self._token = directory.resolve() / "wandb", secrets.token_hex(4)
+        try:
+            self._folder.mkdir(exist_ok=True)
+            self._spool = (self._folder / SPOOL).open("ab")
+            log = (self._folder / "tracker.log").open("a")
+        except OSError as error:
+            say(f"nothing is logged to W&B: {error}")
+            return
+        with log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mtl.tracking.worker", mode, str(self._folder), str(os.getpid()), self._token],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the study
+            )
 
-    def begin(self, run: RunPlan, hyperparameters: dict[str, Any]) -> None:
-        """Open the run."""
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, run: str, *, job_type: str, tags: Iterable[object], config: Mapping[str, Any]) -> None:
+        """Open the run, or continue it."""
+        study = str(self._config["study"])
         self._send(
             "begin",
-            id=run.name,
-            group=self._config["study"],
-            job_type=run.phase.replace("_", "-"),
-            tags=[str(self._config["benchmark"]), run.task or run.strategy],
-            config={**self._config, **hyperparameters, "seed": run.seed},
+            run,
+            id=re.sub(r"[^A-Za-z0-9._=-]+", "-", f"{study}-{run}")[-120:],
+            group=study[-120:],
+            job_type=job_type,
+            tags=[str(tag)[:64] for tag in tags],
+            config={**self._config, **config},
         )
 
-    def progress(self, run: RunPlan, done: int, total: int) -> None:
-        """Steps are not logged one by one."""
+    def row(self, run: str, step: int, values: Mapping[str, float]) -> None:
+        """Log a point of its curves."""
+        self._send("row", run, step=step, values=values)
 
-    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
-        """Nor those of several runs."""
+    def table(self, run: str, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log a table; the items of a column are of one type, or None."""
+        self._send("table", run, step=step, name=name, columns=columns, rows=rows)
 
-    def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:  # noqa: ARG002
-        """Log a point of the curves."""
-        self._send("row", step=step, values=values)
+    def images(self, run: str, step: int, images: Mapping[str, Path]) -> None:
+        """Log image files by name."""
+        self._send("images", run, step=step, images={name: str(path.resolve()) for name, path in images.items()})
 
-    def end(self, run: RunPlan, record: dict[str, Any]) -> None:  # noqa: ARG002
-        """Close the run with its results."""
-        summary = {f"test/{task}/{key}": x for task, values in record["metrics"].items() for key, x in values.items()}
-        summary |= {f"cost/{key}": x for key, x in record["cost"].items()} | {"status": record["status"]}
-        self._send("end", summary=summary, failed=record["status"] != "done")
+    def summary(self, run: str, values: Mapping[str, Any]) -> None:
+        """Set what a table of runs shows."""
+        self._send("summary", run, values=values)
+
+    def end(self, run: str, *, failed: bool = False) -> None:
+        """Close the run."""
+        self._send("end", run, failed=failed)
 
     def close(self) -> None:
-        """Let the logging process finish its writing."""
+        """Let the logging process finish its writing, and end it."""
         if self._process is None:
             return
-        process, self._process = self._process, None
-        try:
-            if process.stdin is not None:
-                process.stdin.close()
-            if process.wait(_CLOSE_SECONDS) != 0:
-                self._say("W&B logging ended with an error; see wandb/tracker.log")
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            process.kill()
-            self._say("W&B logging did not finish; see wandb/tracker.log")
-
-    def _send(self, kind: str, **content: Any) -> None:
-        if self._process is None or self._process.stdin is None:
+        self._send("close", "", token=self._token)
+        if self._process is None:
             return
         try:
-            self._process.stdin.write((json.dumps({"kind": kind, **content}) + "\n").encode())
-            self._process.stdin.flush()
-        except OSError:
-            self._process.kill()
-            self._process = None
-            self._say("W&B logging stopped; the study goes on, its own files are complete. See wandb/tracker.log")
+            if self._process.wait(_CLOSE_SECONDS) != 0:
+                self._say(f"W&B logging ended with an error; see {self._folder / 'tracker.log'}")
+        except subprocess.TimeoutExpired:
+            self._say(
+                f"W&B logging did not finish within {_CLOSE_SECONDS} s and was ended; `wandb sync --include-online "
+                f"{self._folder}` uploads what was written"
+            )
+        finally:  # also on a second Ctrl-C
+            self._abandon()
+
+    def _send(self, kind: str, run: str, **content: Any) -> None:
+        if self._process is None:
+            return
+        self._hear(self._process)
+        try:
+            if self._process.poll() is not None:
+                raise ChildProcessError("its process is gone")
+            self._spool.write((json.dumps({"kind": kind, "run": run, **content}) + "\n").encode())
+            self._spool.flush()
+        except OSError as error:
+            self._abandon()
+            self._say(
+                f"W&B logging stopped ({error}); the study goes on, and its own files are complete. "
+                f"See {self._folder / 'tracker.log'}"
+            )
+
+    def _abandon(self) -> None:
+        """End the process, if it has not ended, and send nothing any more."""
+        process, self._process = self._process, None
+        assert process is not None and process.stdout is not None
+        process.kill()
+        process.wait()
+        self._hear(process)
+        process.stdout.close()
+        with contextlib.suppress(OSError):  # what could not be written before still cannot
+            self._spool.close()
+
+    def _hear(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass on what the logging process has to say to the user."""
+        assert process.stdout is not None
+        while select.select([process.stdout], [], [], 0)[0] and (line := process.stdout.readline()):
+            self._say(line.decode().strip())

@@ -1,67 +1,217 @@
-"""The logging process: reads messages from its standard input and gives them to W&B. The only importer of wandb."""
+"""The logging process: reads what is to be logged from a file and gives it to W&B. The only importer of wandb.
+
+It ends when it is told to, or when the study is gone and all is read.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
-import socket
 import sys
-import urllib.parse
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import wandb
 
-_REACHABLE_SECONDS = 3.0
+from mtl.tracking.client import SPOOL
+
+_REACHABLE_SECONDS = 5.0
+_INIT_SECONDS = 20.0
+_POLL_SECONDS = 0.05
+_RESTARTS = 2
+_INTERRUPTED = 75  # as `mtl` itself: to be continued
 
 
-def main(mode: str, directory: str) -> None:
-    """Log until the pipe closes; a run that was not ended by then is closed as it is."""
-    if mode == "online" and not _reachable():
-        print("W&B cannot be reached: logging offline; `wandb sync` uploads the files later", file=sys.stderr)
-        mode = "offline"
+class Log:
+    """W&B runs, and up to which step each is safely in a file of its own.
+
+    Args:
+        mode: `offline` or `online`.
+        folder: `wandb/` of the study.
+    """
+
+    def __init__(self, mode: str, folder: Path) -> None:
+        self.mode, self._folder = mode, folder
+        self._open: dict[str, Any] = {}
+        self._ended: set[str] = set()
+        self._last: dict[str, int] = {}
+        self._whole = self._directories()
+        self._steps = folder / "steps.json"
+        #: Of earlier processes. W&B drops steps that go backwards, as they do after a study was killed.
+        self._before: dict[str, int] = json.loads(self._steps.read_text()) if self._steps.exists() else {}
+
+    def handle(self, message: dict[str, Any]) -> None:
+        """Carry out what is asked for a run; a run that has ended stays so."""
+        name, kind = message["run"], message["kind"]
+        if name in self._ended:
+            return
+        if kind == "begin":
+            if name not in self._open:
+                self._open[name] = self._begin(message)
+            return
+        run = self._open[name]
+        if kind == "row" and message["step"] > self._before.get(name, -1):
+            self._log(name, message["step"], message["values"])
+        elif kind == "table":
+            table = wandb.Table(columns=message["columns"], data=message["rows"])
+            self._log(name, message["step"], {message["name"]: table})
+        elif kind == "images":
+            images = {key: wandb.Image(path) for key, path in message["images"].items()}
+            self._log(name, message["step"], images)
+        elif kind == "summary":
+            run.summary.update(message["values"])
+        elif kind == "end":
+            self._finish(name, int(message["failed"]))
+            self._ended.add(name)
+
+    def close(self) -> None:
+        """Close the runs that were not ended, as they are."""
+        for name in [*self._open]:
+            self._finish(name, _INTERRUPTED)
+
+    def restart(self) -> None:
+        """Begin anew where W&B's own process has died, as it does when a scheduler sends SIGTERM to all of a job.
+
+        All that was to be logged for the open runs is read again, so their unfinished files are not needed any more.
+        """
+        for path in self._directories() - self._whole:
+            shutil.rmtree(path, ignore_errors=True)
+        self._open, self._last = {}, {}
+        with contextlib.suppress(Exception):  # it says that the process is gone
+            wandb.teardown()
+        time.sleep(1.1)  # the names of W&B's directories are told apart by the second
+
+    def _log(self, name: str, step: int, values: dict[str, Any]) -> None:
+        self._open[name].log(values, step=step)
+        self._last[name] = step
+
+    def _finish(self, name: str, code: int) -> None:
+        run = self._open[name]
+        run.finish(exit_code=code)
+        del self._open[name]
+        self._whole.add(Path(run.settings.sync_dir))
+        if name in self._last:
+            self._before[name] = max(self._last.pop(name), self._before.get(name, -1))
+            partial = self._steps.with_suffix(".partial")
+            partial.write_text(json.dumps(self._before))
+            partial.replace(self._steps)
+
+    def _directories(self) -> set[Path]:
+        """Where the files of W&B runs are."""
+        return {*self._folder.glob("*run-*")}
+
+    def _begin(self, message: dict[str, Any]) -> Any:
+        try:
+            return self._init(message)
+        except (wandb.Error, TimeoutError) as error:
+            if self.mode == "offline":
+                raise
+            self.go_offline(str(error).splitlines()[0])
+            return self._init(message)
+
+    def go_offline(self, reason: str) -> None:
+        """From now on, and say so."""
+        self.mode = "offline"
+        print(f"logging to W&B offline: {reason}; `wandb sync {self._folder}` uploads it later", flush=True)
+
+    def _init(self, message: dict[str, Any]) -> Any:
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "mtl"),
+            id=message["id"],
+            name=message["run"],
+            group=message["group"],
+            job_type=message["job_type"],
+            tags=list(dict.fromkeys(message["tags"])),
+            config=message["config"],
+            mode=self.mode,  # type: ignore[arg-type]
+            dir=str(self._folder.parent),
+            resume="allow" if self.mode == "online" else None,
+            reinit="create_new",
+            # What the study's config.yaml does not say of the machine is not W&B's to know; without it, a run costs a
+            # fifth of the time to open.
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=_INIT_SECONDS,
+                disable_code=True,
+                disable_git=True,
+                disable_job_creation=True,
+                x_disable_machine_info=True,
+                x_disable_meta=True,
+                x_disable_stats=True,
+                x_save_requirements=False,
+            ),
+        )
+
+
+def main(mode: str, folder: Path, study: int, token: str) -> None:
+    """Log what stands in the folder's file, and what process `study` adds to it until it says `token`."""
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the study decides
         signal.signal(number, signal.SIG_IGN)
-    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True)
-    run: Any = None
-    for line in sys.stdin:
-        message = json.loads(line)
-        if message["kind"] == "begin":
-            run = wandb.init(
-                project="mtl",
-                id=f"{message['group']}-{message['id']}"[-120:],
-                name=message["id"],
-                group=message["group"],
-                job_type=message["job_type"],
-                tags=[tag[:64] for tag in message["tags"]],
-                config=message["config"],
-                mode=mode,  # type: ignore[arg-type]
-                dir=directory,
-                resume="allow" if mode == "online" else None,
-                settings=settings,
-            )
-        elif message["kind"] == "row":
-            run.log(message["values"], step=message["step"])
-        elif message["kind"] == "end":
-            run.summary.update(message["summary"])
-            run.finish(exit_code=int(message["failed"]))
-            run = None
-    if run is not None:
-        run.finish(exit_code=1)
+    os.nice(10)  # training comes first
+    log = Log(mode, folder)
+    if mode == "online" and not _reachable():
+        log.go_offline("its server cannot be reached")
+    for attempt in range(_RESTARTS + 1):
+        try:
+            for message in _messages(folder / SPOOL, study, token):
+                log.handle(message)
+            log.close()
+            break
+        except Exception:
+            if attempt == _RESTARTS:
+                raise
+            log.restart()
+    (folder / SPOOL).unlink()
+
+
+def _messages(path: Path, study: int, token: str) -> Iterator[dict[str, Any]]:
+    """All that stands in the file and that is being added to it."""
+    with path.open("rb") as file:
+        while True:
+            gone = os.getppid() != study
+            start, line = file.tell(), file.readline()
+            if line.endswith(b"\n"):
+                message = json.loads(line)
+                if message["kind"] != "close":
+                    yield message
+                elif message["token"] == token:
+                    return
+            elif gone:
+                return
+            else:
+                file.seek(start)
+                time.sleep(_POLL_SECONDS)
 
 
 def _reachable() -> bool:
-    """Whether the server answers at all: wandb itself would try for minutes."""
-    url = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    port = url.port or (443 if url.scheme == "https" else 80)
-    try:
-        socket.create_connection((url.hostname or "", port), timeout=_REACHABLE_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    """Whether the server answers at all, with whatever proxy is set: wandb itself would try for minutes."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        try:
+            urllib.request.urlopen(url, timeout=_REACHABLE_SECONDS).close()
+        except urllib.error.HTTPError:
+            answered.set()
+        except OSError:
+            return
+        answered.set()
+
+    threading.Thread(target=ask, daemon=True).start()  # looking up a name has no time limit
+    return answered.wait(_REACHABLE_SECONDS)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    main(sys.argv[1], str(Path(sys.argv[2])))
+    # A table waits here for its upload; by default in the home directory, which the login node may not share.
+    os.environ.setdefault("WANDB_DATA_DIR", sys.argv[2])
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -45,9 +45,15 @@ class Record:
         self.history["weights"].append(weights)
         self.history["train_loss"].append(losses)
         if self.observe is not _ignore:
-            row = {f"weight/{task}": weight for task, weight in zip(self.tasks, weights, strict=True)}
+            self.observe(self.step, self.newest())
+
+    def newest(self) -> dict[str, float]:
+        """The weights and losses logged last, by name; empty before the first."""
+        row: dict[str, float] = {}
+        for weights, losses in zip(self.history["weights"][-1:], self.history["train_loss"][-1:], strict=True):
+            row |= {f"weight/{task}": weight for task, weight in zip(self.tasks, weights, strict=True)}
             row |= {f"train_loss/{task}": x for task, x in zip(self.tasks, losses, strict=True) if x is not None}
-            self.observe(self.step, row)
+        return row
 
     def evaluated(self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float) -> bool:
         """Note an evaluation on validation data; returns whether it is the best so far."""

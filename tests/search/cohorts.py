@@ -38,7 +38,7 @@ class ToyCohort:
         score = -(row["theta"] ** 2)
         metrics = {"sign": {"accuracy": 1 + score}, "product": {"mae": -score, "r2": score}}
         finite = math.isfinite(score)
-        return SimpleNamespace(selection=score if finite else -math.inf, metrics=metrics, finite=finite)
+        return SimpleNamespace(selection=score if finite else -math.inf, metrics=metrics, finite=finite, curves={})
 
     def exploit(self, sources):
         taken = {target: dict(self.rows[source]) for target, source in sources.items()}
