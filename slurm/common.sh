@@ -11,13 +11,13 @@ BEFORE=()
 
 MTL=("${BEFORE[@]}" mtl) RAY=("${BEFORE[@]}" ray) PYTHON=("${BEFORE[@]}" python3)
 STEP=() # options of the srun that starts mtl
-REQUEUES=${MTL_REQUEUES:-5} # how often a job goes back to the queue when its time is up or a step does not start; preemption does not count
+REQUEUES=${MTL_REQUEUES:-5} # how often a job goes back to the queue when its time is up or it cannot go on; not for preemption
 
 # The number of the last task of an array is also that of the whole array, so tasks are named ARRAY_TASK.
 JOB=$SLURM_JOB_ID
 if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then JOB=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
 
-warned='' signalled='' failed='' unstarted='' child=''
+warned='' signalled='' failed='' retry='' child='' # retry: why the job goes back to the queue unasked
 
 # Before its time limit SLURM sends USR1 to this shell (--signal=B:USR1@120). Preemption and scancel send TERM to what
 # srun started, and to that only: so mtl is started by srun, and takes either signal, more than once.
@@ -57,7 +57,7 @@ run_mtl() {
   set -- "$@" --out "$out"
   if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then set -- "$@" --resume; fi
   say "${MTL[*]} $*"
-  if [ -z "$warned$failed$unstarted" ]; then
+  if [ -z "$warned$failed$retry" ]; then
     srun --ntasks=1 "${STEP[@]}" "${MTL[@]}" "$@" &
     child=$!
     await "$child"
@@ -66,9 +66,9 @@ run_mtl() {
   case $status in $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) status=75 ;; esac
   if not_started "$status"; then
     say "SLURM did not start mtl: srun ended with $status"
-    unstarted=yes
+    retry='not started'
   fi
-  if [ -n "$failed" ]; then status=1; elif [ -n "$unstarted" ]; then status=75; fi
+  if [ -n "$failed" ]; then status=1; elif [ -n "$retry" ]; then status=75; fi
   if [ "$status" -eq 75 ]; then requeue "$out"; fi
   exit "$status"
 }
@@ -86,15 +86,14 @@ await() {
 }
 
 requeue() {
-  local state log=$1/requeues.log count=0 reason='time is up'
-  if [ -n "$unstarted" ]; then reason='not started'; fi
+  local state log=$1/requeues.log count=0
   state=$(job_field JobState)
   # A job that the user cancelled stays cancelled; one that SLURM has requeued is in the queue already.
   if [ "$state" != RUNNING ]; then
     say "stopped; not requeued, because its state is $state"
     return
   fi
-  if [ -n "$warned$unstarted" ]; then
+  if [ -n "$warned$retry" ]; then
     mkdir -p "$1" && touch "$log" || return
     count=$(grep -c "^$JOB " "$log")
     if [ "$count" -ge "$REQUEUES" ]; then
@@ -102,7 +101,7 @@ requeue() {
       return
     fi
     echo "$JOB $(date +%FT%T)" >>"$log"
-    say "$reason; requeued, $((count + 1)) of at most $REQUEUES times"
+    say "${retry:-time is up}; requeued, $((count + 1)) of at most $REQUEUES times"
   else
     say "preempted; requeued"
   fi

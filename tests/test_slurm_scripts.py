@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mtl.cli.submitting import standalone
+
 ROOT = Path(__file__).parents[1]
 
 SCONTROL = f"""#!/bin/bash
@@ -99,6 +101,15 @@ def test_out_is_the_users_or_named_after_the_job(site, given, out):
     assert passed == ["train", "multidigits", *given, "--out", out]
 
 
+@pytest.mark.parametrize(("kind", "out"), [("train", "train-7"), ("compare", "compare-5/seed-2")])
+def test_a_printed_script_needs_nothing_beside_it(site, kind, out):
+    (site.path / "mine.sbatch").write_text(standalone(kind))
+    array = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"} if kind == "compare" else {}
+    code, output = site.run(site.path / "mine.sbatch", "multidigits", **array)
+    assert (code, site.arguments[-2:]) == (0, ["--out", f"runs/{out}"]), output
+    assert "common.sh" not in standalone(kind)
+
+
 def test_only_a_job_that_ran_before_resumes(site):
     site.run("train.sbatch", "multidigits", SLURM_RESTART_COUNT="2")
     assert site.arguments[-1] == "--resume"
@@ -158,6 +169,22 @@ def test_a_search_fails_when_ray_ends_on_a_node(site, node):
     code, output = site.run("search.sbatch", "multidigits", **SEARCH, ENDING=f"--nodelist={node} --kill-on-bad-exit=1")
     assert (code, site.requeued) == (1, [])
     assert "Ray ended on a node with 3; see runs/search-7/ray.log" in output
+
+
+def test_a_search_goes_back_to_the_queue_when_ray_ends_after_something_is_saved(site):
+    saved = site.path / "runs" / "search-7" / "checkpoints" / "search.pt"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    code, output = site.run("search.sbatch", "multidigits", **SEARCH, ENDING="--nodelist=node2 --kill-on-bad-exit=1")
+    assert (code, site.requeued) == (75, ["7"])
+    assert "Ray was lost; requeued, 1 of at most 5 times" in output
+
+
+def test_the_port_of_ray_is_none_that_the_kernel_gives_to_others(site):
+    site.run("search.sbatch", "multidigits", **SEARCH | {"TENTHS": "0"})
+    port = int(site.arguments[site.arguments.index("--address") + 1].rpartition(":")[2])
+    lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert port >= 1024 and not lowest <= port <= highest
 
 
 def test_a_search_that_loses_ray_while_it_is_stopped_is_requeued_by_slurm(site):

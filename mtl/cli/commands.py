@@ -54,7 +54,7 @@ def compare(args: argparse.Namespace) -> int:
         raise BadInput(f"--seeds {args.seeds}: must be at least 1")
     try:
         setting = make_setting(args)
-        specs = args.strategies or _default_strategies(setting.benchmark)
+        specs = args.strategies or default_strategies(setting.benchmark)
         strategies = parse_strategies(specs, setting.benchmark)
         reference = parse_strategies([args.reference], setting.benchmark)[0] if args.reference else strategies[0]
     except ValueError as error:
@@ -107,7 +107,7 @@ def _parts(directory: Path) -> Sequence[Path]:
     return parts
 
 
-def _default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
+def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
     """The nine of the main job; static weights only where their number fits."""
     return tuple(spec for spec in DEFAULT_STRATEGIES if len(benchmark.tasks) == 3 or not spec.startswith("static:"))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mtl.cli.parser import BadInput, build_parser, merge_config
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
-_MODULES = {"search": "searching", "replay": "searching"}
+_MODULES = {"search": "searching", "replay": "searching", "submit": "submitting"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

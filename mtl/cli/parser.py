@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_report(commands)
     _add_bench(commands)
+    _add_submit(commands)
     return parser
 
 
@@ -284,3 +285,15 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--strategies", nargs="+", metavar="NAME", help="default: all that the bench knows")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--threads", type=int, default=1, help="threads of tensor operations (default: 1)")
+
+
+def _add_submit(commands: Any) -> None:
+    parser = commands.add_parser(
+        "submit",
+        help="queue a job of train, compare or search on a SLURM cluster",
+        usage="mtl submit [-h] [--print] {train,compare,search} [OPTIONS OF sbatch ...] -- ARGUMENTS OF mtl ...",
+        epilog="Such as: mtl submit search --nodes=4 --time=8:00:00 --account=me -- multidigits --strategy gradnorm",
+    )
+    parser.add_argument("--print", action="store_true", help="print the batch script instead, to be adapted to a site")
+    parser.add_argument("kind", choices=("train", "compare", "search"))
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

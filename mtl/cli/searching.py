@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mtl.benchmarks import Benchmark
 from mtl.cli.engines import Engine, find_engine
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
@@ -20,7 +21,7 @@ from mtl.lineage import ancestry, read_events, winner
 from mtl.search.build import build_space
 from mtl.search.engine import Search
 from mtl.search.grammar import read_file, read_options
-from mtl.search.methods import OPTIONS, Options, Problem
+from mtl.search.methods import OPTIONS, Options, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.plan import baseline_metrics, baseline_plan, cohort_maker, make_search, run_length
 from mtl.search.replay import differences
@@ -40,12 +41,7 @@ def search(args: argparse.Namespace) -> int:
     """`mtl search`."""
     try:
         setting = make_setting(args)
-        given = {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
-        specs = args.strategies or [args.strategy]
-        strategies = [str(strategy) for strategy in parse_strategies(specs, setting.benchmark)]
-        space = build_space(setting.benchmark, strategies, given)
-        objective = Objective(args.objective, setting.benchmark)
-        options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
+        space, objective, options = read_search(args, setting.benchmark)
         engine = find_engine(args, setting)
 
         def make() -> Search:
@@ -70,6 +66,21 @@ def search(args: argparse.Namespace) -> int:
     config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
     with run_directory(args, config, ("search", "seeds")) as (directory, recorded):
         return _in_directory(args, setting, engine, make, directory, recorded)
+
+
+def read_search(args: argparse.Namespace, benchmark: Benchmark) -> tuple[Space, Objective, Options]:
+    """What is searched and how; of the data it needs nothing.
+
+    Raises:
+        ValueError: the options cannot be worked with.
+    """
+    find_method(args.method)
+    given = {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
+    specs = args.strategies or [args.strategy]
+    strategies = [str(strategy) for strategy in parse_strategies(specs, benchmark)]
+    space = build_space(benchmark, strategies, given)
+    options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
+    return space, Objective(args.objective, benchmark), options
 
 
 def _in_directory(

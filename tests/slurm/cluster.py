@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,41 @@ class Cluster:
         process = self._start(node, script, self._enter("control"))
         first = _descendant(process, 2)
         self._ip(
-            "link", "add", f"to-{node}", "type", "veth", "peer", "name", "eth0", *_hardware(node), "netns", str(first)
+            "link",
+            "add",
+            f"to-{node}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "address",
+            _hardware(node),
+            "netns",
+            str(first),
         )
         self._ip("link", "set", f"to-{node}", "master", "bridge", "up")
+
+    @contextmanager
+    def unreachable(self, node: str, other: str) -> Iterator[None]:
+        """What `node` sends to `other` is lost; the controller reaches both."""
+        first = _descendant(self._started[node], 2)
+        entry = [
+            "nsenter",
+            f"--target={first}",
+            "--net",
+            "ip",
+            "neighbour",
+            "replace",
+            _ADDRESSES[other],
+            "dev",
+            "eth0",
+        ]
+        subprocess.run([*entry, "lladdr", "02:00:00:00:00:00", "nud", "permanent"], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*entry, "lladdr", _hardware(other), "nud", "permanent"], check=True)
 
     @property
     def alive(self) -> list[str]:
@@ -272,9 +305,9 @@ class Cluster:
         return "\n".join(f"== {log.name}\n" + "\n".join(log.read_text().splitlines()[-8:]) for log in logs)
 
 
-def _hardware(node: str) -> tuple[str, str]:
+def _hardware(node: str) -> str:
     """A node comes back with the network card it had: others would take a new one's frames for lost, for seconds."""
-    return "address", "02:00:" + ":".join(f"{int(part):02x}" for part in _ADDRESSES[node].split("."))
+    return "02:00:" + ":".join(f"{int(part):02x}" for part in _ADDRESSES[node].split("."))
 
 
 def _descendant(process: subprocess.Popen[bytes], generations: int) -> int:

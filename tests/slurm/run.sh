@@ -28,4 +28,4 @@ mknod "$devices/gpu" c 1 3 2>/dev/null || { rm -rf "$devices"; skip "no device f
 rm -rf "$devices"
 
 # Jobs wait more than they compute, so three clusters at once share two processors well.
-exec "$1" -m pytest tests/slurm -m slurm -n 3 -q --durations=0 --durations-min=1 "${@:2}"
+exec "$1" -m pytest tests/slurm -m slurm -n 3 --dist worksteal -q --durations=0 --durations-min=1 "${@:2}"

@@ -32,7 +32,7 @@ def start_slow_training(jobs: Jobs, scripts: Path, options: str, seconds: float)
     export = f"--export=ALL,SLEEP={seconds / 48}"
     job = jobs.submit(f"{ONE} {export} {options}", scripts / "train.sbatch", SLOW, *TRAINING, "--out=run")
     checkpoints = jobs.directory / "run" / "checkpoints"
-    jobs.cluster.until(lambda: list(checkpoints.glob("*.pt")), 60, "a checkpoint")
+    jobs.until(job, lambda: list(checkpoints.glob("*.pt")), 60, "a checkpoint")
     return job
 
 
@@ -50,7 +50,7 @@ def test_an_array_over_seeds_has_gpus_of_its_own_requeues_one_task_and_gathers(j
     study = [SLOW, "--strategies", "equal", "uncertainty", "--steps=8", "--wandb=disabled"]
     options = f"{ONE} --nodelist=node1 --array=0-1"
     array = jobs.submit(f"{options} --export=ALL,SLEEP=0.2", scripts / "compare.sbatch", *study, "--out=study")
-    jobs.cluster.until((jobs.directory / "study" / "seed-1" / "config.yaml").exists, 60, "seed 1 started")
+    jobs.until(array, (jobs.directory / "study" / "seed-1" / "config.yaml").exists, 60, "seed 1 started")
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", f"{array}_1")
     ended = jobs.finish(array)
     assert {(each["JobState"], each["ExitCode"]) for each in ended} == {("COMPLETED", "0:0")}
@@ -77,9 +77,10 @@ def test_an_array_over_strategies_survives_one_that_fails(jobs, scripts):
 
 
 def test_the_time_limit_ends_a_segment_and_the_job_continues_from_the_queue(jobs, scripts, uninterrupted):
-    # SLURM looks at the limits every 30 seconds, and asks for the warning that much early.
-    job = start_slow_training(jobs, scripts, "--time=1 --signal=B:USR1@50", seconds=33)
-    jobs.cluster.until(lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
+    # SLURM looks at the limits every 30 seconds, and warns up to that much early: here 5 to 35 seconds after the start.
+    # Earlier it could warn a script that is not there yet.
+    job = start_slow_training(jobs, scripts, "--time=1 --signal=B:USR1@25", seconds=40)
+    jobs.until(job, lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     check_resumed(jobs, job, uninterrupted)
     assert len((jobs.directory / "run" / "requeues.log").read_text().splitlines()) == 1
@@ -103,6 +104,17 @@ def test_a_dead_node_costs_at_most_a_segment(jobs, scripts, uninterrupted):
         assert jobs.one(job)["NodeList"] != dead
     finally:
         jobs.cluster.revive(dead)
+
+
+def test_mtl_submit_queues_the_script_that_comes_with_the_package(jobs, uninterrupted):
+    command = ["mtl", "submit", "train", *ONE.split(), "--gres=gpu:2", "--", SLOW, *TRAINING, "--out=run"]
+    told = jobs.cluster.run(*command, cwd=jobs.directory)
+    job = told.split()[1].rstrip(":")
+    [ended] = jobs.finish(job)
+    assert ended["ExitCode"] == "0:0", jobs.everything(job)
+    assert "GPU 0,1" in jobs.output(job)
+    assert f"mtl-train-{job}.out" in told and (jobs.directory / f"mtl-train-{job}.out").exists()
+    assert (jobs.directory / "run" / "summary.json").read_bytes() == (uninterrupted / "summary.json").read_bytes()
 
 
 def test_a_cancelled_job_saves_its_state_and_stays_cancelled(jobs, scripts):

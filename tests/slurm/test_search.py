@@ -44,24 +44,24 @@ def start(jobs, scripts, *, partition="main", sleep="0", path="") -> str:
 
 
 def start_slow(jobs, scripts, partition="main") -> str:
-    """A search of half a minute, once its first checkpoint is written."""
-    job = start(jobs, scripts, partition=partition, sleep="0.2")
+    """A search of a quarter of a minute, once its first checkpoint is written."""
+    job = start(jobs, scripts, partition=partition, sleep="0.1")
     saved = jobs.directory / "run" / "checkpoints" / "search.pt"
     jobs.until(job, saved.exists, 90, "a checkpoint")
     return job
 
 
-def check_ended(jobs, job, alone, restarts="1") -> None:
-    """The job ended well after so many restarts, like the search of one process, and took Ray with it."""
+def check_ended(jobs, job, alone, restarts=1) -> None:
+    """The job ended well after at least so many restarts, like the search of one process, and took Ray with it."""
     [ended] = jobs.finish(job, seconds=150)
-    assert (ended["ExitCode"], ended["Restarts"]) == ("0:0", restarts), jobs.everything(job)
+    assert ended["ExitCode"] == "0:0" and int(ended["Restarts"]) >= restarts, jobs.everything(job)
     check_same(jobs.directory / "run", alone)
     jobs.until(job, lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")
 
 
 def test_a_search_uses_both_nodes_and_leaves_nothing_behind(jobs, scripts, alone):
     job = start(jobs, scripts)
-    check_ended(jobs, job, alone, restarts="0")
+    check_ended(jobs, job, alone, restarts=0)
     assert "2 shards on 2 nodes (10.77.0.11, 10.77.0.12)" in jobs.output(job)
 
 
@@ -102,3 +102,12 @@ def test_ray_that_ends_on_one_node_ends_the_job_at_once(jobs, scripts):
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0"), jobs.everything(job)
     assert "Ray ended on a node with 3; see run/ray.log" in jobs.output(job)
     jobs.until(job, lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")
+
+
+def test_a_node_that_does_not_answer_sends_the_search_back_to_the_queue(jobs, scripts, alone):
+    with jobs.cluster.unreachable("node1", "node2"):
+        job = start(jobs, scripts)
+        jobs.until(job, lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
+    check_ended(jobs, job, alone)
+    assert "SLURM did not start Ray on a node" in jobs.output(job)
+    assert "not started; requeued, 1 of at most 5 times" in jobs.output(job)

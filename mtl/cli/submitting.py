@@ -1,0 +1,121 @@
+"""`mtl submit`: the batch scripts of slurm/, with arguments that are checked before the job is queued."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtl.benchmarks import find_benchmark
+from mtl.cli.commands import default_strategies
+from mtl.cli.parser import TRAINING, BadInput, build_parser, merge_config
+from mtl.study.plan import parse_strategies
+from mtl.train import Settings
+
+_SCRIPTS = Path(__file__).parents[1] / "slurm"
+_BY_STRATEGY = "--by-strategy"
+# What the scripts say themselves.
+_OF_THE_JOB = {"search": ("engine", "address", "nodes")}
+
+
+def submit(args: argparse.Namespace) -> int:
+    """`mtl submit`."""
+    if args.print:
+        print(standalone(args.kind), end="")
+        return 0
+    options, arguments = _divided(args.rest, args.kind)
+    parsed = _checked(args.kind, arguments)
+    if args.kind == "compare":
+        options = _with_array(options, arguments, parsed)
+    if shutil.which("sbatch") is None:
+        raise BadInput("sbatch: not found; is this the login node of a SLURM cluster?")
+    script = _SCRIPTS / f"{args.kind}.sbatch"
+    # The job inherits the environment; its `mtl` is to be this one, whether its virtual environment is active or not.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command = ["sbatch", "--parsable", *options, str(script), *arguments]
+    done = subprocess.run(command, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        return 1  # sbatch has said why
+    _explain(args.kind, done.stdout.strip().partition(";")[0], options, arguments, parsed)
+    return 0
+
+
+def standalone(kind: str) -> str:
+    """The batch script with the file that it shares with the others written into it."""
+    shared = (_SCRIPTS / "common.sh").read_text()
+    text = (_SCRIPTS / f"{kind}.sbatch").read_text()
+    return re.sub(r'^here=.*\nsource "\$here/common.sh".*\n', lambda _: shared, text, flags=re.MULTILINE)
+
+
+def _divided(rest: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
+    """What is sbatch's and what is mtl's: options of both have the same names, so the user says where they part."""
+    if rest and (not rest[0].startswith("-") or rest[0] == _BY_STRATEGY):
+        return [], [*rest]  # argparse may have removed a `--` that comes first
+    if "--" not in rest:
+        raise BadInput(f"submit: `--` must stand before the arguments of mtl: mtl submit {kind} --nodes=1 -- BENCHMARK")
+    place = rest.index("--")
+    return [*rest[:place]], [*rest[place + 1 :]]
+
+
+def _checked(kind: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments as the job will read them; all is checked but the data, which a login node may not have."""
+    own = [argument for argument in arguments if kind != "compare" or argument != _BY_STRATEGY]
+    args = merge_config(build_parser(), [kind, *own])
+    before = build_parser().parse_args([kind, args.benchmark])
+    for name in _OF_THE_JOB.get(kind, ()):
+        if getattr(args, name) != getattr(before, name):
+            raise BadInput(f"--{name} {getattr(args, name)}: {kind}.sbatch sets it, from the nodes of the job")
+    if kind == "compare" and args.seeds < 1:
+        raise BadInput(f"--seeds {args.seeds}: must be at least 1")
+    try:
+        benchmark = find_benchmark(args.benchmark)
+        Settings.of(getattr(benchmark, "recipe", {}), {name: getattr(args, name) for name in TRAINING})
+        if kind == "search":
+            from mtl.cli.searching import read_search  # brings the search methods
+
+            read_search(args, benchmark)
+        elif kind == "compare":
+            args.strategies = args.strategies or [*default_strategies(benchmark)]
+            parse_strategies(args.strategies, benchmark)
+            if args.tune is not None:
+                from mtl.search.methods import find_method
+
+                find_method(args.tune)
+        else:
+            parse_strategies([args.strategy], benchmark)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return args
+
+
+def _with_array(options: list[str], arguments: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The array has a task for each seed, or for each strategy, unless the user has chosen the tasks."""
+    chosen = any(option in ("-a", "--array") or option.startswith(("-a", "--array=")) for option in options)
+    if _BY_STRATEGY in arguments:
+        if arguments[0] != _BY_STRATEGY:
+            raise BadInput(f"{_BY_STRATEGY}: it must be the first argument after `--`")
+        if "--strategies" not in arguments:
+            raise BadInput(f"{_BY_STRATEGY}: --strategies must name them on the command line")
+        return options if chosen else [f"--array=0-{len(args.strategies) - 1}", *options]
+    return options if chosen else [f"--array={args.seed}-{args.seed + args.seeds - 1}", *options]
+
+
+def _explain(kind: str, job: str, options: Sequence[str], arguments: Sequence[str], args: argparse.Namespace) -> None:
+    """What the user does next."""
+    out = args.out or Path("runs") / f"{kind}-{job}"
+    log = f"mtl-{kind}-{job}" + ("_*" if kind == "compare" else "") + ".out"
+    lines = {"job": f"{job}: mtl {shlex.join([kind, *arguments])}", "files": str(out)}
+    if not any(option.startswith(("-o", "--output")) for option in options):
+        lines["output"] = log
+    lines |= {"watch": f"squeue --jobs {job}", "stop": f"scancel {job} (saves its state)"}
+    if kind == "compare":
+        lines["report"] = f"mtl report {out}"
+    if args.wandb == "offline":
+        lines["W&B"] = f"{_SCRIPTS / 'login-sync.sh'} {out}"
+    print("\n".join(f"{name:<7} {text}" for name, text in lines.items()))

@@ -1,0 +1,116 @@
+"""`mtl submit`, with sbatch replaced. On a real SLURM: tests/slurm/test_jobs.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtl.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+TINY = "tests/tiny.py:Tiny"
+SBATCH = """#!/bin/bash
+printf '%s\\n' "$@" >"$QUEUED"
+command -v python >"$QUEUED.python"
+echo "42;cluster"
+exit "${CODE:-0}"
+"""
+
+
+@pytest.fixture
+def queued(tmp_path, monkeypatch):
+    """A file with the arguments of sbatch, a line each, once it is called."""
+    (tmp_path / "sbatch").write_text(SBATCH)
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("QUEUED", str(tmp_path / "queued"))
+    return tmp_path / "queued"
+
+
+def test_a_search_is_queued_with_both_kinds_of_options_and_what_comes_next_is_told(queued, capsys):
+    resources = ["--nodes=4", "--time", "8:00:00"]
+    settings = [TINY, "--strategy", "gradnorm", "--search", "lr=1e-4:1e-2:log"]
+    assert main(["submit", "search", *resources, "--", *settings]) == 0
+    *passed, script = queued.read_text().splitlines()[: len(resources) + 2]
+    assert passed == ["--parsable", *resources]
+    assert Path(script).samefile(ROOT / "slurm" / "search.sbatch")
+    assert queued.read_text().splitlines()[len(resources) + 2 :] == settings
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        f"job     42: mtl search {' '.join(settings)}",
+        "files   runs/search-42",
+        "output  mtl-search-42.out",
+        "watch   squeue --jobs 42",
+        "stop    scancel 42 (saves its state)",
+    ]
+
+
+def test_the_job_finds_the_mtl_that_queued_it_without_an_active_environment(queued):
+    assert main(["submit", "train", TINY]) == 0
+    assert Path((queued.parent / "queued.python").read_text().strip()) == Path(sys.executable).parent / "python"
+
+
+@pytest.mark.parametrize(
+    ("resources", "settings", "array"),
+    [
+        ([], [TINY], ["--array=0-2"]),
+        ([], [TINY, "--seeds", "5", "--seed", "10"], ["--array=10-14"]),
+        (["--array=3,7"], [TINY], ["--array=3,7"]),
+        (["-a3"], [TINY], ["-a3"]),
+        (["-A", "account"], [TINY], ["--array=0-2", "-A", "account"]),
+        ([], ["--by-strategy", TINY, "--strategies", "equal", "famo"], ["--array=0-1"]),
+    ],
+)
+def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resources, settings, array):
+    assert main(["submit", "compare", *resources, "--", *settings]) == 0
+    lines = queued.read_text().splitlines()
+    assert lines[1 : 1 + len(array)] == array
+    assert lines[-len(settings) :] == settings
+    out = capsys.readouterr().out
+    assert "output  mtl-compare-42_*.out\n" in out and "report  mtl report runs/compare-42\n" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "--nodes=2", TINY], "`--` must stand before the arguments of mtl"),
+        (["train"], "`--` must stand before the arguments of mtl"),
+        (["search", "--nodes=2", "--", "multidigts"], "did you mean multidigits"),
+        (["search", TINY, "--strategy", "gradnrom"], "did you mean gradnorm"),
+        (["search", TINY, "--method", "pbtt"], "unknown method 'pbtt': did you mean pbt"),
+        (["search", TINY, "--search", "nothing=1,2"], "nothing"),
+        (["search", TINY, "--objective", "nothing"], "nothing"),
+        (["search", TINY, "--nodes", "3"], "--nodes 3: search.sbatch sets it"),
+        (["search", TINY, "--engine", "ray"], "--engine ray: search.sbatch sets it"),
+        (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
+        (["train", TINY, "--time=1:00"], "unrecognized arguments: --time=1:00"),
+        (["train", TINY, "--strategy", "equl"], "did you mean equal"),
+        (["compare", TINY, "--tune", "pbtt"], "did you mean pbt"),
+        (["compare", TINY, "--seeds", "0"], "--seeds 0: must be at least 1"),
+        (["compare", TINY, "--by-strategy"], "must be the first argument"),
+        (["compare", "--", "--by-strategy", TINY], "--strategies must name them"),
+        (["replay", "runs/x"], "invalid choice: 'replay'"),
+    ],
+)
+def test_a_job_that_would_fail_is_not_queued(queued, capsys, arguments, message):
+    assert main(["submit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not queued.exists()
+
+
+@pytest.mark.usefixtures("queued")
+def test_what_sbatch_refuses_fails(monkeypatch, capsys):
+    monkeypatch.setenv("CODE", "3")
+    assert main(["submit", "train", TINY]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_no_sbatch_is_said(queued, monkeypatch, capsys):
+    os.unlink(queued.parent / "sbatch")
+    monkeypatch.setenv("PATH", str(queued.parent))
+    assert main(["submit", "train", TINY]) == 2
+    assert "is this the login node of a SLURM cluster?" in capsys.readouterr().err
