@@ -25,6 +25,7 @@ class Event:
         before: its values until then; None when it began.
         after: its values from then on.
         scores: of `target` and `source` at that step, higher is better; None for one that is not finite.
+        source_step: steps that the source had made; others than `step` where runs do not wait for each other.
     """
 
     search: str
@@ -35,6 +36,7 @@ class Event:
     before: Values | None
     after: Values
     scores: dict[str, float | None]
+    source_step: int | None = None
 
     def line(self) -> str:
         """The event as a line of JSON."""
@@ -44,12 +46,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of a schedule: from `step` on, run `trial` had `values`."""
+    """A stretch of a schedule: from `step` on, run `trial` had `values`.
+
+    It began with the state of the run of the stretch before it, as it was after `source_step` steps of that one.
+    """
 
     step: int
     trial: int
     seed: int
     values: Values
+    source_step: int | None = None
 
 
 def write_events(path: Path, events: Iterable[Event], offset: int) -> int:
@@ -102,10 +108,11 @@ def ancestry(events: Sequence[Event], trial: int) -> list[Stage]:
         event = next((event for event in reversed(events) if event.target == trial and event.step < at), None)
         if event is None:
             raise ValueError(f"the schedule does not say how run {trial} began")
-        stages.append(Stage(event.step, trial, event.seed, event.after))
-        if event.source is None:
+        source_step = event.step if event.source_step is None and event.source is not None else event.source_step
+        stages.append(Stage(event.step, trial, event.seed, event.after, source_step))
+        if event.source is None or source_step is None:
             return stages[::-1]
-        trial, at = event.source, event.step
+        trial, at = event.source, source_step
 
 
 def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,13 @@ BEFORE=()
 
 MTL=("${BEFORE[@]}" mtl) RAY=("${BEFORE[@]}" ray) PYTHON=("${BEFORE[@]}" python3)
 STEP=() # options of the srun that starts mtl
-REQUEUES=${MTL_REQUEUES:-5} # how often a job goes back to the queue when its time is up; preemption and failures do not count
+REQUEUES=${MTL_REQUEUES:-5} # how often a job goes back to the queue when its time is up or a step does not start; preemption does not count
 
 # The number of the last task of an array is also that of the whole array, so tasks are named ARRAY_TASK.
 JOB=$SLURM_JOB_ID
 if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then JOB=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
 
-warned='' signalled='' failed='' child=''
+warned='' signalled='' failed='' unstarted='' child=''
 
 # Before its time limit SLURM sends USR1 to this shell (--signal=B:USR1@120). Preemption and scancel send TERM to what
 # srun started, and to that only: so mtl is started by srun, and takes either signal, more than once.
@@ -27,6 +27,11 @@ warn() {
 }
 trap warn USR1 TERM
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun does not take it from the job
+
+# A step that SLURM cannot start, on a node that is not ready or does not answer, must not wait until the time limit.
+# The exit code of srun is then one of these or an error of SLURM above 159, which no program or signal has.
+export SLURM_IMMEDIATE=100 SLURM_EXIT_IMMEDIATE=200 SLURM_EXIT_ERROR=200
+not_started() { [ "$1" -gt 159 ]; }
 
 say() { echo "slurm: job $JOB on $(hostname), GPU ${CUDA_VISIBLE_DEVICES:-none}: $*" >&2; }
 
@@ -52,14 +57,18 @@ run_mtl() {
   set -- "$@" --out "$out"
   if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then set -- "$@" --resume; fi
   say "${MTL[*]} $*"
-  if [ -z "$warned" ]; then
+  if [ -z "$warned$failed$unstarted" ]; then
     srun --ntasks=1 "${STEP[@]}" "${MTL[@]}" "$@" &
     child=$!
     await "$child"
   fi
   # While it is still loading, and while it writes its report, a signal kills mtl: nothing is lost either time.
   case $status in $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) status=75 ;; esac
-  if [ -n "$failed" ]; then status=1; fi
+  if not_started "$status"; then
+    say "SLURM did not start mtl: srun ended with $status"
+    unstarted=yes
+  fi
+  if [ -n "$failed" ]; then status=1; elif [ -n "$unstarted" ]; then status=75; fi
   if [ "$status" -eq 75 ]; then requeue "$out"; fi
   exit "$status"
 }
@@ -77,14 +86,15 @@ await() {
 }
 
 requeue() {
-  local state log=$1/requeues.log count=0
+  local state log=$1/requeues.log count=0 reason='time is up'
+  if [ -n "$unstarted" ]; then reason='not started'; fi
   state=$(job_field JobState)
   # A job that the user cancelled stays cancelled; one that SLURM has requeued is in the queue already.
   if [ "$state" != RUNNING ]; then
     say "stopped; not requeued, because its state is $state"
     return
   fi
-  if [ -n "$warned" ]; then
+  if [ -n "$warned$unstarted" ]; then
     mkdir -p "$1" && touch "$log" || return
     count=$(grep -c "^$JOB " "$log")
     if [ "$count" -ge "$REQUEUES" ]; then
@@ -92,7 +102,7 @@ requeue() {
       return
     fi
     echo "$JOB $(date +%FT%T)" >>"$log"
-    say "time is up; requeued, $((count + 1)) of at most $REQUEUES times"
+    say "$reason; requeued, $((count + 1)) of at most $REQUEUES times"
   else
     say "preempted; requeued"
   fi

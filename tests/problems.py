@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from mtl.strategies import make
 from mtl.strategy import Strategy
 
 
@@ -54,3 +55,25 @@ class TwoLayers(nn.Module):
 
     def losses(self) -> torch.Tensor:
         return torch.stack(self.each())
+
+
+def rows_of(losses, parameters):
+    """Task gradients by one plain backward pass each; (K, D), zeros where a task does not reach."""
+    rows = []
+    for loss in losses:
+        grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        pairs = zip(grads, parameters, strict=True)
+        rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]))
+    return torch.stack(rows)
+
+
+def spy(spec):
+    """The strategy, and the signals that it is called with."""
+    kind, seen = type(make(spec)), []
+
+    class Spy(kind):
+        def __call__(self, state, signals):
+            seen.append(dict(signals))
+            return super().__call__(state, signals)
+
+    return Spy(**make(spec).hyperparameters), seen

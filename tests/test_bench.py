@@ -7,6 +7,7 @@ import torch
 
 from mtl.bench import BENCHES
 from mtl.bench.bench import Options, Row
+from mtl.bench.engines import EnginesBench
 from mtl.bench.models import MODELS, make_problem
 from mtl.bench.solvers import Solvers
 from mtl.bench.steps import LOSSES_ONLY, Steps
@@ -40,6 +41,8 @@ def quick(name, path, *options):
         (["population", "--strategies", "fam"], "--strategies 'fam' is not in this bench: did you mean famo?"),
         (["population", "--models", "mlp-2"], "--models: the bench of the population has one model"),
         (["search", "--strategies", "famo"], "the bench of the search has one model and one strategy"),
+        (["search", "--engine=ray", "--models", "mlp-2"], "the bench of the search has one model and one strategy"),
+        (["steps", "--engine=ray"], "--engine ray: only the bench of the search has engines"),
         (["steps", "--rounds", "0"], "rounds=0 must be at least 1"),
         (["steps", "--threads", "0"], "--threads 0: must be at least 1"),
     ],
@@ -170,3 +173,39 @@ def test_the_population_is_timed_against_single_runs(tmp_path):
     rows = quick("population", tmp_path / "rows.json", "--strategies", "equal")
     assert [row["case"] for row in rows] == ["equal, 4 members", "N=1", "N=4"]
     assert all(row["bytes_a_member"] > 0 for row in rows[1:])
+
+
+def test_bars_of_engines_are_met_or_missed_by_their_rows():
+    population, one = "engine population", "engine ray, 1 shard"
+    good = [
+        Row(case="start and end, 1 shard", ours=21.0, peer=2.0, peer_name=population, ratio=2 / 21),
+        Row(case="a segment of 4 members x 5 steps, 1 shard", ours=2.1, peer=2.0, peer_name=population, ratio=2 / 2.1),
+        Row(case="a segment of 4 members x 5 steps, 2 shards", ours=1.0, peer=1.7, peer_name=one, ratio=1.7),
+    ]
+    bars = EnginesBench().bars(good)
+    assert [bar.met for bar in bars] == [True, True, True]
+    assert [bar.text.rpartition(" ")[2] for bar in bars] == ["s", "+5.0%", "1.70x"]
+    assert "19.0 s" in bars[0].text
+    bad = [
+        {**good[0], "ours": 23.0},
+        {**good[1], "ours": 2.3},
+        {**good[2], "peer": 1.5, "ratio": 1.5},
+    ]
+    assert [bar.met for bar in EnginesBench().bars(bad)] == [False, False, False]
+
+
+@pytest.mark.slow
+def test_engine_ray_is_timed_against_engine_population(tmp_path, capsys):
+    pytest.importorskip("ray")
+    rows = quick("search", tmp_path / "rows.json", "--engine=ray")
+    segment = "a segment of 4 members x 5 steps"
+    assert [(row["case"], row["peer_name"]) for row in rows] == [
+        ("start and end, 1 shard", "engine population"),
+        (f"{segment}, 1 shard", "engine population"),
+        (f"{segment}, 2 shards", "engine ray, 1 shard"),
+    ]
+    assert rows[0]["ours"] > rows[0]["peer"]
+    for row in rows[1:]:
+        assert row["rates"] == pytest.approx([20 / row["ours"], 20 / row["peer"]])
+    assert rows[0]["command"] == "mtl bench search --engine ray --quick --threads 1"
+    assert "Seconds of engine ray" in capsys.readouterr().out

@@ -9,20 +9,8 @@ from mtl.strategy import SIGNALS, Strategy
 from mtl.train import Settings
 from mtl.train.batches import Batches
 from mtl.train.trainer import train
-from tests.problems import TwoLayers
+from tests.problems import TwoLayers, rows_of, spy
 from tests.tiny import Tiny
-
-
-def spy(spec):
-    """The strategy, and the signals that it is called with."""
-    kind, seen = type(make(spec)), []
-
-    class Spy(kind):
-        def __call__(self, state, signals):
-            seen.append(dict(signals))
-            return super().__call__(state, signals)
-
-    return Spy(**make(spec).hyperparameters), seen
 
 
 class Batched(TwoLayers):
@@ -37,16 +25,6 @@ class Batched(TwoLayers):
             for k, head in enumerate(self.heads)
             if k in keep
         }
-
-
-def rows(losses, parameters):
-    """Task gradients by one backward pass each."""
-    result = []
-    for loss in losses:
-        grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        pairs = zip(grads, parameters, strict=True)
-        result.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]))
-    return torch.stack(result)
 
 
 def counted(batches):
@@ -75,7 +53,7 @@ def test_cross_is_the_product_of_two_further_batches(spec, norm):
     assert all(torch.equal(value, own[key]) for key, value in model.named_buffers())
     assert not norm or any(not torch.equal(value, buffers[key]) for key, value in model.named_buffers())
     shared = list(model.trunk.parameters())
-    one, two, three = (rows(model.on(seed).values(), shared) for seed in (1, 2, 0))
+    one, two, three = (rows_of(model.on(seed).values(), shared) for seed in (1, 2, 0))
     torch.testing.assert_close(seen[0]["cross"], one @ two.T)
     assert not torch.equal(one, two) and not torch.equal(one, three)
     torch.testing.assert_close(torch.cat([p.grad.flatten() for p in shared]), weights @ three)
@@ -88,7 +66,7 @@ def test_a_task_without_a_label_in_a_further_batch_has_no_gradient_there():
     fresh, _ = counted(model.on(seed, keep) for seed, keep in ((1, (0, 1, 2)), (2, (0, 2))))
     mtl.Balancer(strategy, model.trunk.parameters()).backward(model.on(0), fresh=fresh)
     shared = list(model.trunk.parameters())
-    expected = rows(model.on(1).values(), shared) @ rows(model.on(2).values(), shared).T
+    expected = rows_of(model.on(1).values(), shared) @ rows_of(model.on(2).values(), shared).T
     expected[:, 1] = 0
     torch.testing.assert_close(seen[0]["cross"], expected)
 
@@ -105,7 +83,7 @@ def test_cross_of_one_strategy_serves_a_chain_that_needs_the_gramian():
 def dense_implicit(model, weights, lr, terms):
     """J_val P J_train^T with the Hessian written out; P the Neumann sum, or the inverse when `terms` is None."""
     parameters = list(model.parameters())
-    train, validation = rows(model.on(0).values(), parameters), rows(model.on(5).values(), parameters)
+    train, validation = rows_of(model.on(0).values(), parameters), rows_of(model.on(5).values(), parameters)
     total = sum(weight * loss for weight, loss in zip(weights, model.on(0).values(), strict=True))
     first = torch.cat([g.flatten() for g in torch.autograd.grad(total, parameters, create_graph=True)])
     hessian = torch.stack(
@@ -160,7 +138,7 @@ def test_a_long_neumann_series_gives_the_inverse_hessian():
         lambda v: torch.func.functional_call(_Sum(model), {"m.shared": v[:2], "m.head": v[2:]}, ()),
         torch.cat([p.detach() for p in parameters]),
     )
-    validation, train = rows(model.losses(0.3, 1.0), parameters), rows(model.losses(), parameters)
+    validation, train = rows_of(model.losses(0.3, 1.0), parameters), rows_of(model.losses(), parameters)
     torch.testing.assert_close(seen[0]["implicit"], validation @ torch.linalg.solve(hessian, train.T))
 
 
@@ -222,12 +200,12 @@ def test_the_lookahead_moves_by_the_weights_before_this_step(momentum):
     balancer, parameters = mtl.Balancer(strategy, model.trunk.parameters(), scale="raw"), list(model.parameters())
     weights = torch.ones(3, dtype=torch.float64)
     for step in range(3):
-        train, moved = rows(model.on(0).values(), parameters), Batched()
+        train, moved = rows_of(model.on(0).values(), parameters), Batched()
         with torch.no_grad():
             pieces = (weights @ train).split([p.numel() for p in parameters])
             for own, p, piece in zip(moved.parameters(), parameters, pieces, strict=True):
                 own.copy_(p - 0.05 * piece.view_as(p))
-        expected = rows(moved.on(5).values(), list(moved.parameters())) @ train.T
+        expected = rows_of(moved.on(5).values(), list(moved.parameters())) @ train.T
         weights = balancer.backward(model.on(0), validation=lambda: model.on(5), lookahead_lr=0.05)
         torch.testing.assert_close(seen[step]["align"], expected)
 

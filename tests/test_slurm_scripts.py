@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[1]
 
 SCONTROL = f"""#!/bin/bash
 if [ "$1" = requeue ]; then echo "$2" >>requeued; exit; fi
-echo "JobId=7 JobName=x JobState=$STATE Reason=None Command={ROOT}/slurm/train.sbatch bench ./mine.py:Mine WorkDir=/"
+if [ "$2" = hostnames ]; then printf 'localhost\\nnode2\\n'; exit; fi
+command="{ROOT}/slurm/train.sbatch bench ./mine.py:Mine"
+echo "JobId=7 JobName=x JobState=$STATE Reason=None PreemptTime=None Command=$command WorkDir=/"
 """
 MTL = """#!/bin/bash
 printf '%s\\n' "$@" >arguments
@@ -23,7 +25,15 @@ touch started
 for _ in $(seq "${TENTHS:-0}"); do sleep 0.1; done
 exit "${CODE:-0}"
 """
-SRUN = '#!/bin/bash\n[ "$1" = --ntasks=1 ] && shift\nexec "$@"\n'
+SRUN = """#!/bin/bash
+case " $* " in
+  *" ${UNSTARTED:-no} "*) exit 233 ;; # the node does not answer
+  *" ${ENDING:-no} "*) exit 3 ;;
+  *" start "*) exec sleep 30 ;; # Ray
+esac
+while [[ "$1" == -* ]]; do shift; done
+exec "$@"
+"""
 WANDB = '#!/bin/bash\necho "$@" >>sent\nfor file in "${@:3}"; do touch "$file.synced"; done\n'
 
 
@@ -121,6 +131,41 @@ def test_a_signal_before_mtl_is_ready_loses_nothing(site):
     code = str(128 + signal.SIGUSR1)
     assert site.run("train.sbatch", "multidigits", CODE=code)[0] == 75
     assert site.requeued == ["7"]
+
+
+def test_a_step_that_slurm_does_not_start_sends_the_job_back_to_the_queue_so_often(site):
+    arguments = {"MTL_REQUEUES": "1", "UNSTARTED": "mtl"}
+    code, output = site.run("train.sbatch", "multidigits", **arguments)
+    assert (code, site.requeued) == (75, ["7"])
+    assert "SLURM did not start mtl: srun ended with 233" in output
+    assert "not started; requeued, 1 of at most 1 times" in output
+    code, output = site.run("train.sbatch", "multidigits", **arguments)
+    assert (code, site.requeued) == (75, ["7"])
+    assert "not requeued, because it was 1 times" in output
+
+
+SEARCH = {"SLURM_JOB_NODELIST": "localhost,node2", "TENTHS": "200"}
+
+
+def test_a_search_goes_back_to_the_queue_when_slurm_does_not_start_ray_on_a_node(site):
+    code, output = site.run("search.sbatch", "multidigits", **SEARCH, UNSTARTED="--nodelist=node2")
+    assert (code, site.requeued) == (75, ["7"])
+    assert "SLURM did not start Ray on a node: srun ended with 233; see runs/search-7/ray.log" in output
+
+
+@pytest.mark.parametrize("node", ["localhost", "node2"])
+def test_a_search_fails_when_ray_ends_on_a_node(site, node):
+    code, output = site.run("search.sbatch", "multidigits", **SEARCH, ENDING=f"--nodelist={node} --kill-on-bad-exit=1")
+    assert (code, site.requeued) == (1, [])
+    assert "Ray ended on a node with 3; see runs/search-7/ray.log" in output
+
+
+def test_a_search_that_loses_ray_while_it_is_stopped_is_requeued_by_slurm(site):
+    code, output = site.run(
+        "search.sbatch", "b", **SEARCH | {"TENTHS": "20"}, UNSTARTED="--nodelist=node2", STATE="NODE_FAIL"
+    )
+    assert (code, site.requeued) == (0, [])
+    assert "Ray" not in output
 
 
 def test_a_cancelled_job_stays_cancelled(site):

@@ -18,14 +18,17 @@ BENCHES: Mapping[str, str] = MappingProxyType(
         "search": "mtl.bench.runs:SearchBench",
     }
 )
+_OF_RAY = "mtl.bench.engines:EnginesBench"
 
 
-def find_bench(name: str) -> Bench:
-    """The bench of that name; a `ValueError` names the nearest."""
+def find_bench(name: str, engine: str = "population") -> Bench:
+    """The bench of that name, of the search the one of that engine; a `ValueError` names the nearest."""
     if name not in BENCHES:
         near = difflib.get_close_matches(name, BENCHES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BENCHES)}"
         raise ValueError(f"unknown bench {name!r}: {hint}")
-    module, _, cls = BENCHES[name].partition(":")
+    if engine != "population" and name != "search":
+        raise ValueError(f"--engine {engine}: only the bench of the search has engines")
+    module, _, cls = (BENCHES[name] if engine == "population" else _OF_RAY).partition(":")
     bench: Bench = getattr(importlib.import_module(module), cls)()
     return bench

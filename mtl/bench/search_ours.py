@@ -9,6 +9,8 @@ import torch
 
 from mtl.bench.search_problem import RANGES, STRATEGY, Size, SmallProblem
 from mtl.search.build import build_space
+from mtl.search.cohort import MakeCohort
+from mtl.search.engine import Search
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options
 from mtl.search.objective import Objective
@@ -16,21 +18,34 @@ from mtl.search.plan import make_search
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import Settings
+from mtl.train.allocator import keep_freed_memory
+
+
+def make_setting(size: Size) -> Setting:
+    """What all members share."""
+    benchmark = SmallProblem()
+    # Runs are evaluated after each interval, as Ray's are, and not after each epoch as well.
+    chosen = {"steps": size.steps, "evaluate_every": size.steps, "model": size.model, "batch_size": size.batch_size}
+    return Setting(benchmark, benchmark.load(), Settings.of(benchmark.recipe, chosen), torch.device("cpu"))
+
+
+def pbt(setting: Setting, size: Size, make_cohort: MakeCohort | None = None) -> Search:
+    """The search."""
+    ranges = [f"{name}={low}:{high}:log" for name, (low, high) in RANGES.items()]
+    ranges.append("strategy.uncertainty.start=default")
+    space = build_space(setting.benchmark, [STRATEGY], read_options(ranges))
+    options = Options(members=size.members, interval=size.interval)
+    objective = Objective(["selection"], setting.benchmark)
+    return make_search(setting, "pbt", options, space, objective, 0, make_cohort=make_cohort)
 
 
 def main(size: Size) -> None:
     """Carry out the search and print the best score."""
-    benchmark = SmallProblem()
-    # Runs are evaluated after each interval, as Ray's are, and not after each epoch as well.
-    settings = Settings.of(benchmark.recipe, {"steps": size.steps, "evaluate_every": size.steps})
-    setting = Setting(benchmark, benchmark.load(), settings, torch.device("cpu"))
-    ranges = [f"{name}={low}:{high}:log" for name, (low, high) in RANGES.items()]
-    ranges.append("strategy.uncertainty.start=default")
-    space = build_space(benchmark, [STRATEGY], read_options(ranges))
-    options = Options(members=size.members, interval=size.interval)
-    search = make_search(setting, "pbt", options, space, Objective(["selection"], benchmark), 0)
+    keep_freed_memory()
+    setting = make_setting(size)
+    search = pbt(setting, size)
     with open_run_directory(Path(size.folder), resume=True) as directory:
-        search.run(directory, benchmark.name)
+        search.run(directory, setting.benchmark.name)
     best = search.best
     print(best[1][0] if best else "nan")
 

@@ -38,12 +38,19 @@ def _split(size: int, generator: torch.Generator) -> Split:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a search is, and where its files go."""
+    """How large a search is, and where its files go.
+
+    Attributes:
+        model: of the members; the problem's own when None.
+        batch_size: likewise.
+    """
 
     members: int
     steps: int
     interval: int
     folder: str
+    model: str | None = None
+    batch_size: int | None = None
 
     def text(self) -> str:
         """As an argument of a process."""

@@ -24,7 +24,7 @@ from mtl.cli.terminal import console
 def bench(args: argparse.Namespace) -> int:
     """Measure; exit code 0 whether bars are met or not, since that is what the output tells."""
     try:
-        chosen = find_bench(args.name)
+        chosen = find_bench(args.name, args.engine)
         options = Options(args.rounds, args.quick, args.models, args.strategies, _device(args.device))
         chosen.check(options)
         chosen.check_peers()
@@ -87,6 +87,8 @@ def _check_writable(path: Path) -> None:
 def _command(args: argparse.Namespace) -> str:
     """The command that measures the same again."""
     words = ["mtl", "bench", args.name]
+    if args.engine != "population":
+        words += ["--engine", args.engine]
     for name in ("models", "strategies"):
         if getattr(args, name) is not None:
             words += [f"--{name}", *getattr(args, name)]
@@ -113,7 +115,7 @@ def _versions() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
-    for package in ("torch", "torchjd", "cvxpy", "clarabel", "ecos", "scipy", "quadprog"):
+    for package in ("torch", "ray", "torchjd", "cvxpy", "clarabel", "ecos", "scipy", "quadprog"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -26,6 +26,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
     """This process and its device."""
 
     def __init__(self, setting: Setting) -> None:
+        self.lost = 0  # processes, so far
         self.make_cohort: MakeCohort = cohort_maker(setting)
 
     def __exit__(
@@ -52,6 +53,7 @@ class RayEngine(Engine):
         for name in ("shards", "nodes"):
             if (value := getattr(args, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value}: must be at least 1")
+        super().__init__(setting)
         self._args, self._setting = args, setting
         self._hosts: Any = None
         self._open = contextlib.ExitStack()
@@ -63,6 +65,7 @@ class RayEngine(Engine):
         guard(own_cluster=self._args.address is None)
         from mtl.ray.cluster import connected
 
+        tell(f"connecting to Ray at {self._args.address}" if self._args.address else "starting Ray on this machine")
         self._open.enter_context(connected(self._args.address, self._args.nodes or 1))
         return self
 
@@ -80,6 +83,7 @@ class RayEngine(Engine):
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives, as often from its last checkpoint as a process is lost."""
+        from mtl.ray.cluster import nodes
         from mtl.ray.cohort import ShardLost
 
         lost, spent = 0, -1
@@ -94,9 +98,14 @@ class RayEngine(Engine):
                 spent = search.tally.steps
                 if lost > _MOST_LOSSES:
                     raise
-                tell(f"a process of the search is gone; going on from its last segment: {error}")
-                self._hosts.close()
-                self._hosts = None
+                if not nodes():
+                    tell("no node of the Ray cluster is left")
+                    raise Stopped from error
+                tell(f"lost {error}; going on from the last segment")
+                self.lost += 1
+                if self._hosts is not None:
+                    self._hosts.close()
+                    self._hosts = None
 
     def _sharded(self, members: Sequence[Member]) -> Cohort:
         from mtl.ray.cluster import RayHosts, gpus, nodes
@@ -114,9 +123,13 @@ class RayEngine(Engine):
             )
             addresses = [str(node["NodeManagerAddress"]) for node in nodes()]
             shards = self._args.shards or (gpus() if on_gpu else len(addresses))
-            tell(f"Ray: {shards} shards on {len(addresses)} nodes ({', '.join(addresses)})")
+            tell(f"Ray: {_some(shards, 'shard')} on {_some(len(addresses), 'node')} ({', '.join(addresses)})")
             self._hosts = RayHosts(recipe, shards)
         return ShardedCohort(self._hosts, members, tell)
+
+
+def _some(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:

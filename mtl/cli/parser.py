@@ -219,6 +219,8 @@ def _add_search(commands: Any) -> None:
     group.add_argument("--quantile", type=float, help="share that is replaced, of pbt and pb2 (default: 0.25)")
     group.add_argument("--burn-in", type=int, metavar="STEPS", help="first steps without exploits, of pbt and pb2")
     group.add_argument("--resample", type=float, help="probability of a value drawn anew, of pbt and pb2 (0.25)")
+    about = "shards of --engine ray do not wait for each other, of pbt"
+    group.add_argument("--asynchronous", action="store_true", default=None, help=about)
     group.add_argument("--eta", type=float, help="one in so many goes on, of asha and hyperband (default: 3)")
     group.add_argument("--grid-points", type=int, metavar="N", help="values of each number, of grid (default: 3)")
     group = parser.add_argument_group("where")
@@ -254,7 +256,10 @@ def _add_report(commands: Any) -> None:
 
 def _add_bench(commands: Any) -> None:
     parser = commands.add_parser("bench", help="speed, against other libraries in the same process")
-    parser.add_argument("name", help="steps: one training step; solvers: weights from a Gramian")
+    about = "steps: one training step; solvers: weights from a Gramian; population, search: whole runs"
+    parser.add_argument("name", help=about)
+    about = "of the bench of the search: population against Ray Tune (default), ray against population"
+    parser.add_argument("--engine", default="population", choices=ENGINES, help=about)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each candidate (default: the bench's own)")
     parser.add_argument("--quick", action="store_true", help="few cases, one round: whether it works, not how fast")

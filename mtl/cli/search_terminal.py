@@ -1,66 +1,66 @@
-"""What a search shows while it runs: one bar with the best score so far."""
+"""What a search shows while it runs: a live table on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any
 
+from rich.console import RenderableType
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.text import Text
 
+from mtl.cli.search_table import Progress
 from mtl.cli.terminal import console
 from mtl.search.engine import Search
 
+_SECONDS = 30.0  # from one line to the next where the output is not a terminal
+
 
 class SearchTerminal:
-    """An observer of searches that prints; bars only where the output is a terminal."""
+    """An observer of searches that prints; nothing but the result of each when `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
+        self._now: Progress | None = None
+        self._live: Live | None = None
+        self._said = time.monotonic()
 
     def __enter__(self) -> SearchTerminal:
-        self._bars.start()
+        if console.is_terminal and not self.quiet:
+            self._live = Live(get_renderable=self._drawn, console=console, transient=True)
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bars.stop()
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, search: Search, lost: int = 0) -> Search:
+        """Show a search from now on, before its first segment is over, and that so many processes were lost."""
+        self._now = Progress(search, lost)
+        return search
 
     def segment(self, search: Search) -> None:
-        """Move the bar; print a line when the search is over."""
-        title = f"{search.phase} {search.label}".strip()
-        if search.name not in self._tasks:
-            self._tasks[search.name] = self._bars.add_task(escape(title), total=search.method.work)
-        best = search.best
-        words = "no run is finite" if best is None else f"best {search.objective.words(best[1])}"
-        alive = f"{len(search.alive)} of {len(search.trials)} runs"
-        task = self._tasks[search.name]
-        self._bars.update(task, completed=search.tally.steps, description=escape(f"{title}: {words}, {alive}"))
+        """Note the pace; print a line when one is due, and when the search is over."""
+        if self._now is None or self._now.search is not search:
+            self.watch(search)
+        assert self._now is not None
+        self._now.segment()
         if not search.alive:
-            self._bars.remove_task(task)
+            now, self._now = self._now, None
             if not self.quiet:
-                broken = search.tally.replaced_nonfinite
-                counts = f"{len(search.trials)} runs, {search.tally.steps} steps, {search.tally.exploits} exploits"
-                replaced = f", {broken} of runs that were not finite" if broken else ""
-                console.print(escape(f"{title}: {words}; {counts}{replaced}"), highlight=False, soft_wrap=True)
+                self._print(f"{now.title}: {now.best()}; {search.tally.steps:,} steps, {now.counts()}")
+        elif self._live is None and not self.quiet and time.monotonic() - self._said >= _SECONDS:
+            self._print(self._now.line())
 
     def trial(self, search: Search, record: dict[str, Any]) -> None:
         """Runs are too many to print one by one."""
+
+    def _print(self, text: str) -> None:
+        self._said = time.monotonic()
+        console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _drawn(self) -> RenderableType:
+        return Text() if self._now is None else self._now

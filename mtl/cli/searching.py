@@ -83,6 +83,29 @@ def _in_directory(
     name = setting.benchmark.name
     objective = make().objective
     plan = baseline_plan(setting, objective, args.seed)
+<<<<<<< HEAD
+=======
+    try:
+        with engine, stop_on_signals() as should_stop:
+            if plan.runs:
+                with Terminal(plan, 0, quiet=args.quiet) as bars:
+                    baselines = execute(plan, setting, directory, [bars, tracker], should_stop)
+                objective.baseline = baseline_metrics(baselines)
+            with SearchTerminal(quiet=args.quiet) as terminal:
+
+                def watched() -> Search:
+                    return terminal.watch(make(), engine.lost)
+
+                records = engine.run(watched, directory, setting.benchmark.name, [terminal, log], should_stop)
+            log.close(winner(records, objective.higher_is_better()))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    except Stopped:
+        tell(f"stopped; the same command with --resume --out {directory.path} continues")
+        return 75
+    finally:
+        tracker.close()
+>>>>>>> wt-l
     from mtl.cli.commands import show_report
 
     with Tracker(args.wandb, directory.path, config, tell) as tracker:

@@ -22,6 +22,7 @@ from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_model
+from mtl.train.allocator import keep_freed_memory
 
 # What a resumed study may not change: finished and new runs would not be comparable.
 _FIXED = ("command", "benchmark", "training", "device")
@@ -30,6 +31,7 @@ _FIXED = ("command", "benchmark", "training", "device")
 def make_setting(args: argparse.Namespace) -> Setting:
     """Everything that the runs share, checked before any work starts."""
     check_mode(args.wandb)
+    keep_freed_memory()
     benchmark = find_benchmark(args.benchmark)
     chosen = {name: getattr(args, name) for name in TRAINING}
     settings = Settings.of(getattr(benchmark, "recipe", {}), chosen)
@@ -42,6 +44,7 @@ def make_setting(args: argparse.Namespace) -> Setting:
 
 def load_setting(config: Mapping[str, Any], device: str) -> Setting:
     """The setting of a run that is recorded in its config.yaml."""
+    keep_freed_memory()
     benchmark = find_benchmark(config["benchmark"])
     settings = Settings.of(config["training"])
     return Setting(benchmark, load_checked(benchmark), settings, _device(device), tell=tell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,6 +102,7 @@ class RayHosts:
             ).remote(recipe)
             for place in range(count)
         ]
+        self._where = self.gather([host.where.remote() for host in self._hosts])
 
     def call(self, shard: int, method: str, *arguments: Any) -> Any:
         """Start a call of the shard's cohort."""
@@ -114,6 +116,14 @@ class RayHosts:
         """Start to forget a shard."""
         return self._of(shard).drop.remote(shard)
 
+    def train(self, shard: int, steps: int) -> Any:
+        """Start to train a shard; the call returns the evaluations of its members after that."""
+        return self._of(shard).train.remote(shard, steps)
+
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any:
+        """Start to extract a member of a saved shard, in the process of another one."""
+        return self._of(shard).extracted.remote(saved, number)
+
     def gather(self, calls: Sequence[Any]) -> list[Any]:
         """What the calls return, when all have.
 
@@ -123,7 +133,17 @@ class RayHosts:
         try:
             return [ray.get(call) for call in calls]
         except (RayActorError, TaskUnschedulableError, GetTimeoutError) as error:
-            raise ShardLost(" ".join(str(error).split())[:200]) from error
+            raise ShardLost(_short(str(error))) from error
+
+    def done(self, calls: Sequence[Any]) -> list[int]:
+        """Which of the calls are over, as soon as one is, whether it went well or not."""
+        ray.wait(list(calls), num_returns=1, fetch_local=False)
+        over, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0, fetch_local=False)
+        return [place for place, call in enumerate(calls) if call in over]
+
+    def where(self, shard: int) -> str:
+        """The address of the shard's node."""
+        return str(self._where[shard % len(self._hosts)])
 
     def close(self) -> None:
         """End the processes."""
@@ -132,6 +152,14 @@ class RayHosts:
 
     def _of(self, shard: int) -> Any:
         return self._hosts[shard % len(self._hosts)]
+
+
+def _short(error: str) -> str:
+    """Which process it was where Ray says so, or how Ray's own explanation begins."""
+    found = dict(re.findall(r"^\s*(pid|ip): (\S+)$", error, re.MULTILINE))
+    if len(found) == 2:
+        return f"process {found['pid']} on {found['ip']}"
+    return " ".join(error.split())[:200]
 
 
 def _in_turn(names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mtl.population import Evaluation, Member
 from mtl.train import Result
@@ -14,15 +14,32 @@ class ShardLost(Exception):
     """A process that trained a shard is gone, and all that happened since the last checkpoint with it."""
 
 
+class Place(NamedTuple):
+    """A shard as it is now: where it is, the numbers of its members, and what it does."""
+
+    where: str
+    members: tuple[int, ...]
+    state: str
+
+
 class Hosts(Protocol):
-    """Processes that train shards; `call` starts a call and gives what `gather` waits for."""
+    """Processes that train shards; `call` starts a call and gives what `gather` and `done` wait for."""
 
     shards: int
 
     def call(self, shard: int, method: str, *arguments: Any) -> Any: ...
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any: ...
     def drop(self, shard: int) -> Any: ...
+    def train(self, shard: int, steps: int) -> Any: ...
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any: ...
     def gather(self, calls: Sequence[Any]) -> list[Any]: ...
+    def done(self, calls: Sequence[Any]) -> list[int]: ...
+    def where(self, shard: int) -> str: ...
+
+
+#: What a shard does while a method of its cohort is called.
+_DOING = {"advance": "training", "evaluate": "evaluating", "results": "testing", "state_dict": "saving"}
+_IDLE = "waiting"
 
 
 class ShardedCohort:
@@ -41,18 +58,50 @@ class ShardedCohort:
         self._hosts, self._tell = hosts, tell
         #: Of each member its shard, and its number there.
         self._places: list[tuple[int, int]] = []
+        self._states: dict[int, str] = {}
+        #: Shards on their way, the calls that they are in, and how they set out. Only where `arrivals` is used.
+        self._going: dict[int, Any] = {}
+        self._before: dict[int, dict[str, Any]] = {}
         self.add(members)
+
+    def places(self) -> list[Place]:
+        """The shards as they are now; may be asked from another thread at any time."""
+        places, states = list(self._places), dict(self._states)
+        members: dict[int, list[int]] = {}
+        for number, (shard, _) in enumerate(places):
+            members.setdefault(shard, []).append(number)
+        return [
+            Place(self._hosts.where(shard), tuple(members[shard]), states.get(shard, _IDLE))
+            for shard in sorted(members)
+        ]
 
     def advance(self, steps: int) -> None:
         """Make so many optimizer steps with every member."""
         self._everywhere("advance", steps)
 
+    def arrivals(self, steps: int) -> dict[int, Evaluation]:
+        """Let all shards make so many steps that are not on their way, and wait for some; their members' evaluations.
+
+        A shard on its way cannot be changed and has no results. It is saved, and is a source, as it was when it set
+        out.
+        """
+        if not self._before:
+            self._before = self._saved()
+        shards = [shard for shard in self._occupied() if shard not in self._going]
+        self._going |= {shard: self._hosts.train(shard, steps) for shard in shards}
+        self._states = dict.fromkeys(self._going, "training")
+        shards = list(self._going)
+        over = [shards[place] for place in self._hosts.done(list(self._going.values()))]
+        found = dict(zip(over, self._hosts.gather([self._going.pop(shard) for shard in over]), strict=True))
+        self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
+        return {index: found[shard][number] for index, (shard, number) in enumerate(self._places) if shard in found}
+
     def evaluate(self) -> list[Evaluation]:
         """Each member on validation data."""
         return self._in_order(self._everywhere("evaluate"))
 
-    def results(self) -> list[Result]:
-        """The result of each member."""
+    def results(self) -> list[Result | None]:
+        """The result of each member; None for those on their way."""
         return self._in_order(self._everywhere("results"))
 
     def exploit(self, sources: Mapping[int, int]) -> None:
@@ -65,7 +114,7 @@ class ShardedCohort:
                 near.setdefault(to_shard, {})[to_number] = from_number
             else:
                 far[target] = source
-        taken = self._hosts.gather([self._at(source, "extract") for source in far.values()])
+        taken = self._hosts.gather([self._taken(source, target) for target, source in far.items()])
         self._hosts.gather([self._hosts.call(shard, "exploit", pairs) for shard, pairs in near.items()])
         self._hosts.gather([self._at(target, "adopt", state) for target, state in zip(far, taken, strict=True)])
 
@@ -85,8 +134,13 @@ class ShardedCohort:
             shard, number = self._places[index]
             kept.append((shard, len(left[shard])))
             left[shard].append(number)
+        sizes = {shard: sum(shard == place for place, _ in self._places) for shard in left}
         self._hosts.gather(
-            [self._hosts.call(shard, "keep", some) if some else self._hosts.drop(shard) for shard, some in left.items()]
+            [
+                self._hosts.call(shard, "keep", some) if some else self._hosts.drop(shard)
+                for shard, some in left.items()
+                if some != list(range(sizes[shard]))
+            ]
         )
         self._places = kept
 
@@ -108,8 +162,9 @@ class ShardedCohort:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the steps to come depend on."""
-        shards = self._occupied()
-        states = dict(zip(shards, self._everywhere("state_dict").values(), strict=True))
+        states = self._saved()
+        if self._before:
+            self._before = states
         return {"places": [list(place) for place in self._places], "shards": states}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -126,17 +181,35 @@ class ShardedCohort:
     def _occupied(self) -> list[int]:
         return sorted({shard for shard, _ in self._places})
 
+    def _saved(self) -> dict[int, Any]:
+        now = self._everywhere("state_dict")
+        return {shard: self._before[shard] if shard in self._going else now[shard] for shard in self._occupied()}
+
+    def _taken(self, source: int, target: int) -> Any:
+        """Start to extract a member of another shard."""
+        shard, number = self._places[source]
+        if shard not in self._going:
+            return self._at(source, "extract")
+        return self._hosts.extracted(self._places[target][0], self._before[shard], number)
+
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
-        shards = self._occupied()
-        found = self._hosts.gather([self._hosts.call(shard, method, *arguments) for shard in shards])
-        return dict(zip(shards, found, strict=True))
+        """Call a method of all shards that are not on their way."""
+        shards = [shard for shard in self._occupied() if shard not in self._going]
+        calls = {shard: self._hosts.call(shard, method, *arguments) for shard in shards}
+        self._states = {**self._states, **dict.fromkeys(shards, _DOING[method])}
+        going = list(shards)
+        while going:
+            over = [going[place] for place in self._hosts.done([calls[shard] for shard in going])]
+            self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
+            going = [shard for shard in going if shard not in over]
+        return dict(zip(shards, self._hosts.gather([calls[shard] for shard in shards]), strict=True))
 
     def _at(self, index: int, method: str, *arguments: Any) -> Any:
         shard, number = self._places[index]
         return self._hosts.call(shard, method, number, *arguments)
 
     def _in_order(self, found: Mapping[int, Sequence[Any]]) -> list[Any]:
-        return [found[shard][number] for shard, number in self._places]
+        return [found[shard][number] if shard in found else None for shard, number in self._places]
 
     def _say(self, told: Sequence[list[str] | None]) -> None:
         for text in dict.fromkeys(itertools.chain.from_iterable(some or [] for some in told)):

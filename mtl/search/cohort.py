@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mtl.population import Member
 from mtl.train import Result
@@ -31,9 +31,39 @@ class Cohort(Protocol):
     def replace(self, changes: Mapping[int, Member]) -> None: ...
     def keep(self, indices: Sequence[int]) -> None: ...
     def add(self, members: Sequence[Member]) -> None: ...
-    def results(self) -> Sequence[Result]: ...
+    def results(self) -> Sequence[Result | None]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+
+
+class Place(Protocol):
+    """A part of a cohort that is trained in one place."""
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def members(self) -> Sequence[int]: ...
+    @property
+    def state(self) -> str: ...
+
+
+@runtime_checkable
+class Scattered(Protocol):
+    """A cohort that is trained in several places."""
+
+    def places(self) -> Sequence[Place]: ...
+
+
+@runtime_checkable
+class Arriving(Protocol):
+    """A cohort in parts that do not wait for each other.
+
+    Parts on their way: their members cannot be changed, have no results yet, and are sources and saved as they were
+    when they set out.
+    """
+
+    def arrivals(self, steps: int) -> Mapping[int, Evaluation]:
+        """Let all parts make so many steps that are not on their way, and wait for some; their members' evaluations."""
 
 
 #: Makes a cohort of new members.

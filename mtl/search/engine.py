@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mtl.lineage import Event, offset_before, write_events
-from mtl.search.cohort import Cohort, Evaluation, MakeCohort
+from mtl.search.cohort import Arriving, Cohort, Evaluation, MakeCohort, Place, Scattered
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
 from mtl.search.space import Values, make_member
@@ -150,15 +150,23 @@ class Search:
         scores, trial = max(found, key=lambda pair: (pair[0][0], -pair[1].number))
         return trial, scores
 
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where the living runs are trained; empty if it is in this process."""
+        return self._cohort.places() if isinstance(self._cohort, Scattered) else ()
+
     def _segment(self) -> list[Report]:
-        """Train all living runs for an interval, or to the end of the first that ends before, and evaluate them."""
-        assert self._cohort is not None
+        """Train living runs for an interval, or to the end of the first that ends before, and evaluate them.
+
+        All of them, unless the method does not wait for all and the cohort can give some.
+        """
         steps = min(self.problem.interval, min(self.problem.length - trial.step for trial in self.alive))
-        self._cohort.advance(steps)
-        self.tally.steps += steps * len(self.alive)
+        found = self._trained(steps)
+        self.tally.steps += steps * len(found)
         reports = []
         self.evaluations = {}
-        for trial, evaluation in zip(self.alive, self._cohort.evaluate(), strict=True):
+        for index, evaluation in found.items():
+            trial = self.alive[index]
             self.evaluations[trial.number] = evaluation
             trial.step += steps
             scores = self.objective.scores(evaluation.metrics, evaluation.selection)
@@ -171,12 +179,19 @@ class Search:
         self.tally.best.append((self.tally.steps, max([before, *(report.scores[0] for report in reports)])))
         return reports
 
+    def _trained(self, steps: int) -> Mapping[int, Evaluation]:
+        assert self._cohort is not None
+        if self.method.options.asynchronous and isinstance(self._cohort, Arriving):
+            return self._cohort.arrivals(steps)
+        self._cohort.advance(steps)
+        return dict(enumerate(self._cohort.evaluate()))
+
     def _results(self, ended: set[int]) -> list[tuple[Trial, Result]]:
         if not ended:
             return []
         assert self._cohort is not None
         pairs = zip(self.alive, self._cohort.results(), strict=True)
-        return [(trial, result) for trial, result in pairs if trial.number in ended]
+        return [(trial, result) for trial, result in pairs if trial.number in ended and result is not None]
 
     def _record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
         member = make_member(trial.values, trial.seed)
@@ -221,7 +236,6 @@ class Search:
 
     def _exploit(self, decision: Decision, reports: Sequence[Report]) -> list[Event]:
         index = {trial.number: place for place, trial in enumerate(self.alive)}
-        scores = {report.trial: report.scores[0] for report in reports}
         broken = {report.trial for report in reports if report.broken}
         changed = {**{exploit.target: exploit.values for exploit in decision.exploits}, **decision.changes}
         if not changed:
@@ -233,11 +247,11 @@ class Search:
         events = []
         for exploit in decision.exploits:
             trial = self.trials[exploit.target]
-            both: dict[str, float | None] = {"target": scores[exploit.target], "source": scores[exploit.source]}
+            source = self.trials[exploit.source]
+            both: dict[str, float | None] = {"target": trial.curve[-1][2][0], "source": source.curve[-1][2][0]}
+            before, after = trial.values, exploit.values
             events.append(
-                Event(
-                    self.name, trial.step, trial.number, exploit.source, trial.seed, trial.values, exploit.values, both
-                )
+                Event(self.name, trial.step, trial.number, source.number, trial.seed, before, after, both, source.step)
             )
             self.tally.exploits += 1
             self.tally.replaced_nonfinite += exploit.target in broken

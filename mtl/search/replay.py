@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,36 +18,64 @@ from mtl.study.rundir import RunDirectory
 
 
 class Scripted(Method):
-    """Runs whose changes are known beforehand, by step."""
+    """Runs whose changes are known beforehand, by the steps that were made since the first of them began."""
 
     name: ClassVar[str] = "replay"
     about: ClassVar[str] = "a schedule that is known beforehand"
 
     def __init__(self, problem: Problem, starts: Sequence[Start], script: Mapping[int, Decision]) -> None:
-        super().__init__(problem, Options(members=len(starts)))
+        later = [start for decision in script.values() for start in decision.start]
+        super().__init__(problem, Options(members=len(starts) + len(later)))
         self._starts, self._script = list(starts), script
 
     def begin(self) -> list[Start]:
         return self._starts
 
     def decide(self, reports: Sequence[Report]) -> Decision:
-        return Decision() if reports[0].finished else self._script.get(reports[0].step, Decision())
+        first = reports[0]
+        return self._script.get(self._begun(first.trial) + first.step, Decision())
+
+    def _begun(self, trial: int) -> int:
+        """When a run began: numbers are given in order of beginning."""
+        later = [time for time in sorted(self._script) for _ in self._script[time].start]
+        return [*[0] * len(self._starts), *later][trial]
 
 
-def retraced(problem: Problem, stages: Sequence[Stage]) -> Scripted:
-    """The runs that one descends from, each with its own seed, and the exploits that lead to it; the last is run 0."""
-    order = list(dict.fromkeys(stage.trial for stage in reversed(stages)))
-    number = {trial: place for place, trial in enumerate(order)}
-    first = {stage.trial: stage for stage in reversed(stages)}
+def retraced(problem: Problem, stages: Sequence[Stage]) -> tuple[Scripted, int]:
+    """The runs that one descends from, each with its own seed, and the exploits that lead to it; and that one's number.
+
+    Runs that did not wait for each other begin at different times, so that a state is there when it is taken over.
+    """
+    begun = _begun(stages)
+    runs = [(time, stage.trial) for time, stage in zip(begun, stages, strict=True)]
+    # Of two that begin together the later in the line has the lower number.
+    order = sorted(dict.fromkeys(reversed(runs)), key=lambda run: run[0])
+    number = {run: place for place, run in enumerate(order)}
     # A run that enters later is trained up to there under its later values, because nothing of that part survives.
-    starts = [Start(first[trial].values, first[trial].seed) for trial in order]
-    script = {
-        stage.step: Decision([Exploit(number[stage.trial], number[before.trial], stage.values)])
-        if stage.trial != before.trial
-        else Decision(changes={number[stage.trial]: stage.values})
-        for before, stage in itertools.pairwise(stages)
-    }
-    return Scripted(problem, starts, script)
+    first = {run: stage for run, stage in zip(reversed(runs), reversed(stages), strict=True)}
+    script: dict[int, Decision] = {}
+    for before, run, stage in zip(runs, runs[1:], stages[1:], strict=False):
+        if run == before:
+            made = Decision(changes={number[run]: stage.values})
+        else:
+            made = Decision([Exploit(number[run], number[before], stage.values)])
+        script[run[0] + stage.step] = made
+    starts: dict[int, list[Start]] = {}
+    for run in order:
+        starts.setdefault(run[0], []).append(Start(first[run].values, first[run].seed))
+    for time, some in starts.items():
+        if time > 0:
+            script[time] = dataclasses.replace(script.get(time, Decision()), start=some)
+    return Scripted(problem, starts[0], script), number[runs[-1]]
+
+
+def _begun(stages: Sequence[Stage]) -> list[int]:
+    """When the run of each stage began, by a clock that all share and that shows 0 when the first did."""
+    begun = [0]
+    for after in reversed(stages[1:]):
+        taken = after.step if after.source_step is None else after.source_step
+        begun.append(begun[-1] + after.step - taken)
+    return [time - min(begun) for time in reversed(begun)]
 
 
 def repeated(problem: Problem, stages: Sequence[Stage], seeds: Sequence[int]) -> Scripted:
@@ -59,9 +87,10 @@ def repeated(problem: Problem, stages: Sequence[Stage], seeds: Sequence[int]) ->
 
 def replay(problem: Problem, stages: Sequence[Stage], objective: Objective, make_cohort: MakeCohort) -> dict[str, Any]:
     """Train a schedule from scratch and return the record of the run that it leads to."""
-    search = Search("replay", "", retraced(problem, stages), problem, objective, make_cohort)
+    method, number = retraced(problem, stages)
+    search = Search("replay", "", method, problem, objective, make_cohort)
     with tempfile.TemporaryDirectory() as folder:
-        return search.run(RunDirectory(Path(folder)), "replay")[0]
+        return search.run(RunDirectory(Path(folder)), "replay")[number]
 
 
 def differences(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import settled
+
 #: Each round aims at this share of the complementarity that it found.
 CENTRING = 0.05
 #: Complementarity products are driven down to this and held there: below, z / x would leave the range of float64.
@@ -18,15 +20,14 @@ def interior_point(
 
     Newton's method on the conditions of optimality with a fixed centring (Nocedal & Wright 2006, ch. 16.6) and a step
     length for each side. A predictor would save a few rounds and double the operations of each, which is what a
-    small problem costs. The number of rounds to a given accuracy hardly depends on the data, so a fixed number of them
-    needs no stopping test.
+    small problem costs. The number of rounds to a given accuracy hardly depends on the data.
 
     Args:
         quadratic: (..., K, K) positive definite, entries of order one.
         linear: (..., K).
         eye: (K, K).
         equality: (..., K), nonnegative.
-        rounds: Newton steps.
+        rounds: Newton steps at most.
 
     Returns:
         x and the multipliers z of `x >= 0`, (..., K) each.
@@ -53,4 +54,6 @@ def interior_point(
         reach_z = 0.995 / (1.0 - (new_z / z).amin(-2, keepdim=True)).clamp(min=0.995)
         x = torch.addcmul(x, reach, dx)
         z = z.lerp(new_z, reach_z)
+        if settled(target <= FLOOR):
+            break
     return x.squeeze(-1), z.squeeze(-1)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import may_look, settled
+
+#: Beyond doubt is a variable above this, or its gradient; interior points go on to where these are 1e-9.
+CLEAR = 1e-7
+
 
 def equilibrate(gramian: Tensor, zero_row: float, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
     """Split G into `diag(length) C diag(length)`, where C has a unit diagonal.
@@ -57,6 +62,31 @@ def solve_free(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor) -> 
     return x, (x @ quadratic if rows else (quadratic @ column).squeeze(-1)) + linear
 
 
+def pivot(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 8) -> Tensor | None:
+    """The active-set method of `polish` by itself, from the variables that the objective wants to leave zero.
+
+    It ends in a few rounds for most problems and need not end at all. Its result is taken only where it is beyond doubt
+    which variables are free, so that it is the one that a method with a guarantee finds.
+
+    Args:
+        quadratic, linear, eye: as of `polish`.
+        rounds: solves at most.
+
+    Returns:
+        Of the shape of `linear`; None where it did not end, leaves doubt, or the host may not look.
+    """
+    if not may_look(linear) or not may_look(quadratic):
+        return None
+    free = linear < 0
+    for _ in range(rounds):
+        x, gradient = solve_free(quadratic, linear, free, eye)
+        better = torch.where(free, x, -gradient) > 0
+        if bool((better == free).all()):
+            return x.clamp(min=0) if bool(torch.maximum(x, gradient).amin() > CLEAR) else None
+        free = better
+    return None
+
+
 def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds: int, otherwise: Tensor) -> Tensor:
     """The primal-dual active-set method (Hintermueller, Ito & Kunisch 2003) for `x >= 0`, from a good guess.
 
@@ -75,9 +105,12 @@ def polish(quadratic: Tensor, linear: Tensor, free: Tensor, eye: Tensor, rounds:
     Returns:
         Nonnegative, of the shape of `linear`.
     """
-    for _ in range(rounds - 1):
-        x, gradient = solve_free(quadratic, linear, free, eye)
-        free = torch.where(free, x, -gradient) > 0
     x, gradient = solve_free(quadratic, linear, free, eye)
+    for _ in range(rounds - 1):
+        better = torch.where(free, x, -gradient) > 0
+        if settled(better == free):
+            break
+        free = better
+        x, gradient = solve_free(quadratic, linear, free, eye)
     right = torch.minimum(x, gradient).amin(-1, keepdim=True) > -1e-9
     return torch.where(right, x, otherwise).clamp(min=0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import may_look, settled
 from mtl.solvers._faces import BLOCKS, LARGEST, SUBSETS
-from mtl.solvers._scaling import equilibrate
+from mtl.solvers._scaling import CLEAR, equilibrate
 
 #: Active-set rounds after the interior-point method. Norms that differ by 1e16 take most of them.
 ROUNDS = 14
@@ -42,6 +43,8 @@ def cagrad(gramian: Tensor, c: float | Tensor = 0.5, rounds: int = 16) -> Tensor
     a = length.amin(-1, keepdim=True) / length
     if a.shape[-1] <= LARGEST:
         x = _best_face(unit, t, a, eye)
+    elif (pivoted := _pivot(unit, t, a, eye)) is not None:
+        x = pivoted
     else:
         x = _on_support(unit, t, a, *_interior_point(unit, t, a, eye, rounds), eye)
     weights = a * x
@@ -90,9 +93,28 @@ def _interior_point(unit: Tensor, t: Tensor, a: Tensor, eye: Tensor, rounds: int
         new_x = new_x * (0.999 * _dot(new_x, _times(unit, new_x)).clamp(min=1e-300).rsqrt()).clamp(max=1.0)
         # Rounding at the far end: stay.
         moving = (failed == 0).unsqueeze(-1) & (gap > 1e-13)
+        if settled(~moving):
+            break
         y = torch.where(moving, torch.addcmul(y, reach, dy), y)
         z, x = torch.where(moving, z.lerp(new_z, reach_z), z), torch.where(moving, new_x, x)
     return y * _dot(y, _times(unit, y)).clamp(min=1e-30).rsqrt(), z
+
+
+def _pivot(unit: Tensor, t: Tensor, a: Tensor, eye: Tensor, rounds: int = 8) -> Tensor | None:
+    """The exact solution by pivoting alone, from all tasks; None where it did not end, leaves doubt about the support,
+    or the host may not look."""
+    if not may_look(t) or not may_look(unit):
+        return None
+    free = torch.ones_like(t, dtype=torch.bool)
+    for _ in range(rounds):
+        block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), unit, eye)
+        x, slack, possible = _given_support(unit, block, t, a, free)
+        better = torch.where(free, x, -slack) > 0
+        if bool((better == free).all()):
+            clear = (torch.maximum(x, slack).amin() > CLEAR) & possible.all()
+            return x.clamp(min=0) if bool(clear) else None
+        free = better
+    return None
 
 
 def _on_support(unit: Tensor, t: Tensor, a: Tensor, x: Tensor, z: Tensor, eye: Tensor) -> Tensor:
@@ -108,7 +130,10 @@ def _on_support(unit: Tensor, t: Tensor, a: Tensor, x: Tensor, z: Tensor, eye: T
         wrong = torch.where(free, -exact, -slack)
         worst = wrong.amax(-1, keepdim=True)
         # Exchanging all wrong tasks at once is fastest, and may cycle; the worst half of them soon end that.
-        free = free ^ ((wrong > 0) & (wrong >= (0.0 if k < 2 else 0.5) * worst))
+        exchange = (wrong > 0) & (wrong >= (0.0 if k < 2 else 0.5) * worst)
+        if settled(~exchange):
+            break
+        free = free ^ exchange
     # A comparison that NaN loses.
     size = torch.maximum(exact, t.abs()).amax(-1, keepdim=True).clamp(min=1.0)
     right = (worst < 1e-9 * size) & reached

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl.solvers._faces import best_face
 from mtl.solvers._interior import interior_point
-from mtl.solvers._scaling import equilibrate, polish
+from mtl.solvers._scaling import equilibrate, pivot, polish
 
 #: Numbers that an array may have to stay in the cache of one core.
 CACHED = 2**15
@@ -34,8 +34,12 @@ def nonnegative_qp(quadratic: Tensor, linear: Tensor, lower: Tensor | None = Non
     # The minimiser is proportional to c: a unit c keeps the central path at order one.
     c = c / length
     scale = c.abs().amax(-1, keepdim=True).clamp(min=1e-300)
-    x, z = interior_point(unit, c / scale, eye, None, rounds=18)
-    x = polish(unit, c / scale, x > z, eye, rounds=1, otherwise=x) * scale / length
+    c = c / scale
+    x = pivot(unit, c, eye)
+    if x is None:
+        near, z = interior_point(unit, c, eye, None, rounds=18)
+        x = polish(unit, c, near > z, eye, rounds=1, otherwise=near)
+    x = x * scale / length
     return (x if lower is None else x + lower).to(quadratic.dtype)
 
 
@@ -81,7 +85,12 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
         shrink = g.diagonal(dim1=-2, dim2=-1).rsqrt().unsqueeze(-2)
         pull = (u @ g) * shrink
         unit = g * shrink * shrink.mT
-        x = best_face(unit, pull, eye) if size <= few else _modulus(unit, pull, eye)
+        if size <= few:
+            x = best_face(unit, pull, eye)
+        elif (pivoted := pivot(unit, pull, eye)) is not None:
+            x = pivoted
+        else:
+            x = _modulus(unit, pull, eye)
         v = u + x * shrink
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 

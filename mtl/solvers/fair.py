@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import settled
 from mtl.solvers._scaling import equilibrate
+
+#: Relative change of a Newton step after which the next, which squares it, is lost in rounding.
+CONVERGED = 1e-9
 
 
 def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None) -> Tensor:
@@ -55,4 +59,6 @@ def fair(gramian: Tensor, alpha: float | Tensor = 1.0, rounds: int | None = None
         change = torch.where((failed == 0)[..., None, None], change, 0.0)
         length_of_step = 1.0 / (1.0 + damping * change.amin(-2, keepdim=True).clamp(max=0))
         b = torch.addcmul(b, b, change * length_of_step)
+        if settled(change.abs() <= CONVERGED):
+            break
     return (b.squeeze(-1) * (relative * longest) ** (-2.0 / (1 + p))).to(gramian.dtype)

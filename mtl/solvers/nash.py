@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.solvers._early import settled
 from mtl.solvers._scaling import equilibrate
+
+#: Relative change of a Newton step after which the next, which squares it, is lost in rounding.
+CONVERGED = 1e-9
 
 
 def nash(gramian: Tensor, rounds: int = 20) -> Tensor:
@@ -44,4 +48,6 @@ def nash(gramian: Tensor, rounds: int = 20) -> Tensor:
         change = torch.where(failed.unsqueeze(-1) == 0, change, 0.0)
         length_of_step = 1.0 / (1.0 + (-change).amax(-1, keepdim=True).clamp(min=0))
         b = torch.addcmul(b, b, change * length_of_step)
+        if settled(change.abs() <= CONVERGED):
+            break
     return (b / length).to(gramian.dtype)

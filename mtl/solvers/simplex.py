@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl.solvers._faces import LARGEST, best_face
 from mtl.solvers._interior import interior_point
-from mtl.solvers._scaling import equilibrate, polish
+from mtl.solvers._scaling import equilibrate, pivot, polish
 
 #: Picks one of many equally good solutions, the same one for equal tasks; its cost in accuracy is of the same order.
 RIDGE = 1e-10
@@ -39,6 +39,8 @@ def min_norm(gramian: Tensor) -> Tensor:
     quadratic = torch.addcmul(unit, a.unsqueeze(-1), a.unsqueeze(-2))
     if size <= LARGEST:
         y = best_face(quadratic, -a.unsqueeze(-2), eye).squeeze(-2)
+    elif (pivoted := pivot(quadratic, -a, eye)) is not None:
+        y = pivoted
     else:
         x, z = interior_point(quadratic, -a, eye, None, rounds=18)
         y = polish(quadratic, -a, x > z, eye, rounds=1, otherwise=x)

@@ -4,8 +4,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mtl.strategies import make
-
 K = 3
 
 
@@ -264,28 +262,6 @@ def build(name):
         torch.set_default_dtype(torch.float32)
 
 
-def rows_of(losses, parameters):
-    """Task gradients by one plain backward pass each; (K, D), zeros where a task does not reach."""
-    rows = []
-    for loss in losses:
-        grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        pairs = zip(grads, parameters, strict=True)
-        rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]))
-    return torch.stack(rows)
-
-
 def flat_grads(parameters):
     """`.grad` of all of them as one vector."""
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-
-
-def spy(spec):
-    """The strategy, and the signals that it is called with."""
-    kind, seen = type(make(spec)), []
-
-    class Spy(kind):
-        def __call__(self, state, signals):
-            seen.append(dict(signals))
-            return super().__call__(state, signals)
-
-    return Spy(**make(spec).hyperparameters), seen

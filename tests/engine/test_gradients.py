@@ -8,7 +8,8 @@ import torch
 import mtl
 from mtl.engine.cut import cut
 from mtl.engine.pieces import Linear
-from tests.engine.models import CASES, build, flat_grads, rows_of, spy
+from tests.engine.models import CASES, build, flat_grads
+from tests.problems import rows_of, spy
 
 OPTIONS = {
     "auto": {},

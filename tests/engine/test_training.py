@@ -8,7 +8,8 @@ from torch import nn
 
 import mtl
 from mtl.strategies import make
-from tests.engine.models import build, flat_grads, rows_of, spy
+from tests.engine.models import build, flat_grads
+from tests.problems import rows_of, spy
 
 DOUBLE = torch.float64
 

@@ -16,32 +16,11 @@ from mtl.cli.main import main
 from mtl.population import Cohort, Member
 from mtl.ray.cohort import ShardedCohort
 from mtl.train import Settings
+from tests.ray.here import Here
 from tests.tiny import Tiny
 
 ROOT = Path(__file__).parents[2]
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=5", "--epochs=30", "--wandb=disabled"]
-
-
-class _Here:
-    """Hosts of shards without processes."""
-
-    def __init__(self, shards):
-        self.shards, self.cohorts = shards, {}
-        self.splits = Tiny().load()
-
-    def make(self, shard, members, saved=None):
-        self.cohorts[shard] = Cohort(Tiny(), self.splits, members, Settings(steps=40, batch_size=32))
-        if saved is not None:
-            self.cohorts[shard].load_state_dict(saved)
-
-    def drop(self, shard):
-        del self.cohorts[shard]
-
-    def call(self, shard, method, *arguments):
-        return getattr(self.cohorts[shard], method)(*arguments)
-
-    def gather(self, calls):
-        return list(calls)
 
 
 def _members(count, first=0):
@@ -55,7 +34,7 @@ def _selections(cohort):
 @pytest.mark.parametrize("shards", [1, 2, 3])
 def test_shards_do_what_one_cohort_does(shards):
     """All calls of a search, the members numbered across shards; saved and loaded in the middle."""
-    hosts = _Here(shards)
+    hosts = Here(shards)
     sharded = ShardedCohort(hosts, _members(5), print)
     whole = Cohort(Tiny(), hosts.splits, _members(5), Settings(steps=40, batch_size=32))
     for cohort in (sharded, whole):
@@ -67,7 +46,7 @@ def test_shards_do_what_one_cohort_does(shards):
         cohort.add(_members(3, first=10))
         cohort.advance(5)
     state = sharded.state_dict()
-    again = ShardedCohort(_Here(1), _members(1), print)
+    again = ShardedCohort(Here(1), _members(1), print)
     again.load_state_dict(state)
     for cohort in (sharded, whole, again):
         cohort.advance(5)
@@ -77,7 +56,7 @@ def test_shards_do_what_one_cohort_does(shards):
 
 
 def test_a_shard_that_loses_all_members_is_filled_again():
-    cohort = ShardedCohort(_Here(2), _members(2), print)
+    cohort = ShardedCohort(Here(2), _members(2), print)
     cohort.keep([1])
     cohort.add(_members(2, first=5))
     assert len(_selections(cohort)) == 3
@@ -120,7 +99,7 @@ def test_one_shard_gives_the_search_of_this_process_and_killed_processes_change_
     os.kill(killed[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert "going on from its last segment" in errors and "Traceback" not in errors
+    assert "; going on from the last segment" in errors and "Traceback" not in errors
     assert _files(there) == _files(here)
 
 

@@ -27,14 +27,15 @@ GPUS = 4
 _ADDRESSES = {"control": "10.77.0.1", "node1": "10.77.0.11", "node2": "10.77.0.12"}
 _UNSHARE = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
 
-# cred_expire: a requeued job waits for it. config_overrides: nodes may claim more processors than the machine has.
+# cred_expire: a requeued job waits for it, and a step that takes longer to reach its node fails.
+# config_overrides: nodes may claim more processors than the machine has.
 # Character devices and no device control: that is all it takes for SLURM to hand out GPUs that are not there.
 _SLURM_CONF = """
 ClusterName=test
 SlurmctldHost=control({control})
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=cred_expire=5,socket={base}/munge/socket
+AuthInfo=cred_expire=10,socket={base}/munge/socket
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={base}/state
@@ -55,7 +56,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
 SlurmdTimeout=6
-MessageTimeout=10
+MessageTimeout=5
 TCPTimeout=2
 KillWait=5
 MinJobAge=3600
@@ -170,8 +171,15 @@ class Cluster:
         ]
         process = self._start(node, script, self._enter("control"))
         first = _descendant(process, 2)
-        self._ip("link", "add", f"to-{node}", "type", "veth", "peer", "name", "eth0", "netns", str(first))
+        self._ip(
+            "link", "add", f"to-{node}", "type", "veth", "peer", "name", "eth0", *_hardware(node), "netns", str(first)
+        )
         self._ip("link", "set", f"to-{node}", "master", "bridge", "up")
+
+    @property
+    def alive(self) -> list[str]:
+        """The nodes that are not crashed."""
+        return [node for node in NODES if node in self._started]
 
     def processes(self, node: str) -> list[str]:
         """Command lines of everything that runs on a node."""
@@ -262,6 +270,11 @@ class Cluster:
     def _last_words(self) -> str:
         logs = sorted((self.base / "log").iterdir())
         return "\n".join(f"== {log.name}\n" + "\n".join(log.read_text().splitlines()[-8:]) for log in logs)
+
+
+def _hardware(node: str) -> tuple[str, str]:
+    """A node comes back with the network card it had: others would take a new one's frames for lost, for seconds."""
+    return "address", "02:00:" + ":".join(f"{int(part):02x}" for part in _ADDRESSES[node].split("."))
 
 
 def _descendant(process: subprocess.Popen[bytes], generations: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.slurm.cluster import Cluster
 
@@ -45,17 +47,28 @@ class Jobs:
             found = self.all(job)
             return found if {each["JobState"] for each in found} <= _OVER else None
 
+        ended: list[dict[str, str]] = self.until(job, over, seconds, "it ends")
+        return ended
+
+    def until(self, job: str, condition: Callable[[], Any], seconds: float, what: str) -> Any:
+        """The first true value of `condition`; if none comes in time, everything about the job is in the message."""
         try:
-            return self.cluster.until(over, seconds, f"job {job} ends")
+            return self.cluster.until(condition, seconds, f"job {job}: {what}")
         except AssertionError as error:
-            steps = self.cluster.run("scontrol", "--oneliner", "show", "step", job)
-            ray = "\n".join(log.read_text() for log in self.directory.glob("*/ray.log"))
-            raise AssertionError(f"{error}\n{self.all(job)}\n{steps}\n{self.output(job)}\n{ray}") from None
+            raise AssertionError(f"{error}\n{self.everything(job)}") from None
 
     def output(self, job: str) -> str:
         """What the job, or every task of the array, printed."""
         logs = sorted([*self.directory.glob(f"*-{job}.out"), *self.directory.glob(f"*-{job}_*.out")])
         return "\n".join(log.read_text() for log in logs)
+
+    def everything(self, job: str) -> str:
+        """What there is to know when a test fails: SLURM's view of jobs, steps and nodes, processes, and all logs."""
+        views = ("squeue", "squeue --steps", "sinfo --Node --long", f"scontrol show job {job}", "scontrol show step")
+        parts = [f"$ {view}\n{self.cluster.run(*view.split())}" for view in views]
+        parts += [f"== processes of {node}\n" + "\n".join(self.cluster.processes(node)) for node in self.cluster.alive]
+        logs = sorted([*self.directory.glob("*.out"), *self.directory.rglob("ray.log")])
+        return "\n".join([*parts, *(f"== {log.name}\n{log.read_text()}" for log in logs)])
 
     def cancel_all(self) -> None:
         """End whatever is left."""

@@ -39,7 +39,7 @@ def start_slow_training(jobs: Jobs, scripts: Path, options: str, seconds: float)
 def check_resumed(jobs: Jobs, job: str, uninterrupted: Path) -> None:
     """The job ended well after more than one start, and with the very numbers of the uninterrupted run."""
     [ended] = jobs.finish(job)
-    assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), jobs.output(job)
+    assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), jobs.everything(job)
     assert int(ended["Restarts"]) >= 1
     assert "--resume" in jobs.output(job)
     assert (jobs.directory / "run" / "summary.json").read_bytes() == (uninterrupted / "summary.json").read_bytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +24,7 @@ def alone(cluster):
 
 
 def no_ray_left(cluster) -> bool:
-    return not any(
-        "ray" in line and "pytest" not in line for node in ("node1", "node2") for line in cluster.processes(node)
-    )
+    return not any("ray" in line for node in cluster.alive for line in cluster.processes(node))
 
 
 def check_same(directory, alone) -> None:
@@ -38,26 +38,67 @@ def check_same(directory, alone) -> None:
     assert found == expected
 
 
-def test_a_search_uses_both_nodes_and_leaves_nothing_behind(jobs, scripts, alone):
-    job = jobs.submit(f"{ONE} --nodes=2 --mem=3G", scripts / "search.sbatch", *SEARCH)
-    [ended] = jobs.finish(job, seconds=180)
-    ray = jobs.directory / "run" / "ray.log"
-    assert ended["ExitCode"] == "0:0", jobs.output(job) + (ray.read_text() if ray.exists() else "")
-    assert "2 shards on 2 nodes (10.77.0.11, 10.77.0.12)" in jobs.output(job)
+def start(jobs, scripts, *, partition="main", sleep="0", path="") -> str:
+    options = f"{ONE} --nodes=2 --mem=3G --partition={partition} --export=ALL,SLEEP={sleep}{path}"
+    return jobs.submit(options, scripts / "search.sbatch", *SEARCH)
+
+
+def start_slow(jobs, scripts, partition="main") -> str:
+    """A search of half a minute, once its first checkpoint is written."""
+    job = start(jobs, scripts, partition=partition, sleep="0.2")
+    saved = jobs.directory / "run" / "checkpoints" / "search.pt"
+    jobs.until(job, saved.exists, 90, "a checkpoint")
+    return job
+
+
+def check_ended(jobs, job, alone, restarts="1") -> None:
+    """The job ended well after so many restarts, like the search of one process, and took Ray with it."""
+    [ended] = jobs.finish(job, seconds=150)
+    assert (ended["ExitCode"], ended["Restarts"]) == ("0:0", restarts), jobs.everything(job)
     check_same(jobs.directory / "run", alone)
-    jobs.cluster.until(lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")
+    jobs.until(job, lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")
+
+
+def test_a_search_uses_both_nodes_and_leaves_nothing_behind(jobs, scripts, alone):
+    job = start(jobs, scripts)
+    check_ended(jobs, job, alone, restarts="0")
+    assert "2 shards on 2 nodes (10.77.0.11, 10.77.0.12)" in jobs.output(job)
 
 
 @pytest.mark.parametrize("place", ["head", "worker"])
 def test_a_search_survives_the_death_of_a_node(place, jobs, scripts, alone):
-    options = f"{ONE} --nodes=2 --mem=3G --export=ALL,SLEEP=0.3"
-    job = jobs.submit(options, scripts / "search.sbatch", *SEARCH)
-    saved = jobs.directory / "run" / "checkpoints" / "search.pt"
-    jobs.cluster.until(saved.exists, 90, "a checkpoint")
+    job = start_slow(jobs, scripts)
     node = {"head": "node1", "worker": "node2"}[place]
     jobs.cluster.crash(node)
-    jobs.cluster.until(lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
+    jobs.until(job, lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
     jobs.cluster.revive(node)
-    [ended] = jobs.finish(job, seconds=120)
-    assert ended["ExitCode"] == "0:0", jobs.output(job)
-    check_same(jobs.directory / "run", alone)
+    check_ended(jobs, job, alone)
+
+
+def test_a_search_whose_time_is_up_continues_from_the_queue(jobs, scripts, alone):
+    job = start_slow(jobs, scripts)
+    jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
+    jobs.until(job, lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
+    jobs.until(job, lambda: no_ray_left(jobs.cluster), 8, "no process of Ray while it waits")
+    check_ended(jobs, job, alone)
+    assert "time is up; requeued, 1 of at most 5 times" in jobs.output(job)
+
+
+def test_a_preempted_search_gives_way_and_continues_afterwards(jobs, scripts, alone):
+    job = start_slow(jobs, scripts, partition="low")
+    urgent = jobs.submit("--partition=main --nodes=2 --exclusive --wrap", "sleep 8")
+    jobs.until(job, lambda: jobs.state(urgent) == "RUNNING", 60, "the urgent job runs")
+    jobs.until(job, lambda: no_ray_left(jobs.cluster), 6, "no process of Ray beside the urgent job")
+    check_ended(jobs, job, alone)
+    assert "preempted; requeued" in jobs.output(job)
+
+
+def test_ray_that_ends_on_one_node_ends_the_job_at_once(jobs, scripts):
+    broken, working = jobs.directory / "ray", Path(sys.executable).parent / "ray"
+    broken.write_text(f'#!/bin/bash\n[ "$(hostname)" = node1 ] || exit 3\nexec {working} "$@"\n')
+    broken.chmod(0o755)
+    job = start(jobs, scripts, path=f",PATH={jobs.directory}:{jobs.cluster.environment['PATH']}")
+    [ended] = jobs.finish(job, seconds=60)
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0"), jobs.everything(job)
+    assert "Ray ended on a node with 3; see run/ray.log" in jobs.output(job)
+    jobs.until(job, lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")

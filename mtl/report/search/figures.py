@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.lineage import Stage
+from mtl.lineage import Event, Stage
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import shortened
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
@@ -147,13 +147,13 @@ def lineage_figure(search: SearchRun) -> Figure:
         assert event.source is not None
         broken = event.scores.get("target") is None
         # Aslant, because several that happen at one step would hide each other.
-        begun = event.step - 0.4 * search.config["search"]["interval"]
+        begun = _taken(event) - 0.4 * search.config["search"]["interval"]
         colour = "#d55e00" if broken else GREY
         axes.plot([begun, event.step], [event.source, event.target], color=colour, linewidth=0.6)
     for stage, end in _ended(search.stages, length):
         axes.plot([stage.step, end], [stage.trial] * 2, color=BLUE, linewidth=2.2)
     for before, after in zip(search.stages, search.stages[1:], strict=False):
-        axes.plot([after.step] * 2, [before.trial, after.trial], color=BLUE, linewidth=1.6)
+        axes.plot([_taken(after), after.step], [before.trial, after.trial], color=BLUE, linewidth=1.6)
     axes.set_xlim(0, length)
     axes.set_ylim(len(trials) - 0.4, -0.6)
     axes.set_xlabel("step")
@@ -222,7 +222,12 @@ def _is_number(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _ended(stages: Sequence[Stage], length: int) -> list[tuple[Stage, int]]:
-    return list(zip(stages, [*(stage.step for stage in stages[1:]), length], strict=True))
+    return list(zip(stages, [*(_taken(stage) for stage in stages[1:]), length], strict=True))
+
+
+def _taken(change: Stage | Event) -> int:
+    """The step of the run from which a state was taken over."""
+    return change.step if change.source_step is None else change.source_step
 
 
 def _steps(axes: Axes, path: Sequence[tuple[int, Any]], length: int, colour: str, width: float) -> None:

@@ -28,6 +28,7 @@ class Options:
     burn_in: int = hyper(0, 0, doc="first steps in which none is replaced unless it broke (pbt, pb2)")
     resample: float = hyper(0.25, 0.0, 1.0, doc="probability that explore draws a value anew (pbt, pb2)")
     eta: float = hyper(3.0, 1.1, doc="one in so many survives a rung (asha, hyperband)")
+    asynchronous: bool = hyper(False, doc="shards do not wait for each other (pbt)")
     grid_points: int = hyper(3, 1, doc="values of each number (grid)")
 
     def __post_init__(self) -> None:
@@ -116,8 +117,12 @@ class Method(ABC):
     about: ClassVar[str]
     #: It can pursue several objectives at once.
     several: ClassVar[bool] = False
+    #: It can decide on some of the living runs while others are being trained.
+    waits: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, options: Options) -> None:
+        if options.asynchronous and self.waits:
+            raise ValueError(f"--asynchronous: {self.name} decides on all runs together; pbt can do without")
         self.problem, self.options, self.space = problem, options, problem.space
         self.trials = options.trials if options.trials is not None else options.members
 
@@ -126,7 +131,9 @@ class Method(ABC):
         """The first runs."""
 
     def decide(self, reports: Sequence[Report]) -> Decision:  # noqa: ARG002
-        """What follows from the reports of all living runs, in order of their numbers."""
+        """What follows from the reports of all living runs, in order of their numbers; of those that are not being
+        trained, where the search is asynchronous.
+        """
         return Decision()
 
     @property

@@ -32,6 +32,7 @@ class PB2(PBT):
     """
 
     name: ClassVar[str] = "pb2"
+    waits: ClassVar[bool] = True
     about: ClassVar[str] = "PBT that explores by a Gaussian process bandit (Parker-Holder et al. 2020)"
 
     def __init__(self, problem: Problem, options: Options) -> None:

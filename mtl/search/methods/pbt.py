@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+from mtl.search.methods.heard import Heard
 from mtl.search.methods.method import Decision, Exploit, Method, Options, Problem, Report, Start, random_starts
 from mtl.search.space import Values
 
@@ -15,9 +16,14 @@ class PBT(Method):
     After each interval a run in the bottom `quantile` takes over weights, optimizer and strategy state of a random one
     in the top `quantile`, and its values perturbed by 0.8 or 1.2 or drawn anew. A run that is not finite counts as the
     worst and is replaced however many there are, also during the burn-in.
+
+    With `asynchronous` the runs that come to the end of an interval are ranked among all that were heard of, each of
+    the others by its score at the step nearest to theirs, and a source is taken over as it was when last heard of. Runs
+    keep their own number of steps.
     """
 
     name: ClassVar[str] = "pbt"
+    waits: ClassVar[bool] = False
     about: ClassVar[str] = "population-based training, truncation selection (Jaderberg et al. 2017)"
 
     def __init__(self, problem: Problem, options: Options) -> None:
@@ -26,25 +32,43 @@ class PBT(Method):
             raise ValueError(f"--members {options.members}: {self.name} needs at least 2")
         if options.trials not in (None, options.members):
             raise ValueError(f"--trials {options.trials}: {self.name} trains its members and no others")
+        if options.asynchronous and problem.length % problem.interval:
+            raise ValueError(
+                f"--interval {problem.interval}: asynchronous training needs a divisor of the {problem.length} steps"
+            )
+        self._heard = Heard()
 
     def begin(self) -> list[Start]:
         return random_starts(self.problem, self.options.members)
 
     def decide(self, reports: Sequence[Report]) -> Decision:
-        if all(report.finished for report in reports):
-            return Decision()
-        ranked = sorted(reports, key=lambda report: (-report.score, report.trial))
+        if not self.options.asynchronous:
+            return Decision() if all(report.finished for report in reports) else self._among(reports, reports)
+        self._heard.add(reports)
+        exploits: list[Exploit] = []
+        for step in sorted({report.step for report in reports if not report.finished}):
+            arrived = [report for report in reports if report.step == step]
+            exploits += self._among(arrived, self._heard.at(step)).exploits
+            self._heard.forget(exploit.target for exploit in exploits)
+        return Decision(exploits)
+
+    def _among(self, arrived: Sequence[Report], everybody: Sequence[Report]) -> Decision:
+        """The exploits of those that arrived, which are among everybody."""
+        ranked = sorted(everybody, key=lambda report: (-report.score, report.trial))
         sound = [report for report in ranked if not report.broken]
         size = min(max(1, round(self.options.quantile * len(ranked))), len(ranked) // 2)
         best = sound[:size]
         worst = [report for report in ranked if report.broken]
-        if self.options.quantile > 0 and reports[0].step >= self.options.burn_in:
+        if self.options.quantile > 0 and arrived[0].step >= self.options.burn_in:
             worst += [report for report in ranked[-size:] if not report.broken and report not in best]
         if not best:
             return Decision()
-        self.prepare(reports)
+        self.prepare(everybody)
         exploits = []
+        here = {report.trial for report in arrived}
         for report in sorted(worst, key=lambda report: report.trial):
+            if report.trial not in here:
+                continue
             rng = self.problem.rng(_EXPLOIT, report.step, report.trial)
             source = best[int(rng.integers(len(best)))]
             exploits.append(Exploit(report.trial, source.trial, self.explore(source.values, report)))
@@ -57,3 +81,9 @@ class PBT(Method):
         """New values for `target`, which takes over a run that has `values`."""
         rng = self.problem.rng(_EXPLORE, target.step, target.trial)
         return self.space.perturbed(values, rng, self.options.resample)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"heard": self._heard.state_dict()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self._heard.load_state_dict(saved["heard"])

@@ -1,0 +1,87 @@
+"""One search of `mtl bench search --engine ray` in a process of its own, with the times at which things happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mtl.bench import search_problem
+from mtl.bench.search_ours import make_setting, pbt
+from mtl.bench.search_problem import Size
+from mtl.population import Member
+from mtl.search.cohort import Cohort, MakeCohort
+from mtl.search.engine import Search
+from mtl.search.plan import cohort_maker, member_settings
+from mtl.study.rundir import open_run_directory
+from mtl.study.setting import Setting
+from mtl.train.allocator import keep_freed_memory
+
+
+class Times:
+    """When the members were there and when each segment was over: trained, evaluated, decided on and checkpointed.
+
+    Times are those of a clock that all processes of a machine read alike.
+    """
+
+    def __init__(self) -> None:
+        self.ready = 0.0
+        self.segments: list[float] = []
+
+    def watched(self, make_cohort: MakeCohort) -> MakeCohort:
+        """`make_cohort`, noting when it is done."""
+
+        def make(members: Sequence[Member]) -> Cohort:
+            cohort = make_cohort(members)
+            self.ready = time.monotonic()
+            return cohort
+
+        return make
+
+    def segment(self, _search: Search) -> None:
+        """Note it."""
+        self.segments.append(time.monotonic())
+
+    def trial(self, search: Search, record: dict[str, Any]) -> None:
+        """Runs end inside their last segment."""
+
+
+def main(size: Size, shards: int) -> None:
+    """Carry out the search, in this process when `shards` is 0, and print the times as JSON."""
+    keep_freed_memory()
+    setting, times = make_setting(size), Times()
+    with ExitStack() as stack:
+        maker = _sharded(stack, setting, shards) if shards else cohort_maker(setting)
+        search = pbt(setting, size, times.watched(maker))
+        with open_run_directory(Path(size.folder), resume=True) as directory:
+            search.run(directory, setting.benchmark.name, [times])
+    print(json.dumps({"ready": times.ready, "segments": times.segments}))
+
+
+def _sharded(stack: ExitStack, setting: Setting, shards: int) -> MakeCohort:
+    from mtl.ray.guard import guard
+
+    guard(own_cluster=True)
+    from mtl.ray.cluster import RayHosts, connected
+    from mtl.ray.cohort import ShardedCohort
+    from mtl.ray.host import Recipe
+
+    stack.enter_context(connected(None))
+    recipe = Recipe(
+        benchmark=f"{search_problem.__file__}:SmallProblem",
+        directory=os.getcwd(),
+        settings=member_settings(setting),
+        device="cpu",
+        vectorised=True,
+    )
+    hosts = RayHosts(recipe, shards)
+    return lambda members: ShardedCohort(hosts, members, lambda text: print(text, file=sys.stderr))
+
+
+if __name__ == "__main__":
+    main(Size.read(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,47 @@
+"""What an asynchronous method remembers of the runs that it hears of one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mtl.search.methods.method import Report
+
+
+class Heard:
+    """The reports of each living run since it last took over another's state."""
+
+    def __init__(self) -> None:
+        self._reports: dict[int, list[Report]] = {}
+
+    def add(self, reports: Sequence[Report]) -> None:
+        """Remember reports; finished runs are forgotten, because their state is not kept."""
+        for report in reports:
+            self._reports.setdefault(report.trial, []).append(report)
+        self.forget(report.trial for report in reports if report.finished)
+
+    def forget(self, trials: Iterable[int]) -> None:
+        """These have another state now, which nobody has evaluated yet."""
+        for trial in trials:
+            self._reports.pop(trial, None)
+
+    def at(self, step: int) -> list[Report]:
+        """Every run at the step nearest to `step` of those it was heard at, the later of two; broken if it is now."""
+        return [
+            reports[-1] if reports[-1].broken else min(reversed(reports), key=lambda report: abs(report.step - step))
+            for _, reports in sorted(self._reports.items())
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "reports": [dataclasses.asdict(report) for reports in self._reports.values() for report in reports],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self._reports = {}
+        for report in saved["reports"]:
+            made = Report(**{**report, "scores": tuple(report["scores"])})
+            self._reports.setdefault(made.trial, []).append(made)
