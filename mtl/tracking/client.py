@@ -22,6 +22,7 @@ from typing import Any
 MODES = ("offline", "online", "disabled")
 SPOOL = "to-log.jsonl"
 _CLOSE_SECONDS = 60
+_WORKER = str(Path(__file__).with_name("worker.py"))
 
 
 def check_mode(mode: str) -> None:
@@ -54,14 +55,16 @@ class Tracker:
         self._folder, self._token = directory.resolve() / "wandb", secrets.token_hex(4)
         try:
             self._folder.mkdir(exist_ok=True)
-            self._spool = (self._folder / SPOOL).open("ab")
+            self._spool_path = self._folder / SPOOL
+            self._spool = self._spool_path.open("ab")
             log = (self._folder / "tracker.log").open("a")
         except OSError as error:
             say(f"nothing is logged to W&B: {error}")
             return
         with log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mtl.tracking.worker", mode, str(self._folder), str(os.getpid()), self._token],
+                # As a file, not as a module: the package would bring torch, and with it 200 MB and seconds.
+                [sys.executable, _WORKER, mode, str(self._spool_path), str(os.getpid()), self._token],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,6 +1,6 @@
 """The logging process: reads what is to be logged from a file and gives it to W&B. The only importer of wandb.
 
-It ends when it is told to, or when the study is gone and all is read.
+It imports nothing of this package, and ends when it is told to, or when the study is gone and all is read.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-
-from mtl.tracking.client import SPOOL
 
 _REACHABLE_SECONDS = 5.0
 _INIT_SECONDS = 20.0
@@ -144,15 +142,14 @@ class Log:
         )
 
 
-def main(mode: str, folder: Path, study: int, token: str) -> None:
-    """Log what stands in the folder's file, and what process `study` adds to it until it says `token`."""
+def main(mode: str, spool: Path, study: int, token: str) -> None:
+    """Log what stands in the file `spool`, and what process `study` adds to it until it says `token`."""
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the study decides
         signal.signal(number, signal.SIG_IGN)
     os.nice(10)  # training comes first
-    log = Log(mode, folder)
+    log = Log(mode, spool.parent)
     if mode == "online" and not _reachable():
         log.go_offline("its server cannot be reached")
-    spool = folder / SPOOL
     for attempt in range(_RESTARTS + 1):
         try:
             for message in _messages(spool, study, token):
@@ -218,5 +215,5 @@ def _reachable() -> bool:
 if __name__ == "__main__":
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # A table waits here for its upload; by default in the home directory, which the login node may not share.
-    os.environ.setdefault("WANDB_DATA_DIR", sys.argv[2])
+    os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[2]).parent))
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
