@@ -83,29 +83,6 @@ def _in_directory(
     name = setting.benchmark.name
     objective = make().objective
     plan = baseline_plan(setting, objective, args.seed)
-<<<<<<< HEAD
-=======
-    try:
-        with engine, stop_on_signals() as should_stop:
-            if plan.runs:
-                with Terminal(plan, 0, quiet=args.quiet) as bars:
-                    baselines = execute(plan, setting, directory, [bars, tracker], should_stop)
-                objective.baseline = baseline_metrics(baselines)
-            with SearchTerminal(quiet=args.quiet) as terminal:
-
-                def watched() -> Search:
-                    return terminal.watch(make(), engine.lost)
-
-                records = engine.run(watched, directory, setting.benchmark.name, [terminal, log], should_stop)
-            log.close(winner(records, objective.higher_is_better()))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    except Stopped:
-        tell(f"stopped; the same command with --resume --out {directory.path} continues")
-        return 75
-    finally:
-        tracker.close()
->>>>>>> wt-l
     from mtl.cli.commands import show_report
 
     with Tracker(args.wandb, directory.path, config, tell) as tracker:
@@ -118,7 +95,11 @@ def _in_directory(
                         baselines = execute(plan, setting, directory, [bars, watching], should_stop)
                     objective.baseline = baseline_metrics(baselines)
                 with SearchTerminal(quiet=args.quiet) as terminal:
-                    engine.run(make, directory, name, [terminal, log], should_stop)
+
+                    def watched() -> Search:
+                        return terminal.watch(make(), engine.lost)
+
+                    engine.run(watched, directory, name, [terminal, log], should_stop)
         except ValueError as error:
             raise BadInput(str(error)) from error
         except Stopped:
