@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ def write_events(path: Path, events: Iterable[Event], offset: int) -> int:
         file.truncate(offset)
         file.write("".join(event.line() for event in events).encode())
         file.flush()
+        os.fsync(file.fileno())
         return file.seek(0, 2)
 
 

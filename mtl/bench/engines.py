@@ -82,7 +82,7 @@ class EnginesBench(Bench):
             rates = row.get("rates")
             steps = [f"{rate:.0f}" for rate in cast(tuple[float, float], rates)] if rates else ["", ""]
             lines.append([row["case"], f"{row['ours']:.2f}", row["peer_name"], f"{row['peer']:.2f}", *steps])
-        heads = ["", "ours", "against", "its", "member-steps/s", "its"]
+        heads = ["", "ours, s", "peer", "peer, s", "ours, member-steps/s", "peer, member-steps/s"]
         return [Table("Seconds of engine ray", heads, lines)]
 
     def bars(self, rows: Sequence[Row]) -> list[Bar]:

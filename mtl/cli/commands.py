@@ -12,7 +12,7 @@ from typing import Any
 from mtl.benchmarks import Benchmark
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.listing import show_list
-from mtl.cli.parser import DEFAULT_STRATEGIES, BadInput
+from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.terminal import Terminal, console
 from mtl.study.execute import execute
@@ -68,8 +68,11 @@ def compare(args: argparse.Namespace) -> int:
         from mtl.cli.tuning import compare_tuned  # brings the search methods
 
         return compare_tuned(args, plan, setting, config, strategies)
-    if args.budget is not None:
-        raise BadInput(f"--budget {args.budget}: it is the number of trials of --tune METHOD")
+    for name in ("budget", *ENGINE_OPTIONS):
+        if (value := getattr(args, name)) is not None:
+            raise BadInput(f"--{name.replace('_', '-')} {value}: it is an option of --tune METHOD")
+    if args.engine != "population":
+        raise BadInput(f"--engine {args.engine}: without --tune METHOD there is no search to be spread over processes")
     return _carry_out(args, plan, setting, config)
 
 

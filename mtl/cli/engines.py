@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.cli.shared import tell
 from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
@@ -125,6 +126,7 @@ class RayEngine(Engine):
             shards = self._args.shards or (gpus() if on_gpu else len(addresses))
             tell(f"Ray: {_some(shards, 'shard')} on {_some(len(addresses), 'node')} ({', '.join(addresses)})")
             self._hosts = RayHosts(recipe, shards)
+        self._hosts.clear()  # of the search, or the bracket, before
         return ShardedCohort(self._hosts, members, tell)
 
 
@@ -139,7 +141,7 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
         ValueError: Ray is not installed, or its options are given without it.
     """
     if args.engine == "population":
-        for name in ("address", "nodes", "shards"):
+        for name in ENGINE_OPTIONS:
             if (value := getattr(args, name)) is not None:
                 raise ValueError(f"--{name} {value}: it is an option of --engine ray")
         return Engine(setting)

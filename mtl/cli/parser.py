@@ -142,6 +142,21 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="print the result only")
 
 
+def _where(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where searches train")
+    group.add_argument(
+        "--engine", default="population", choices=ENGINES, help="this process (default), or processes of Ray"
+    )
+    group.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of this machine)")
+    group.add_argument("--nodes", type=int, metavar="N", help="of that cluster, to be waited for (default: 1)")
+    group.add_argument(
+        "--shards", type=int, metavar="N", help="of the members, for Ray (default: one a GPU, or a node)"
+    )
+
+
+ENGINE_OPTIONS = ("address", "nodes", "shards")
+
+
 def _training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training (defaults: the benchmark's recipe)")
     group.add_argument("--epochs", type=int)
@@ -199,6 +214,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--budget", type=int, metavar="N", help="trials of each strategy's tuning (default: 16)")
     parser.add_argument("--no-single-task", action="store_true", help="leave out the single-task baselines")
     parser.add_argument("--one-at-a-time", action="store_true", help="train each seed by itself, not as a population")
+    _where(parser)
     _shared(parser)
     _training(parser)
 
@@ -221,17 +237,9 @@ def _add_search(commands: Any) -> None:
     group.add_argument("--resample", type=float, help="probability of a value drawn anew, of pbt and pb2 (0.25)")
     about = "shards of --engine ray do not wait for each other, of pbt"
     group.add_argument("--asynchronous", action="store_true", default=None, help=about)
-    group.add_argument("--eta", type=float, help="one in so many goes on, of asha and hyperband (default: 3)")
+    group.add_argument("--eta", type=float, help="one in so many goes on, of asha, hyperband and bohb (3)")
     group.add_argument("--grid-points", type=int, metavar="N", help="values of each number, of grid (default: 3)")
-    group = parser.add_argument_group("where")
-    group.add_argument(
-        "--engine", default="population", choices=ENGINES, help="this process (default), or processes of Ray"
-    )
-    group.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of this machine)")
-    group.add_argument("--nodes", type=int, metavar="N", help="of that cluster, to be waited for (default: 1)")
-    group.add_argument(
-        "--shards", type=int, metavar="N", help="of the members, for Ray (default: one a GPU, or a node)"
-    )
+    _where(parser)
     _shared(parser)
     _training(parser)
 

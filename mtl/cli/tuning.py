@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from mtl.cli.engines import find_engine
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
 from mtl.cli.terminal import Terminal
-from mtl.search.tune import make_searches, tune_and_rerun
+from mtl.search.engine import Search
+from mtl.search.tune import make_tuning, tune_and_rerun
 from mtl.strategy import Strategy
 from mtl.study.execute import execute
 from mtl.study.plan import Plan
@@ -38,7 +41,12 @@ def compare_tuned(
     budget = args.budget if args.budget is not None else _DEFAULT_BUDGET
     seeds = config["seeds"]
     try:
-        searches = make_searches(setting, strategies, args.tune, budget, seeds)
+        engine = find_engine(args, setting)
+        makers = [
+            partial(make_tuning, setting, strategy, args.tune, budget, seeds, engine.make_cohort)
+            for strategy in strategies
+        ]
+        searches = [make() for make in makers]
     except ValueError as error:
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches}
@@ -49,15 +57,24 @@ def compare_tuned(
         with Tracker(args.wandb, directory.path, recorded, tell) as tracker:
             log = SearchTracker(tracker, directory, name)
             try:
-                with stop_on_signals() as should_stop:
+                with engine, stop_on_signals() as should_stop:
                     if baselines.runs:
                         finished = _finished(baselines, directory)
                         with Terminal(baselines, finished, quiet=args.quiet) as bars:
                             execute(baselines, setting, directory, [bars, StudyTracker(tracker, name)], should_stop)
                     with SearchTerminal(quiet=args.quiet) as terminal:
-                        for search in searches:
-                            tune_and_rerun(search, setting, directory, seeds, [terminal, log], should_stop)
+
+                        def carry_out(make: Callable[[], Search]) -> list[dict[str, Any]]:
+                            def watched() -> Search:
+                                return terminal.watch(make(), engine.lost)
+
+                            return engine.run(watched, directory, name, [terminal, log], should_stop)
+
+                        for make in makers:
+                            tune_and_rerun(make, engine.make_cohort, seeds, directory, carry_out)
                 log.close()
+            except ValueError as error:
+                raise BadInput(str(error)) from error
             except Stopped:
                 tell(f"stopped; the same command with --resume --out {directory.path} continues")
                 return 75

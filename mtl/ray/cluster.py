@@ -124,6 +124,10 @@ class RayHosts:
         """Start to extract a member of a saved shard, in the process of another one."""
         return self._of(shard).extracted.remote(saved, number)
 
+    def clear(self) -> None:
+        """Forget all shards."""
+        self.gather([host.clear.remote() for host in self._hosts])
+
     def gather(self, calls: Sequence[Any]) -> list[Any]:
         """What the calls return, when all have.
 

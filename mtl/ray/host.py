@@ -86,6 +86,10 @@ class Host:
             cohort.load_state_dict(saved)
         return cohort
 
+    def clear(self) -> None:
+        """Forget all shards."""
+        self._cohorts.clear()
+
     def call(self, shard: int, method: str, *arguments: Any) -> Any:
         """Call a method of the shard's cohort."""
         called: Callable[..., Any] = getattr(self._cohorts[shard], method)

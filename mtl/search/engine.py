@@ -15,6 +15,7 @@ from mtl.lineage import Event, offset_before, write_events
 from mtl.search.cohort import Arriving, Cohort, Evaluation, MakeCohort, Place, Scattered
 from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
+from mtl.search.recovery import recovered_state, save_state
 from mtl.search.space import Values, make_member
 from mtl.study.rundir import RunDirectory
 from mtl.train import Result, Stopped
@@ -71,6 +72,7 @@ class Search:
         objective: what counts.
         make_cohort: trains.
         phase: as recorded.
+        tell: called with what a user should know.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Search:
         objective: Objective,
         make_cohort: MakeCohort,
         phase: str = "search",
+        tell: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.name, self.label, self.phase = name, label, phase
         self.method, self.problem, self.objective = method, problem, objective
@@ -90,7 +93,7 @@ class Search:
         self.tally = Tally()
         #: Of the last segment, by number of the run.
         self.evaluations: dict[int, Evaluation] = {}
-        self._make_cohort = make_cohort
+        self._make_cohort, self.tell = make_cohort, tell
         self._cohort: Cohort | None = None
         self._offset = 0
 
@@ -107,22 +110,21 @@ class Search:
             Stopped: `should_stop` said so; the last segment is checkpointed.
             OSError: something could not be written; what was written before is intact.
         """
-        path = directory.checkpoint(self.name)
         records = {record["run"]: record for record in directory.records()}
-        saved = checkpoints.load(path)
+        saved = recovered_state(directory, self.name, self.run_name, self.tell)
         if saved is not None:
             self._load(saved)
         else:
             self._offset = offset_before(directory.schedule_path, self.name)
             events = self._start(self.method.begin())
             self._offset = write_events(directory.schedule_path, events, self._offset)
-            checkpoints.save(path, self._state())
+            save_state(directory, self.name, self._state())
         while self.alive:
             reports = self._segment()
             decision = self.method.decide(reports)
             ended = {report.trial for report in reports if report.finished} | decision.stop
             for trial, result in self._results(ended):
-                name = self.run_name(trial)
+                name = self.run_name(trial.number)
                 if name not in records:
                     record, history = self._record(trial, result, benchmark)
                     records[name] = directory.append(record, history)
@@ -130,16 +132,16 @@ class Search:
                     observer.trial(self, records[name])
             events = self._apply(decision, ended, reports)
             self._offset = write_events(directory.schedule_path, events, self._offset)
-            checkpoints.save(path, self._state())
+            save_state(directory, self.name, self._state())
             for observer in observers:
                 observer.segment(self)
             if self.alive and should_stop():
                 raise Stopped
-        return [records[self.run_name(trial)] for trial in self.trials]
+        return [records[self.run_name(trial.number)] for trial in self.trials]
 
-    def run_name(self, trial: Trial) -> str:
+    def run_name(self, number: int) -> str:
         """The name of a run in results.jsonl."""
-        return f"{self.name}-{trial.number:04d}"
+        return f"{self.name}-{number:04d}"
 
     @property
     def best(self) -> tuple[Trial, Scores] | None:
@@ -198,7 +200,7 @@ class Search:
         cut = trial.step < self.problem.length
         scores = self.objective.scores(result.validation, result.selection)
         record = {
-            "run": self.run_name(trial),
+            "run": self.run_name(trial.number),
             "benchmark": benchmark,
             "strategy": self.label or member.strategy,
             "hyperparameters": trial.values,

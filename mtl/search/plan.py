@@ -89,7 +89,8 @@ def make_search(
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
     problem = make_problem(setting, space, options, seed, len(objective.names))
-    return Search(name, label, cls(problem, options), problem, objective, make_cohort or cohort_maker(setting))
+    cohorts = make_cohort or cohort_maker(setting)
+    return Search(name, label, cls(problem, options), problem, objective, cohorts, tell=setting.tell)
 
 
 def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:

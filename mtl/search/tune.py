@@ -7,10 +7,11 @@ from typing import Any
 
 from mtl.lineage import Stage, ancestry, read_events, winner
 from mtl.search.build import build_space
-from mtl.search.engine import Observer, Search
+from mtl.search.cohort import MakeCohort
+from mtl.search.engine import Search
 from mtl.search.methods import Options
 from mtl.search.objective import SELECTION, Objective
-from mtl.search.plan import cohort_maker, make_search
+from mtl.search.plan import make_search
 from mtl.search.replay import repeated
 from mtl.strategy import Strategy
 from mtl.study.plan import RunPlan
@@ -19,7 +20,6 @@ from mtl.study.setting import Setting
 
 _WAVE = {"pbt": 1, "pb2": 1, "random": 1}  # these train all trials at once; others learn from the first ones
 _WAVES = 4
-_FIXED = {"hyperband": "asha", "grid": "random"}
 
 
 def tuning_options(method: str, budget: int) -> Options:
@@ -28,70 +28,77 @@ def tuning_options(method: str, budget: int) -> Options:
     Raises:
         ValueError: the method does not start a number of trials that can be given.
     """
-    if method in _FIXED:
-        raise ValueError(f"--tune {method}: the number of its trials cannot be given; {_FIXED[method]} takes one")
+    if method == "grid":
+        raise ValueError(f"--tune {method}: the number of its trials cannot be given; random takes one")
     if method in ("pbt", "pb2"):
         return Options(members=budget)
     return Options(members=max(2, budget // _WAVE.get(method, _WAVES)), trials=budget)
 
 
-def make_searches(
+def make_tuning(
     setting: Setting,
-    strategies: Sequence[Strategy],
+    strategy: Strategy,
     method: str,
     budget: int,
     seeds: Sequence[int],
-) -> list[Search]:
-    """One search a strategy, over its own hyperparameters, the learning rate and weight decay.
+    make_cohort: MakeCohort,
+) -> Search:
+    """The search of a strategy over its own hyperparameters, the learning rate and weight decay.
 
-    Their seeds come after the `seeds` of the comparison, so that what is tuned on is not what is reported.
+    Its seeds come after the `seeds` of the comparison, so that what is tuned on is not what is reported.
 
     Raises:
         ValueError: an unknown method, or a budget that does not fit it.
     """
-    objective, seed = Objective([SELECTION], setting.benchmark), max(seeds) + 1
-    options = tuning_options(method, budget)
-    return [
-        make_search(
-            setting,
-            method,
-            options,
-            build_space(setting.benchmark, [str(strategy)], {}),
-            objective,
-            seed,
-            name=RunPlan("search", str(strategy), seed).name,
-            label=str(strategy),
-        )
-        for strategy in strategies
-    ]
+    seed = max(seeds) + 1
+    return make_search(
+        setting,
+        method,
+        tuning_options(method, budget),
+        build_space(setting.benchmark, [str(strategy)], {}),
+        Objective([SELECTION], setting.benchmark),
+        seed,
+        name=RunPlan("search", str(strategy), seed).name,
+        label=str(strategy),
+        make_cohort=make_cohort,
+    )
 
 
 def tune_and_rerun(
-    search: Search,
-    setting: Setting,
-    directory: RunDirectory,
+    make: Callable[[], Search],
+    make_cohort: MakeCohort,
     seeds: Sequence[int],
-    observers: Sequence[Observer] = (),
-    should_stop: Callable[[], bool] = lambda: False,
+    directory: RunDirectory,
+    carry_out: Callable[[Callable[[], Search]], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
     """Carry out one strategy's search, then train the schedule of its winner under `seeds`; returns those records.
 
     A strategy of which no trial survives is rerun as its spec has it, with the settings of the comparison.
+
+    Args:
+        make: gives the search, as often as it is begun or gone on with.
+        make_cohort: trains the winner's schedule.
+        seeds: of the comparison.
+        directory: where `carry_out` writes.
+        carry_out: runs what it is given the maker of.
     """
-    name = setting.benchmark.name
-    records = search.run(directory, name, observers, should_stop)
+    records = carry_out(make)
+    search = make()
     best = winner(records, search.objective.higher_is_better())
     stages = [Stage(0, 0, 0, {"strategy": search.label})]
     if best is not None:
         stages = ancestry(read_events(directory.schedule_path, search.name), best["trial"])
-    problem = search.problem
-    final = Search(
-        search.name.replace("search-", "final-", 1),
-        search.label,
-        repeated(problem, stages, seeds),
-        problem,
-        search.objective,
-        cohort_maker(setting),
-        phase="final",
-    )
-    return final.run(directory, name, observers, should_stop)
+
+    def final() -> Search:
+        return Search(
+            search.name.replace("search-", "final-", 1),
+            search.label,
+            repeated(search.problem, stages, seeds),
+            search.problem,
+            search.objective,
+            make_cohort,
+            phase="final",
+            tell=search.tell,
+        )
+
+    return carry_out(final)

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors and plain values) so that a crash leaves the old file or the new one, never half."""
+def save(path: Path, content: dict[str, Any], *, keep: bool = False) -> None:
+    """Write `content` (tensors and plain values) so that a crash leaves the old file or the new one, never half.
+
+    With `keep` the old file stays beside it, at `previous(path)`; a crash may leave it there alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
@@ -18,9 +21,16 @@ def save(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(previous(path))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before that at `path` is kept."""
+    return path.with_suffix(".previous")
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
@@ -19,6 +22,7 @@ from mtl.search.replay import differences, replay
 from mtl.study.rundir import open_run_directory
 from mtl.train import Stopped
 from tests.ray.here import Here
+from tests.ray.test_engine import _hosts_of, _start
 from tests.tiny import Tiny, TinyWithDropout
 
 LENGTH, INTERVAL = 40, 5
@@ -143,6 +147,25 @@ def test_scores_are_compared_at_the_nearest_steps():
     decision = method.decide(reports(5, [0.45, 0.85], first=2))
     assert [exploit.target for exploit in decision.exploits] == [2]
     assert decision.exploits[0].source in (0, 1, 3)
+
+
+@pytest.mark.slow
+def test_in_processes_of_which_one_is_killed_the_winner_can_be_replayed(tmp_path, capsys):
+    pytest.importorskip("ray")
+    out = tmp_path / "run"
+    process = _start(out, "--engine=ray", "--shards=2", "--asynchronous")
+    end = time.monotonic() + 90
+    while not (out / "checkpoints" / "search.pt").exists() or len(hosts := _hosts_of(process.pid)) < 2:
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(hosts[1], signal.SIGKILL)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors and "raylet" not in printed + errors and "1 process lost" in printed
+    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(records) == 5 and {record["cost"]["steps"] for record in records} == {30 * 8}
+    assert main(["replay", str(out)]) == 0
+    assert "reaches every recorded metric" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -16,10 +12,10 @@ from mtl.cli.main import main
 from mtl.population import Cohort, Member
 from mtl.ray.cohort import ShardedCohort
 from mtl.train import Settings
+from tests.processes import finish, hosts_of, start, wait
 from tests.ray.here import Here
 from tests.tiny import Tiny
 
-ROOT = Path(__file__).parents[2]
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=5", "--epochs=30", "--wandb=disabled"]
 
 
@@ -74,11 +70,6 @@ def test_options_that_do_not_fit_are_refused(options, message, capsys, tmp_path)
     assert message in capsys.readouterr().err
 
 
-def _start(out, *options):
-    command = [sys.executable, "-m", "mtl", *SEARCH, *options, f"--out={out}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def _files(out):
     schedule = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
     return schedule, json.loads((out / "summary.json").read_text())
@@ -88,36 +79,35 @@ def _files(out):
 def test_one_shard_gives_the_search_of_this_process_and_killed_processes_change_nothing(tmp_path):
     pytest.importorskip("ray")
     here, there = tmp_path / "here", tmp_path / "there"
-    process = _start(here)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    process = _start(there, "--engine=ray", "--shards=1")
-    end = time.monotonic() + 90
-    while not (killed := _hosts_of(process.pid)) or not (there / "checkpoints" / "search.pt").exists():
-        assert time.monotonic() < end and process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    os.kill(killed[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    finish(start(*SEARCH, f"--out={here}"))
+    process = start(*SEARCH, "--engine=ray", "--shards=1", f"--out={there}")
+    saved = there / "checkpoints" / "search.pt"
+    [host] = wait(process, lambda: saved.exists() and hosts_of(process.pid))
+    os.kill(host, signal.SIGKILL)
+    errors = finish(process)
     assert "; going on from the last segment" in errors and "Traceback" not in errors
     assert _files(there) == _files(here)
 
 
-def _hosts_of(pid):
-    """Processes that train shards for a search, which Ray names after what they run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::Host") and _descends(int(path.parent.name), pid):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
+@pytest.mark.slow
+def test_tuned_comparisons_are_the_same_with_one_shard(tmp_path):
+    arguments = ["compare", "tests/tiny.py:Tiny", "--strategies", "equal", "gradnorm", "--seeds=2", "--tune=pbt"]
+    arguments += ["--budget=4", "--steps=16", "--no-single-task", "--wandb=disabled", "--quiet"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert main([*arguments, f"--out={here}"]) == 0
+    errors = finish(start(*arguments, "--engine=ray", "--shards=1", f"--out={there}"))
+    assert errors.count("Ray: 1 shards on 1 nodes") == 1, "one set of processes for all searches"
+    assert _files(there) == _files(here)
+    assert _names(there) == _names(here)
+    for path in ("results.jsonl", "config.yaml"):
+        assert _without_clocks(there / path) == _without_clocks(here / path)
 
 
-def _descends(pid, ancestor):
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return False
+def _names(out):
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+def _without_clocks(path):
+    if path.suffix == ".yaml":
+        return [line for line in path.read_text().splitlines() if not line.startswith("study:")]
+    return [{**json.loads(line), "cost": None} for line in path.read_text().splitlines()]

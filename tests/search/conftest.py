@@ -14,12 +14,21 @@ from tests.tiny import Tiny
 def toy_search(tmp_path):
     """Runs a method on the toy, in a directory, and returns the search, its records and the directory."""
 
-    def run(method, *, out="run", ranges=("lr=1e-3:0.4:log",), objective=("selection",), stop=lambda: False, **options):
+    def run(
+        method,
+        *,
+        out="run",
+        ranges=("lr=1e-3:0.4:log",),
+        objective=("selection",),
+        stop=lambda: False,
+        tell=print,
+        **options,
+    ):
         space = build_space(Tiny(), ["equal", "gradnorm"], read_options(ranges))
         aim = Objective(objective, Tiny())
         problem = Problem(space, 60, 10, options.pop("seed", 1), len(objective))
         made = find_method(method)(problem, Options(**{"members": 8, **options}))
-        search = Search("search", "", made, problem, aim, ToyCohort)
+        search = Search("search", "", made, problem, aim, ToyCohort, tell=tell)
         with open_run_directory(tmp_path / out, resume=True) as directory:
             return search, search.run(directory, "toy", should_stop=stop), directory
 

@@ -102,6 +102,7 @@ def test_a_replay_that_differs_says_so_and_fails(finished, tmp_path, capsys):
         ("random", ["--trials=8", "--members=4"]),
         ("asha", ["--trials=8", "--members=4"]),
         ("hyperband", ["--members=4"]),
+        ("bohb", ["--members=4", "--search", "optimizer=adam,sgd", "warmup=0:8", "lr=1e-4:1e-1:log"]),
         ("evolution", ["--trials=8", "--members=4", "--objective=product/mae"]),
         ("grid", ["--grid-points=1", "--search", "lr=1e-3,1e-2", "optimizer=adam,sgd", "mixup=0,0.3"]),
     ],
@@ -181,10 +182,13 @@ def test_bad_input_is_one_clear_line_and_exit_2_before_any_work(arguments, messa
     ("arguments", "message"),
     [
         (["replay", "nowhere"], "is no run directory"),
-        (["compare", TINY, "--budget=4"], "--budget 4: it is the number of trials of --tune METHOD"),
+        (["compare", TINY, "--budget=4"], "--budget 4: it is an option of --tune METHOD"),
+        (["compare", TINY, "--shards=2"], "--shards 2: it is an option of --tune METHOD"),
+        (["compare", TINY, "--engine=ray"], "--engine ray: without --tune METHOD there is no search"),
+        (["compare", TINY, "--tune=pbt", "--nodes=2"], "--nodes 2: it is an option of --engine ray"),
         (
-            ["compare", TINY, "--strategies=equal", "--tune=hyperband"],
-            "--tune hyperband: the number of its trials cannot be given; asha takes one",
+            ["compare", TINY, "--strategies=equal", "--tune=grid"],
+            "--tune grid: the number of its trials cannot be given; random takes one",
         ),
     ],
 )

@@ -82,7 +82,13 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
         "replaced_nonfinite": sum(event.scores.get("target") is None for event in search.exploits),
         "best": None if best is None else {key: best[key] for key in _SHOWN},
         "schedule": [
-            {"step": stage.step, "trial": stage.trial, "seed": stage.seed, "hyperparameters": stage.values}
+            {
+                "step": stage.step,
+                "source_step": stage.source_step,
+                "trial": stage.trial,
+                "seed": stage.seed,
+                "hyperparameters": stage.values,
+            }
             for stage in search.stages
         ],
         "importance": importances(records, search.objective),

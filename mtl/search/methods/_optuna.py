@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -19,35 +19,27 @@ from mtl.search.methods.waves import Waves
 _SAMPLER = 4  # stream of the generator
 
 
+#: What a study has to know of a point that it proposed, as plain values.
+Asked = dict[str, Any]
+
+
 class OptunaMethod(Waves):
     """Waves proposed by an Optuna sampler."""
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
-        self._asked: list[dict[str, Any]] = []
+        self._asked: list[Asked] = []
 
     @abstractmethod
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """The sampler of one wave."""
 
     def propose(self, count: int) -> list[Start]:
-        seed = int(self.problem.rng(_SAMPLER, self.started).integers(2**31))
-        with _quiet():
-            study = optuna.create_study(sampler=self.sampler(seed), directions=["maximize"] * self.problem.objectives)
-            for asked, (_, scores) in zip(self._asked, self.told, strict=True):
-                study.add_trial(_finished(asked, scores))
-            starts = []
-            for _ in range(count):
-                trial = study.ask()
-                starts.append(Start(self.space.suggest(trial)))
-                frozen = study.trials[trial.number]
-                self._asked.append(
-                    {
-                        "params": frozen.params,
-                        "kinds": {name: distribution_to_json(kind) for name, kind in frozen.distributions.items()},
-                        "attributes": json.dumps(frozen.system_attrs),
-                    }
-                )
+        with quiet():
+            sampler = self.sampler(sampler_seed(self.problem, self.started))
+        told = [(asked, scores) for asked, (_, scores) in zip(self._asked, self.told, strict=True)]
+        starts, asked = proposals(self.problem, told, [sampler] * count)
+        self._asked += asked
         return starts
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,7 +50,38 @@ class OptunaMethod(Waves):
         self._asked = [dict(asked) for asked in saved["asked"]]
 
 
-def _finished(asked: Mapping[str, Any], scores: tuple[float, ...]) -> FrozenTrial:
+def sampler_seed(problem: Problem, started: int) -> int:
+    """The seed of the samplers of a wave before which so many runs began."""
+    return int(problem.rng(_SAMPLER, started).integers(2**31))
+
+
+def proposals(
+    problem: Problem,
+    told: Sequence[tuple[Asked, tuple[float, ...]]],
+    samplers: Sequence[optuna.samplers.BaseSampler],
+) -> tuple[list[Start], list[Asked]]:
+    """A point by each sampler, which knows the scores of those `told` and the points before its own."""
+    starts, asked = [], []
+    with quiet():
+        study = optuna.create_study(directions=["maximize"] * problem.objectives)
+        for one, scores in told:
+            study.add_trial(_finished(one, scores))
+        for sampler in samplers:
+            study.sampler = sampler
+            trial = study.ask()
+            starts.append(Start(problem.space.suggest(trial)))
+            frozen = study.trials[trial.number]
+            asked.append(
+                {
+                    "params": frozen.params,
+                    "kinds": {name: distribution_to_json(kind) for name, kind in frozen.distributions.items()},
+                    "attributes": json.dumps(frozen.system_attrs),
+                }
+            )
+    return starts, asked
+
+
+def _finished(asked: Asked, scores: tuple[float, ...]) -> FrozenTrial:
     return create_trial(
         state=TrialState.COMPLETE,
         values=list(scores),
@@ -68,7 +91,7 @@ def _finished(asked: Mapping[str, Any], scores: tuple[float, ...]) -> FrozenTria
     )
 
 
-class _quiet(warnings.catch_warnings):
+class quiet(warnings.catch_warnings):
     """No log lines, and no word about experimental options."""
 
     def __enter__(self) -> None:

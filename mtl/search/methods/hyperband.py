@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ class Hyperband(Method):
 
     With s_max = log_eta(length / interval), bracket s = s_max ... 0 begins about members x (s_max + 1) / (s + 1) x
     eta^(s - s_max) runs and keeps one in eta after length x eta^-s, eta^(1-s), ... steps, rounded to intervals. The
-    population shrinks at each rung.
+    population shrinks at each rung. With `trials` the brackets come in turn again until so many runs began.
     """
 
     name: ClassVar[str] = "hyperband"
@@ -20,20 +21,34 @@ class Hyperband(Method):
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
-        if options.trials is not None:
-            raise ValueError(f"--trials {options.trials}: hyperband starts as many as --members and --interval imply")
         eta, units = options.eta, problem.length / problem.interval
         deepest = max(0, math.floor(math.log(units, eta) + 1e-9))
-        self._brackets = [self._bracket(s, deepest) for s in range(deepest, -1, -1)]
-        self.trials = sum(size for size, _ in self._brackets)
+        kinds = [self._bracket(s, deepest) for s in range(deepest, -1, -1)]
+        self.trials = options.trials if options.trials is not None else sum(size for size, _ in kinds)
+        #: Of each bracket the number of runs, and the steps of its rungs.
+        self._brackets: list[tuple[int, list[int]]] = []
+        left, turns = self.trials, itertools.cycle(kinds)
+        while left:
+            size, rungs = next(turns)
+            self._brackets.append((min(size, left), rungs))
+            left -= self._brackets[-1][0]
         self._current = self._started = 0
 
     def _bracket(self, s: int, deepest: int) -> tuple[int, list[int]]:
-        """Number of runs, and the steps of its rungs."""
         problem, eta = self.problem, self.options.eta
         size = math.ceil(self.options.members * (deepest + 1) / (s + 1) * eta ** (s - deepest) - 1e-9)
         at = (round(problem.length * eta ** (k - s) / problem.interval) * problem.interval for k in range(s))
         return size, sorted({max(step, problem.interval) for step in at})
+
+    @property
+    def rungs(self) -> list[int]:
+        """Steps after which runs of the present bracket are compared."""
+        return self._brackets[self._current][1]
+
+    def propose(self, count: int) -> list[Start]:
+        """The runs of a bracket."""
+        numbers = range(self._started, self._started + count)
+        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
 
     def begin(self) -> list[Start]:
         return self._open()
@@ -45,7 +60,7 @@ class Hyperband(Method):
         if all(report.broken for report in reports):
             self._current += 1
             return Decision(stop=frozenset(report.trial for report in reports), start=self._open())
-        if reports[0].step not in self._brackets[self._current][1]:
+        if reports[0].step not in self.rungs:
             return Decision(stop=frozenset(report.trial for report in reports if report.broken))
         ranked = sorted(reports, key=lambda report: (-report.score, report.trial))
         kept = max(1, math.floor(len(ranked) / self.options.eta))
@@ -65,9 +80,9 @@ class Hyperband(Method):
     def _open(self) -> list[Start]:
         if self._current >= len(self._brackets):
             return []
-        numbers = range(self._started, self._started + self._brackets[self._current][0])
-        self._started += len(numbers)
-        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
+        starts = self.propose(self._brackets[self._current][0])
+        self._started += len(starts)
+        return starts
 
     def state_dict(self) -> dict[str, Any]:
         return {"current": self._current, "started": self._started}

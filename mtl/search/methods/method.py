@@ -22,12 +22,14 @@ class Options:
     """How a search is run."""
 
     members: int = hyper(16, 1, doc="runs trained side by side")
-    trials: int | None = hyper(None, 1, doc="runs started in all; as many as members when not given")
+    trials: int | None = hyper(
+        None, 1, doc="runs started in all; as many as members, or one of each bracket, when not given"
+    )
     interval: int | None = hyper(None, 1, doc="steps from one decision to the next; a twentieth of the run by default")
     quantile: float = hyper(0.25, 0.0, 0.5, doc="share of the population that is replaced (pbt, pb2)")
     burn_in: int = hyper(0, 0, doc="first steps in which none is replaced unless it broke (pbt, pb2)")
     resample: float = hyper(0.25, 0.0, 1.0, doc="probability that explore draws a value anew (pbt, pb2)")
-    eta: float = hyper(3.0, 1.1, doc="one in so many survives a rung (asha, hyperband)")
+    eta: float = hyper(3.0, 1.1, doc="one in so many survives a rung (asha, hyperband, bohb)")
     asynchronous: bool = hyper(False, doc="shards do not wait for each other (pbt)")
     grid_points: int = hyper(3, 1, doc="values of each number (grid)")
 

@@ -1,0 +1,64 @@
+"""From which checkpoint a search goes on: the last one, the one before where that is damaged, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl.lineage import offset_before
+from mtl.study.rundir import RunDirectory
+from mtl.train import checkpoint as checkpoints
+
+_CONTENT = {"trials", "alive", "method", "tally", "offset", "cohort", "random"}
+
+
+def save_state(directory: RunDirectory, search: str, state: Mapping[str, Any]) -> None:
+    """Checkpoint a search; while it lasts, the checkpoint before is kept too."""
+    path, lasts = directory.checkpoint(search), bool(state["alive"])
+    checkpoints.save(path, dict(state), keep=lasts)
+    if not lasts:
+        checkpoints.previous(path).unlink(missing_ok=True)
+
+
+def recovered_state(
+    directory: RunDirectory, search: str, run_name: Callable[[int], str], tell: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The state of a search at its last sound checkpoint, or None where it begins.
+
+    Args:
+        directory: of the run.
+        search: its name.
+        run_name: of a run, by its number.
+        tell: hears of a checkpoint that is missing or damaged.
+    """
+    path = directory.checkpoint(search)
+    before = checkpoints.previous(path)
+    recorded = {record["run"] for record in directory.records()}
+    written = directory.schedule_path.stat().st_size if directory.schedule_path.exists() else 0
+
+    state, fault = _read(path, recorded, written, run_name)
+    if state is not None:
+        return state
+    state, _ = _read(before, recorded, written, run_name)
+    if state is not None:
+        before.replace(path)  # what comes next is kept beside a sound one
+        tell(f"checkpoint {path} {fault}: going on from the one before")
+    elif path.exists() or before.exists() or offset_before(directory.schedule_path, search) < written:
+        tell(f"checkpoint {path} {fault}: the search starts over; what is in results.jsonl stays")
+    return state
+
+
+def _read(
+    path: Path, recorded: Collection[str], written: int, run_name: Callable[[int], str]
+) -> tuple[dict[str, Any] | None, str]:
+    """The state, or what is wrong with it."""
+    if not path.exists():
+        return None, "is missing"
+    state = checkpoints.load(path)
+    if state is None or not state.keys() >= _CONTENT:
+        return None, "cannot be read"
+    ended = {trial["number"] for trial in state["trials"]} - set(state["alive"])
+    if state["offset"] > written or any(run_name(number) not in recorded for number in ended):
+        return None, "is ahead of the run's other files"
+    return state, ""

@@ -1,0 +1,96 @@
+"""Searches of either engine that lose processes, checkpoints and members: real processes, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from mtl.cli.main import main
+from mtl.train import checkpoint
+from tests.processes import alive, descendants, exploits, finish, hosts_of, start, wait
+
+SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=6", "--steps=120", "--interval=4"]
+SEARCH += ["--wandb=disabled", "--quiet"]
+ENGINES = {"population": [], "ray": ["--engine=ray", "--shards=2"]}
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The search as it is when nothing happens to it."""
+    out = tmp_path_factory.mktemp("search") / "whole"
+    assert main([*SEARCH, f"--out={out}"]) == 0
+    return out
+
+
+def check_same(out, whole):
+    schedules = [
+        [json.loads(line) for line in (path / "schedule.jsonl").read_text().splitlines()] for path in (out, whole)
+    ]
+    found, expected = ([(e["step"], e["target"], e["source"], e["after"]) for e in events] for events in schedules)
+    assert found == expected
+    best = [json.loads((path / "summary.json").read_text())["best"]["objective"] for path in (out, whole)]
+    assert best[0] == pytest.approx(best[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_search_whose_checkpoint_is_cut_short_goes_on_with_exploits(engine, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(*SEARCH, *ENGINES[engine], f"--out={out}")
+    wait(process, lambda: exploits(out) > 10)
+    started = descendants(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = exploits(out)
+    path = out / "checkpoints" / "search.pt"
+    for each in (path, checkpoint.previous(path)):
+        assert "cohort" in torch.load(each, weights_only=True)
+    os.truncate(path, path.stat().st_size // 3)
+
+    process = start(*SEARCH, *ENGINES[engine], "--resume", f"--out={out}")
+    if engine == "ray":
+        # One of the processes that train dies as well, once the search goes on.
+        host, _ = wait(process, lambda: exploits(out) > before + 4 and hosts_of(process.pid))
+        os.kill(host, signal.SIGKILL)
+    errors = finish(process)
+    assert "cannot be read: going on from the one before" in errors
+    assert ("a process of the search is gone" in errors) == (engine == "ray")
+    assert exploits(out) > before + 4
+    check_same(out, whole)
+    assert not any(map(alive, started)), "nothing outlives a search for long"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_search_whose_checkpoints_are_gone_starts_over(engine, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(*SEARCH, *ENGINES[engine], f"--out={out}")
+    wait(process, lambda: exploits(out) > 4)
+    process.send_signal(signal.SIGINT)
+    finish(process, code=75)
+    path = out / "checkpoints" / "search.pt"
+    path.write_bytes(b"")
+    checkpoint.previous(path).unlink()
+    errors = finish(start(*SEARCH, *ENGINES[engine], "--resume", f"--out={out}"))
+    assert "cannot be read: the search starts over; what is in results.jsonl stays" in errors
+    check_same(out, whole)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_members_that_are_not_finite_are_replaced(engine, tmp_path):
+    out = tmp_path / "run"
+    broken = [argument for argument in SEARCH if argument != "--steps=120"]
+    broken += ["--steps=24", "--search", "lr=0.01,1e30", "optimizer=sgd", "--resample=0", "--seed=3"]
+    finish(start(*broken, *ENGINES[engine], f"--out={out}"))
+    events = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
+    began = [event["target"] for event in events if event["source"] is None and event["after"]["lr"] == 1e30]
+    assert 2 <= len(began) <= 4, "more than are replaced for being the worst, and some that can replace them"
+    first = [event for event in events if event["source"] is not None and event["step"] == 4]
+    assert set(began) <= {event["target"] for event in first}
+    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [record["status"] for record in records] == ["done"] * 6
+    assert json.loads((out / "summary.json").read_text())["replaced_nonfinite"] >= len(began)
