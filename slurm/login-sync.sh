@@ -20,7 +20,7 @@ if [ ${#changed[@]} -eq 0 ]; then
   exit
 fi
 echo "login-sync: ${#changed[@]} runs"
-# In one call: wandb then sends the files of a resumed run, which share its id, in order.
+# What wandb sends of a run replaces what it sent before; the file of a resumed run says all of it.
 wandb sync --include-synced "${changed[@]}"
 for file in "${changed[@]}"; do
   # wandb's mark of success, dated back: a running job may have written since the file was read.

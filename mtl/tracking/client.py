@@ -1,7 +1,7 @@
 """The study's side of the tracker: what is to be logged goes to a file, which the logging process reads.
 
-A file can neither be full nor be waited for, as a pipe can. It is deleted when all of it is logged; what a logging
-process leaves behind is logged when the study is resumed.
+A file can neither be full nor be waited for, as a pipe can. What it says of a run stays in it until the run has ended,
+so that a resumed study, or one whose logging process died, has its open runs logged again from their beginning.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 MODES = ("offline", "online", "disabled")
 SPOOL = "to-log.jsonl"
 _CLOSE_SECONDS = 60
+_WORKER = str(Path(__file__).with_name("worker.py"))
 
 
 def check_mode(mode: str) -> None:
@@ -54,14 +55,16 @@ class Tracker:
         self._folder, self._token = directory.resolve() / "wandb", secrets.token_hex(4)
         try:
             self._folder.mkdir(exist_ok=True)
-            self._spool = (self._folder / SPOOL).open("ab")
+            self._spool_path = self._folder / SPOOL
+            self._spool = self._spool_path.open("ab")
             log = (self._folder / "tracker.log").open("a")
         except OSError as error:
             say(f"nothing is logged to W&B: {error}")
             return
         with log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mtl.tracking.worker", mode, str(self._folder), str(os.getpid()), self._token],
+                # As a file, not as a module: the package would bring torch, and with it 200 MB and seconds.
+                [sys.executable, _WORKER, mode, str(self._spool_path), str(os.getpid()), self._token],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -74,8 +77,18 @@ class Tracker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, run: str, *, job_type: str, tags: Iterable[object], config: Mapping[str, Any]) -> None:
-        """Open the run, or continue it."""
+    def begin(
+        self, run: str, *, job_type: str, tags: Iterable[object], config: Mapping[str, Any], only_open: bool = False
+    ) -> None:
+        """Open the run, or continue it.
+
+        Args:
+            run: its name.
+            job_type: what W&B groups by within the study.
+            tags: what W&B filters by.
+            config: beside that of the study.
+            only_open: do nothing, here and for what is said of the run from now on, unless it is still open.
+        """
         study = str(self._config["study"])
         self._send(
             "begin",
@@ -85,6 +98,7 @@ class Tracker:
             job_type=job_type,
             tags=[str(tag)[:64] for tag in tags],
             config={**self._config, **config},
+            only_open=only_open,
         )
 
     def row(self, run: str, step: int, values: Mapping[str, float]) -> None:

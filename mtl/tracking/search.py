@@ -70,9 +70,9 @@ class SearchTracker:
         Args:
             config: of the study, as recorded.
         """
-        if not self._name:  # the search was over before this process began
+        if not self._name:  # the search was over before this process began; perhaps its report was logged, too
             self._name, self._phase = _name(config["strategies"], config["seeds"][0]), "search"
-            self._begin(config["strategies"], config["search"]["method"], config["seeds"][0])
+            self._begin(config["strategies"], config["search"]["method"], config["seeds"][0], only_open=True)
             self._conclude("search", config["search"]["objective"])
         spent = _spent(_records(self._directory, "search"))
         self._tracker.images(self._name, spent, figures(self._directory.path))
@@ -83,12 +83,13 @@ class SearchTracker:
             self._tracker.end(self._name)
         self._name = self._phase = ""
 
-    def _begin(self, strategies: Sequence[str], method: str, seed: int) -> None:
+    def _begin(self, strategies: Sequence[str], method: str, seed: int, *, only_open: bool = False) -> None:
         self._tracker.begin(
             self._name,
             job_type="search",
             tags=[self._benchmark, *strategies, method],
             config={"method": method, "seed": seed},
+            only_open=only_open,
         )
 
     def _begin_member(self, search: Search, trial: Trial, values: Mapping[str, Any]) -> None:

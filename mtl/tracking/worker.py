@@ -1,11 +1,12 @@
 """The logging process: reads what is to be logged from a file and gives it to W&B. The only importer of wandb.
 
-It ends when it is told to, or when the study is gone and all is read.
+It imports nothing of this package, and ends when it is told to, or when the study is gone and all is read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -21,8 +22,6 @@ from typing import Any
 
 import wandb
 
-from mtl.tracking.client import SPOOL
-
 _REACHABLE_SECONDS = 5.0
 _INIT_SECONDS = 20.0
 _POLL_SECONDS = 0.05
@@ -31,7 +30,7 @@ _INTERRUPTED = 75  # as `mtl` itself: to be continued
 
 
 class Log:
-    """W&B runs, and up to which step each is safely in a file of its own.
+    """The W&B runs that are open.
 
     Args:
         mode: `offline` or `online`.
@@ -40,25 +39,20 @@ class Log:
 
     def __init__(self, mode: str, folder: Path) -> None:
         self.mode, self._folder = mode, folder
+        self.ended: set[str] = set()
         self._open: dict[str, Any] = {}
-        self._ended: set[str] = set()
         self._last: dict[str, int] = {}
-        self._whole = self._directories()
-        self._steps = folder / "steps.json"
-        #: Of earlier processes. W&B drops steps that go backwards, as they do after a study was killed.
-        self._before: dict[str, int] = json.loads(self._steps.read_text()) if self._steps.exists() else {}
 
     def handle(self, message: dict[str, Any]) -> None:
         """Carry out what is asked for a run; a run that has ended stays so."""
         name, kind = message["run"], message["kind"]
-        if name in self._ended:
+        if name in self.ended:
             return
         if kind == "begin":
-            if name not in self._open:
-                self._open[name] = self._begin(message)
+            self._begin(name, message)
             return
         run = self._open[name]
-        if kind == "row" and message["step"] > self._before.get(name, -1):
+        if kind == "row":
             self._log(name, message["step"], message["values"])
         elif kind == "table":
             table = wandb.Table(columns=message["columns"], data=message["rows"])
@@ -70,7 +64,7 @@ class Log:
             run.summary.update(message["values"])
         elif kind == "end":
             self._finish(name, int(message["failed"]))
-            self._ended.add(name)
+            self.ended.add(name)
 
     def close(self) -> None:
         """Close the runs that were not ended, as they are."""
@@ -78,49 +72,45 @@ class Log:
             self._finish(name, _INTERRUPTED)
 
     def restart(self) -> None:
-        """Begin anew where W&B's own process has died, as it does when a scheduler sends SIGTERM to all of a job.
-
-        All that was to be logged for the open runs is read again, so their unfinished files are not needed any more.
-        """
-        for path in self._directories() - self._whole:
-            shutil.rmtree(path, ignore_errors=True)
+        """Begin anew where W&B's own process has died, as it does when a scheduler sends SIGTERM to all of a job."""
         self._open, self._last = {}, {}
         with contextlib.suppress(Exception):  # it says that the process is gone
             wandb.teardown()
         time.sleep(1.1)  # the names of W&B's directories are told apart by the second
 
-    def _log(self, name: str, step: int, values: dict[str, Any]) -> None:
-        self._open[name].log(values, step=step)
-        self._last[name] = step
-
-    def _finish(self, name: str, code: int) -> None:
-        run = self._open[name]
-        run.finish(exit_code=code)
-        del self._open[name]
-        self._whole.add(Path(run.settings.sync_dir))
-        if name in self._last:
-            self._before[name] = max(self._last.pop(name), self._before.get(name, -1))
-            partial = self._steps.with_suffix(".partial")
-            partial.write_text(json.dumps(self._before))
-            partial.replace(self._steps)
-
-    def _directories(self) -> set[Path]:
-        """Where the files of W&B runs are."""
-        return {*self._folder.glob("*run-*")}
-
-    def _begin(self, message: dict[str, Any]) -> Any:
-        try:
-            return self._init(message)
-        except (wandb.Error, TimeoutError) as error:
-            if self.mode == "offline":
-                raise
-            self.go_offline(str(error).splitlines()[0])
-            return self._init(message)
-
     def go_offline(self, reason: str) -> None:
         """From now on, and say so."""
         self.mode = "offline"
         print(f"logging to W&B offline: {reason}; `wandb sync {self._folder}` uploads it later", flush=True)
+
+    def _begin(self, name: str, message: dict[str, Any]) -> None:
+        if name in self._open:
+            return
+        if message["only_open"]:
+            self.ended.add(name)
+            return
+        try:
+            self._open[name] = self._init(message)
+        except (wandb.Error, TimeoutError) as error:
+            if self.mode == "offline":
+                raise
+            self.go_offline(str(error).splitlines()[0])
+            self._open[name] = self._init(message)
+
+    def _log(self, name: str, step: int, values: dict[str, Any]) -> None:
+        """Log unless the step is one that a killed study made twice."""
+        if step >= self._last.get(name, 0):
+            self._open[name].log(values, step=step)
+            self._last[name] = step
+
+    def _finish(self, name: str, code: int) -> None:
+        """Close a run, and delete what interrupted processes wrote of it: all of it stands in the new file."""
+        run = self._open[name]
+        run.finish(exit_code=code)
+        del self._open[name]
+        for path in self._folder.glob(f"*run-*-{glob.escape(run.id)}"):
+            if path != Path(run.settings.sync_dir) and len(path.name) == len(Path(run.settings.sync_dir).name):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _init(self, message: dict[str, Any]) -> Any:
         return wandb.init(
@@ -152,17 +142,17 @@ class Log:
         )
 
 
-def main(mode: str, folder: Path, study: int, token: str) -> None:
-    """Log what stands in the folder's file, and what process `study` adds to it until it says `token`."""
+def main(mode: str, spool: Path, study: int, token: str) -> None:
+    """Log what stands in the file `spool`, and what process `study` adds to it until it says `token`."""
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the study decides
         signal.signal(number, signal.SIG_IGN)
     os.nice(10)  # training comes first
-    log = Log(mode, folder)
+    log = Log(mode, spool.parent)
     if mode == "online" and not _reachable():
         log.go_offline("its server cannot be reached")
     for attempt in range(_RESTARTS + 1):
         try:
-            for message in _messages(folder / SPOOL, study, token):
+            for message in _messages(spool, study, token):
                 log.handle(message)
             log.close()
             break
@@ -170,7 +160,19 @@ def main(mode: str, folder: Path, study: int, token: str) -> None:
             if attempt == _RESTARTS:
                 raise
             log.restart()
-    (folder / SPOOL).unlink()
+    # W&B replaces a run by what another file says of it. So a resumed run is logged from its beginning once more.
+    left = [line for line in spool.read_text().splitlines(keepends=True) if _still_open(line, log.ended)]
+    if left:
+        partial = spool.with_suffix(".partial")
+        partial.write_text("".join(left))
+        partial.replace(spool)
+    else:
+        spool.unlink()
+
+
+def _still_open(line: str, ended: set[str]) -> bool:
+    message = json.loads(line) if line.endswith("\n") else {"kind": "close"}
+    return message["kind"] != "close" and message["run"] not in ended
 
 
 def _messages(path: Path, study: int, token: str) -> Iterator[dict[str, Any]]:
@@ -213,5 +215,5 @@ def _reachable() -> bool:
 if __name__ == "__main__":
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # A table waits here for its upload; by default in the home directory, which the login node may not share.
-    os.environ.setdefault("WANDB_DATA_DIR", sys.argv[2])
+    os.environ.setdefault("WANDB_DATA_DIR", str(Path(sys.argv[2]).parent))
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -17,6 +17,7 @@ from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid
 from mtl.report.numbers import shortened
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
 from mtl.report.search.summary import SearchRun, signed
+from mtl.report.search.tree import family_tree
 
 _FOOT, _HEAD = 0.55, 0.35
 
@@ -136,28 +137,35 @@ def importance_figure(summary: Mapping[str, Any]) -> Figure | None:
 
 
 def lineage_figure(search: SearchRun) -> Figure:
-    """A horizontal line a run; a stroke where one took over another; the winner's ancestors in blue."""
-    trials = [event.target for event in search.events if event.source is None]
+    """The family tree of the runs at the end; what the winner descends from in blue."""
+    branches = family_tree(search.events)
     length = search.config["search"]["length"]
-    height = min(5.5, max(2.2, 0.09 * len(trials) + 1.0)) + _FOOT
-    drawing, axes = _one(height)
-    for trial in trials:
-        axes.plot([0, length], [trial, trial], color=FAINT, linewidth=0.7)
-    for event in search.exploits:
-        assert event.source is not None
-        broken = event.scores.get("target") is None
-        # Aslant, because several that happen at one step would hide each other.
-        begun = _taken(event) - 0.4 * search.config["search"]["interval"]
-        colour = "#d55e00" if broken else GREY
-        axes.plot([begun, event.step], [event.source, event.target], color=colour, linewidth=0.6)
-    for stage, end in _ended(search.stages, length):
-        axes.plot([stage.step, end], [stage.trial] * 2, color=BLUE, linewidth=2.2)
-    for before, after in zip(search.stages, search.stages[1:], strict=False):
-        axes.plot([_taken(after), after.step], [before.trial, after.trial], color=BLUE, linewidth=1.6)
+    ends = sorted((branch for branch in branches if branch.end == math.inf), key=lambda branch: branch.row)
+    height = min(6.0, max(2.2, 0.09 * len(ends) + 1.0)) + _FOOT
+    drawing = figure(WIDTH, height)
+    axes = drawing.add_axes((0.2 / WIDTH, _FOOT / height, 1 - 0.95 / WIDTH, 1 - (_FOOT + 0.15) / height))
+    for branch in branches:
+        axes.plot([branch.begin, min(branch.end, length)], [branch.row] * 2, color=GREY, linewidth=0.8)
+        if branch.parent is not None:
+            axes.plot([branch.begin] * 2, [branches[branch.parent].row, branch.row], color=GREY, linewidth=0.8)
+    rows = {(branch.trial, branch.begin): branch.row for branch in branches}
+    path = [
+        (step, rows[stage.trial, stage.step])
+        for stage, end in _ended(search.stages, length)
+        for step in (stage.step, end)
+    ]
+    if path:
+        axes.plot(*zip(*path, strict=True), color=BLUE, linewidth=2.0)
     axes.set_xlim(0, length)
-    axes.set_ylim(len(trials) - 0.4, -0.6)
+    axes.set_ylim(len(ends) - 0.4, -0.6)
     axes.set_xlabel("step")
+    axes.spines["left"].set_visible(False)
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
     axes.set_ylabel("run")
+    every = math.ceil(len(ends) / 40)
+    axes.set_yticks([branch.row for branch in ends[::every]], [str(branch.trial) for branch in ends[::every]])
+    axes.tick_params(axis="y", length=0, labelsize=7 if len(ends) > 16 else 9)
     return drawing
 
 

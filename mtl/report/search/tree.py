@@ -1,0 +1,61 @@
+"""The family tree of a population: which stretches of which runs its members at the end descend from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtl.lineage import Event
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What a run was from one takeover to the next, where something at the end descends from it.
+
+    Attributes:
+        trial: number of the run.
+        begin: its step when it began or took over another.
+        end: the step at which the last of its descendants took it over; infinite if it lasted to the end.
+        row: where it lies, so that no two branches cross.
+        parent: place of what it descends from among the branches; None for one of the first runs.
+    """
+
+    trial: int
+    begin: int
+    end: float
+    row: int
+    parent: int | None
+
+
+def family_tree(events: Sequence[Event]) -> list[Branch]:
+    """The branches, each after its parent. Rows are those of the runs at the end, relatives side by side.
+
+    A branch lies on its own row if it lasts to the end, else on that of the descendant that left it last. Those that
+    left it later are nearer to it, so that a stroke from it to a descendant meets nothing on its way.
+    """
+    stages: dict[int, list[int]] = defaultdict(list)  # of each run, the steps at which it became something else
+    parents: dict[tuple[int, int], tuple[int, int] | None] = {}
+    for event in sorted(events, key=lambda event: event.step):
+        source = event.source
+        before = None if source is None else max(step for step in stages[source] if step < event.step)
+        parents[event.target, event.step] = None if source is None or before is None else (source, before)
+        stages[event.target].append(event.step)
+    last = {(trial, steps[-1]) for trial, steps in stages.items()}
+    children: dict[tuple[int, int] | None, set[tuple[int, int]]] = defaultdict(set)
+    for stage in last:
+        at: tuple[int, int] | None = stage
+        while at is not None and at not in children[parents[at]]:
+            children[parents[at]].add(at)
+            at = parents[at]
+    branches: list[Branch] = []
+    rows = 0
+    waiting = [(stage, -1) for stage in sorted(children[None], reverse=True)]
+    while waiting:
+        stage, parent = waiting.pop()
+        left = sorted(children.get(stage, ()), key=lambda child: (child[1], -child[0]))  # the last one is next
+        end = float("inf") if stage in last else max(step for _, step in left)
+        branches.append(Branch(stage[0], stage[1], end, rows, parent if parent >= 0 else None))
+        rows += stage in last
+        waiting += [(child, len(branches) - 1) for child in left]
+    return branches
