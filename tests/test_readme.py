@@ -30,7 +30,9 @@ def test_the_training_loop_runs(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("mtl")])
+@pytest.mark.parametrize(
+    "command", [line for line in SHELL if re.match("mtl (?!submit)", line)]
+)  # tests/test_submit.py
 def test_commands_run(command, tmp_path):
     (tmp_path / "mine.py").write_text(next(block for block in PYTHON if "class Mine" in block))
     before = [line for line in SHELL if line.startswith("mtl search")] if command.startswith("mtl replay") else []

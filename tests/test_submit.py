@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -45,6 +47,15 @@ def test_a_search_is_queued_with_both_kinds_of_options_and_what_comes_next_is_to
         "watch   squeue --jobs 42",
         "stop    scancel 42 (saves its state)",
     ]
+
+
+@pytest.mark.parametrize("page", ["README.md", "slurm/README.md"])
+def test_what_the_documentation_queues_is_queued(page, queued):
+    commands = re.findall(r"^mtl (submit (?!--print).*)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert main(shlex.split(command)) == 0
+        assert queued.read_text().startswith("--parsable\n")
 
 
 def test_the_job_finds_the_mtl_that_queued_it_without_an_active_environment(queued):
