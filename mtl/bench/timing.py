@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
+from threadpoolctl import threadpool_limits
 
 
 def in_turn(
@@ -33,7 +34,8 @@ def in_turn(
         call()
         calls[name] = max(1, round(turn / max(_time(call, 1, device), 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in candidates}
-    with _without_collection():
+    # NumPy and SciPy bring an OpenBLAS each, whose threads stay busy for milliseconds after a call: in another's turn.
+    with _without_collection(), threadpool_limits(torch.get_num_threads(), user_api="blas"):
         for number in range(rounds):
             for name in list(candidates)[:: -1 if number % 2 else 1]:
                 if len(samples[name]) < 3 or sum(samples[name]) * calls[name] < limit:
