@@ -23,7 +23,7 @@ def in_turn(
     """Seconds a call of each candidate: the median over rounds, in each of which every candidate has one turn.
 
     Args:
-        candidates: what to call, by name; called twice before timing starts.
+        candidates: what to call, by name; called twice before timing starts, and once before each turn.
         rounds: turns of each. The order is reversed from round to round, so that nobody always follows the same one.
         device: synchronised before a clock is read.
         turn: seconds that a turn lasts at least, in whole calls.
@@ -39,6 +39,7 @@ def in_turn(
         for number in range(rounds):
             for name in list(candidates)[:: -1 if number % 2 else 1]:
                 if len(samples[name]) < 3 or sum(samples[name]) * calls[name] < limit:
+                    candidates[name]()  # not counted: it finds caches and free memory as another candidate left them
                     samples[name].append(_time(candidates[name], calls[name], device))
             gc.collect()
     return {name: statistics.median(values) for name, values in samples.items()}
