@@ -10,7 +10,7 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.strategy import Signals, Strategy
 
-_SECTIONS, _ROUNDS = 128, 7
+_SECTIONS = 128
 
 
 class BanditMTLState(NamedTuple):
@@ -47,7 +47,8 @@ class BanditMTL(Strategy):
         # The divergence grows with the power: find the largest one in [0, 1] whose weights stay inside the ball.
         low, width = logits.new_zeros(()), 1.0
         parts = torch.arange(1, _SECTIONS + 1, dtype=logits.dtype, device=logits.device) / _SECTIONS
-        for _ in range(_ROUNDS):
+        rounds = math.ceil(-math.log(torch.finfo(logits.dtype).eps) / math.log(_SECTIONS))
+        for _ in range(rounds):
             powers = (low + width * parts).clamp(max=1)
             tried = torch.log_softmax(powers[:, None] * logits, -1)
             divergence = (tried.exp() * tried).sum(-1) + math.log(logits.shape[-1])

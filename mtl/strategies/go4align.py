@@ -49,6 +49,8 @@ class GO4Align(Strategy):
 def _group_means(values: Tensor, groups: int) -> Tensor:
     """Each of `values` (K,) replaced by the mean of its group in the optimal K-means clustering."""
     size = values.shape[-1]
+    if groups >= size:
+        return values
     ordered, order = values.sort(stable=True)
     ends = torch.arange(size + 1, device=values.device)
     centred = (ordered - ordered.mean()).double()
@@ -57,7 +59,7 @@ def _group_means(values: Tensor, groups: int) -> Tensor:
     spread = second - second[:, None] - (first - first[:, None]) ** 2 / count.clamp(min=1)
     spread = torch.where(count > 0, spread, torch.inf)
     cost, begins = spread[0], []  # cost[e]: the best clustering of the first e values
-    for _ in range(min(groups, size) - 1):
+    for _ in range(groups - 1):
         best = (cost[:, None] + spread).min(0)
         cost = best.values
         begins.append(best.indices)
