@@ -17,10 +17,13 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
+#: The bench, and the engine of it, whose rows are in a file of that name.
+SECTIONS = {**{name: (name, "population") for name in BENCHES}, "engine-ray": ("search", "ray")}
+
 
 def section(name: str, rows: list[dict[str, object]]) -> str:
     """Command, machine, bars and tables of one bench."""
-    bench = find_bench(name)
+    bench = find_bench(*SECTIONS[name])
     parts = [f"    {command}" for command in dict.fromkeys(str(row["command"]) for row in rows)]
     parts += [f"{machine}." for machine in dict.fromkeys(str(row["machine"]) for row in rows)]
     parts.append("\n".join(f"* {'met' if bar.met else '**missed**'}: {bar.text}" for bar in bench.bars(rows)))
@@ -34,7 +37,7 @@ def section(name: str, rows: list[dict[str, object]]) -> str:
 def main() -> None:
     """Replace what stands between `<!-- NAME -->` and `<!-- end -->` for every bench with results."""
     page = PAGE.read_text()
-    for name in BENCHES:
+    for name in SECTIONS:
         path = RESULTS / f"{name}.json"
         if path.exists():
             text = section(name, json.loads(path.read_text()))

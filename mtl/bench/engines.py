@@ -62,7 +62,7 @@ class EnginesBench(Bench):
     def run(self, options: Options) -> Iterator[Row]:
         size = _SIZES[options.quick]
         found: dict[str, list[_Timed]] = {side: [] for side in _SHARDS}
-        for number in range(options.rounds or (1 if options.quick else 2)):
+        for number in range(options.rounds or (1 if options.quick else 3)):
             for side in list(found)[:: -1 if number % 2 else 1]:
                 found[side].append(_search(size, _SHARDS[side]))
         fixed = {side: statistics.median(each.fixed for each in some) for side, some in found.items()}

@@ -24,7 +24,6 @@ class PopulationBench(Bench):
         size: dict[str, Any] = {"members": 4, "steps": 5, "sizes": (1, 4)} if options.quick else {}
         rounds = options.rounds or (1 if options.quick else 5)
         strategies = options.strategies or population.STRATEGIES
-        self._device = options.device.type
         yield from _rows(population.run(rounds=rounds, strategies=strategies, device=options.device, **size))
 
     def tables(self, rows: Sequence[Row]) -> list[Table]:
@@ -36,11 +35,11 @@ class PopulationBench(Bench):
         ]
 
     def bars(self, rows: Sequence[Row]) -> list[Bar]:
-        return [Bar(*population.verdict(cast(Sequence[Mapping[str, Any]], rows), self._device))]
+        return [Bar(*population.verdict(cast(Sequence[Mapping[str, Any]], rows)))]
 
 
 class SearchBench(Bench):
-    """Population-based training as one program against Ray Tune with a process a member."""
+    """Population-based training as one program against Ray Tune, whose processes are reused or are one a member."""
 
     def check(self, options: Options) -> None:
         if importlib.util.find_spec("ray") is None:
@@ -52,11 +51,26 @@ class SearchBench(Bench):
         yield from _rows(search.run(options.quick, options.rounds or 1))
 
     def tables(self, rows: Sequence[Row]) -> list[Table]:
-        return [_table("Seconds of a whole search, start-up included", rows, [])]
+        lines = [
+            [row["case"], f"{row['ours']:.3g}", *(_bound(row) + f"{row[key]:.3g}" for key in ("peer", "ratio"))]
+            for row in cast(Sequence[Any], rows)
+        ]
+        name = rows[0]["peer_name"] if rows else "peer"
+        return [Table("Seconds of a whole search, start-up included", ["", "ours", name, "ratio"], lines)]
 
     def bars(self, rows: Sequence[Row]) -> list[Bar]:
-        ratio = min(row["ratio"] for row in rows)
-        return [Bar(f"at least {_SEARCH_BAR:g}x faster than Ray Tune: {ratio:.1f}x", ratio >= _SEARCH_BAR)]
+        return [
+            Bar(
+                f"at least {_SEARCH_BAR:g}x faster than {row['peer_name']}, {row['case']}: "
+                f"{_bound(row)}{row['ratio']:.1f}x",
+                row["ratio"] >= _SEARCH_BAR,
+            )
+            for row in rows
+        ]
+
+
+def _bound(row: Row) -> str:
+    return "" if cast(Any, row)["finished"] else "> "
 
 
 def _rows(found: Sequence[Mapping[str, Any]]) -> Iterator[Row]:

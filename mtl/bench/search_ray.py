@@ -1,7 +1,7 @@
-"""The peer of `mtl bench search`: Ray Tune's PBT, a process a member, each training with the balancer.
+"""The peer of `mtl bench search`: Ray Tune's PBT, each member training with the balancer.
 
-The trainable is reset in place (`reuse_actors`), which is the fastest that Ray offers: without, every exploit and every
-change of turn starts a process. As many members run at once as there are cores.
+The trainable is reset in place (`reuse_actors`), which is the fastest that Ray offers; with the argument `fresh`, as by
+default, every exploit and every change of turn starts a process. As many members run at once as there are cores.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Member(tune.Trainable):
         self.made = saved["made"]
 
 
-def main(size: Size) -> None:
+def main(size: Size, *, reuse: bool) -> None:
     """Carry out the search and print the best score."""
     warnings.simplefilter("ignore")
     random.seed(0)
@@ -108,7 +108,7 @@ def main(size: Size) -> None:
     tuner = tune.Tuner(
         tune.with_resources(Member, {"cpu": 1}),
         param_space=tune.grid_search(members),
-        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
+        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=reuse),
         run_config=tune.RunConfig(
             name="bench",
             storage_path=str(Path(size.folder).resolve()),
@@ -125,4 +125,4 @@ def main(size: Size) -> None:
 
 
 if __name__ == "__main__":
-    main(Size.read(sys.argv[1]))
+    main(Size.read(sys.argv[1]), reuse="fresh" not in sys.argv[2:])

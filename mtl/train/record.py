@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 CURVE_POINTS = 200  # logged steps of a run's weight and loss curves
 
 Observe = Callable[[int, dict[str, float]], None]
@@ -76,13 +79,57 @@ class Record:
         self.stopped_early = False
 
     def state(self) -> dict[str, Any]:
-        """Everything that the evaluations to come depend on, as plain values."""
-        return {name: getattr(self, name) for name in (*_COUNTERS, "history")}
+        """Everything that the evaluations to come depend on."""
+        return {**{name: getattr(self, name) for name in _COUNTERS}, **_packed(self.history)}
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state()`."""
-        for name in (*_COUNTERS, "history"):
+        for name in _COUNTERS:
             setattr(self, name, saved[name])
+        self.history = {"tasks": self.tasks, **_unpacked(saved)}
 
 
 _COUNTERS = ("step", "seconds", "stopped_early", "best_selection", "best_step", "since_best")
+_TRAINING, _EVALUATION = ("step", "weights", "train_loss"), ("eval_step", "validation_loss", "validation_selection")
+
+
+def _packed(history: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """The curves as tensors, since numbers are slow to pickle one by one; absent losses as their places (row, task)."""
+    rows = history["train_loss"]
+    absent = [(row, task) for row, losses in enumerate(rows) if None in losses for task in _gone(losses)]
+    if absent:
+        rows = [[float("nan") if x is None else x for x in losses] for losses in rows]
+    return {
+        "training": _columns(history["step"], history["weights"], rows),
+        "evaluation": _columns(
+            history["eval_step"], history["validation_loss"], [[x] for x in history["validation_selection"]]
+        ),
+        "absent": absent,
+    }
+
+
+def _gone(losses: Sequence[float | None]) -> list[int]:
+    return [task for task, x in enumerate(losses) if x is None]
+
+
+def _columns(steps: list[int], *values: list[list[float]]) -> Tensor:
+    """A row for each step: its number, and what belongs to it."""
+    columns = [torch.tensor(each, dtype=torch.float64).view(len(steps), -1) for each in values if steps]
+    return torch.cat([torch.tensor(steps, dtype=torch.float64)[:, None], *columns], 1)
+
+
+def _unpacked(saved: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The inverse of `_packed`."""
+    training, evaluation = saved["training"].tolist(), saved["evaluation"].tolist()
+    tasks = (len(training[0]) - 1) // 2 if training else 0
+    losses: list[list[float | None]] = [row[1 + tasks :] for row in training]
+    for row, task in saved["absent"]:
+        losses[row][task] = None
+    return {
+        "step": [int(row[0]) for row in training],
+        "weights": [row[1 : 1 + tasks] for row in training],
+        "train_loss": losses,
+        "eval_step": [int(row[0]) for row in evaluation],
+        "validation_loss": [row[1:-1] for row in evaluation],
+        "validation_selection": [row[-1] for row in evaluation],
+    }
