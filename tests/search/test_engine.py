@@ -10,7 +10,7 @@ from mtl.search.methods import METHODS, Options, find_method
 from mtl.train import Stopped
 
 LIMITS = {"grid": {"grid_points": 2}, "asha": {"trials": 20}} | {
-    name: {"trials": 20} for name in ("random", "bohb", "tpe", "gp", "nsga2", "evolution")
+    name: {"trials": 20} for name in ("random", "bohb", "tpe", "gp", "nsga2", "cmaes", "evolution")
 }
 QUICK = [name for name in METHODS if name != "gp"] + [pytest.param("gp", marks=pytest.mark.slow)]
 
@@ -196,5 +196,17 @@ def test_options_that_do_not_fit_are_refused(method, given, message, toy_search)
 def test_an_unknown_method_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="unknown method 'hyberband': did you mean hyperband"):
         find_method("hyberband")
-    assert set(METHODS) >= {"grid", "random", "pbt", "pb2", "asha", "hyperband", "bohb", "tpe", "nsga2", "evolution"}
+    assert set(METHODS) >= {
+        "grid",
+        "random",
+        "pbt",
+        "pb2",
+        "asha",
+        "hyperband",
+        "bohb",
+        "tpe",
+        "nsga2",
+        "cmaes",
+        "evolution",
+    }
     assert Options().members > 1

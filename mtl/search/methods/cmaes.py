@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from cmaes import CMA
+
+from mtl.search.methods.method import Options, Problem, Start
+from mtl.search.methods.waves import Waves
+from mtl.search.parameters import Number
+
+_FEWEST = 4
+_SPREAD = 0.3  # standard deviation at the start, as a share of each range
+_STREAM = 6  # of the generator
+
+
+class CMAES(Waves):
+    """Covariance matrix adaptation evolution strategy (Hansen & Ostermeier, Evolutionary Computation 2001), by the
+    package `cmaes`; a wave is a generation.
+
+    It moves in the unit cube: a number is one coordinate, on a logarithmic scale where it has one; weights on the
+    simplex are one each; a choice is one that is cut into equal parts, so neighbours among the choices are tried alike.
+    Parameters that exist beside certain choices only have a coordinate all the time. Ranks alone count, so runs that
+    broke are the worst. The distribution is made anew for each wave, from the points and ranks of those before.
+    """
+
+    name: ClassVar[str] = "cmaes"
+    about: ClassVar[str] = "covariance matrix adaptation (Hansen & Ostermeier 2001)"
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        super().__init__(problem, options)
+        if options.members < _FEWEST:
+            raise ValueError(
+                f"--members {options.members}: a wave of cmaes is a generation, which has at least {_FEWEST}"
+            )
+        probe = _Coordinates()
+        for name, parameter in problem.space.varied.items():
+            parameter.suggest(probe, name)
+        self._names = list(probe.shares)
+        self._points: list[list[float]] = []
+
+    def propose(self, count: int) -> list[Start]:
+        if not self._names:
+            return [Start(self.space.sample(self.problem.rng(0, self.started + k))) for k in range(count)]
+        distribution = self._distribution()
+        distribution.reseed_rng(int(self.problem.rng(_STREAM, self.started).integers(2**31)))
+        points = [distribution.ask().tolist() for _ in range(count)]
+        self._points += points
+        return [Start(self.space.suggest(_Coordinates(dict(zip(self._names, p, strict=True))))) for p in points]
+
+    def _distribution(self) -> CMA:
+        size, members = len(self._names), self.options.members
+        cube = np.tile([0.0, 1.0], (size, 1))
+        distribution = CMA(np.full(size, 0.5), _SPREAD, bounds=cube, population_size=members, seed=0)
+        for begin in range(0, len(self.told) - members + 1, members):
+            scores = [scores[0] for _, scores in self.told[begin : begin + members]]
+            ranks = np.argsort(np.argsort(np.negative(scores), kind="stable"), kind="stable")
+            points = map(np.array, self._points[begin : begin + members])
+            distribution.tell(list(zip(points, ranks.tolist(), strict=True)))
+        return distribution
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "points": self._points}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        super().load_state_dict(saved)
+        self._points = [list(point) for point in saved["points"]]
+
+
+class _Coordinates:
+    """What a parameter asks for its value, at a point of the unit cube; notes the coordinates that are asked for.
+
+    Args:
+        shares: by name; the middle for those that are not given.
+    """
+
+    def __init__(self, shares: Mapping[str, float] | None = None) -> None:
+        self.shares = dict(shares or {})
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(Number(low, high, log).at(self._share(name)))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(Number(low, high, log, integer=True).at(self._share(name)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[min(int(self._share(name) * len(choices)), len(choices) - 1)]
+
+    def _share(self, name: str) -> float:
+        return self.shares.setdefault(name, 0.5)
