@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mtl.study.rundir import open_run_directory
+
 TINY = "tests/tiny.py:Tiny"
 DROPOUT = "tests/tiny.py:TinyWithDropout"
 ROOT = Path(__file__).parent.parent
@@ -135,3 +137,14 @@ def test_help_and_version_are_quick_to_reach():
     out, _ = finish("--help")
     assert "compare" in out and "report" in out
     assert finish("--version")[0].startswith("mtl 0.")
+
+
+def test_a_study_is_forgotten_only_while_nothing_has_begun(tmp_path):
+    with open_run_directory(tmp_path / "run", resume=False) as directory:
+        directory.write_config({"seeds": [0]})
+        directory.checkpoint("a").parent.mkdir()
+        directory.forget()
+        assert directory.config() == {"seeds": [0]}
+        directory.checkpoint("a").parent.rmdir()
+        directory.forget()
+        assert directory.config() is None

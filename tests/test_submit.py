@@ -87,7 +87,7 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
     ("arguments", "message"),
     [
         (["search", "--nodes=2", TINY], "`--` must stand before the arguments of mtl"),
-        (["train"], "`--` must stand before the arguments of mtl"),
+        (["train"], "BENCHMARK is missing: mtl submit train BENCHMARK"),
         (["search", "--nodes=2", "--", "multidigts"], "did you mean multidigits"),
         (["search", TINY, "--strategy", "gradnrom"], "did you mean gradnorm"),
         (["search", TINY, "--method", "pbtt"], "unknown method 'pbtt': did you mean pbt"),

@@ -73,7 +73,11 @@ class RayEngine(Engine):
         from mtl.ray.cluster import connected
 
         tell(f"connecting to Ray at {self._args.address}" if self._args.address else "starting Ray on this machine")
-        self._open.enter_context(connected(self._args.address, self._args.nodes or 1))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connected(self._args.address, self._args.nodes or 1))
+            if self._args.gpus_per_shard is not None and not self._on_gpu:
+                raise ValueError(f"--gpus-per-shard {self._args.gpus_per_shard:g}: the search trains on no GPU")
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
@@ -115,13 +119,12 @@ class RayEngine(Engine):
                     self._hosts = None
 
     def _sharded(self, members: Sequence[Member]) -> Cohort:
-        from mtl.ray.cluster import gpus, nodes
+        from mtl.ray.cluster import nodes
         from mtl.ray.cohort import ShardedCohort
         from mtl.ray.hosts import RayHosts
         from mtl.ray.sizing import describe, lay_out
 
-        args = self._args
-        on_gpu = args.device != "cpu" and gpus() > 0
+        args, on_gpu = self._args, self._on_gpu
         if self._hosts is None:
             self._hosts = RayHosts(self._recipe(on_gpu), args.shards)
         layout = lay_out(len(members), len(self._hosts), self._hosts.fits(members), args.shards)
@@ -132,11 +135,15 @@ class RayEngine(Engine):
         self._hosts.begin(layout.shards, layout.fits)
         return ShardedCohort(self._hosts, members, tell)
 
+    @property
+    def _on_gpu(self) -> bool:
+        from mtl.ray.cluster import gpus
+
+        return self._args.device != "cpu" and gpus() > 0
+
     def _recipe(self, on_gpu: bool) -> Recipe:
         from mtl.ray.host import Recipe
 
-        if self._args.gpus_per_shard is not None and not on_gpu:
-            raise ValueError(f"--gpus-per-shard {self._args.gpus_per_shard:g}: the search trains on no GPU")
         return Recipe(
             benchmark=self._args.benchmark,
             directory=os.getcwd(),

@@ -92,7 +92,7 @@ def make_config(
 def run_directory(
     args: argparse.Namespace, config: Mapping[str, Any], fixed: Sequence[str] = ()
 ) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
-    """The locked output directory and the configuration as recorded in it.
+    """The locked output directory and the configuration as recorded in it; neither stays if the input proves bad.
 
     Args:
         args: parsed options.
@@ -114,7 +114,12 @@ def run_directory(
         study = (before or {}).get("study") or named
         recorded = {"study": study, **config}
         directory.write_config(recorded)
-        yield directory, recorded
+        try:
+            yield directory, recorded
+        except BadInput:
+            if before is None:
+                directory.forget()
+            raise
 
 
 def _check_same(before: dict[str, Any], now: Mapping[str, Any], path: Path, fixed: Sequence[str]) -> None:

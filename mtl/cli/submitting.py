@@ -57,6 +57,8 @@ def _divided(rest: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
     """What is sbatch's and what is mtl's: options of both have the same names, so the user says where they part."""
     if rest and (not rest[0].startswith("-") or rest[0] == _BY_STRATEGY):
         return [], [*rest]  # argparse may have removed a `--` that comes first
+    if not rest:
+        raise BadInput(f"submit: BENCHMARK is missing: mtl submit {kind} BENCHMARK")
     if "--" not in rest:
         raise BadInput(f"submit: `--` must stand before the arguments of mtl: mtl submit {kind} --nodes=1 -- BENCHMARK")
     place = rest.index("--")

@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ class RunDirectory:
             os.fsync(file.fileno())
         self.checkpoint(record["run"]).unlink(missing_ok=True)
         return record
+
+    def forget(self) -> None:
+        """Undo `write_config` of a study that could not begin; nothing happens once there is more than its settings."""
+        if not any(path.exists() for path in (self.results_path, self.schedule_path, self.path / "checkpoints")):
+            (self.path / "config.yaml").unlink(missing_ok=True)
+            shutil.rmtree(self.path / "wandb", ignore_errors=True)
 
     def config(self) -> dict[str, Any] | None:
         """The study's settings, when it was started before."""

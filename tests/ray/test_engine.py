@@ -81,6 +81,17 @@ def test_options_that_do_not_fit_are_refused(options, message, capsys, tmp_path)
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_what_only_the_cluster_can_tell_is_refused_and_leaves_no_run_behind(tmp_path):
+    pytest.importorskip("ray")
+    out = tmp_path / "run"
+    arguments = [*SEARCH, "--device=cpu", f"--out={out}"]
+    errors = finish(start(*arguments, "--engine=ray", "--gpus-per-shard=0.5"), code=2)
+    assert "--gpus-per-shard 0.5: the search trains on no GPU" in errors
+    assert not any(path.name != ".lock" for path in out.iterdir())
+    finish(start(*arguments, "--steps=4", "--interval=2"))  # no --resume needed
+
+
 def _files(out):
     schedule = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
     return schedule, json.loads((out / "summary.json").read_text())
