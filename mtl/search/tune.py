@@ -9,7 +9,7 @@ from mtl.lineage import Stage, ancestry, read_events, winner
 from mtl.search.build import build_space
 from mtl.search.cohort import MakeCohort
 from mtl.search.engine import Search
-from mtl.search.methods import Options
+from mtl.search.methods import Options, find_method
 from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_search
 from mtl.search.replay import repeated
@@ -30,9 +30,12 @@ def tuning_options(method: str, budget: int) -> Options:
     """
     if method == "grid":
         raise ValueError(f"--tune {method}: the number of its trials cannot be given; random takes one")
+    fewest = find_method(method).fewest
+    if budget < fewest:
+        raise ValueError(f"--budget {budget}: {method} needs at least {fewest}")
     if method in ("pbt", "pb2"):
         return Options(members=budget)
-    return Options(members=max(2, budget // _WAVE.get(method, _WAVES)), trials=budget)
+    return Options(members=max(fewest, 2, budget // _WAVE.get(method, _WAVES)), trials=budget)
 
 
 def make_tuning(

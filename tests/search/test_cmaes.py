@@ -10,6 +10,7 @@ from mtl.search.methods import Options, Problem, Report, find_method
 from mtl.search.methods.cmaes import _Coordinates
 from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import Condition, Dimension, Space
+from mtl.search.tune import tuning_options
 
 BEST = {"lr": 0.8, "clip": 0.1, "momentum": 0.4}
 NUMBERS = {"lr": Number(1e-4, 1.0, log=True), "clip": Number(0.0, 10.0), "momentum": Number(0.0, 1.0)}
@@ -91,5 +92,8 @@ def test_nothing_to_vary_is_drawn():
 
 
 def test_a_generation_has_four_at_least():
-    with pytest.raises(ValueError, match="--members 3: a wave of cmaes is a generation, which has at least 4"):
+    with pytest.raises(ValueError, match="--members 3: cmaes needs at least 4"):
         search(members=3)
+    assert tuning_options("cmaes", 8).members == 4 and tuning_options("cmaes", 40).members == 10
+    with pytest.raises(ValueError, match="--budget 3: cmaes needs at least 4"):
+        tuning_options("cmaes", 3)

@@ -10,7 +10,6 @@ from mtl.search.methods.method import Options, Problem, Start
 from mtl.search.methods.waves import Waves
 from mtl.search.parameters import Number
 
-_FEWEST = 4
 _SPREAD = 0.3  # standard deviation at the start, as a share of each range
 _STREAM = 6  # of the generator
 
@@ -26,14 +25,11 @@ class CMAES(Waves):
     """
 
     name: ClassVar[str] = "cmaes"
+    fewest: ClassVar[int] = 4  # of which half are parents
     about: ClassVar[str] = "covariance matrix adaptation (Hansen & Ostermeier 2001)"
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
-        if options.members < _FEWEST:
-            raise ValueError(
-                f"--members {options.members}: a wave of cmaes is a generation, which has at least {_FEWEST}"
-            )
         probe = _Coordinates()
         for name, parameter in problem.space.varied.items():
             parameter.suggest(probe, name)

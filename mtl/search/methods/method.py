@@ -119,12 +119,16 @@ class Method(ABC):
     about: ClassVar[str]
     #: It can pursue several objectives at once.
     several: ClassVar[bool] = False
+    #: Members that it takes at least.
+    fewest: ClassVar[int] = 1
     #: It can decide on some of the living runs while others are being trained.
     waits: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, options: Options) -> None:
         if options.asynchronous and self.waits:
             raise ValueError(f"--asynchronous: {self.name} decides on all runs together; pbt can do without")
+        if options.members < self.fewest:
+            raise ValueError(f"--members {options.members}: {self.name} needs at least {self.fewest}")
         self.problem, self.options, self.space = problem, options, problem.space
         self.trials = options.trials if options.trials is not None else options.members
 

@@ -23,13 +23,12 @@ class PBT(Method):
     """
 
     name: ClassVar[str] = "pbt"
+    fewest: ClassVar[int] = 2
     waits: ClassVar[bool] = False
     about: ClassVar[str] = "population-based training, truncation selection (Jaderberg et al. 2017)"
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
-        if options.members < 2:
-            raise ValueError(f"--members {options.members}: {self.name} needs at least 2")
         if options.trials not in (None, options.members):
             raise ValueError(f"--trials {options.trials}: {self.name} trains its members and no others")
         if options.asynchronous and problem.length % problem.interval:
