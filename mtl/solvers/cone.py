@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -85,38 +87,44 @@ def project_cone(gramian: Tensor, lower: Tensor, norm_eps: float = 1e-4, reg_eps
         shrink = g.diagonal(dim1=-2, dim2=-1).rsqrt().unsqueeze(-2)
         pull = (u @ g) * shrink
         unit = g * shrink * shrink.mT
-        if size <= few:
-            x = best_face(unit, pull, eye)
-        elif (pivoted := pivot(unit, pull, eye)) is not None:
-            x = pivoted
-        else:
-            x = _modulus(unit, pull, eye)
+        x = best_face(unit, pull, eye) if size <= few else _nearest(unit, pull, eye)
         v = u + x * shrink
     return (v if rows else v.squeeze(-2)).to(gramian.dtype)
 
 
+def _nearest(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
+    """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal."""
+    if linear.dim() == 2 or linear.device.type != "cpu":
+        return _alone(quadratic, linear, eye)
+    # R matrices for each of many problems leave the cache of a processor, and are then limited by its memory.
+    few = max(1, CACHED // (linear.shape[-2] * eye.numel()))
+    many = quadratic.expand(*linear.shape[:-2], *eye.shape).flatten(0, -3)
+    parts = zip(many.split(few), linear.flatten(0, -3).split(few), strict=True)
+    return torch.cat([_alone(q, c, eye) for q, c in parts]).reshape(linear.shape)
+
+
+def _alone(quadratic: Tensor, linear: Tensor, eye: Tensor) -> Tensor:
+    pivoted = pivot(quadratic, linear, eye)
+    return _modulus(quadratic, linear, eye) if pivoted is None else pivoted
+
+
 def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 60) -> Tensor:
-    """Minimise `x^T Q x / 2 + c^T x` over `x >= 0` for the rows c of (..., R, K) `linear`, Q of unit diagonal.
+    """The same by a modulus iteration.
 
     x = (|v| + v) / 2 and its multiplier rho (|v| - v) / 2 solve the problem at the fixed point of
     `(rho + Q) v = (rho - Q) |v| - 2 c`. Signs settle soonest with a rho that grows with Q's largest eigenvalue.
     """
     rho = max(0.05, quadratic.shape[-1] / 250)
-    shape = linear.shape
-    if linear.dim() > 3:
-        quadratic = quadratic.expand(*shape[:-2], *quadratic.shape[-2:]).flatten(0, -3)
-        linear = linear.flatten(0, -3)
     inverse = torch.linalg.inv_ex(quadratic + rho * eye)[0]
     mix = 2 * rho * inverse - eye
     offset = -2.0 * (linear @ inverse)
     v = offset
-    multiply_add = torch.addmm if linear.dim() == 2 else torch.baddbmm
+    multiply_add: Callable[..., Tensor] = {2: torch.addmm, 3: torch.baddbmm}.get(linear.dim(), _multiply_add)
     for _ in range(rounds):
         v = multiply_add(offset, v.abs(), mix)
     otherwise = (v.abs() + v) / 2
-    if linear.dim() == 2 or linear.device.type != "cpu":
-        return polish(quadratic, linear, v > 0, eye, rounds=3, otherwise=otherwise).reshape(shape)
-    # R matrices for each of many problems leave the cache of a processor, and are then limited by its memory.
-    few = max(1, CACHED // (linear.shape[-2] * quadratic[0].numel()))
-    parts = zip(*(tensor.split(few) for tensor in (quadratic, linear, v, otherwise)), strict=True)
-    return torch.cat([polish(q, c, guess > 0, eye, rounds=3, otherwise=o) for q, c, guess, o in parts]).reshape(shape)
+    return polish(quadratic, linear, v > 0, eye, rounds=3, otherwise=otherwise)
+
+
+def _multiply_add(offset: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return offset + left @ right
