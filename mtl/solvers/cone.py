@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -119,12 +117,8 @@ def _modulus(quadratic: Tensor, linear: Tensor, eye: Tensor, rounds: int = 60) -
     mix = 2 * rho * inverse - eye
     offset = -2.0 * (linear @ inverse)
     v = offset
-    multiply_add: Callable[..., Tensor] = {2: torch.addmm, 3: torch.baddbmm}.get(linear.dim(), _multiply_add)
+    fused = torch.addmm if linear.dim() == 2 else torch.baddbmm
     for _ in range(rounds):
-        v = multiply_add(offset, v.abs(), mix)
+        v = fused(offset, v.abs(), mix) if linear.dim() <= 3 else offset + v.abs() @ mix
     otherwise = (v.abs() + v) / 2
     return polish(quadratic, linear, v > 0, eye, rounds=3, otherwise=otherwise)
-
-
-def _multiply_add(offset: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    return offset + left @ right
