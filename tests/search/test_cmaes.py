@@ -86,6 +86,12 @@ def test_a_coordinate_is_cut_into_equal_parts_for_choices():
     assert picked == sorted(picked) and [picked.count(c) for c in "abc"] == [100, 100, 101]
 
 
+def test_one_number_is_enough():
+    space = Space({"momentum": Dimension(NUMBERS["momentum"])})
+    _, waves = search(trials=120, space=space, score=lambda values: -abs(values["momentum"] - 0.4))
+    assert all(abs(values["momentum"] - 0.4) < 0.05 for values in waves[-1])
+
+
 def test_nothing_to_vary_is_drawn():
     _, waves = search(space=Space({"lr": Dimension(Choice((0.1,)))}), score=lambda _values: 0.0)
     assert waves == [[{"lr": 0.1}] * 8]
