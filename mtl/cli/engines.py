@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mtl.ray.host import Recipe
 
 _MOST_LOSSES = 10  # without a segment between them that was finished
+_SIGNAL_SECONDS = 3.0  # by which the signal to one process of a job may be behind that to another
 
 
 class Engine(contextlib.AbstractContextManager["Engine"]):
@@ -103,7 +105,7 @@ class RayEngine(Engine):
             try:
                 return search.run(directory, benchmark, observers, should_stop)
             except ShardLost as error:
-                if should_stop():
+                if _comes(should_stop):
                     raise Stopped from error
                 lost = lost + 1 if search.tally.steps == spent else 1
                 spent = search.tally.steps
@@ -152,6 +154,20 @@ class RayEngine(Engine):
             vectorised=not self._setting.one_at_a_time,
             share=self._args.gpus_per_shard or 1.0,
         )
+
+
+def _comes(should_stop: Callable[[], bool]) -> bool:
+    """Whether the search is to stop.
+
+    A scheduler that ends a job ends Ray on its nodes too, one after another. What is lost with the first may be heard of
+    before the signal is here, and to go on would be to wait for what is left of Ray.
+    """
+    end = time.monotonic() + _SIGNAL_SECONDS
+    while not should_stop():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
