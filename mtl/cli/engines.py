@@ -159,8 +159,8 @@ class RayEngine(Engine):
 def _comes(should_stop: Callable[[], bool]) -> bool:
     """Whether the search is to stop.
 
-    A scheduler that ends a job ends Ray on its nodes too, one after another. What is lost with the first may be heard of
-    before the signal is here, and to go on would be to wait for what is left of Ray.
+    A scheduler that ends a job ends Ray on its nodes too, one after another. What is lost with the first may be heard
+    of before the signal is here, and to go on would be to wait for what is left of Ray.
     """
     end = time.monotonic() + _SIGNAL_SECONDS
     while not should_stop():
