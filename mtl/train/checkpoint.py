@@ -12,7 +12,7 @@ import torch
 def save(path: Path, content: dict[str, Any], *, keep: bool = False) -> None:
     """Write `content` (tensors and plain values) so that a crash leaves the old file or the new one, never half.
 
-    With `keep` the old file stays beside it, at `previous(path)`; a crash may leave it there alone.
+    With `keep` the old file stays beside it, at `previous(path)`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -22,10 +22,23 @@ def save(path: Path, content: dict[str, Any], *, keep: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         if keep and path.exists():
-            path.replace(previous(path))
+            _keep(path)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _keep(path: Path) -> None:
+    """Give the file a second name, so that at no moment there is none under the first; move it where that cannot be."""
+    second = path.with_suffix(".kept")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(path, second)
+    except OSError:  # not every file system has links
+        path.replace(previous(path))
+        return
+    second.replace(previous(path))
+    second.unlink(missing_ok=True)  # it stays where a crash has left both names to the same file
 
 
 def previous(path: Path) -> Path:

@@ -156,7 +156,8 @@ def test_in_processes_of_which_one_is_killed_the_winner_can_be_replayed(tmp_path
     out = tmp_path / "run"
     process = start(*SEARCH, f"--out={out}")
     saved = out / "checkpoints" / "search.pt"
-    hosts = wait(process, lambda: saved.exists() and len(found := hosts_of(process.pid)) == 2 and found)
+    hosts = wait(process, lambda: len(found := hosts_of(process.pid)) == 2 and found)
+    wait(process, saved.exists)
     os.kill(hosts[1], signal.SIGKILL)
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

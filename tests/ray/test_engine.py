@@ -104,7 +104,8 @@ def test_one_shard_gives_the_search_of_this_process_and_killed_processes_change_
     finish(start(*SEARCH, f"--out={here}"))
     process = start(*SEARCH, "--engine=ray", "--shards=1", f"--out={there}")
     saved = there / "checkpoints" / "search.pt"
-    [host] = wait(process, lambda: saved.exists() and hosts_of(process.pid))
+    [host] = wait(process, lambda: hosts_of(process.pid))
+    wait(process, saved.exists)
     os.kill(host, signal.SIGKILL)
     errors = finish(process)
     assert "; going on from the last segment" in errors and "Traceback" not in errors

@@ -56,7 +56,8 @@ def test_a_killed_search_whose_checkpoint_is_cut_short_goes_on_with_exploits(eng
     process = start(*SEARCH, *ENGINES[engine], "--resume", f"--out={out}")
     if engine == "ray":
         # One of the processes that train dies as well, once the search goes on.
-        host, _ = wait(process, lambda: exploits(out) > before + 4 and hosts_of(process.pid))
+        host, _ = wait(process, lambda: len(found := hosts_of(process.pid)) == 2 and found)
+        wait(process, lambda: exploits(out) > before)
         os.kill(host, signal.SIGKILL)
     errors = finish(process)
     assert "cannot be read: going on from the one before" in errors

@@ -1,5 +1,8 @@
 """Searches whose checkpoints are missing or damaged."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -103,3 +106,43 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_old_one(tmp_path, monk
         checkpoint.save(path, {"number": 3}, keep=True)
     assert [torch.load(each, weights_only=True)["number"] for each in (path, checkpoint.previous(path))] == [2, 1]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["one.previous", "one.pt"]
+
+
+def saved(*paths):
+    return [torch.load(path, weights_only=True)["number"] for path in paths]
+
+
+def test_at_no_moment_is_there_no_checkpoint(tmp_path, monkeypatch):
+    path, moments, replace = tmp_path / "one.pt", [], Path.replace
+
+    def watched(source, target):
+        moments.append(saved(path))
+        replace(source, target)
+        moments.append(saved(path))
+
+    checkpoint.save(path, {"number": 1}, keep=True)
+    monkeypatch.setattr(Path, "replace", watched)
+    for number in (2, 3):
+        checkpoint.save(path, {"number": number}, keep=True)
+    assert moments == [[1], [1], [1], [2], [2], [2], [2], [3]]
+    assert saved(path, checkpoint.previous(path)) == [3, 2]
+
+
+def test_a_crash_between_the_two_names_harms_nothing(tmp_path):
+    path = tmp_path / "one.pt"
+    checkpoint.save(path, {"number": 1}, keep=True)
+    os.link(path, checkpoint.previous(path))
+    checkpoint.save(path, {"number": 2}, keep=True)
+    assert saved(path, checkpoint.previous(path)) == [2, 1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_where_files_have_one_name_only_the_old_checkpoint_is_moved(tmp_path, monkeypatch):
+    def refused(*_names):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "one.pt"
+    for number in (1, 2, 3):
+        checkpoint.save(path, {"number": number}, keep=True)
+    assert saved(path, checkpoint.previous(path)) == [3, 2]
