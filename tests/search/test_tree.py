@@ -19,9 +19,24 @@ def population(seed, runs=12, segments=15):
     return events
 
 
+def without_waiting(seed, runs=12, segments=15):
+    """The same where each run makes its steps when it likes, and is taken over as it was after its last one."""
+    draw = random.Random(seed)
+    events = [Event("search", 0, run, None, run, None, {}, {}) for run in range(runs)]
+    made = [1] * runs
+    while min(made) < segments:
+        target = draw.choice([run for run in range(runs) if made[run] < segments])
+        source = draw.choice([run for run in range(runs) if run != target])
+        if draw.random() < 0.3:
+            events.append(Event("search", made[target], target, source, target, {}, {}, {}, made[source]))
+        made[target] += 1
+    return events
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_every_run_at_the_end_descends_from_its_ancestry(seed):
-    events = population(seed)
+@pytest.mark.parametrize("kind", [population, without_waiting])
+def test_every_run_at_the_end_descends_from_its_ancestry(seed, kind):
+    events = kind(seed)
     branches = family_tree(events)
     ends = [branch for branch in branches if branch.end == float("inf")]
     assert sorted(branch.trial for branch in ends) == [*range(12)]

@@ -36,11 +36,15 @@ def family_tree(events: Sequence[Event]) -> list[Branch]:
     """
     stages: dict[int, list[int]] = defaultdict(list)  # of each run, the steps at which it became something else
     parents: dict[tuple[int, int], tuple[int, int] | None] = {}
-    for event in sorted(events, key=lambda event: event.step):
-        source = event.source
-        before = None if source is None else max(step for step in stages[source] if step < event.step)
-        parents[event.target, event.step] = None if source is None or before is None else (source, before)
+    events = sorted(events, key=lambda event: event.step)
+    for event in events:
         stages[event.target].append(event.step)
+    for event in events:
+        parents[event.target, event.step] = None
+        if event.source is not None:  # which may have made more or fewer steps, where runs do not wait for each other
+            taken = event.step if event.source_step is None else event.source_step
+            before = max(step for step in stages[event.source] if step < taken)
+            parents[event.target, event.step] = event.source, before
     last = {(trial, steps[-1]) for trial, steps in stages.items()}
     children: dict[tuple[int, int] | None, set[tuple[int, int]]] = defaultdict(set)
     for stage in last:
