@@ -59,6 +59,11 @@ class Stage:
     source_step: int | None = None
 
 
+def taken(change: Event | Stage) -> int:
+    """How many steps the source had made when its state was taken over; those of the target where all go together."""
+    return change.step if change.source_step is None else change.source_step
+
+
 def write_events(path: Path, events: Iterable[Event], offset: int) -> int:
     """Write events at a byte offset, cutting off what stands behind it, and return the offset after them.
 
@@ -110,11 +115,11 @@ def ancestry(events: Sequence[Event], trial: int) -> list[Stage]:
         event = next((event for event in reversed(events) if event.target == trial and event.step < at), None)
         if event is None:
             raise ValueError(f"the schedule does not say how run {trial} began")
-        source_step = event.step if event.source_step is None and event.source is not None else event.source_step
+        source_step = None if event.source is None else taken(event)
         stages.append(Stage(event.step, trial, event.seed, event.after, source_step))
-        if event.source is None or source_step is None:
+        if event.source is None:
             return stages[::-1]
-        trial, at = event.source, source_step
+        trial, at = event.source, taken(event)
 
 
 def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mtl.lineage import Stage
+from mtl.lineage import Stage, taken
 from mtl.search.cohort import MakeCohort
 from mtl.search.engine import Search
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
@@ -73,8 +73,7 @@ def _begun(stages: Sequence[Stage]) -> list[int]:
     """When the run of each stage began, by a clock that all share and that shows 0 when the first did."""
     begun = [0]
     for after in reversed(stages[1:]):
-        taken = after.step if after.source_step is None else after.source_step
-        begun.append(begun[-1] + after.step - taken)
+        begun.append(begun[-1] + after.step - taken(after))
     return [time - min(begun) for time in reversed(begun)]
 
 

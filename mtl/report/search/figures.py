@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.lineage import Event, Stage
+from mtl.lineage import Stage, taken
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import shortened
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
@@ -230,12 +230,7 @@ def _is_number(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _ended(stages: Sequence[Stage], length: int) -> list[tuple[Stage, int]]:
-    return list(zip(stages, [*(_taken(stage) for stage in stages[1:]), length], strict=True))
-
-
-def _taken(change: Stage | Event) -> int:
-    """The step of the run from which a state was taken over."""
-    return change.step if change.source_step is None else change.source_step
+    return list(zip(stages, [*(taken(stage) for stage in stages[1:]), length], strict=True))
 
 
 def _steps(axes: Axes, path: Sequence[tuple[int, Any]], length: int, colour: str, width: float) -> None:

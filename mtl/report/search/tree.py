@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtl.lineage import Event
+from mtl.lineage import Event, taken
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ def family_tree(events: Sequence[Event]) -> list[Branch]:
     for event in events:
         parents[event.target, event.step] = None
         if event.source is not None:  # which may have made more or fewer steps, where runs do not wait for each other
-            taken = event.step if event.source_step is None else event.source_step
-            before = max(step for step in stages[event.source] if step < taken)
+            before = max(step for step in stages[event.source] if step < taken(event))
             parents[event.target, event.step] = event.source, before
     last = {(trial, steps[-1]) for trial, steps in stages.items()}
     children: dict[tuple[int, int] | None, set[tuple[int, int]]] = defaultdict(set)
