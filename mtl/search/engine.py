@@ -111,7 +111,7 @@ class Search:
             OSError: something could not be written; what was written before is intact.
         """
         records = {record["run"]: record for record in directory.records()}
-        saved = recovered_state(directory, self.name, self.run_name, self.tell)
+        saved = recovered_state(directory, self.name, records, self.run_name, self.tell)
         if saved is not None:
             self._load(saved)
         else:

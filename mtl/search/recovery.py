@@ -22,19 +22,23 @@ def save_state(directory: RunDirectory, search: str, state: Mapping[str, Any]) -
 
 
 def recovered_state(
-    directory: RunDirectory, search: str, run_name: Callable[[int], str], tell: Callable[[str], None]
+    directory: RunDirectory,
+    search: str,
+    recorded: Collection[str],
+    run_name: Callable[[int], str],
+    tell: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """The state of a search at its last sound checkpoint, or None where it begins.
 
     Args:
         directory: of the run.
         search: its name.
+        recorded: names of the runs in results.jsonl.
         run_name: of a run, by its number.
         tell: hears of a checkpoint that is missing or damaged.
     """
     path = directory.checkpoint(search)
     before = checkpoints.previous(path)
-    recorded = {record["run"] for record in directory.records()}
     written = directory.schedule_path.stat().st_size if directory.schedule_path.exists() else 0
 
     state, fault = _read(path, recorded, written, run_name)

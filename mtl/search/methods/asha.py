@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start
+from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start, random_starts
 
 
 class ASHA(Method):
@@ -46,9 +46,9 @@ class ASHA(Method):
         return Decision(stop=frozenset(stop), start=self._next(min(ended, self.trials - self._started)))
 
     def _next(self, count: int) -> list[Start]:
-        numbers = range(self._started, self._started + count)
-        self._started += len(numbers)
-        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
+        starts = random_starts(self.problem, count, self._started)
+        self._started += len(starts)
+        return starts
 
     def state_dict(self) -> dict[str, Any]:
         return {"started": self._started, "rungs": self._rungs}

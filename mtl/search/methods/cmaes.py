@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from cmaes import CMA
 
-from mtl.search.methods.method import Options, Problem, Start
+from mtl.search.methods.method import Options, Problem, Start, random_starts
 from mtl.search.methods.waves import Waves
 from mtl.search.parameters import Number
 
@@ -38,7 +38,7 @@ class CMAES(Waves):
 
     def propose(self, count: int) -> list[Start]:
         if not self._names:
-            return [Start(self.space.sample(self.problem.rng(0, self.started + k))) for k in range(count)]
+            return random_starts(self.problem, count, self.started)
         distribution = self._distribution()
         distribution.reseed_rng(int(self.problem.rng(_STREAM, self.started).integers(2**31)))
         points = [distribution.ask().tolist() for _ in range(count)]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start
+from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start, random_starts
 
 
 class Hyperband(Method):
@@ -47,8 +47,7 @@ class Hyperband(Method):
 
     def propose(self, count: int) -> list[Start]:
         """The runs of a bracket."""
-        numbers = range(self._started, self._started + count)
-        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
+        return random_starts(self.problem, count, self._started)
 
     def begin(self) -> list[Start]:
         return self._open()

@@ -155,9 +155,9 @@ class Method(ABC):
         """Continue from `state_dict`."""
 
 
-def random_starts(problem: Problem, count: int) -> list[Start]:
-    """Points drawn at random; the same for every method under one seed."""
-    return [Start(problem.space.sample(problem.rng(0, number))) for number in range(count)]
+def random_starts(problem: Problem, count: int, first: int = 0) -> list[Start]:
+    """Points drawn at random for runs from number `first` on; the same for every method under one seed."""
+    return [Start(problem.space.sample(problem.rng(0, number))) for number in range(first, first + count)]
 
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(Options))

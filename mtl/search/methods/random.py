@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mtl.search.methods.method import Start
+from mtl.search.methods.method import Start, random_starts
 from mtl.search.methods.waves import Waves
 
 
@@ -14,5 +14,4 @@ class Random(Waves):
     several: ClassVar[bool] = True
 
     def propose(self, count: int) -> list[Start]:
-        numbers = range(self.started, self.started + count)
-        return [Start(self.space.sample(self.problem.rng(0, number))) for number in numbers]
+        return random_starts(self.problem, count, self.started)
