@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from mtl.suggestions import nearest as nearest
 
 _KEY = "mtl.hyperparameter"
 
@@ -164,15 +165,6 @@ def check_key(cls: type, key: str, name: str) -> None:
     """Raise `ValueError` when `cls` has no hyperparameter `key`."""
     if key not in (known := domains(cls)):
         raise ValueError(f"{name} has no hyperparameter {key!r}: {nearest(key, known)}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a message: the known words most like `word`, or all of them when none is alike and they are few."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {', '.join(near)}?"
-    return f"known are {', '.join(names) or 'none'}" if len(names) <= 12 else "`mtl list` shows all"
 
 
 def write_unit(unit: Any, name: str) -> str:

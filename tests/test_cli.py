@@ -7,7 +7,9 @@ import os
 import pytest
 import yaml
 
+from mtl.cli.config_file import merge_config
 from mtl.cli.main import main
+from mtl.cli.parser import build_parser
 
 TINY = "tests/tiny.py:Tiny"
 
@@ -150,11 +152,16 @@ def test_a_config_file_stands_under_the_command_line(out, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epocs: 2", "unknown setting 'epocs': did you mean epochs"),
+        ("lr: 1\nepocs: 2", "c.yaml, line 2: unknown setting 'epocs': did you mean epochs"),
+        ("learning_rate: 0.1", "line 1: unknown setting 'learning_rate': did you mean lr?"),
+        ("epochs: 2\nepochs: 3", "line 2: 'epochs' stands in line 1 already"),
+        ("resume: yes", "line 1: resume='yes' must be true or false"),
+        ("seed: 1e3", "seed='1e3' is not a valid int"),
+        ("strategy: [equal, famo]", "must be a single value"),
         ("epochs: many", "epochs='many' is not a valid int"),
         ("wandb: sometimes", "must be one of offline, online, disabled"),
         ("resume: 3", "must be true or false"),
-        ("- a\n- b", "a mapping of options to values"),
+        ("- a\n- b", "a mapping of names to values"),
         ("a: [", "not YAML"),
     ],
 )
@@ -163,6 +170,72 @@ def test_a_bad_config_file_is_refused(content, message, out, tmp_path, capsys):
     config.write_text(content)
     assert call("train", TINY, f"--config={config}", out=out) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_config_file_is_read_by_the_types_of_the_options(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("seed: 010\nlr: 1e-3\nstrategies: [equal, no]\nwarmup: 0x10\nsteps: ~\nno-single-task: true\n")
+    args = merge_config(build_parser(), ["compare", TINY, f"--config={config}"])
+    assert (args.seed, args.lr, args.warmup, args.steps, args.no_single_task) == (10, 1e-3, 16, None, True)
+    assert args.strategies == ["equal", "no"]
+
+
+def test_lists_given_in_pieces_grow_and_single_values_are_given_once(capsys):
+    parser = build_parser()
+    search = ["search", TINY, "--search", "lr=1e-3:1e-1", "l1=0:1", "--objective", "delta_m", "--search", "noise=0:1"]
+    args = parser.parse_args(search)
+    assert args.search == ["lr=1e-3:1e-1", "l1=0:1", "noise=0:1"] and args.objective == ["delta_m"]
+    compare = parser.parse_args(
+        ["compare", TINY, "--strategies", "equal", "--strategies", "famo", "--quiet", "--quiet"]
+    )
+    assert compare.strategies == ["equal", "famo"] and compare.given == {"benchmark", "strategies", "quiet"}
+    assert main(["train", TINY, "--lr", "0.1", "--lr=0.2"]) == 2
+    assert "argument --lr: it is given twice, the second time with 0.2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", TINY, "--learning-rate", "0.1"], "--learning-rate 0.1: did you mean lr?"),
+        (["train", TINY, "--learning_rate=0.1"], "did you mean lr?"),
+        (["search", TINY, "--method", "bayesian"], "unknown method 'bayesian': did you mean tpe, gp?"),
+        (["search", TINY, "--method", "genetic"], "did you mean nsga2, evolution?"),
+        (
+            ["search", TINY, "--search", "learning_rate=0:1"],
+            "--search: unknown parameter 'learning_rate': did you mean lr",
+        ),
+    ],
+)
+def test_names_of_other_libraries_lead_to_ours(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", TINY, "--strategy=gradnorm:alpha=0.5", "--steps=3", "--seed=7", "--lr=0.0123456789", "--dropout=0.1"],
+        ["compare", TINY, "--strategies", "equal", "famo", "--seeds=1", "--seed=4", "--no-single-task", "--steps=2"],
+        ["search", TINY, "--method=random", "--members=2", "--steps=4", "--search", "lr=1e-3:1e-2:log", "l1=default"],
+    ],
+)
+def test_the_config_of_a_run_serves_as_a_config_file(arguments, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert call(*arguments, "--quiet", out=first, wandb="disabled") == 0
+    assert call(arguments[0], TINY, "--quiet", config=first / "config.yaml", out=second) == 0
+    configs = [yaml.safe_load((out / "config.yaml").read_text()) for out in (first, second)]
+    assert configs[0].pop("study") != configs[1].pop("study")
+    # The second has the first's training settings as its options; they were the benchmark's own there.
+    options = [config.pop("options") for config in configs]
+    assert options[0].items() <= options[1].items() and options[1]["wandb"] == "disabled"
+    assert configs[0] == configs[1]
+    metrics = [
+        [json.loads(x)["metrics"] for x in (o / "results.jsonl").read_text().splitlines()] for o in (first, second)
+    ]
+    assert metrics[0] == metrics[1]
+    other = "train" if arguments[0] != "train" else "compare"
+    assert call(other, TINY, config=first / "config.yaml", out=tmp_path / "third") == 2
+    assert f"it is of `mtl {arguments[0]}`, not of `mtl {other}`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models", "methods"])

@@ -6,7 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mtl.cli.parser import BadInput, build_parser, merge_config
+from mtl.cli.config_file import merge_config
+from mtl.cli.parser import BadInput, build_parser
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _MODULES = {"search": "searching", "replay": "searching", "submit": "submitting"}

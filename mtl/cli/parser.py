@@ -1,14 +1,11 @@
-"""Options of every command, from the command line and from a YAML file under it."""
+"""Options of every command."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
-
-import yaml
 
 DEFAULT_STRATEGIES = (
     "equal",
@@ -32,8 +29,44 @@ class BadInput(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser whose namespaces say in `given` what the command line itself set."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, action in ((None, _Store), ("store", _Store), ("store_true", _StoreTrue)):
+            self.register("action", name, action)
+
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message} (`{self.prog} --help` shows the options)")
+
+
+class _Store(argparse.Action):
+    """A list that is given in several pieces grows; a single value is given once."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:  # noqa: ARG002
+        if _give(namespace, self.dest) and option is not None:
+            if not isinstance(values, list):
+                raise argparse.ArgumentError(self, f"it is given twice, the second time with {values}")
+            values = [*getattr(namespace, self.dest), *values]
+        setattr(namespace, self.dest, values)
+
+
+class _StoreTrue(argparse.Action):
+    """A switch."""
+
+    def __init__(self, option_strings: Any, dest: str, default: Any = False, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=default, help=help)
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:  # noqa: ARG002
+        _give(namespace, self.dest)
+        setattr(namespace, self.dest, True)
+
+
+def _give(namespace: argparse.Namespace, name: str) -> bool:
+    """Note that the command line sets `name`; whether it did before."""
+    before: frozenset[str] = getattr(namespace, "given", frozenset())
+    namespace.given = before | {name}
+    return name in before
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,78 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def merge_config(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; values of `--config FILE` stand under those of the command line."""
-    args = parser.parse_args(arguments)
-    if getattr(args, "config", None) is None:
-        return args
-    given = _given(arguments)
-    actions = {action.dest: action for action in _actions(parser, args.command)}
-    for key, value in _read_config(Path(args.config)).items():
-        name = str(key).replace("-", "_")
-        if name not in actions or name == "config":
-            near = difflib.get_close_matches(name, actions, n=2)
-            raise BadInput(
-                f"{args.config}: unknown setting {key!r}" + (f": did you mean {', '.join(near)}?" if near else "")
-            )
-        if name not in given:
-            setattr(args, name, _converted(actions[name], value, f"{args.config}: {key}"))
-    return args
-
-
-def _given(arguments: Sequence[str] | None) -> set[str]:
-    """Names of the options that the command line itself sets: those left when there are no defaults."""
-    bare = build_parser()
-    for command in _commands(bare):
-        for action in _actions(bare, command):
-            action.default = argparse.SUPPRESS
-    return set(vars(bare.parse_args(arguments)))
-
-
-def _commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-
-
-def _actions(parser: argparse.ArgumentParser, command: str) -> list[argparse.Action]:
-    return [action for action in _commands(parser)[command]._actions if action.dest != "help"]
-
-
-def _converted(action: argparse.Action, value: Any, where: str) -> Any:
-    """A YAML value as the command line would have given it."""
-    if value is None:
-        return action.default
-    if action.nargs == 0:
-        if not isinstance(value, bool):
-            raise BadInput(f"{where}={value!r} must be true or false")
-        return value
-    if action.nargs == "+":
-        return [_converted_one(action, item, where) for item in (value if isinstance(value, list) else [value])]
-    return _converted_one(action, value, where)
-
-
-def _converted_one(action: argparse.Action, value: Any, where: str) -> Any:
-    if isinstance(value, dict | list):
-        raise BadInput(f"{where}={value!r} must be a single value")
-    kind = action.type if callable(action.type) else str
-    try:
-        converted = kind(str(value))
-    except ValueError:
-        raise BadInput(f"{where}={value!r} is not a valid {getattr(kind, '__name__', 'value')}") from None
-    if action.choices is not None and converted not in action.choices:
-        raise BadInput(f"{where}={value!r} must be one of {', '.join(map(str, action.choices))}")
-    return converted
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadInput(f"--config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise BadInput(f"--config {path}: not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"--config {path}: a mapping of options to values is wanted")
-    return content
+def actions_of(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
+    """The options and arguments of a command by the name of their value."""
+    commands: Mapping[str, argparse.ArgumentParser] = next(
+        action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return {action.dest: action for action in commands[command]._actions if action.dest != "help"}
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.benchmarks import Benchmark
 from mtl.cli.engines import Engine, find_engine
 from mtl.cli.interrupt import stop_on_signals
@@ -20,7 +18,7 @@ from mtl.cli.terminal import Terminal, console
 from mtl.lineage import ancestry, read_events, winner
 from mtl.search.build import build_space
 from mtl.search.engine import Search
-from mtl.search.grammar import read_file, read_options
+from mtl.search.grammar import Range, read_file, read_options
 from mtl.search.methods import OPTIONS, Options, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.plan import baseline_metrics, baseline_plan, cohort_maker, make_search, run_length
@@ -33,6 +31,7 @@ from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.tracking import SearchTracker, StudyTracker, Tracker
 from mtl.train import Stopped
+from mtl.yaml_files import read_values
 
 _CLOSE = 1e-5  # relative; how near a replay has to come
 
@@ -64,6 +63,8 @@ def search(args: argparse.Namespace) -> int:
     }
     listed = space.dimensions["strategy"].parameter.grid(1)
     config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
+    if given := given_ranges(args):
+        config["options"]["search"] = [f"{name}={text}" for name, text in given.items()]
     with run_directory(args, config, ("search", "seeds")) as (directory, recorded):
         return _in_directory(args, setting, engine, make, directory, recorded)
 
@@ -75,12 +76,17 @@ def read_search(args: argparse.Namespace, benchmark: Benchmark) -> tuple[Space, 
         ValueError: the options cannot be worked with.
     """
     find_method(args.method)
-    given = {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
+    given = given_ranges(args)
     specs = args.strategies or [args.strategy]
     strategies = [str(strategy) for strategy in parse_strategies(specs, benchmark)]
     space = build_space(benchmark, strategies, given)
     options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
     return space, Objective(args.objective, benchmark), options
+
+
+def given_ranges(args: argparse.Namespace) -> dict[str, Range]:
+    """The ranges of --space, and those of --search over them."""
+    return {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
 
 
 def _in_directory(
@@ -160,9 +166,9 @@ def replay(args: argparse.Namespace) -> int:
 
 def _search_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{str(path)!r} is no run directory: config.yaml cannot be read") from error
+        config = read_values(path / "config.yaml")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no run directory: {error}") from error
     if not isinstance(config, dict) or config.get("command") != "search":
         raise ValueError(f"{str(path)!r} is not the directory of a search")
     return config

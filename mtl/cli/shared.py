@@ -16,6 +16,7 @@ import torch
 
 import mtl
 from mtl.benchmarks import Splits, find_benchmark, load_checked
+from mtl.cli.config_file import options_of
 from mtl.cli.parser import TRAINING, BadInput
 from mtl.hyperparameters import domains
 from mtl.study.rundir import RunDirectory, open_run_directory
@@ -77,6 +78,7 @@ def make_config(
     return {
         "command": args.command,
         "benchmark": args.benchmark,
+        "options": options_of(args),
         "tasks": tasks,
         "strategies": [str(strategy) for strategy in strategies],
         "seeds": [*seeds],

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mtl.benchmarks import find_benchmark
 from mtl.cli.commands import default_strategies
-from mtl.cli.parser import TRAINING, BadInput, build_parser, merge_config
+from mtl.cli.config_file import merge_config
+from mtl.cli.parser import TRAINING, BadInput, build_parser
 from mtl.study.plan import parse_strategies
 from mtl.train import Settings
 

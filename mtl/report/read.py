@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.stats import Directions, Metrics, finite
+from mtl.yaml_files import read_values
 
 _DONE = "done"
 _RESULT_KEYS = ("run", "strategy", "phase", "status")
@@ -175,12 +174,9 @@ def read_runs(directory: Path) -> tuple[list[Run], int]:
 def read_config(directory: Path) -> dict[str, Any]:
     """The config.yaml of a run directory; a `ValueError` says what is wrong with it."""
     path = directory / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{str(directory)!r} is no run directory: config.yaml: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from error
+    if not path.is_file():
+        raise ValueError(f"{str(directory)!r} is no run directory: it has no config.yaml")
+    config = read_values(path)
     if not isinstance(config, dict) or not config.get("benchmark") or not isinstance(config.get("tasks"), dict):
         raise ValueError(f"{str(path)!r} lacks 'benchmark' or 'tasks'")
     return config

@@ -46,14 +46,14 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     for name in [name for name in given if name.startswith("loss.") and name.removeprefix("loss.") in tasks]:
         dimensions[name] = Dimension(_losses(name, given.pop(name)))
     places = {**_strategy_places(specs), **_loss_places(tasks, dimensions), **_setting_places()}
-    for name in given:
+    for name, text in given.items():
         if name not in places:
-            raise ValueError(f"space: unknown parameter {name!r}: {nearest(name, ['strategy', *places])}")
+            raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *places])}")
     for name, place in places.items():
-        text = given.get(name)
-        if text == "default" or (text is None and not place.searched):
+        written = given.get(name)
+        if written == Word("default") or (written is None and not place.searched):
             continue
-        parameter = place.read(name, text, len(tasks)) if text is not None else place.declared(len(tasks))
+        parameter = place.read(name, written, len(tasks)) if written is not None else place.declared(len(tasks))
         dimensions[name] = Dimension(parameter, place.condition)
     space = Space(dimensions)
     space.check(len(tasks))
@@ -83,21 +83,21 @@ class _Place:
         """The range that the user wrote."""
         if isinstance(text, Word):
             if not self.weights:
-                raise ValueError(f"{name}=simplex: only ratios between the tasks lie on the simplex")
+                raise ValueError(f"{text.where}: {name}=simplex: only ratios between the tasks lie on the simplex")
             return Simplex(tasks)
         if isinstance(text, Interval):
             return self._interval(name, text)
         cls = type(self.owner) if not isinstance(self.owner, type) else self.owner
-        values = tuple(parse(cls, self.key, choice, "space") for choice in text.choices)
+        values = tuple(parse(cls, self.key, choice, text.where) for choice in text.choices)
         for value in values:
             if complaint := self.domain.complaint(value):
-                raise ValueError(f"space: {name}={value!r} {complaint}")
+                raise ValueError(f"{text.where}: {name}={value!r} {complaint}")
         if len(set(values)) < len(values):
-            raise ValueError(f"space: {name}={','.join(text.choices)} has a value twice")
+            raise ValueError(f"{text.where}: {name}={text} has a value twice")
         return Choice(values)
 
     def _interval(self, name: str, text: Interval) -> Number:
-        written = f"space: {name}={text.low}:{text.high}"
+        written = f"{text.where}: {name}={text.low}:{text.high}"
         if not self.numeric:
             raise ValueError(f"{written}: it is not a number, so no range; list its values, joined by commas")
         try:
@@ -165,8 +165,8 @@ def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Conditi
 
 def _losses(name: str, text: Range) -> Choice:
     if isinstance(text, Word | Interval):
-        raise ValueError(f"space: {name}: names of losses joined by commas are wanted, such as {name}=mse,huber")
+        raise ValueError(f"{text.where}: {name}: names of losses joined by commas are wanted, such as {name}=mse,huber")
     for choice in text.choices:
         if choice not in LOSSES:
-            raise ValueError(f"space: {name}={choice}: {nearest(choice, LOSSES)}")
+            raise ValueError(f"{text.where}: {name}={choice}: {nearest(choice, LOSSES)}")
     return Choice(text.choices)

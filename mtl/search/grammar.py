@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from mtl.yaml_files import read_texts
 
 _BETWEEN_CHOICES = re.compile(r",(?![A-Za-z_]+=)")  # the comma in `gradnorm:alpha=1,lr=0.1` belongs to the spec
 _RANGE = re.compile(r"(?P<low>[^:]+):(?P<high>[^:]+?)(:(?P<scale>log|linear))?")
@@ -16,23 +17,42 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Interval:
+class Written:
+    """What was written for one parameter, and where, in the words of a message."""
+
+    where: str = field(default="space", kw_only=True, compare=False)
+
+
+@dataclass(frozen=True)
+class Interval(Written):
     """Two bounds as they were written; `log` is None when it was not said."""
 
     low: str
     high: str
     log: bool | None = None
 
+    def __str__(self) -> str:
+        return f"{self.low}:{self.high}" + {None: "", True: ":log", False: ":linear"}[self.log]
+
 
 @dataclass(frozen=True)
-class Listed:
+class Listed(Written):
     """Choices as they were written."""
 
     choices: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return ",".join(self.choices)
 
-class Word(str):
+
+@dataclass(frozen=True)
+class Word(Written):
     """`simplex`, or `default` for a parameter that is not to be searched."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 Range = Interval | Listed | Word
@@ -52,7 +72,7 @@ def read_options(options: Sequence[str]) -> dict[str, Range]:
             raise ValueError(f"--search {option!r} is not NAME=RANGE, such as lr=1e-4:1e-2:log or optimizer=adam,sgd")
         if name in found:
             raise ValueError(f"--search gives {name} twice")
-        found[name] = read_range(name, text)
+        found[name] = dataclasses.replace(read_range(name, text), where="--search")
     return found
 
 
@@ -63,14 +83,14 @@ def read_file(path: Path) -> dict[str, Range]:
         ValueError: the file cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--space {path}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"--space {path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"--space {path}: a mapping of names to ranges is wanted")
-    return {str(name): _from_yaml(f"--space {path}: {name}", str(name), value) for name, value in content.items()}
+        entries = read_texts(path)
+    except ValueError as error:
+        raise ValueError(f"--space {error}") from error
+    found: dict[str, Range] = {}
+    for name, entry in entries.items():
+        where = f"--space {path}, line {entry.line}"
+        found[name] = dataclasses.replace(_from_yaml(f"{where}: {name}", name, entry.value), where=where)
+    return found
 
 
 def read_range(name: str, text: str) -> Range:
@@ -93,10 +113,10 @@ def _from_yaml(where: str, name: str, value: Any) -> Range:
     if isinstance(value, Mapping):
         if not {"low", "high"} <= value.keys() <= {"low", "high", "log"}:
             raise ValueError(f"{where}: a range has the keys low, high and, if wanted, log; it has {', '.join(value)}")
-        if not isinstance(value.get("log", False), bool):
-            raise ValueError(f"{where}: log={value['log']!r} must be true or false")
-        return Interval(str(value["low"]), str(value["high"]), value.get("log"))
+        if (log := value.get("log")) not in (None, "true", "false"):
+            raise ValueError(f"{where}: log={log!r} must be true or false")
+        return Interval(str(value["low"]), str(value["high"]), None if log is None else log == "true")
     items = value if isinstance(value, list) else [value]
     if not items or any(isinstance(item, list | dict) for item in items):
         raise ValueError(f"{where}: {value!r} is neither a range nor a list of values")
-    return Listed(tuple("none" if item is None else str(item) for item in items))
+    return Listed(tuple("none" if item is None else item for item in items))

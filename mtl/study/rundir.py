@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from mtl.yaml_files import read_values, write_values
 
 
 class RunDirectory:
@@ -69,12 +69,12 @@ class RunDirectory:
     def config(self) -> dict[str, Any] | None:
         """The study's settings, when it was started before."""
         path = self.path / "config.yaml"
-        return yaml.safe_load(path.read_text()) if path.exists() else None
+        return read_values(path) if path.exists() else None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Record the resolved settings."""
         partial = self.path / "config.yaml.partial"
-        partial.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        partial.write_text(write_values(config), encoding="utf-8")
         partial.replace(self.path / "config.yaml")
 
 

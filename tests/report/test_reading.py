@@ -72,7 +72,7 @@ def test_bad_directories_are_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no run directory"):
         read_study([tmp_path])
     (tmp_path / "config.yaml").write_text("a: [1")
-    with pytest.raises(ValueError, match=r"cannot be read: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"config.yaml, line 1: not YAML: [^\n]*$"):
         read_study([tmp_path])
     (tmp_path / "config.yaml").write_text("a: 1")
     with pytest.raises(ValueError, match="lacks 'benchmark' or 'tasks'"):

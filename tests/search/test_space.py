@@ -48,6 +48,20 @@ def test_a_yaml_file_says_the_same_as_the_command_line(tmp_path):
     assert build_space(Tiny(), [], read_file(path)).describe() == space(*options).describe()
 
 
+def test_colons_in_a_yaml_file_are_ranges_and_no_numbers_to_base_sixty(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("warmup: 1:15\nmomentum: 0:0.9\nstrategy.gradnorm.alpha: 1e-3:3\nbatch_size: [010, 20]\n")
+    described = build_space(Tiny(), ["gradnorm"], read_file(path)).describe()
+    assert (described["warmup"], described["momentum"], described["batch_size"]) == ("1:15", "0:0.9", "10,20")
+
+
+def test_an_unknown_name_in_a_yaml_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("lr: 1e-3:1e-2\nlearning_rate: 0:1\n")
+    with pytest.raises(ValueError, match=r"space\.yaml, line 2: unknown parameter 'learning_rate': did you mean lr"):
+        build_space(Tiny(), ["equal"], read_file(path))
+
+
 def test_values_become_a_member():
     values = {
         "strategy": "uncertainty+gradnorm", "strategy.gradnorm.alpha": 0.25, "strategy.uncertainty.lr": 0.5,
@@ -154,12 +168,13 @@ def test_a_bad_space_is_one_clear_line(given, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- lr", "a mapping of names to ranges is wanted"),
+        ("- lr", "a mapping of names to values is wanted"),
         ("lr: [", "not YAML"),
         ("lr: {low: 1}", "a range has the keys low, high"),
         ("lr: {low: 1, high: 2, log: maybe}", "log='maybe' must be true or false"),
         ("lr: []", "neither a range nor a list"),
-        ("lr: !!python/object/apply:os.system ['true']", "not YAML"),
+        ("lr: !!python/object/apply:os.system ['true']", "line 1: the tag"),
+        ("l1: 0:1\nlr: 0:1\nl1: 0:2", "line 3: 'l1' stands in line 1 already"),
     ],
 )
 def test_a_bad_file_is_one_clear_line(content, message, tmp_path):

@@ -1,0 +1,51 @@
+"""What somebody who wrote an unknown name may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+#: Words that other libraries and papers use, and our names for the same thing.
+_SYNONYMS = {
+    "bayes": ("tpe", "gp"),
+    "bayesian": ("tpe", "gp"),
+    "bayesian-optimization": ("tpe", "gp"),
+    "bce": ("binary-cross-entropy",),
+    "ce": ("cross-entropy",),
+    "cma-es": ("cmaes",),
+    "genetic": ("evolution", "nsga2"),
+    "genetic-algorithm": ("evolution", "nsga2"),
+    "evolutionary": ("evolution", "cmaes"),
+    "grad-clip": ("clip",),
+    "gradient-clipping": ("clip",),
+    "l2": ("weight-decay",),
+    "learning-rate": ("lr",),
+    "max-epochs": ("epochs",),
+    "max-steps": ("steps",),
+    "num-epochs": ("epochs",),
+    "num-seeds": ("seeds",),
+    "optuna": ("tpe", "gp"),
+    "scheduler": ("schedule",),
+    "successive-halving": ("asha", "hyperband"),
+    "uniform": ("equal",),
+    "unweighted": ("equal",),
+    "uw": ("uncertainty", "uw-so"),
+    "wd": ("weight-decay",),
+}
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str = "`mtl list` shows all") -> str:
+    """A hint for a message: the known names most like `word` or of its meaning, or all of them if they are few.
+
+    Args:
+        word: what was written.
+        known: what there is.
+        otherwise: said where none is alike and there are many.
+    """
+    names = list(known)
+    meant = _SYNONYMS.get(word.lower().replace("_", "-"), ())
+    alike = [name for name in names if name.rpartition(".")[2].replace("_", "-") in meant]
+    alike = alike or difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if alike:
+        return f"did you mean {', '.join(alike[:3])}?"
+    return f"known are {', '.join(names) or 'none'}" if len(names) <= 12 else otherwise
