@@ -36,7 +36,7 @@ class Parameter(ABC):
 
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
-        """At most `points` values along each number, or all choices."""
+        """`points` values along each number (or all integers, if they are fewer), or all choices."""
 
     @abstractmethod
     def suggest(self, trial: Suggester, name: str) -> Any:
@@ -49,7 +49,11 @@ class Parameter(ABC):
 
 @dataclass(frozen=True)
 class Number(Parameter):
-    """A float in [low, high], uniform or uniform in its logarithm; or an integer, with `integer`."""
+    """A float in [low, high], uniform or uniform in its logarithm; or an integer, with `integer`.
+
+    An integer k has the interval from k - 1/2 to k + 1/2 of the scale, at both ends too, so that on a linear scale each
+    is as likely as the next.
+    """
 
     low: float
     high: float
@@ -61,14 +65,22 @@ class Number(Parameter):
 
     def at(self, share: float) -> Any:
         """The value at a share in [0, 1] of the way from low to high."""
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        low, high = self._ends
         value = low + min(max(share, 0.0), 1.0) * (high - low)
         return self._inside(math.exp(value) if self.log else value)
 
     def share(self, value: Any) -> float:
         """Where `value` lies, in [0, 1]: the inverse of `at`."""
-        low, high, at = (math.log(x) if self.log else float(x) for x in (self.low, self.high, value))
-        return (at - low) / (high - low)
+        low, high = self._ends
+        return (self._on_scale(value) - low) / (high - low)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        margin = 0.5 if self.integer else 0.0
+        return self._on_scale(self.low - margin), self._on_scale(self.high + margin)
+
+    def _on_scale(self, value: float) -> float:
+        return math.log(value) if self.log else float(value)
 
     def perturbed(self, value: Any, rng: Generator) -> Any:
         factor = _FACTORS[int(rng.integers(2))]
@@ -80,7 +92,15 @@ class Number(Parameter):
         return moved
 
     def grid(self, points: int) -> list[Any]:
-        return list(dict.fromkeys(self.at((k + 0.5) / points) for k in range(points)))
+        if self.integer:
+            points = min(points, round(self.high - self.low) + 1)
+        values = [self.at((k + 0.5) / points) for k in range(points)]
+        if self.integer:  # the small integers of a logarithmic scale have room for several points
+            for k in range(1, points):
+                values[k] = max(values[k], values[k - 1] + 1)
+            for k in range(points):
+                values[k] = min(values[k], round(self.high) - (points - 1 - k))
+        return list(dict.fromkeys(values))
 
     def suggest(self, trial: Suggester, name: str) -> Any:
         if self.integer:
@@ -91,8 +111,10 @@ class Number(Parameter):
         return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
 
     def _inside(self, value: float) -> Any:
+        if self.integer:
+            value = math.floor(value + 0.5)  # `round` takes halves to even integers, which would be likelier
         value = min(max(value, self.low), self.high)
-        return round(value) if self.integer else float(value)
+        return int(value) if self.integer else float(value)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Spaces: what may be written, what comes out."""
 
 import numpy as np
+import optuna
 import pytest
 
 from mtl.population import Member
 from mtl.search.build import SETTINGS, build_space
 from mtl.search.grammar import read_file, read_options
+from mtl.search.methods.cmaes import _Coordinates
 from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import make_member
 from mtl.strategies import REGISTRY
@@ -110,6 +112,48 @@ def test_numbers_are_uniform_on_their_scale():
     assert draws.min() >= -4 and draws.max() <= -2 and abs(draws.mean() + 3) < 0.05
     assert log.share(log.at(0.3)) == pytest.approx(0.3)
     assert {Number(1, 4, integer=True).sample(RNG) for _ in range(200)} == {1, 2, 3, 4}
+
+
+def share_of_each(values, low, high):
+    return np.bincount(np.array(values) - low, minlength=high - low + 1) / len(values)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 2), (1, 4), (-2, 2), (7, 20)])
+def test_each_integer_is_as_likely_as_the_next(low, high):
+    number, even = Number(low, high, integer=True), 1 / (high - low + 1)
+    cuts = (np.arange(6000) + 0.5) / 6000
+    assert share_of_each([number.at(cut) for cut in cuts], low, high) == pytest.approx(even, abs=1e-3)
+    points = {"x": 0.0}
+    suggested = []
+    for points["x"] in cuts:
+        suggested.append(number.suggest(_Coordinates(points), "x"))  # as CMA-ES has it
+    assert share_of_each(suggested, low, high) == pytest.approx(even, abs=1e-3)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(sampler=sampler)
+    drawn = [number.suggest(study.ask(), "x") for _ in range(300)]
+    assert share_of_each(drawn, low, high).min() > 0
+    assert number.at(0.0) == low and number.at(1.0) == high
+    for value in range(low, high + 1):
+        assert number.at(number.share(value)) == value and 0 < number.share(value) < 1
+
+
+def test_integers_on_a_logarithmic_scale_have_the_share_of_their_interval():
+    number = Number(1, 4, log=True, integer=True)
+    shares = share_of_each([number.at((k + 0.5) / 6000) for k in range(6000)], 1, 4)
+    assert shares == pytest.approx(np.diff(np.log([0.5, 1.5, 2.5, 3.5, 4.5])) / np.log(9), abs=1e-3)
+    assert all(number.at(number.share(value)) == value for value in range(1, 5))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_grid_of_integers_loses_no_point(log):
+    for low in range(1, 8):
+        for high in range(low + 1, low + 40):
+            for points in range(1, 9):
+                grid = Number(low, high, log, integer=True).grid(points)
+                assert len(grid) == min(points, high - low + 1) == len(set(grid)), (low, high, points)
+                assert grid == sorted(grid) and low <= grid[0] <= grid[-1] <= high
+    assert Number(1, 3, integer=True).grid(2) == [1, 3]
+    assert Number(0, 2, integer=True).grid(3) == [0, 1, 2]
 
 
 def test_perturbation_is_a_fifth_within_bounds():
