@@ -49,12 +49,12 @@ out_of() {
   printf '%s\n' "$out"
 }
 
-# run_mtl DIR ARGUMENTS...: `mtl ARGUMENTS --out DIR`, continued where an earlier start of this job left it. Ends the
+# run_mtl DIR ARGUMENTS...: `mtl ARGUMENTS --override --out DIR`, continued where an earlier start of this job left it. Ends the
 # script: with mtl's exit code, or with 75 and the job back in the queue.
 run_mtl() {
   local out=$1 status=75
   shift
-  set -- "$@" --out "$out"
+  set -- "$@" --override --out "$out"
   if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then set -- "$@" --resume; fi
   say "${MTL[*]} $*"
   if [ -z "$warned$failed$retry" ]; then

@@ -189,6 +189,9 @@ def test_lists_given_in_pieces_grow_and_single_values_are_given_once(capsys):
         ["compare", TINY, "--strategies", "equal", "--strategies", "famo", "--quiet", "--quiet"]
     )
     assert compare.strategies == ["equal", "famo"] and compare.given == {"benchmark", "strategies", "quiet"}
+    ours = ["--override", "--seed=3", "--override", "--out=b"]  # what batch scripts add
+    args = parser.parse_args(["compare", TINY, "--seed=1", "--seeds=5", "--out=a", *ours])
+    assert (args.seed, args.seeds, str(args.out)) == (3, 5, "b")
     assert main(["train", TINY, "--lr", "0.1", "--lr=0.2"]) == 2
     assert "argument --lr: it is given twice, the second time with 0.2" in capsys.readouterr().err
 

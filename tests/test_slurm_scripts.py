@@ -98,7 +98,7 @@ def site(tmp_path):
 def test_out_is_the_users_or_named_after_the_job(site, given, out):
     assert site.run("train.sbatch", "multidigits", *given)[0] == 0
     passed = (site.path / "arguments").read_text().splitlines()
-    assert passed == ["train", "multidigits", *given, "--out", out]
+    assert passed == ["train", "multidigits", *given, "--override", "--out", out]
 
 
 @pytest.mark.parametrize(("kind", "out"), [("train", "train-7"), ("compare", "compare-5/seed-2")])
@@ -208,7 +208,7 @@ STUDY = ["--by-strategy", "b", "--strategies", "equal", "gradnorm:alpha=1", "--s
 def test_a_task_of_an_array_takes_one_seed_and_is_requeued_alone(site):
     array = {**ARRAY, "SLURM_ARRAY_TASK_ID": "3"}
     site.run("compare.sbatch", "b", "--strategies", "equal", "--out=o", CODE="75", **array)
-    expected = "compare b --strategies equal --out=o --seed 3 --seeds 1 --out o/seed-3"
+    expected = "compare b --strategies equal --out=o --override --seed 3 --seeds 1 --override --out o/seed-3"
     assert site.arguments == expected.split()
     assert site.requeued == ["5_3"]
 
@@ -218,9 +218,10 @@ def test_a_task_of_an_array_takes_one_strategy_and_the_first_the_baselines(site)
     for task in range(2):
         site.run("compare.sbatch", *STUDY, **ARRAY, SLURM_ARRAY_TASK_ID=str(task))
         passed.append(" ".join(site.arguments))
+    common, second = "compare b --seeds 4 --lr=1", "--no-single-task --strategies gradnorm:alpha=1"
     assert passed == [
-        "compare b --seeds 4 --lr=1 --strategies equal --out runs/compare-5/strategy-0",
-        "compare b --seeds 4 --lr=1 --no-single-task --strategies gradnorm:alpha=1 --out runs/compare-5/strategy-1",
+        f"{common} --strategies equal --override --out runs/compare-5/strategy-0",
+        f"{common} {second} --override --out runs/compare-5/strategy-1",
     ]
 
 

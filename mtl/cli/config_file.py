@@ -11,7 +11,16 @@ from mtl.cli.parser import BadInput, actions_of, build_parser
 from mtl.suggestions import nearest
 from mtl.yaml_files import Entry, integer, read_texts
 
-_NOT_RECORDED = ("benchmark", "out", "resume", "config", "quiet", "space", "search")  # a search records what it read
+_NOT_RECORDED = (
+    "benchmark",
+    "out",
+    "resume",
+    "config",
+    "quiet",
+    "override",
+    "space",
+    "search",
+)  # a search records what it read
 
 
 def merge_config(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

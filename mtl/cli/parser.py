@@ -41,10 +41,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Store(argparse.Action):
-    """A list that is given in several pieces grows; a single value is given once."""
+    """A list that is given in several pieces grows; a single value is given once.
+
+    Behind `--override`, which batch scripts put before the options that they add, values replace those before it.
+    """
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:  # noqa: ARG002
-        if _give(namespace, self.dest) and option is not None:
+        again = _give(namespace, self.dest)
+        if again and option is not None and not getattr(namespace, "override", False):
             if not isinstance(values, list):
                 raise argparse.ArgumentError(self, f"it is given twice, the second time with {values}")
             values = [*getattr(namespace, self.dest), *values]
@@ -108,6 +112,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--resume", action="store_true", help="continue what the directory holds, or start")
     group.add_argument("--config", metavar="FILE", help="YAML of options; the command line overrides it")
     group.add_argument("--quiet", action="store_true", help="print the result only")
+    group.add_argument("--override", action="store_true", help=argparse.SUPPRESS)
 
 
 def _where(parser: argparse.ArgumentParser) -> None:
