@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -110,6 +110,14 @@ class Search:
             Stopped: `should_stop` said so; the last segment is checkpointed.
             OSError: something could not be written; what was written before is intact.
         """
+        for _ in self.segments(directory, benchmark, observers):
+            if self.alive and should_stop():
+                raise Stopped
+        records = {record["run"]: record for record in directory.records()}
+        return [records[self.run_name(trial.number)] for trial in self.trials]
+
+    def segments(self, directory: RunDirectory, benchmark: str, observers: Sequence[Observer] = ()) -> Iterator[None]:
+        """Carry out the search, or what is left of it, and pause after each segment, which is checkpointed."""
         records = {record["run"]: record for record in directory.records()}
         saved = recovered_state(directory, self.name, records, self.run_name, self.tell)
         if saved is not None:
@@ -126,7 +134,7 @@ class Search:
             for trial, result in self._results(ended):
                 name = self.run_name(trial.number)
                 if name not in records:
-                    record, history = self._record(trial, result, benchmark)
+                    record, history = self.record(trial, result, benchmark)
                     records[name] = directory.append(record, history)
                 for observer in observers:
                     observer.trial(self, records[name])
@@ -135,9 +143,7 @@ class Search:
             save_state(directory, self.name, self._state())
             for observer in observers:
                 observer.segment(self)
-            if self.alive and should_stop():
-                raise Stopped
-        return [records[self.run_name(trial.number)] for trial in self.trials]
+            yield
 
     def run_name(self, number: int) -> str:
         """The name of a run in results.jsonl."""
@@ -171,9 +177,7 @@ class Search:
             trial = self.alive[index]
             self.evaluations[trial.number] = evaluation
             trial.step += steps
-            scores = self.objective.scores(evaluation.metrics, evaluation.selection)
-            if not evaluation.finite:
-                scores = (-math.inf,) * len(scores)
+            scores = self.objective.of(evaluation)
             trial.curve.append((trial.step, self.tally.steps, scores))
             finished = trial.step >= self.problem.length
             reports.append(Report(trial.number, trial.step, trial.values, scores, finished))
@@ -195,7 +199,8 @@ class Search:
         pairs = zip(self.alive, self._cohort.results(), strict=True)
         return [(trial, result) for trial, result in pairs if trial.number in ended and result is not None]
 
-    def _record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is written of a run that ended, and its curves."""
         member = make_member(trial.values, trial.seed)
         cut = trial.step < self.problem.length
         scores = self.objective.scores(result.validation, result.selection)

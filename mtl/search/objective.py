@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import nearest
+from mtl.search.cohort import Evaluation
 
 SELECTION, DELTA_M = "selection", "delta_m"
 
@@ -44,6 +45,12 @@ class Objective:
     def scores(self, metrics: Mapping[str, Mapping[str, float | None]], selection: float) -> Scores:
         """The objectives of one evaluation."""
         return tuple(self._score(name, metrics, selection) for name in self.names)
+
+    def of(self, evaluation: Evaluation) -> Scores:
+        """The objectives of a run on validation data: all -inf if it is not finite any more."""
+        if not evaluation.finite:
+            return (-math.inf,) * len(self.names)
+        return self.scores(evaluation.metrics, evaluation.selection)
 
     def natural(self, scores: Scores) -> dict[str, float | None]:
         """Scores by name, with the metric's own sign; None for what is not finite."""
