@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtl.amp import LossScale
 from mtl.arguments import grouped, refuse_call, refuse_counts, refuse_options, refuse_values
+from mtl.autocast import Autocast
 from mtl.backward import (
     accumulate,
     clear_nonfinite,
@@ -54,7 +55,8 @@ class Balancer:
 
     Gradients accumulate as usual: with n micro-batches to an optimizer step, call `backward(losses / n)` for each; the
     strategy weighs each by itself. Gradients in `.grad` may be clipped before the step. A module compiled by
-    `torch.compile` works, and so do checkpointed ones that are not reentrant (`use_reentrant=False`).
+    `torch.compile` works, and so do checkpointed ones that are not reentrant (`use_reentrant=False`). Called inside
+    `torch.autocast`, a step measures, weighs and applies without it; the closures given to `backward` run under it.
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
@@ -137,7 +139,7 @@ class Balancer:
         )
         if process_group is not None and "implicit" in self.strategy.needs:
             raise ValueError(f"{self.strategy} needs the Hessian of the whole batch and cannot use process_group=")
-        self._loss_scale = LossScale(scaler) if scaler is not None else None
+        self._loss_scale = LossScale(scaler) if scaler is not None and scaler.is_enabled() else None
         self._tally = Tally()
         self._weigher = Weigher(
             self.strategy,
@@ -205,22 +207,27 @@ class Balancer:
         Returns:
             The weights applied, (K,), (K, D) or (blocks, K), detached.
         """
-        self._weigher.settle()
-        self._read_after()
-        batch = self._collect(losses)
+        caller = Autocast(self.shared[0].device)
+        recompute, validation, fresh = (
+            closure and caller.around(closure) for closure in (recompute, validation, fresh)
+        )
         given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
-        self._weigher.start(batch.values, self._dimension())
-        needs = self._weigher.needs if self._begin(batch) else frozenset()
-        refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
-        try:
-            weights = self._step(batch, needs, given, features, retain_graph)
-        except RuntimeError as error:
-            if FREED not in str(error):
-                raise
-            raise RuntimeError(
-                "the graph of these losses was freed by an earlier backward pass: compute the losses again for each "
-                "backward(), or keep the graph with backward(losses, retain_graph=True)"
-            ) from error
+        with caller.off():
+            self._weigher.settle()
+            self._read_after()
+            batch = self._collect(losses)
+            self._weigher.start(batch.values, self._dimension())
+            needs = self._weigher.needs if self._begin(batch) else frozenset()
+            refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
+            try:
+                weights = self._step(batch, needs, given, features, retain_graph)
+            except RuntimeError as error:
+                if FREED not in str(error):
+                    raise
+                raise RuntimeError(
+                    "the graph of these losses was freed by an earlier backward pass: compute the losses again for "
+                    "each backward(), or keep the graph with backward(losses, retain_graph=True)"
+                ) from error
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self.shared[0].device)
         return weights
@@ -485,8 +492,9 @@ class Balancer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values (loads with `weights_only=True`)."""
-        self._weigher.settle()
-        self._read_after()
+        with Autocast(self.shared[0].device).off():
+            self._weigher.settle()
+            self._read_after()
         return {
             **self._weigher.state_dict(),
             "tasks": self.tasks,

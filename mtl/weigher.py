@@ -72,19 +72,15 @@ class Weigher:
                 raise ValueError(f"the loaded state is not one of {self.strategy}")
             self.state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
             self._loaded = None
+        if self._loss_scale is not None:
+            self._loss_scale.begin(values, (self.state, self.held(values), self.updates))
 
     def settle(self) -> None:
-        """Take back the last update if the scaler has skipped its step since."""
-        if self._loss_scale is None or (pending := self._loss_scale.pending()) is None:
-            return
-        skipped, (state, weights) = pending
-        if not self._looks:
-            self.state, self.weights = pytree.tree_map(
-                lambda new, old: torch.where(skipped, old, new), (self.state, self.weights), (state, weights)
+        """Take back the updates of steps that the scaler has skipped since."""
+        if self._loss_scale is not None and self.weights is not None:
+            self.state, self.weights, self.updates = self._loss_scale.settled(
+                self.weights, (self.state, self.weights, self.updates), looks=self._looks
             )
-        elif bool(skipped):
-            self.state, self.weights = state, weights
-            self.updates -= 1
 
     def drawn(self, needs: frozenset[str], values: Tensor, dimension: int) -> dict[str, Tensor]:
         """The signals that are neither losses nor gradients."""
@@ -133,8 +129,6 @@ class Weigher:
             self.tally.add("nonfinite_weights", ~finite & whole)
             kept = finite & whole
             state, scaled = pytree.tree_map(lambda new, old: torch.where(kept, new, old), (state, scaled), before)
-        if self._loss_scale is not None:
-            self._loss_scale.remember(scaled, before)
         self.state, self.weights = state, scaled
         self.updates += 1
         return scaled
@@ -174,6 +168,8 @@ class Weigher:
         if saved["strategy"] != str(self.strategy):
             raise ValueError(f"the saved state is of strategy {saved['strategy']}, this is {self.strategy}")
         self.state, self._loaded, self.weights = None, saved["state"], saved["weights"]
+        if self._loss_scale is not None:
+            self._loss_scale.forget()
         self._noise.set_state(saved["noise"].cpu())
         self.steps, self.updates = saved["steps"], saved["updates"]
         self.steps_per_epoch = saved["steps_per_epoch"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from mtl.autocast import Autocast
 from mtl.population.dropout import Call, draw
 from mtl.population.optimizers import make_optimizer
 from mtl.population.program import Losses, Program, concatenated, members_of
@@ -38,7 +39,8 @@ class Population:
         population.state_dict_of(3)  # of the third member's model, for `load_state_dict`
 
     Member i is the run that `torch.manual_seed(seeds[i])`, `make_model()`, `mtl.Balancer(..., seed=seeds[i])` and the
-    optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU.
+    optimizer of the same name in `torch.optim` make, to rounding; dropout included where both run on the CPU. A step
+    inside `torch.autocast` runs the forward passes under it, and nothing else.
 
     Args:
         make_model: a new model, its parameters drawn from torch's global generator.
@@ -73,6 +75,8 @@ class Population:
         **settings: Any,
     ) -> None:
         self.device, self.losses = torch.device(device), losses
+        #: The losses under the autocast of the last step, which is to be that of its second reading too.
+        self._forward = losses
         self.head_weighting, self.scale, self.steps_per_epoch = head_weighting, scale, steps_per_epoch
         self.dropout = list(dropout) if dropout is not None else None
         rows, fixed, states = [], [], []
@@ -292,28 +296,32 @@ class Population:
     def _step(self, batch: Any, validation: Any, fresh: Any, absent: Tensor | None) -> Tensor:
         self.noise.mark()
         self.random.mark()
-        if not len(self.reach):
-            self._inspect(batch)
-        masks = self.masks(None)
-        self.read_after(masks)
-        leaf = self.state["parameters"].detach().requires_grad_()
-        losses, fixed = self.program.losses(self.losses, leaf, self.state["fixed"], batch, masks)
-        values = torch.stack([loss.detach() for loss in losses], 1)
-        values = values.to(torch.promote_types(values.dtype, torch.float32))
-        if "strategy" not in self.state:
-            self.begin(values.shape[1], values.dtype)
-        step = Step(self, leaf, losses, values, {"validation": validation, "fresh": fresh})
-        step.run()
-        self._commit(step, fixed, absent)
+        caller = Autocast(self.device)
+        forward = caller.around(self.losses)
+        with caller.off():
+            if not len(self.reach):
+                self._inspect(forward, batch)
+            masks = self.masks(None)
+            self.read_after(masks)
+            self._forward = forward
+            leaf = self.state["parameters"].detach().requires_grad_()
+            losses, fixed = self.program.losses(forward, leaf, self.state["fixed"], batch, masks)
+            values = torch.stack([loss.detach() for loss in losses], 1)
+            values = values.to(torch.promote_types(values.dtype, torch.float32))
+            if "strategy" not in self.state:
+                self.begin(values.shape[1], values.dtype)
+            step = Step(self, forward, leaf, losses, values, {"validation": validation, "fresh": fresh})
+            step.run()
+            self._commit(step, fixed, absent)
         if step.reads_after:
             whole = torch.from_numpy(step.whole).to(self.device)
             self.state |= {"pending": whole, "previous": batch}
         return values
 
-    def _inspect(self, batch: Any) -> None:
+    def _inspect(self, forward: Losses, batch: Any) -> None:
         one = members_of(batch, 0)
         fixed = members_of(self.state["fixed"], 0)
-        self.reach, recorded = self.program.reach(self.losses, self.state["parameters"][0], fixed, one)
+        self.reach, recorded = self.program.reach(forward, self.state["parameters"][0], fixed, one)
         self._dropouts = recorded.calls
 
     def begin(self, tasks: int, dtype: torch.dtype | None = None) -> None:
@@ -350,8 +358,8 @@ class Population:
             masks = self.masks(None)
             self.random.rewind()
         pending, batch = self.state["pending"], self.state["previous"]
-        with torch.no_grad():
-            read, _ = self.program.losses(self.losses, self.state["parameters"], self.state["fixed"], batch, masks)
+        with torch.no_grad(), Autocast(self.device).off():
+            read, _ = self.program.losses(self._forward, self.state["parameters"], self.state["fixed"], batch, masks)
         after = torch.where(pending[:, None], torch.stack(read, 1).to(self.state["after"]), self.state["after"])
         self.state |= {"after": after, "seen": self.state["seen"] | pending, "pending": torch.zeros_like(pending)}
         self.counts["forward"] += pending.cpu().numpy()

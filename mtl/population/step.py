@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from mtl.combinators.normalize import sum_to_k
 from mtl.population.measure import MEASURERS, Measurement, task_gradients
+from mtl.population.program import Losses
 from mtl.population.strategies import substituted
 from mtl.signals import CLOSURES, KEEPS_GRAPH, NEEDS_GRADIENTS
 
@@ -43,12 +44,14 @@ class Step:
     def __init__(
         self,
         population: Population,
+        forward: Losses,
         leaf: Tensor,
         losses: Sequence[Tensor],
         values: Tensor,
         closures: Mapping[str, Any],
     ) -> None:
-        self.population, self.leaf, self.losses, self.values = population, leaf, losses, values
+        self.population, self.forward = population, forward
+        self.leaf, self.losses, self.values = leaf, losses, values
         self.closures = closures
         self.state, self.weights = population.state["strategy"], population.state["weights"]
         members, self.tasks = values.shape
@@ -133,7 +136,7 @@ class Step:
         def read(closure: str, at: Tensor) -> Sequence[Tensor]:
             masks = population.masks(who.tolist())
             losses, _ = population.program.losses(
-                population.losses, at, population.state["fixed"], self.closures[closure](), masks
+                self.forward, at, population.state["fixed"], self.closures[closure](), masks
             )
             self.counts["forward"] = self.counts["forward"] + who
             return losses
