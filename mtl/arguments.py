@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mtl.engine.measured import UNMEASURED
+from mtl.graph import distinct
 from mtl.signals import CLOSURES, MEASURERS
 from mtl.strategy import Strategy
 
@@ -80,7 +81,7 @@ def grouped(
         return {key: 0 if key in chosen else UNMEASURED for key in known}, 1
     if blocks is None:
         return dict.fromkeys(known, 0), 1
-    parts = [[parameter for parameter in block if parameter.requires_grad] for block in blocks]
+    parts = [distinct(parameter for parameter in block if parameter.requires_grad) for block in blocks]
     groups = {id(parameter): at for at, block in enumerate(parts) for parameter in block}
     if groups.keys() != known or sum(map(len, parts)) != len(known) or not all(parts):
         raise ValueError("blocks must divide the shared parameters: each in one block, and no block empty")

@@ -26,7 +26,7 @@ from mtl.engine.checks import check_reach
 from mtl.engine.cut import cut
 from mtl.engine.gradients import FREED, Engine
 from mtl.engine.measured import HEAD, UNMEASURED, TaskGradients, measure, measure_in_passing
-from mtl.graph import Output, jacobian, leaves, task_gradients
+from mtl.graph import Output, distinct, jacobian, leaves, task_gradients
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
 from mtl.ranks import Ranks
 from mtl.signals import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
@@ -60,7 +60,7 @@ class Balancer:
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
-        shared: the parameters that all tasks share, on which gradients are compared.
+        shared: the parameters that all tasks share, on which gradients are compared; one named twice counts once.
         num_tasks: checked against the losses when given.
         tasks: the names of all tasks in order; only needed when a dict of losses may lack one on the first step.
         head_weighting: heads receive their loss's gradient `weighted` as the shared parameters do, or their `own`.
@@ -109,7 +109,7 @@ class Balancer:
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
-        self.shared = [parameter for parameter in shared if parameter.requires_grad]
+        self.shared = distinct(parameter for parameter in shared if parameter.requires_grad)
         if not self.shared:
             raise ValueError("shared holds no parameter that requires grad (was a generator already used up?)")
         refuse_values(head_weighting=head_weighting, scale=scale)
@@ -311,7 +311,7 @@ class Balancer:
             self.passes["forward"] += 1
 
     def _feature_gramian(self, present: list[Output], features: Tensor | Sequence[Tensor]) -> Tensor:
-        wanted = [features] if isinstance(features, Tensor) else list(features)
+        wanted = [features] if isinstance(features, Tensor) else distinct(features)
         rows = jacobian(task_gradients(present, wanted, retain_graph=True), wanted)
         self.passes["backward"] += len(present)
         return rows @ rows.T if self._ranks is None else self._ranks.sum_of_products(rows)
@@ -365,11 +365,11 @@ class Balancer:
             "retain_graph": retain_graph or bool(needs & KEEPS_GRAPH),
         }
         if self._in_passing:
-            options["limit"] = self._memory_limit
+            options |= {"limit": self._memory_limit, "passes": self.passes}
             found = measure_in_passing(self._engine, batch.present, graph, groups, one, **options)
         else:
             found = measure(self._engine, batch.present, graph, groups, one, **options)
-        self.passes["backward"] += len(batch.present) + self._in_passing
+        self.passes["backward"] += len(batch.present)
         gramians = found.gramians if self._loss_scale is None else found.gramians / one**2
         finite = gramians.diagonal(dim1=1, dim2=2).isfinite().all(0)
         sound = False  # for all that the host knows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,11 @@ from torch.autograd.graph import GradientEdge
 
 #: A loss, or the place in a graph where one comes from.
 Output = Tensor | GradientEdge
+
+
+def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Each tensor once, in the order in which they come first; a model with tied weights names some of them twice."""
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 def leaves(losses: Sequence[Output]) -> list[Tensor]:

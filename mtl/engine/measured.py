@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,6 +112,7 @@ def measure_in_passing(
     average: Average | None = None,
     retain_graph: bool = False,
     limit: int | None = None,
+    passes: Counter[str],
 ) -> TaskGradients:
     """Measure Gramians without keeping the gradients below the cut; the update takes one more backward pass there.
 
@@ -121,6 +123,7 @@ def measure_in_passing(
         engine, losses, graph, groups, one, blocks, average, retain_graph: as for `measure`.
         limit: bytes of gradients to hold at a time; the gradients on one leaf are held even where they are more. A
             stretch with more is gone through several times.
+        passes: counts the backward passes that make the update.
     """
     seeds, pieces = engine.above(losses, graph, groups, one, retain_graph=retain_graph)
     if average is not None:
@@ -143,12 +146,19 @@ def measure_in_passing(
         current = following
 
     def rest(weights: Weights) -> Update:
-        together: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        members: dict[int, list[Tensor]] = {}
         for leaf in graph.leaves_below:
-            given = weights(groups[id(leaf)])
-            together.setdefault(id(given), (given, []))[1].append(leaf)
+            members.setdefault(groups[id(leaf)], []).append(leaf)
+        together: list[tuple[Tensor, list[Tensor]]] = []  # groups of the very same weights share a pass
+        for group, leaves in members.items():
+            given = weights(group)
+            known = next((wanted for other, wanted in together if other is given), None)
+            if known is None:
+                together.append((given, leaves))
+            else:
+                known += leaves
         update: Update = []
-        for number, (given, leaves) in enumerate(together.values()):
+        for number, (given, leaves) in enumerate(together):
             mixed = _mixed(seeds, given)
             found = torch.autograd.grad(
                 [graph.frontier[at] for at in mixed],
@@ -157,6 +167,7 @@ def measure_in_passing(
                 retain_graph=retain_graph or number < len(together) - 1,
                 allow_unused=True,
             )
+            passes["backward"] += 1
             update += [(leaf, gradient) for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None]
         if average is not None:
             average([gradient for _, gradient in update])

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
+from mtl.graph import distinct
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 
@@ -33,7 +34,7 @@ class Program:
         self.model = model
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         by_identity = {id(parameter): name for name, parameter in trained.items()}
-        first = [by_identity[id(p)] for p in shared(model) if p.requires_grad]
+        first = [by_identity[id(p)] for p in distinct(shared(model)) if p.requires_grad]
         if not first:
             raise ValueError("shared holds no parameter that requires grad")
         dtypes = {parameter.dtype for parameter in trained.values()}

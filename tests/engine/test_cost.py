@@ -104,3 +104,24 @@ def test_between_updates_every_makes_one_backward_pass():
         balancer.backward(torch.stack(case.losses()))
         made.append(balancer.passes["backward"] - before)
     assert made == [3, 1, 1, 3, 1, 1, 3]
+
+
+@pytest.mark.parametrize("head_weighting", ["weighted", "own"])
+@pytest.mark.parametrize("name", ["mlp", "tied", "cnn"])
+def test_blocks_within_a_limit_make_one_pass_a_block_and_count_it(name, head_weighting, monkeypatch):
+    case = build(name)
+    half = len(case.shared) // 2
+    blocks = [case.shared[:half], case.shared[half:]]
+    options = {"blocks": blocks, "memory_limit": 10**9, "head_weighting": head_weighting, "batching": "loop"}
+    balancer = mtl.Balancer("gradvac", case.shared, **options)
+    updating, grad = [], torch.autograd.grad
+
+    def counted(outputs, inputs, *rest, **named):
+        updating.append({id(parameter) for parameter in case.shared} & {id(wanted) for wanted in inputs})
+        return grad(outputs, inputs, *rest, **named)
+
+    losses = torch.stack(case.losses())
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    balancer.backward(losses)
+    assert sorted(map(sorted, updating[-2:])) == sorted(sorted(map(id, block)) for block in blocks)
+    assert balancer.passes == {"backward": 3 + 2}
