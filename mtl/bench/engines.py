@@ -23,6 +23,7 @@ from typing import NotRequired, cast
 
 from mtl.bench.bench import Bar, Bench, Options, Row, Table
 from mtl.bench.search_problem import Size
+from mtl.extras import install
 
 _MOST_FIXED = 20.0  # seconds
 _MOST_SHARE = 0.10  # of a segment
@@ -55,7 +56,7 @@ class EnginesBench(Bench):
 
     def check(self, options: Options) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise ValueError("--engine ray needs Ray, which is not installed: pip install 'mtl[ray]'")
+            raise ValueError(f"--engine ray needs Ray, which is not installed: {install('ray')}")
         if options.models is not None or options.strategies is not None:
             raise ValueError("--models, --strategies: the bench of the search has one model and one strategy")
 

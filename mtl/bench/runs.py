@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from mtl.bench import population, search
 from mtl.bench.bench import Bar, Bench, Options, Row, Table, chosen
+from mtl.extras import install
 
 _SEARCH_BAR = 20.0
 
@@ -43,7 +44,7 @@ class SearchBench(Bench):
 
     def check(self, options: Options) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise ValueError("this bench compares with Ray Tune, not installed: pip install 'mtl[ray]'")
+            raise ValueError(f"this bench compares with Ray Tune, not installed: {install('ray')}")
         if options.models is not None or options.strategies is not None:
             raise ValueError("--models, --strategies: the bench of the search has one model and one strategy")
 

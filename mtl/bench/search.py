@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtl.bench.search_problem import Size
+from mtl.extras import install
 
 _SIZES = {True: (8, 20, 10), False: (64, 300, 30)}  # members, steps, interval
 #: The default of Ray Tune may take so many times as long as we do.
@@ -49,7 +50,7 @@ def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:
         import ray
     except ImportError as error:
         raise ValueError(
-            "mtl bench search compares with Ray Tune, which is not installed: pip install 'mtl[ray]'"
+            f"mtl bench search compares with Ray Tune, which is not installed: {install('ray')}"
         ) from error
     times: dict[str, list[float]] = {"ours": [], "ray": []}
     for _ in range(rounds):

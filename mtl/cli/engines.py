@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.cli.shared import tell
+from mtl.extras import install
 from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
 from mtl.search.engine import Observer, Search
@@ -182,5 +183,5 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
                 raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine ray")
         return Engine(setting)
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("--engine ray needs Ray, which is not installed: pip install 'mtl[ray]'")
+        raise ValueError(f"--engine ray needs Ray, which is not installed: {install('ray')}")
     return RayEngine(args, setting)

@@ -6,8 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mtl.cli.config_file import merge_config
-from mtl.cli.parser import BadInput, build_parser
+from mtl.cli.errors import BadInput
+from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _MODULES = {"search": "searching", "replay": "searching", "submit": "submitting"}
@@ -16,12 +16,20 @@ _MODULES = {"search": "searching", "replay": "searching", "submit": "submitting"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped early and resumable."""
     try:
+        from mtl.cli.config_file import merge_config  # needs the extra `study`, as the commands do
+        from mtl.cli.parser import build_parser
+
         args = merge_config(build_parser(), arguments)
         # Commands load torch, scikit-learn and more; `mtl --help` and a mistyped option need none of them.
         module = importlib.import_module(f"mtl.cli.{_MODULES.get(args.command, 'commands')}")
         code: int = getattr(module, args.command)(args)
     except BadInput as error:
         print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if (lacks := missing(error)) is None:
+            raise
+        print(f"mtl: {lacks}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         print(f"mtl: failed: {error.strerror or error} ({error.filename or 'output'})", file=sys.stderr)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mtl.cli.errors import BadInput as BadInput
+
 DEFAULT_STRATEGIES = (
     "equal",
     "static:weights=1/1/3",
@@ -22,10 +24,6 @@ LISTS = ("strategies", "benchmarks", "losses", "models", "methods")
 
 
 ENGINES = ("population", "ray")
-
-
-class BadInput(Exception):
-    """The user's input cannot be worked with; the message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):

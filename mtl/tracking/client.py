@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtl.extras import install
+
 MODES = ("offline", "online", "disabled")
 SPOOL = "to-log.jsonl"
 _CLOSE_SECONDS = 60
@@ -28,7 +30,7 @@ _WORKER = str(Path(__file__).with_name("worker.py"))
 def check_mode(mode: str) -> None:
     """Raise `ValueError` if the user asked for a tracker that cannot work here."""
     if mode == "online" and importlib.util.find_spec("wandb") is None:
-        raise ValueError("--wandb online needs wandb, which is not installed: pip install 'mtl[wandb]'")
+        raise ValueError(f"--wandb online needs wandb, which is not installed: {install('wandb')}")
 
 
 class Tracker:
@@ -50,7 +52,7 @@ class Tracker:
         if mode == "disabled":
             return
         if importlib.util.find_spec("wandb") is None:
-            say("W&B is not installed, so nothing is logged to it: pip install 'mtl[wandb]', or --wandb disabled")
+            say(f"W&B is not installed, so nothing is logged to it: {install('wandb')}, or --wandb disabled")
             return
         self._folder, self._token = directory.resolve() / "wandb", secrets.token_hex(4)
         try:
