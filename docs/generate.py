@@ -29,6 +29,15 @@ STEPS, DRAWS = 40, 12
 INK, FIRST, SECOND, UPDATE = "#6b7480", "#0072b2", "#d55e00", "#1d2530"
 
 
+PRECISION = """\
+Losses and gradients in float32 give the weights that they give in float64 to 1e-5, also where tasks differ by factors
+up to 1e6: a strategy computes in float64 from a Gramian whose rounding is relative to the lengths of two gradients, and
+tells what is rounding from their cosines, not their products. What no computation can give back are directions lost
+when the Gramian was formed: gradients that nearly depend on each other (a matrix of cosines of condition c) leave
+errors of c x 1e-7 in strategies that use that direction, and beyond c = 1e6 it counts as none. Three strategies are
+less exact, and `tests/test_precision.py` says how much: pmgda (1e-2), moml (5e-3), wc-mgda (1e-4)."""
+
+
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +124,10 @@ def index() -> str:
             "| name | reads | cost beyond one forward pass | source |",
             "| --- | --- | --- | --- |",
             *rows,
+            "",
+            "## Float32",
+            "",
+            PRECISION,
             "",
             "## Wrappers",
             "",

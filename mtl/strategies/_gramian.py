@@ -8,8 +8,7 @@ from torch import Tensor
 
 def inverse(values: Tensor) -> Tensor:
     """1 / values, and 0 where a value is not positive."""
-    positive = values > 0
-    return torch.where(positive, 1 / torch.where(positive, values, 1), 0)
+    return torch.where(values > 0, values.reciprocal(), 0)
 
 
 def lengths(gramian: Tensor) -> Tensor:
@@ -22,10 +21,12 @@ def cosines(gramian: Tensor) -> tuple[Tensor, Tensor]:
 
     A gradient of zero counts as orthogonal to all others.
     """
-    norms = lengths(gramian.double())
+    g = gramian.double()
+    norms = lengths(g)
     inverted = inverse(norms)
-    unit = (gramian.double() * inverted[:, None] * inverted).clamp(-1, 1)
-    return torch.where(identity(unit) > 0, 1.0, unit), norms
+    unit = (g * inverted[:, None] * inverted).clamp(-1, 1)
+    unit.diagonal().fill_(1)
+    return unit, norms
 
 
 def identity(like: Tensor) -> Tensor:
@@ -42,6 +43,26 @@ def spectrum(symmetric: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Ten
     """
     values, vectors = torch.linalg.eigh(symmetric)
     return values, vectors, values > values[-1] * rounding(symmetric, dtype)
+
+
+def factor(gramian: Tensor) -> Tensor:
+    """A matrix F (K, K) in float64 with F^T F = G, however much the gradients differ in length.
+
+    Rounding in the products of gradients is relative to the lengths of the two, so the matrix of cosines tells which
+    directions are more than rounding; the eigenvalues of G itself would lose every gradient 1e3 times shorter than the
+    longest in float32. Nor is F, whose singular values are the square roots of those, ever squared again.
+    """
+    g = gramian.double()
+    norms = lengths(g)
+    inverted = inverse(norms)
+    values, vectors, kept = spectrum(g * inverted[:, None] * inverted, gramian.dtype)
+    return (vectors * torch.where(kept, values, 0).sqrt()).mT * norms
+
+
+def decompose(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """U, the singular values in descending order, V^T, and which of the values are more than rounding in float64."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left, values, right, values > values[0] * rounding(matrix, matrix.dtype)
 
 
 def raised(gramian: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._gramian import spectrum
+from mtl.strategies._gramian import decompose, factor
 from mtl.strategies._objectives import per_task
 from mtl.strategy import Signals, Strategy
 
@@ -19,7 +19,9 @@ class AlignedMTL(Strategy):
 
     With G = V diag(lambda) V^T the weights are sigma V diag(lambda)^(-1/2) V^T p over the eigenvalues that are more
     than rounding, and sigma^2 their minimum (the paper), median or mean (`rmse`). p is one for every task as in the
-    official code when no preference is given. Without any gradient the weights are p.
+    official code when no preference is given. Without any gradient the weights are p. What is rounding is told from the
+    cosines, so that lengths may differ by 1e12; the official code takes every eigenvalue below K eps times the largest
+    for rounding, which in float32 drops a task 1e3 times smaller than another.
     """
 
     name: ClassVar[str] = "aligned"
@@ -30,18 +32,17 @@ class AlignedMTL(Strategy):
     preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="p, weight of each task; one each when empty")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
-        gramian = signals["gramian"].double()
+        gramian = signals["gramian"]
+        _, values, vectors, kept = decompose(factor(gramian))  # G = V^T diag(values^2) V
         given = isinstance(self.preference, Tensor) or self.preference
-        preference = per_task(self.preference, gramian[0]) if given else torch.ones_like(gramian[0])
-        values, vectors, kept = spectrum(gramian, signals["gramian"].dtype)
+        preference = per_task(self.preference, values) if given else torch.ones_like(values)
         rank = kept.sum()
         if self.scale == "min":
             target = torch.where(kept, values, torch.inf).amin()
         elif self.scale == "median":
-            lower = (len(values) - rank + (rank - 1) // 2).clamp(max=len(values) - 1)
-            target = values.take_along_dim(lower[None], 0)[0]
+            target = values.take_along_dim((rank // 2).clamp(max=len(values) - 1)[None], 0)[0]
         else:
-            target = torch.where(kept, values, 0).sum() / rank.clamp(min=1)
-        inverted = torch.where(kept, (target / torch.where(kept, values, 1)).sqrt(), 0)
-        weights = (vectors * inverted) @ (vectors.T @ preference)
-        return torch.where(rank > 0, weights, preference).to(signals["gramian"].dtype), state
+            target = (torch.where(kept, values, 0).square().sum() / rank.clamp(min=1)).sqrt()
+        inverted = torch.where(kept, target / values, 0)
+        weights = (inverted * (vectors @ preference)) @ vectors
+        return torch.where(rank > 0, weights, preference).to(gramian.dtype), state

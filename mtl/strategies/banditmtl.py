@@ -42,7 +42,8 @@ class BanditMTL(Strategy):
         return BanditMTLState(torch.log_softmax(torch.zeros_like(losses), -1))
 
     def __call__(self, state: BanditMTLState, signals: Signals) -> tuple[Tensor, BanditMTLState]:
-        logits = state.log_weights + self.lr * signals["losses"]
+        # In float64: of losses in the thousands the power is a thousandth, with as many digits fewer.
+        logits = state.log_weights.double() + self.lr * signals["losses"].double()
         logits = logits - logits.amax()
         # The divergence grows with the power: find the largest one in [0, 1] whose weights stay inside the ball.
         low, width = logits.new_zeros(()), 1.0
@@ -54,4 +55,5 @@ class BanditMTL(Strategy):
             divergence = (tried.exp() * tried).sum(-1) + math.log(logits.shape[-1])
             low = (low + width * (divergence <= self.rho).sum() / _SECTIONS).clamp(max=1)
             width /= _SECTIONS
-        return state.log_weights.exp(), BanditMTLState(torch.log_softmax(low * logits, -1))
+        following = torch.log_softmax(low * logits, -1).to(state.log_weights.dtype)
+        return state.log_weights.exp(), BanditMTLState(following)

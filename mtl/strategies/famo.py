@@ -49,15 +49,16 @@ class FAMO(Strategy):
         floor = torch.as_tensor(self.floor, dtype=losses.dtype, device=losses.device)
 
         def excess(of: Tensor) -> Tensor:
-            return (of - floor + _EPS).clamp(min=_EPS)
+            # In float64: from one step to the next a logarithm changes in its last digits.
+            return (of.double() - floor + _EPS).clamp(min=_EPS)
 
         seen = ~state.losses.isnan().any()
         change = excess(state.losses).log() - excess(signals["after"]).log()
-        share = torch.softmax(state.logits, -1)
-        gradient = share * (change - (share * change).sum())
+        share = torch.softmax(state.logits.double(), -1)
+        gradient = (share * (change - (share * change).sum())).to(losses.dtype)
         logits, updated = descend(state.logits, gradient, state.moments, self.lr, weight_decay=self.gamma)
         logits = torch.where(seen, logits, state.logits)
         updated = Moments(*(torch.where(seen, new, old) for new, old in zip(updated, state.moments, strict=True)))
 
         pull = torch.softmax(logits, -1) / excess(losses)
-        return pull / pull.sum(), FAMOState(logits, updated, losses)
+        return (pull / pull.sum()).to(losses.dtype), FAMOState(logits, updated, losses)

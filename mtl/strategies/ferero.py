@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import simplex_qp
-from mtl.strategies._gramian import identity, pseudo_solve, raised
+from mtl.strategies._gramian import decompose, factor, identity
 from mtl.strategies._objectives import on_simplex
 from mtl.strategy import Signals, Strategy
 
@@ -33,15 +33,17 @@ class FERERO(Strategy):
     preference: tuple[float, ...] = hyper((), 0.0, tasks="ratios", doc="direction of the losses; equal when empty")
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
-        dtype = signals["gramian"].dtype
-        gramian, losses = raised(signals["gramian"], signals["gramian"].dtype), signals["losses"].double()
+        root, losses = factor(signals["gramian"]), signals["losses"].double()
         direction = on_simplex(self.preference, losses)
         direction = direction / torch.linalg.vector_norm(direction)
-        across = identity(gramian) - direction[:, None] * direction  # B^T B
+        across = identity(root) - direction[:, None] * direction  # B^T B
         aside = self.rate * (across @ losses)
-        # m = M^+ B (rate L - G a) with M = B G B^T, kept in task coordinates.
-        coupling = across @ gramian
-        solved = pseudo_solve(coupling @ across, torch.cat([coupling, aside[:, None]], -1), dtype)
-        onto, shift = solved[:, :-1], solved[:, -1]
-        mixture = simplex_qp(gramian - coupling.T @ onto, coupling.T @ shift)
-        return (mixture + across @ (shift - onto @ mixture)).to(dtype), state
+        # m = M^+ B (rate L - G a) with M = B G B^T = A^T A for A = F B^T, kept in task coordinates.
+        left, values, right, kept = decompose(root @ across)
+        inverted = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
+        reached = left * kept
+        onto = (right.mT * inverted) @ (reached.mT @ root)  # M^+ B G
+        shift = (right.mT * inverted**2) @ (right @ aside)
+        rest = root - reached @ (reached.mT @ root)
+        mixture = simplex_qp(rest.mT @ rest, onto.mT @ aside)
+        return (mixture + across @ (shift - onto @ mixture)).to(signals["gramian"].dtype), state

@@ -31,7 +31,10 @@ class IMTLG(Strategy):
         gramian = signals["gramian"]
         unit, norms = cosines(gramian)
         ridge = max(_RIDGE, rounding(unit, gramian.dtype))
-        direction = torch.linalg.solve_ex(unit + ridge * identity(unit), torch.ones_like(norms))[0]
+        ones, raised = torch.ones_like(norms), unit + ridge * identity(unit)
+        direction = torch.linalg.solve_ex(raised, ones)[0]
+        # Once more for what the ridge took: its relative part of an eigenvalue is squared.
+        direction = direction + torch.linalg.solve_ex(raised, ones - unit @ direction)[0]
         weights = direction * inverse(norms)
         total, least = weights.sum(), rounding(unit, gramian.dtype) * weights.abs().sum()
         return (weights / torch.where(total.abs() > least, total, least.clamp(min=1e-300))).to(gramian.dtype), state

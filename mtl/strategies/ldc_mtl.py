@@ -47,22 +47,26 @@ class LDCMTL(Strategy):
         return LDCMTLState(torch.zeros_like(losses), moments(losses), torch.full_like(losses, torch.nan))
 
     def __call__(self, state: LDCMTLState, signals: Signals) -> tuple[Tensor, LDCMTLState]:
-        losses = positive(signals["losses"])
-        initial = torch.where(state.initial.isnan(), losses, state.initial)
+        # In float64: where all normalised losses are level the router's gradient is rounding, and Adam would make a
+        # whole step of float32's.
+        losses = positive(signals["losses"]).double()
+        initial = torch.where(state.initial.isnan(), losses, state.initial.double())
         if self.normalization == "log":
             value, slope = (losses / initial).log(), 1 / losses
         else:
             slope = initial.min() / initial
             value = losses * slope
-        share = torch.softmax(state.logits, -1)
+        share = torch.softmax(state.logits.double(), -1)
         scaled = share * value
         steps = scaled.diff()
         # Neighbours level up to rounding, as all are at the first step, have no gap.
-        level = steps.abs() <= 16 * torch.finfo(losses.dtype).eps * scaled[1:].abs()
+        level = steps.abs() <= 16 * torch.finfo(state.logits.dtype).eps * scaled[1:].abs()
         rises = torch.where(level, 0, torch.sign(steps))
         # Derivative of the objective by s_k l_k: 1, and the signs of the two gaps that task k borders on.
         pull = 1 + self.penalty * (pad(rises, (1, 0)) - pad(rises, (0, 1)))
         by_share = pull * value
         gradient = share * (by_share - (share * by_share).sum())
+        gradient = gradient.to(state.logits.dtype)
         logits, updated = descend(state.logits, gradient, state.moments, self.lr, optimizer=self.optimizer)
-        return pull * share * slope, LDCMTLState(logits, updated, initial)
+        weights = (pull * share * slope).to(state.initial.dtype)
+        return weights, LDCMTLState(logits, updated, initial.to(state.initial.dtype))

@@ -9,6 +9,8 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.strategy import Signals, Strategy
 
+_LEAST = -69.0  # log of the smallest p, 1e-30
+
 
 class MLDTState(NamedTuple):
     """Moving average of the losses (K,; NaN before the first step)."""
@@ -40,8 +42,9 @@ class MLDT(Strategy):
         losses = signals["losses"]
         past = torch.where(state.mean.isnan(), losses, state.mean)
         mean = self.alpha * losses + (1 - self.alpha) * past
-        progress = (mean / torch.where(past > 0, past, 1)).clamp(1e-30, 1)
-        progress = torch.where(past > 0, progress, 1)
-        focal = -((1 - progress) ** self.gamma) * progress.log()
-        idle = (progress == 1).all()
+        # 1 - p, as the difference itself: near 1 there is little left of p's digits.
+        fall = self.alpha * (past - losses) / torch.where(past > 0, past, 1)
+        fall = torch.where(past > 0, fall, 0).clamp(0, 1)
+        focal = -(fall**self.gamma) * torch.log1p(-fall).clamp(min=_LEAST)
+        idle = (fall == 0).all()
         return torch.where(idle, torch.ones_like(losses), focal), MLDTState(mean)

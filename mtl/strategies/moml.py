@@ -9,7 +9,10 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.learned import OPTIMIZERS, Moments, descend, moments
 from mtl.solvers.simplex import min_norm
+from mtl.strategies._gramian import rounding
 from mtl.strategy import Signals, Strategy
+
+_SOLVED = 1e-8  # relative to the gradients, how far from zero the solver may leave what should be zero
 
 
 class MOMLState(NamedTuple):
@@ -41,9 +44,13 @@ class MOML(Strategy):
         return MOMLState(torch.zeros_like(losses), moments(losses))
 
     def __call__(self, state: MOMLState, signals: Signals) -> tuple[Tensor, MOMLState]:
-        share, align = torch.softmax(state.logits, -1), signals["align"]
+        share, align = torch.softmax(state.logits.double(), -1), signals["align"].double()
         gradients = -(align - (align @ share)[:, None]) * share  # row i: validation loss i by the logits
-        gradient = min_norm(gradients @ gradients.T) @ gradients
+        weights = min_norm(gradients @ gradients.mT)
+        gradient = weights @ gradients
+        # At a stationary point what is left is rounding and the solver's, of which Adam would make a whole step.
+        least = max(_SOLVED, rounding(align, signals["align"].dtype)) * (weights @ gradients.norm(dim=-1))
+        gradient = torch.where(gradient.norm() > least, gradient, 0).to(state.logits.dtype)
         logits, updated = descend(state.logits, gradient, state.moments, self.lr, optimizer=self.optimizer)
         return torch.softmax(logits, -1), MOMLState(logits, updated)
 
