@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mtl.json_lines import read_lines
+
 Values = dict[str, Any]
 
 
@@ -82,21 +84,22 @@ def offset_before(path: Path, search: str) -> int:
     offset = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
         try:
-            if json.loads(line)["search"] == search:
-                break
-        except ValueError:
+            begins = json.loads(line)["search"] == search
+        except (ValueError, KeyError, TypeError):
+            begins = not line.endswith(b"\n")  # a crash cut it short; one damaged later is left where it is
+        if begins:
             break
         offset += len(line)
     return offset
 
 
 def read_events(path: Path, search: str | None = None) -> list[Event]:
-    """The events of one search, or of all; a line that a crash cut short is left out."""
+    """The events of one search, or of all; lines that cannot be read are left out."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for _, value in read_lines(path).whole:
         try:
-            event = Event(**_with_tuples(json.loads(line)))
-        except (ValueError, TypeError):
+            event = Event(**_with_tuples(value))
+        except (KeyError, TypeError):
             continue
         if search in (None, event.search):
             events.append(event)
@@ -120,6 +123,16 @@ def ancestry(events: Sequence[Event], trial: int) -> list[Stage]:
         if event.source is None:
             return stages[::-1]
         trial, at = event.source, taken(event)
+
+
+def is_complete(events: Sequence[Event]) -> bool:
+    """Whether the schedule says of every run that was taken over how it had come about."""
+    begun: dict[int, int] = {}  # the first step of each run that is known
+    for event in events:
+        begun[event.target] = min(event.step, begun.get(event.target, event.step))
+    return all(
+        event.source in begun and begun[event.source] < taken(event) for event in events if event.source is not None
+    )
 
 
 def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,8 @@ def replay(args: argparse.Namespace) -> int:
     """`mtl replay`."""
     try:
         config = _search_config(args.directory)
+        for damage in RunDirectory(args.directory).damages():
+            tell(damage)
         records = [r for r in RunDirectory(args.directory).records() if r.get("search") == "search"]
         about = config["search"]
         best = winner(records, about["objective"])

@@ -105,9 +105,16 @@ def run_directory(
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(open_run_directory(path, resume=args.resume))
+            before = directory.config()
         except ValueError as error:
             raise BadInput(str(error)) from error
-        before = directory.config()
+        if before is None and directory.begun():
+            raise BadInput(
+                f"output directory {str(path)!r} holds a run without its config.yaml, so nothing says how it was made: "
+                "put that file back, or start another run with --out DIR"
+            )
+        for damage in directory.damages():
+            tell(f"{damage}; the other lines count")
         if before is not None:
             _check_same(before, config, directory.path, (*_FIXED, *fixed))
         # Identifies the study wherever its runs are shown together; kept when it is resumed.

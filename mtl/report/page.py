@@ -30,7 +30,7 @@ def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], fi
         style=Markup((files / "style.css").read_text(encoding="utf-8")),
         summary=summary,
         verdict=_with_code(words.verdict(summary, lambda spec: f"{_CODE}{spec}{_END}")),
-        notes=words.notes(summary, study.unreadable_lines),
+        notes=words.notes(summary) + study.unreadable,
         method=words.method(summary),
         figures={name: Markup(svg) for name, svg in figures.items()},
         ranking=tables.ranking(summary),

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl.records import named_lines, read_records
 from mtl.stats import Directions, Metrics, finite
 from mtl.yaml_files import read_values
 
 _DONE = "done"
-_RESULT_KEYS = ("run", "strategy", "phase", "status")
 # What parts of one study may differ in, because it says which part they are or where it ran.
 _PART_KEYS = ("strategies", "seeds", "machine", "versions", "out", "created", "command_line")
 
@@ -56,14 +56,28 @@ class Run:
 
     def history(self) -> dict[str, Any] | None:
         """Its curves; None when it has none, or when they cannot be read."""
+        found = self._history()
+        return found if isinstance(found, dict) else None
+
+    def history_fault(self) -> str | None:
+        """Why curves that it has cannot be read."""
+        found = self._history()
+        return found if isinstance(found, str) else None
+
+    def _history(self) -> dict[str, Any] | str | None:
         name = self.record.get("history")
         if not name:
             return None
+        shown = _short(self.directory, str(name))
         try:
-            curves = json.loads((self.directory / str(name)).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return curves if isinstance(curves, dict) else None
+            curves = json.loads((self.directory / str(name)).read_bytes().decode())
+        except OSError as error:
+            return f"{shown}: {error.strerror}"
+        except json.JSONDecodeError as error:
+            return f"{shown}, line {error.lineno}: {error.msg}"
+        except UnicodeDecodeError as error:
+            return f"{shown}: not UTF-8 at byte {error.start + 1}"
+        return curves if isinstance(curves, dict) else f"{shown}: no curves in it"
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class Study:
         seeds: in ascending order.
         reference: the strategy that the others are tested against.
         runs: each once, by phase, strategy and seed.
-        unreadable_lines: lines of results.jsonl that a crash cut short.
+        unreadable: remarks on lines and files that could not be read.
         remarks: what a reader of the merged numbers should know.
     """
 
@@ -89,7 +103,7 @@ class Study:
     seeds: list[int]
     reference: str
     runs: list[Run]
-    unreadable_lines: int = 0
+    unreadable: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -120,11 +134,11 @@ def read_study(directories: Sequence[Path]) -> Study:
                 f"{str(directory)!r} holds {config['benchmark']!r}"
             )
     runs: list[Run] = []
-    unreadable = 0
+    unreadable: list[str] = []
     for directory in directories:
-        found, bad = read_runs(directory)
+        found, faults = read_runs(directory)
         runs += found
-        unreadable += bad
+        unreadable += faults
     if not runs:
         raise ValueError(f"no finished run in {', '.join(repr(str(directory)) for directory in directories)}")
     unique, remarks = _once_each(runs)
@@ -146,29 +160,31 @@ def read_study(directories: Sequence[Path]) -> Study:
         seeds=seeds,
         reference=reference,
         runs=unique,
-        unreadable_lines=unreadable,
+        unreadable=unreadable,
         remarks=remarks + _differing_settings(directories, configs),
     )
 
 
-def read_runs(directory: Path) -> tuple[list[Run], int]:
-    """The finished runs of a directory and the number of lines that could not be read; of one run the last line."""
-    path = directory / "results.jsonl"
-    found: dict[str, Run] = {}
-    unreadable = 0
-    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
-    for line in text.split("\n"):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict) and all(record.get(key) is not None for key in _RESULT_KEYS):
-            found[str(record["run"])] = Run(record, directory)
-        else:
-            unreadable += 1
-    return list(found.values()), unreadable
+def read_runs(directory: Path) -> tuple[list[Run], list[str]]:
+    """The finished runs of a directory, and a remark for what could not be read; of one run the last line counts."""
+    found = read_records(directory / "results.jsonl")
+    runs = [Run(record, directory) for record in found.runs.values()]
+    remarks = _unreadable_histories(runs)
+    if found.unreadable:
+        named = named_lines(_short(directory, "results.jsonl"), found.unreadable)
+        remarks.insert(0, f"No finished run could be read in {named}: left out.")
+    return runs, remarks
+
+
+def _short(directory: Path, name: str) -> Path:
+    """A file as a report names it, wherever its directory is."""
+    return Path(directory.resolve().name) / name
+
+
+def _unreadable_histories(runs: Sequence[Run]) -> list[str]:
+    faults = [fault for run in runs if (fault := run.history_fault())]
+    more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+    return [f"The curves of a run are left out: {faults[0]}{more}."] if faults else []
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
     return f"{first}, significantly {side} the reference {reference} by {difference} ({_p(p)})."
 
 
-def notes(summary: Mapping[str, Any], unreadable_lines: int = 0) -> list[str]:
+def notes(summary: Mapping[str, Any]) -> list[str]:
     """What a careful reader asks: what went wrong, how numbers were made."""
     strategies, seeds = summary["strategies"], summary["seeds"]
     found = [f"Seeds: {', '.join(map(str, seeds))}."]
@@ -66,10 +66,6 @@ def notes(summary: Mapping[str, Any], unreadable_lines: int = 0) -> list[str]:
         found.append(f"Steps skipped or masked, all seeds together: {listed}.")
     else:
         found.append("No step was skipped.")
-    if unreadable_lines:
-        found.append(
-            f"{_plural(unreadable_lines, 'line')} of results.jsonl could not be read (cut short) and is left out."
-        )
     if summary["left_out"] and summary["baseline"]:
         found.append(
             "Left out of Δm, because the baseline is missing, zero or not finite: "

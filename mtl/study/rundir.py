@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtl.json_lines import append_line, read_lines, to_json
+from mtl.records import named_lines, read_records
 from mtl.yaml_files import read_values, write_values
 
 
@@ -37,39 +36,50 @@ class RunDirectory:
 
     def records(self) -> list[dict[str, Any]]:
         """The finished runs; of several lines of one run the last, and no line that a crash cut short."""
-        found: dict[str, dict[str, Any]] = {}
-        if self.results_path.exists():
-            for line in self.results_path.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    record = json.loads(line)
-                    found[record["run"]] = record
-        return list(found.values())
+        return list(read_records(self.results_path).runs.values())
+
+    def damages(self) -> list[str]:
+        """Files and lines that cannot be read, beside a last line that a crash cut short; a sentence each."""
+        found = []
+        if lines := read_records(self.results_path).damaged:
+            found.append(f"{named_lines(self.results_path, lines)}: no finished run can be read there")
+        if lines := read_lines(self.schedule_path).damaged:
+            found.append(f"{named_lines(self.schedule_path, lines)}: no event can be read there")
+        return found
 
     def append(self, record: Mapping[str, Any], history: Mapping[str, Any]) -> dict[str, Any]:
         """Write a finished run: its curves first, then its line, which makes it count."""
         record = {**record, "history": f"history/{record['run']}.json"}
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
-        curves.write_text(json.dumps(_finite(history)))
-        line = json.dumps(_finite(record)) + "\n"
-        with self.results_path.open("ab+") as file:
-            _drop_unfinished_line(file)
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        curves.write_text(to_json(history), encoding="utf-8")
+        append_line(self.results_path, record)
         self.checkpoint(record["run"]).unlink(missing_ok=True)
         return record
 
+    def begun(self) -> bool:
+        """Whether there is more than settings: results, a schedule or checkpoints."""
+        return any(path.exists() for path in (self.results_path, self.schedule_path, self.path / "checkpoints"))
+
     def forget(self) -> None:
         """Undo `write_config` of a study that could not begin; nothing happens once there is more than its settings."""
-        if not any(path.exists() for path in (self.results_path, self.schedule_path, self.path / "checkpoints")):
+        if not self.begun():
             (self.path / "config.yaml").unlink(missing_ok=True)
             shutil.rmtree(self.path / "wandb", ignore_errors=True)
 
     def config(self) -> dict[str, Any] | None:
-        """The study's settings, when it was started before."""
+        """The study's settings, when it was started before.
+
+        Raises:
+            ValueError: they cannot be read; the line names the file.
+        """
         path = self.path / "config.yaml"
-        return read_values(path) if path.exists() else None
+        if not path.exists():
+            return None
+        config = read_values(path)
+        if not isinstance(config, dict):
+            raise ValueError(f"{path}: the settings of a run are wanted, a mapping")
+        return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Record the resolved settings."""
@@ -83,7 +93,8 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
     """The directory at `path`, made when absent, and locked until the block ends.
 
     Raises:
-        ValueError: it cannot be written, another run uses it, or it holds results and `resume` is false.
+        ValueError: it cannot be written, another run uses it, it holds results and `resume` is false, or its settings
+            cannot be read.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -101,26 +112,3 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
                 f"output directory {str(path)!r} already holds a run: --resume continues it, --out DIR starts another"
             )
         yield directory
-
-
-def _drop_unfinished_line(file: Any) -> None:
-    """Cut off what a crash left after the last whole line."""
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return
-    file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    if whole != size:
-        file.truncate(whole)
-        file.seek(0, os.SEEK_END)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: non-finite numbers become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -16,7 +16,8 @@ def test_a_line_cut_short_is_ignored_counted_and_left_alone(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes() + b'{"run": "final-famo-9", "strategy": "f\xc3')
     before = path.read_bytes()
     study = read_study([directory])
-    assert study.unreadable_lines == 1
+    (said,) = study.unreadable
+    assert f"{directory.name}/results.jsonl, line {len(whole) + 1}: left out" in said
     assert len(study.runs) == len(whole)
     assert path.read_bytes() == before
 
@@ -25,7 +26,24 @@ def test_lines_that_are_no_runs_are_counted(tmp_path: Path) -> None:
     directory = write_study(tmp_path, ("equal",), histories=False)
     with (directory / "results.jsonl").open("a") as file:
         file.write('[1, 2]\n{"run": "x"}\n\n')
-    assert read_runs(directory)[1] == 2
+    runs, (said,) = read_runs(directory)
+    assert f"lines {len(runs) + 1}, {len(runs) + 2}: left out" in said
+
+
+def test_a_damaged_line_or_history_costs_itself_and_is_named(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"))
+    path = directory / "results.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b'{"run": "\xff"}\n'
+    path.write_bytes(b"".join(lines))
+    history = next((directory / "history").glob("final-famo-*"))
+    history.write_bytes(b'{"weights":\n [1.0, \xff')
+    runs, said = read_runs(directory)
+    assert len(runs) == len(lines) - 1
+    assert "results.jsonl, line 3: left out" in said[0] and f"{history.name}: not UTF-8 at byte 20" in said[1]
+    history.write_bytes(b'{"weights":\n [1.0, ')
+    assert f"{history.name}, line 2" in read_runs(directory)[1][1]
+    assert len(summarize(read_study([directory]))["strategies"]) == 2
 
 
 def test_of_one_run_the_last_line_counts(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.lineage import Stage, taken
+from mtl.lineage import Stage, is_complete, taken
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import shortened
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
@@ -31,7 +31,7 @@ def draw_search(summary: Mapping[str, Any], search: SearchRun, folder: Path) -> 
             "front": front_figure(search) if len(search.objective) > 1 else None,
             "parallel": parallel_figure(search),
             "importance": importance_figure(summary),
-            "lineage": lineage_figure(search) if search.exploits else None,
+            "lineage": lineage_figure(search) if search.exploits and is_complete(search.events) else None,
             "schedule": schedule_figure(search) if search.exploits else None,
         }
         return {name: save(drawing, folder, name) for name, drawing in drawings.items() if drawing is not None}

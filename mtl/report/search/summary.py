@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtl.json_lines import read_lines
 from mtl.lineage import Event, Stage, ancestry, read_events, winner
 from mtl.pareto import hypervolume, pareto_front, worst_corner
+from mtl.records import named_lines
 from mtl.report.read import Run, read_config, read_runs
 from mtl.report.search.importance import importances
 
@@ -25,6 +27,7 @@ class SearchRun:
         events: its schedule.
         best: the record of the winner; None when no run was trained to its end.
         stages: the schedule that led to the winner.
+        unreadable: remarks on lines and files that could not be read.
     """
 
     config: Mapping[str, Any]
@@ -32,6 +35,7 @@ class SearchRun:
     events: Sequence[Event]
     best: Mapping[str, Any] | None
     stages: Sequence[Stage]
+    unreadable: Sequence[str] = ()
 
     @property
     def objective(self) -> dict[str, bool]:
@@ -51,14 +55,23 @@ def read_search(directory: Path) -> SearchRun:
         ValueError: it has no readable config.yaml, or no finished run.
     """
     config = read_config(directory)
-    runs = [run for run in read_runs(directory)[0] if run.record["phase"] == "search"]
+    every, unreadable = read_runs(directory)
+    runs = [run for run in every if run.record["phase"] == "search"]
     if not runs:
         raise ValueError(f"no finished run in {str(directory)!r}")
     runs.sort(key=lambda run: run.record["trial"])
     events = read_events(directory / "schedule.jsonl", "search")
     best = winner([run.record for run in runs], config["search"]["objective"])
-    stages = ancestry(events, best["trial"]) if best is not None else []
-    return SearchRun(config, runs, events, best, stages)
+    stages = []
+    if lines := read_lines(directory / "schedule.jsonl").damaged:
+        named = named_lines(Path(directory.resolve().name) / "schedule.jsonl", lines)
+        unreadable.append(f"No event could be read in {named}: left out.")
+    if best is not None:
+        try:
+            stages = ancestry(events, best["trial"])
+        except ValueError as error:
+            unreadable.append(f"How the winner came about is not known: {error}.")
+    return SearchRun(config, runs, events, best, stages, unreadable)
 
 
 def summarize_search(search: SearchRun) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _page(summary: dict[str, Any], search: SearchRun, figures: dict[str, str]) -
         style=Markup((files / "style.css").read_text(encoding="utf-8")),
         summary=summary,
         verdict=words.verdict(summary),
-        notes=words.notes(summary),
+        notes=[*words.notes(summary), *search.unreadable],
         figures={name: Markup(svg) for name, svg in figures.items()},
         runs=words.runs_table(summary, search.runs, _SHOWN),
         metrics=words.metrics_table(summary),
