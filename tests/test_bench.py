@@ -1,6 +1,9 @@
 """Speed benches at their smallest: what they write and refuse. No test says how fast anything is."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from mtl.bench.ways import TORCHJD, equal_step, floor_step
 from mtl.cli.main import main
 from mtl.strategies import REGISTRY, make
 
+ROOT = Path(__file__).parent.parent
 KEYS = {"case", "ours", "peer", "peer_name", "ratio"}
 
 
@@ -209,3 +213,16 @@ def test_engine_ray_is_timed_against_engine_population(tmp_path, capsys):
         assert row["rates"] == pytest.approx([20 / row["ours"], 20 / row["peer"]])
     assert rows[0]["command"] == "mtl bench search --engine ray --quick --threads 1"
     assert "Seconds of engine ray" in capsys.readouterr().out
+
+
+def test_what_needs_a_gpu_is_listed_and_refused_without_one():
+    def gpu(*arguments):
+        command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    listed = gpu("--list").stdout.split()
+    assert {f"steps-{model}" for model in MODELS} | {"tests-strategies", "solvers", "population", "search"} <= {*listed}
+    assert "unknown piece 'solver': there are tests-strategies" in gpu("solver").stderr
+    if not torch.cuda.is_available():
+        refused = gpu()
+        assert (refused.returncode, refused.stderr) == (2, "no CUDA device is available here\n")
