@@ -1,10 +1,13 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
+from torch import nn
 
-from mtl.losses import IGNORE, LOSSES, make_loss
-from mtl.metrics import accuracy, auc, mae, r2
+from mtl.labels import known
+from mtl.losses import IGNORE, LOSSES, constant_prediction, loss_of, make_loss
 
 
 def examples(name):
@@ -71,26 +74,86 @@ def test_unknown_losses_are_refused_with_the_nearest():
         make_loss("hubr")
 
 
-def test_metrics_skip_missing_labels_and_are_nan_for_broken_predictions():
-    logits, classes = torch.tensor([[2.0, 1], [0, 1], [3, 0]]), torch.tensor([0, 0, IGNORE])
-    assert accuracy(logits, classes) == 0.5
-    assert mae(torch.tensor([[1.0], [5.0]]), torch.tensor([2.0, torch.nan])) == 1
-    assert auc(torch.tensor([[0.1], [0.9]]), torch.tensor([0.0, 1.0])) == 1
-    nan = r2(torch.tensor([[torch.nan], [1.0]]), torch.tensor([1.0, 2.0]))
-    assert nan != nan
-    none = accuracy(logits, torch.full((3,), IGNORE))
-    assert none != none
+def incomplete_labels(whole_numbers=False):
+    """200 examples of 12 labels, 30 % of them missing, with logits that know nothing."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 12, generator=generator)
+    labels = (torch.rand(200, 12, generator=generator) < 0.5).float()
+    labels[torch.rand(200, 12, generator=generator) < 0.3] = torch.nan
+    return logits, labels.nan_to_num(IGNORE).long() if whole_numbers else labels
 
 
-def test_skill_is_relative_to_a_reference():
-    assert accuracy.skill(0.55, 0.1) == pytest.approx(0.5)
-    assert mae.skill(0.5, 2.0) == pytest.approx(0.75)
+@pytest.mark.parametrize("whole_numbers", [False, True])
+@pytest.mark.parametrize("name", ["binary-cross-entropy", "focal", "mse", "mae", "huber", "quantile"])
+def test_labels_missing_within_an_example_are_left_out_one_by_one(name, whole_numbers):
+    logits, labels = incomplete_labels(whole_numbers)
+    there = known(labels)
+    assert 0.6 < there.float().mean() < 0.8
+    loss = make_loss(name)
+    torch.testing.assert_close(loss(logits, labels), loss(logits[there], labels[there].float()))
+    best = loss.constant(labels, 12)
+    assert best.shape == (12,) and best.isfinite().all()
 
 
-def test_plain_means_equal_scikit_learns():
-    from sklearn import metrics as sk
+def test_focal_takes_one_logit_and_equals_two_class_logits():
+    loss, logits, labels = make_loss("focal:gamma=1.5"), torch.randn(40, 1), torch.randint(0, 2, (40,))
+    two = loss(torch.cat([torch.zeros(40, 1), logits], 1), labels)
+    torch.testing.assert_close(loss(logits, labels.float()), two)
+    torch.testing.assert_close(loss(logits, labels), two)
+    rate = labels.float().mean()
+    torch.testing.assert_close(loss.constant(labels, 1), torch.logit(rate)[None])
 
-    guess, truth = torch.randn(50, 4), torch.randint(4, (50,))
-    assert accuracy(guess, truth) == sk.accuracy_score(truth.numpy(), guess.argmax(1).numpy())
-    several, wanted = torch.randn(50, 3), torch.randn(50, 3)
-    assert mae(several, wanted) == pytest.approx(sk.mean_absolute_error(wanted.numpy(), several.numpy()), rel=1e-6)
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda p, t: (p - t).abs().mean(),
+        lambda p, t: (p[..., None] - t[..., None]).abs().mean(),
+        nn.L1Loss(),
+    ],
+)
+@pytest.mark.parametrize("labels", [torch.randn(30), torch.randint(0, 9, (30,))])
+def test_functions_get_predictions_and_labels_in_one_shape(function, labels):
+    prediction = torch.randn(30, 1)
+    torch.testing.assert_close(loss_of(function, prediction, labels), (prediction[:, 0] - labels).abs().mean())
+
+
+def test_functions_of_classes_get_what_there_is():
+    logits, labels = torch.randn(30, 4), torch.randint(0, 4, (30,))
+    labels[3] = IGNORE
+    torch.testing.assert_close(
+        loss_of(nn.CrossEntropyLoss(), logits, labels), make_loss("cross-entropy")(logits, labels)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "outputs", "labels", "complaint"),
+    [
+        ("cross-entropy", (1,), torch.tensor([0, 1]), "takes a logit for each class"),
+        ("cross-entropy", (3,), torch.tensor([0.0, 1.0]), "classes of type int64 as labels: here they are of float32"),
+        ("cross-entropy", (3,), torch.tensor([0, IGNORE, 3]), "classes from 0 to 2: here is 3"),
+        ("focal", (3,), torch.tensor([-1, 0]), "classes from 0 to 2: here is -1"),
+        ("focal", (1,), torch.tensor([0.0, 2.0]), "labels from 0 to 1: here is 2"),
+        ("binary-cross-entropy", (1,), torch.tensor([0, IGNORE, 7]), "labels from 0 to 1: here is 7"),
+        ("mse", (2,), torch.tensor([0.0, 1.0]), "one output for each label: here an example has outputs of shape (2,)"),
+        ("mse", (1,), torch.tensor([4, 0]), None),
+        ("binary-cross-entropy", (4,), torch.ones(9, 4), None),
+        ("cross-entropy", (5, 3), torch.ones(9, 5).long(), None),
+    ],
+)
+def test_a_loss_says_what_it_cannot_take(spec, outputs, labels, complaint):
+    said = make_loss(spec).complaint(torch.zeros(2, *outputs), labels)
+    assert said is None if complaint is None else complaint in said
+
+
+@pytest.mark.parametrize("function", [nn.MSELoss(), nn.BCEWithLogitsLoss()])
+def test_the_constant_prediction_of_a_function_is_a_number_or_a_logit(function):
+    labels = (torch.arange(40) < 10).long()
+    best = constant_prediction(function, labels, labels[:5], 1)
+    expected = 0.25 if isinstance(function, nn.MSELoss) else math.log(0.25 / 0.75)
+    torch.testing.assert_close(best, torch.full((5,), expected))
+
+
+def test_places_without_a_label_get_the_mean_of_all():
+    labels = torch.tensor([[1.0, torch.nan], [2.0, torch.nan]])
+    assert constant_prediction(make_loss("mse"), labels, labels, 2).tolist() == [[1.5, 1.5]] * 2

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mtl.losses import IGNORE, Loss
+from mtl.losses import TaskLoss
 from mtl.metrics import Metric
 from mtl.models import HardSharing, make_trunk
 
@@ -21,30 +21,21 @@ class Task:
 
     Args:
         name: key of the task in targets, losses and results.
-        loss: callable from (prediction, target) to a scalar mean.
+        loss: a `Loss`, or a function from (prediction, target) to a scalar mean. With one prediction for each label a
+            function gets both in the shape of the labels, (N,) or (N, ...), and has to leave out labels that are NaN.
         metrics: primary metric first.
         outputs: units of the head.
     """
 
     name: str
-    loss: Loss | Callable[[Tensor, Tensor], Tensor]
+    loss: TaskLoss
     metrics: tuple[Metric, ...]
     outputs: int = 1
-
-    def constant(self, targets: Tensor) -> Tensor:
-        """The best input-free prediction (outputs,) on `targets`."""
-        if isinstance(self.loss, Loss):
-            return self.loss.constant(targets)
-        if targets.is_floating_point():
-            return targets.nanmean(0).reshape(-1)
-        return (
-            torch.bincount(targets[targets != IGNORE], minlength=self.outputs).double().clamp(min=1e-12).log().float()
-        )
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples: inputs (N, ...) and a target (N, ...) for each task; missing labels are NaN or `IGNORE`."""
+    """Examples: inputs (N, ...) and labels (N, ...) for each task; missing labels are NaN or -100, one by one."""
 
     inputs: Tensor
     targets: Mapping[str, Tensor]

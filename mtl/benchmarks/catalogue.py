@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
+from mtl.benchmarks.checked import check_tasks
 from mtl.benchmarks.multidigits import MultiDigits
 from mtl.benchmarks.rf1 import RF1
 from mtl.hyperparameters import nearest
@@ -46,8 +47,7 @@ def find_benchmark(name: str) -> Benchmark:
         made: Any = cls()
     except Exception as error:
         raise ValueError(f"benchmark {name!r}: {cls_name}() failed: {type(error).__name__}: {error}") from error
-    if not made.tasks:
-        raise ValueError(f"benchmark {name!r}: it has no tasks")
+    check_tasks(made)
     return made  # type: ignore[no-any-return]
 
 

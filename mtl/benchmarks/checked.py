@@ -2,35 +2,92 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mtl.benchmarks.benchmark import Benchmark, MissingData, Split, Splits
-from mtl.losses import IGNORE
+from torch import Tensor
+
+from mtl.benchmarks.benchmark import Benchmark, MissingData, Split, Splits, Task
+from mtl.labels import known
+from mtl.metrics import Metric
 
 
 def load_checked(benchmark: Benchmark) -> Splits:
     """The splits of `benchmark`.
 
     Raises:
-        ValueError: its data is not installed, does not fit its tasks, or has NaN or infinite inputs; one line.
+        ValueError: its tasks are not what they should be, its data is not installed, does not fit the tasks, or has NaN
+            or infinite inputs; one line.
     """
+    check_tasks(benchmark)
+    where = f"benchmark {benchmark.name!r}"
     try:
         splits = benchmark.load()
     except MissingData as error:
         raise ValueError(str(error)) from error
     except ImportError as error:
         hint = f": {benchmark.install}" if getattr(benchmark, "install", "") else ""
-        raise ValueError(f"benchmark {benchmark.name!r} needs {error.name!r}, which is not installed{hint}") from error
+        raise ValueError(f"{where} needs {error.name!r}, which is not installed{hint}") from error
+    except Exception as error:
+        raise ValueError(f"{where}: its load() fails: {in_one_line(error)}") from error
+    if not isinstance(splits, Splits):
+        raise ValueError(f"{where}: its load() returns {_kind(splits)}, not Splits(train, validation, test)")
     for name, split in splits.items():
-        _check(f"benchmark {benchmark.name!r}, {name} split", split, benchmark)
+        _check(f"{where}, {name} split", split, benchmark)
     return splits
 
 
-def _check(where: str, split: Split, benchmark: Benchmark) -> None:
+def check_tasks(benchmark: Any) -> None:
+    """Raise `ValueError` for the first thing about a benchmark's tasks that is not as it should be."""
+    where, tasks = f"benchmark {benchmark.name!r}", benchmark.tasks
+    if isinstance(tasks, Task):
+        raise ValueError(f"{where}: its tasks are a single Task; a tuple is wanted: (Task(...),)")
+    if isinstance(tasks, str) or not isinstance(tasks, Sequence):
+        raise ValueError(f"{where}: its tasks are {_kind(tasks)}; a tuple of Task is wanted")
+    if not tasks:
+        raise ValueError(f"{where}: it has no tasks")
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise ValueError(f"{where}: {task!r} among its tasks is {_kind(task)}, not a Task")
+        if not isinstance(task.name, str) or not task.name.strip():
+            raise ValueError(f"{where}: a task is named {task.name!r}; a text that is not empty is wanted")
+        _check_task(f"{where}: task {task.name!r}", task)
+    names = [task.name for task in tasks]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{where}: two of its tasks are named {twice[0]!r}")
+
+
+def _check_task(where: str, task: Task) -> None:
+    if not callable(task.loss):
+        raise ValueError(f"{where}: its loss is {_kind(task.loss)}; a loss of mtl.losses or a function is wanted")
+    if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
+        raise ValueError(f"{where}: outputs={task.outputs!r} must be a whole number from 1 on")
+    if isinstance(task.metrics, Metric):
+        raise ValueError(f"{where}: its metrics are a single Metric; a tuple is wanted: ({task.metrics.name},)")
+    if isinstance(task.metrics, str) or not isinstance(task.metrics, Sequence):
+        raise ValueError(f"{where}: its metrics are {_kind(task.metrics)}; a tuple of Metric is wanted")
+    if not task.metrics:
+        raise ValueError(f"{where}: it has no metric, by which its runs could be compared")
+    for metric in task.metrics:
+        if not isinstance(metric, Metric):
+            raise ValueError(
+                f"{where}: {metric!r} among its metrics is {_kind(metric)}, not a Metric such as mtl.metrics.accuracy"
+            )
+    names = [metric.name for metric in task.metrics]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{where}: two of its metrics are named {twice[0]!r}")
+
+
+def _check(where: str, split: Any, benchmark: Benchmark) -> None:
+    if not isinstance(split, Split):
+        raise ValueError(f"{where}: it is {_kind(split)}, not a Split(inputs, targets)")
+    _check_tensor(f"{where}: its inputs are", split.inputs)
+    if not isinstance(split.targets, Mapping):
+        raise ValueError(f"{where}: its targets are {_kind(split.targets)}; a dict with labels for each task is wanted")
     if len(split) == 0:
         raise ValueError(f"{where}: it is empty")
     if split.inputs.is_floating_point() and not bool(split.inputs.isfinite().all()):
-        bad = ~split.inputs.isfinite().flatten(1).all(1)
+        bad = ~split.inputs.isfinite().reshape(len(split), -1).all(1)
         first = int(bad.nonzero()[0])
         raise ValueError(
             f"{where}: {int(bad.sum())} examples have NaN or infinite features, the first is number {first}"
@@ -39,17 +96,34 @@ def _check(where: str, split: Split, benchmark: Benchmark) -> None:
         target = split.targets.get(task.name)
         if target is None:
             raise ValueError(f"{where}: no target for task {task.name!r}")
+        _check_tensor(f"{where}: the targets of task {task.name!r} are", target)
         if len(target) != len(split):
             raise ValueError(f"{where}: task {task.name!r} has {len(target)} targets for {len(split)} examples")
-        if target.is_floating_point():
-            if bool(target.isinf().any()):
-                raise ValueError(f"{where}: task {task.name!r} has infinite targets")
-            known = ~target.isnan()
-        else:
-            known = target != IGNORE
-            if target.dtype != torch.int64:
-                raise ValueError(f"{where}: task {task.name!r} has class targets of {target.dtype}, expected int64")
-            if bool(((target < 0) & known).any()) or bool((target >= task.outputs).any()):
-                raise ValueError(f"{where}: task {task.name!r} has classes outside 0 to {task.outputs - 1}")
-        if not bool(known.any()):
+        if target.is_floating_point() and bool(target.isinf().any()):
+            raise ValueError(f"{where}: task {task.name!r} has infinite targets")
+        if not bool(known(target).any()):
             raise ValueError(f"{where}: task {task.name!r} has no label at all")
+
+
+def _check_tensor(what: str, value: Any) -> None:
+    if type(value).__module__ == "numpy":
+        raise ValueError(f"{what} a NumPy array; torch.from_numpy makes the tensor that is wanted")
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{what} {_kind(value)}; a tensor is wanted")
+    if value.ndim == 0:
+        raise ValueError(f"{what} a single number; a tensor with an axis of examples is wanted")
+    if value.is_complex():
+        raise ValueError(f"{what} complex numbers; real ones are wanted")
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in a sentence."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def in_one_line(error: Exception) -> str:
+    """The kind of an error and its message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

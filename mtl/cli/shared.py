@@ -38,7 +38,7 @@ def make_setting(args: argparse.Namespace) -> Setting:
     settings = Settings.of(getattr(benchmark, "recipe", {}), chosen)
     device = _device(args.device)
     splits: Splits = load_checked(benchmark)
-    check_model(benchmark, splits, settings)
+    check_model(benchmark, splits, settings, tell)
     one_at_a_time = getattr(args, "one_at_a_time", False)
     return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Split
+from mtl.labels import known
 from mtl.population.member import Resolved
 from mtl.population.strategies import differing
 from mtl.train.augment import augment
 from mtl.train.batches import Batches
-from mtl.train.trainer import known
 
 
 class Feed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.losses import loss_of
 from mtl.population.feed import Feed
 from mtl.population.member import Evaluation, Resolved
 from mtl.population.population import KINDS, Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
 from mtl.train import Result
-from mtl.train.evaluate import Metrics, constant_metrics, measure, selection, task_losses
+from mtl.train.evaluate import Metrics, measure, selection, task_losses
 from mtl.train.record import Record
+from mtl.train.references import references
 from mtl.train.trainer import BAD_STEPS, MOST_FRESH, build_model, labels_missing, peak_memory
 
 _CHUNK = 4096  # examples of an evaluation at once, over all members
@@ -54,7 +56,7 @@ class Setting:
     def of(cls, benchmark: Benchmark, splits: Splits, tasks: Sequence[Task], device: torch.device) -> Setting:
         """With the metrics of the best constant prediction, that the skill score refers to."""
         splits = splits.to(device)
-        return cls(benchmark, splits, tasks, device, constant_metrics(tasks, splits.train, splits.validation))
+        return cls(benchmark, splits, tasks, device, references(tasks, splits.train, splits.validation)[0])
 
 
 class Shard:
@@ -334,10 +336,10 @@ class _Losses:
     ) -> dict[str, Tensor]:
         each = {}
         for task in self._tasks:
-            loss: Callable[[Tensor, Tensor], Tensor] = task.loss
+            loss = task.loss
             if given.get(task.name):
                 loss = substituted(task.loss, given[task.name])
-            each[task.name] = loss(predictions[task.name], targets[task.name]).reshape(())
+            each[task.name] = loss_of(loss, predictions[task.name], targets[task.name]).reshape(())
         return each
 
 

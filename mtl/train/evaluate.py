@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Split, Task
+from mtl.benchmarks.checked import in_one_line
+from mtl.losses import constant_prediction, loss_of
+from mtl.metrics import Metric
 
 Metrics = dict[str, dict[str, float]]
 
 _CHUNK = 4096
 
 
+class MetricFailed(Exception):
+    """A metric raised an error; the message names task and metric."""
+
+
 def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Split) -> dict[str, Tensor]:
     """The loss of each task on a batch."""
-    return {task.name: task.loss(predictions[task.name], batch.targets[task.name]) for task in tasks}
+    return {task.name: loss_of(task.loss, predictions[task.name], batch.targets[task.name]) for task in tasks}
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, tasks: Sequence[Task], split: Split) -> tuple[dict[str, float], Metrics]:
-    """Loss and metrics of each task over a whole split, in evaluation mode."""
+    """Loss and metrics of each task over a whole split, in evaluation mode.
+
+    Raises:
+        MetricFailed: a metric raised an error.
+    """
     was_training = model.training
     model.eval()
     pieces: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
     for start in range(0, len(split), _CHUNK):
-        for name, prediction in model(split.inputs[start : start + _CHUNK]).items():
-            pieces[name].append(prediction)
+        predicted = model(split.inputs[start : start + _CHUNK])
+        for name, kept in pieces.items():
+            kept.append(predicted[name])
     model.train(was_training)
     predictions = {name: torch.cat(parts) for name, parts in pieces.items()}
     losses = {name: float(loss) for name, loss in task_losses(tasks, predictions, split).items()}
@@ -35,29 +48,68 @@ def evaluate(model: nn.Module, tasks: Sequence[Task], split: Split) -> tuple[dic
 
 
 def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Split) -> Metrics:
-    """The metrics of each task."""
+    """The metrics of each task.
+
+    Raises:
+        MetricFailed: a metric raised an error.
+    """
     return {
-        task.name: {metric.name: metric(predictions[task.name], split.targets[task.name]) for metric in task.metrics}
+        task.name: {metric.name: value_of(metric, task, predictions[task.name], split) for metric in task.metrics}
         for task in tasks
     }
 
 
+def value_of(metric: Metric, task: Task, prediction: Tensor, split: Split) -> float:
+    """One metric of one task; `MetricFailed` tells whose error it is."""
+    try:
+        return metric(prediction, split.targets[task.name])
+    except Exception as error:  # a metric of a user's may raise anything
+        raise MetricFailed(f"metric {metric.name!r} of task {task.name!r} raises {in_one_line(error)}") from error
+
+
 def constant_metrics(tasks: Sequence[Task], fitted_on: Split, measured_on: Split) -> Metrics:
-    """Metrics of the best input-free prediction: the reference of the skill score."""
-    predictions = {}
+    """Metrics of the best prediction without inputs: the reference of the skill score.
+
+    NaN where a metric has no value for such a prediction, as a correlation has none, or raises an error for it.
+    """
+    found: Metrics = {}
     for task in tasks:
-        row = task.constant(fitted_on.targets[task.name])
-        padded = torch.full((task.outputs,), -1e9, device=row.device)
-        padded[: len(row)] = row  # classes after the last one that occurs
-        predictions[task.name] = padded.expand(len(measured_on), -1)
-    return measure(tasks, predictions, measured_on)
+        fitted, labels = (split.targets[task.name] for split in (fitted_on, measured_on))
+        guess = constant_prediction(task.loss, fitted, labels, task.outputs)
+        found[task.name] = {metric.name: value_or_nan(metric, task, guess, measured_on) for metric in task.metrics}
+    return found
 
 
-def selection(tasks: Sequence[Task], metrics: Metrics, reference: Metrics) -> float:
-    """Mean skill of the tasks' primary metrics: the best checkpoint has the highest. NaN is the worst."""
+def value_or_nan(metric: Metric, task: Task, prediction: Tensor, split: Split) -> float:
+    """One metric of one task; NaN where it raises an error."""
+    try:
+        return value_of(metric, task, prediction, split)
+    except MetricFailed:
+        return math.nan
+
+
+def selection(tasks: Sequence[Task], metrics: Metrics, reference: Mapping[str, Mapping[str, float]]) -> float:
+    """Mean skill of the tasks: the best checkpoint has the highest; -inf where a metric that judges is not finite.
+
+    Args:
+        tasks: all that count.
+        metrics: of a model.
+        reference: by task, the metrics that can judge it, with their values without skill; the first one does.
+    """
     total = 0.0
     for task in tasks:
-        primary = task.metrics[0]
-        skill = primary.skill(metrics[task.name][primary.name], reference[task.name][primary.name])
-        total += skill if skill == skill else float("-inf")
+        judge = judging(task, reference)
+        skill = judge.skill(metrics[task.name][judge.name], reference[task.name][judge.name])
+        total += skill if math.isfinite(skill) else -math.inf
     return total / len(tasks)
+
+
+def judging(task: Task, reference: Mapping[str, Mapping[str, float]]) -> Metric:
+    """The metric by which the runs of a task are selected."""
+    return next(metric for metric in task.metrics if metric.name in reference[task.name])
+
+
+def unjudged(tasks: Sequence[Task], metrics: Metrics, reference: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The metrics that should judge and are not finite, as TASK/METRIC."""
+    judges = [(task.name, judging(task, reference).name) for task in tasks]
+    return [f"{task}/{name}" for task, name in judges if not math.isfinite(metrics[task][name])]

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from torch import Tensor, nn
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.labels import known
 from mtl.models import make_trunk
 from mtl.strategies import make
 from mtl.strategy import Strategy
 from mtl.train import checkpoint
 from mtl.train.augment import Augmented, augment
 from mtl.train.batches import Batches
-from mtl.train.evaluate import Metrics, constant_metrics, evaluate, selection, task_losses
+from mtl.train.evaluate import Metrics, evaluate, selection, task_losses
 from mtl.train.record import Record
+from mtl.train.references import references
 from mtl.train.settings import Settings
 
 MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
@@ -146,7 +148,7 @@ class Run:
             seed=seed,
         )
         self.labels_missing = labels_missing(splits.train, self.tasks)
-        self.reference = constant_metrics(self.tasks, splits.train, splits.validation)
+        self.reference, _ = references(self.tasks, splits.train, splits.validation)
         self.record = Record([task.name for task in self.tasks], self.total, settings.patience)
         self.best_model = _copied(self.model)
 
@@ -265,25 +267,6 @@ class Run:
         checkpoint.restore_random_state(saved["random"])
 
 
-def check_model(benchmark: Benchmark, splits: Splits, settings: Settings) -> None:
-    """Build the model and predict two examples.
-
-    Raises:
-        ValueError: the model cannot be built, has no `shared_parameters()`, or does not predict every task; one line.
-    """
-    where = f"benchmark {benchmark.name!r}"
-    inputs = splits.train.inputs[:2]
-    model = build_model(benchmark, benchmark.tasks, inputs, settings)
-    if not callable(getattr(model, "shared_parameters", None)):
-        raise ValueError(f"{where}: its model has no method 'shared_parameters', the parameters that all tasks share")
-    try:
-        predictions = model.eval()(inputs)
-    except Exception as error:
-        raise ValueError(f"{where}: its model fails on two examples: {type(error).__name__}: {error}") from error
-    if not isinstance(predictions, Mapping) or any(task.name not in predictions for task in benchmark.tasks):
-        raise ValueError(f"{where}: its model must return a dict with a prediction for each task")
-
-
 def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
     """The model of a run, its parameters drawn from torch's global generator."""
     if settings.model or settings.dropout is not None:
@@ -314,10 +297,6 @@ def labels_missing(split: Split, tasks: Sequence[Task]) -> bool:
 
 def _labelled(target: Tensor) -> bool:
     return bool(known(target).any())
-
-
-def known(target: Tensor) -> Tensor:
-    return ~target.isnan() if target.is_floating_point() else target >= 0
 
 
 def peak_memory(device: torch.device) -> float:

@@ -1,0 +1,37 @@
+"""Labels: which of them are missing, and how they pair with predictions.
+
+A missing number is NaN, a missing whole number is `IGNORE`; an example may lack some of its labels or all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+IGNORE = -100  # a missing label among whole numbers
+
+
+def known(target: Tensor) -> Tensor:
+    """Which labels are there, element by element."""
+    return ~target.isnan() if target.is_floating_point() else target != IGNORE
+
+
+def numbers(target: Tensor, dtype: torch.dtype) -> Tensor:
+    """Labels as numbers of `dtype`, the missing ones NaN; floating-point labels stay as they are."""
+    if target.is_floating_point():
+        return target
+    return torch.where(known(target), target.to(dtype), torch.nan)
+
+
+def elementwise(prediction: Tensor, target: Tensor) -> bool:
+    """Whether there is one prediction for each label, rather than one for each class that a label may have."""
+    return prediction.shape[:1] == target.shape[:1] and prediction.numel() == target.numel()
+
+
+def by_class(target: Tensor, outputs: int) -> bool:
+    """Whether the labels are classes that have an output each, told from the labels (N, ...) and the head's width.
+
+    Whole numbers are classes where the head has several outputs, unless these are one for each label of an example.
+    """
+    several = target.ndim > 1 and target[:1].numel() == outputs
+    return not target.is_floating_point() and outputs > 1 and not several

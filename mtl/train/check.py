@@ -1,0 +1,232 @@
+"""Tries a benchmark's model, losses and metrics on a few examples, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.checked import in_one_line
+from mtl.labels import elementwise, known, numbers
+from mtl.losses import Loss, loss_of, takes_classes
+from mtl.train.evaluate import MetricFailed, value_of
+from mtl.train.references import defined, one_sided, references
+from mtl.train.settings import Settings
+from mtl.train.trainer import build_model
+
+_LISTED = 5  # absent classes that are named
+
+
+def _silent(_text: str) -> None:
+    """Nobody listens."""
+
+
+def check_model(
+    benchmark: Benchmark, splits: Splits, settings: Settings, tell: Callable[[str], None] = _silent
+) -> None:
+    """Take two examples of each split and task through model, loss and backward pass, and all labels through metrics.
+
+    Args:
+        benchmark: gives the model and the tasks.
+        splits: its data.
+        settings: of the runs to come.
+        tell: called with what a user should know, such as a metric that is undefined on a split.
+
+    Raises:
+        ValueError: something does not fit together; one line that names task and split.
+    """
+    where = f"benchmark {benchmark.name!r}"
+    model = _built(where, benchmark, splits, settings)
+    for name, split in splits.items():
+        place = f"{where}, {name} split"
+        model.train(name == "train")
+        chosen = {task.name: _two(split.targets[task.name]) for task in benchmark.tasks}
+        rows = torch.cat([*chosen.values()]).unique()
+        predictions = _predicted(where, model, benchmark.tasks, split.inputs[rows])
+        for task in benchmark.tasks:
+            here = torch.searchsorted(rows, chosen[task.name])
+            of_task = f"{place}, task {task.name!r}"
+            prediction = predictions[task.name][here]
+            _check_loss(of_task, task, prediction, split.targets[task.name], chosen[task.name], model)
+            if name != "train":
+                _check_metrics(of_task, task, prediction.detach(), split)
+    for text in _remarks(benchmark.tasks, splits, where):
+        tell(text)
+
+
+def check_losses(
+    benchmark: Benchmark, splits: Splits, settings: Settings, losses: Mapping[str, Sequence[Loss]]
+) -> None:
+    """Raise `ValueError` for the first of the `losses` by task that cannot take the task's outputs and labels."""
+    if not losses:
+        return
+    where = f"benchmark {benchmark.name!r}"
+    model = _built(where, benchmark, splits, settings).eval()
+    predictions = _predicted(where, model, benchmark.tasks, splits.train.inputs[:2])
+    for task, several in losses.items():
+        for loss in several:
+            for name, split in splits.items():
+                if said := loss.complaint(predictions[task], split.targets[task]):
+                    raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
+
+
+def _built(where: str, benchmark: Benchmark, splits: Splits, settings: Settings) -> Any:
+    try:
+        model = build_model(benchmark, benchmark.tasks, splits.train.inputs[:2], settings)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{where}: its model() fails: {in_one_line(error)}") from error
+    if not callable(getattr(model, "shared_parameters", None)):
+        raise ValueError(f"{where}: its model has no method 'shared_parameters', the parameters that all tasks share")
+    return model
+
+
+def _predicted(where: str, model: Any, tasks: Sequence[Task], inputs: Tensor) -> Mapping[str, Tensor]:
+    try:
+        predictions = model(inputs)
+    except Exception as error:
+        hint = "; inputs are float64, and .float() makes them float32" if inputs.dtype == torch.float64 else ""
+        raise ValueError(f"{where}: its model fails on {len(inputs)} examples: {in_one_line(error)}{hint}") from error
+    if not isinstance(predictions, Mapping) or any(task.name not in predictions for task in tasks):
+        raise ValueError(f"{where}: its model must return a dict with a prediction for each task")
+    for task in tasks:
+        found = predictions[task.name]
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{where}, task {task.name!r}: its model predicts a {type(found).__name__}, not a tensor")
+        if found.ndim == 0 or len(found) != len(inputs):
+            raise ValueError(
+                f"{where}, task {task.name!r}: its model predicts shape {tuple(found.shape)} for {len(inputs)} "
+                f"examples; ({len(inputs)}, ...) is wanted"
+            )
+    return predictions
+
+
+def _two(labels: Tensor) -> Tensor:
+    """Two examples with labels, as unlike as is seen at once: one as it comes, one with another label."""
+    whole = known(labels).reshape(len(labels), -1)
+    some = whole.all(1).nonzero()[:, 0] if bool(whole.all(1).any()) else whole.any(1).nonzero()[:, 0]
+    flat = labels.reshape(len(labels), -1)
+    unlike = (flat[some] != flat[some[0]]).any(1).nonzero()[:, 0]
+    second = some[unlike[0]] if len(unlike) else some[-1]
+    return torch.stack([some[0], second])
+
+
+def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows: Tensor, model: Any) -> None:
+    if isinstance(task.loss, Loss) and (said := task.loss.complaint(prediction, labels)):
+        raise ValueError(f"{where}: {task.loss.name} {said}")
+    if not isinstance(task.loss, Loss) and takes_classes(task.loss, labels, task.outputs):
+        _check_classes(where, task, labels)
+    loss = _loss(where, task, prediction, labels[rows])
+    if model.training and loss.requires_grad:
+        try:
+            torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
+        except Exception as error:
+            raise ValueError(f"{where}: the backward pass of its loss fails: {in_one_line(error)}") from error
+    elif model.training:
+        raise ValueError(f"{where}: its loss does not depend on the model's parameters")
+    if isinstance(task.loss, Loss):
+        return
+    with torch.no_grad():
+        if elementwise(prediction, labels[rows]):
+            _check_pairs(where, task, labels[rows])
+        lacking = (~known(labels)).reshape(len(labels), -1).any(1).nonzero()[:1, 0]
+        if len(lacking) and bool(loss.isfinite()):
+            both = torch.cat([labels[rows[:1]], labels[lacking]])
+            if not bool(_loss(where, task, prediction, both).isfinite()):
+                raise ValueError(
+                    f"{where}: labels are missing, and its loss of them is not finite: a function has to leave out "
+                    "labels that are NaN or -100, as the losses of mtl.losses do"
+                )
+
+
+def _check_classes(where: str, task: Task, labels: Tensor) -> None:
+    classes = labels[known(labels)]
+    wrong = classes[(classes < 0) | (classes >= task.outputs)]
+    if labels.dtype != torch.int64 or len(wrong):
+        found = str(labels.dtype) if labels.dtype != torch.int64 else int(wrong[0])
+        raise ValueError(
+            f"{where}: its labels must be classes from 0 to {task.outputs - 1}, of type int64: here is {found}"
+        )
+
+
+def _loss(where: str, task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
+    shapes = f"predictions of shape {tuple(prediction.shape)} and labels of shape {tuple(labels.shape)}"
+    try:
+        loss: Any = loss_of(task.loss, prediction, labels)
+    except Exception as error:
+        raise ValueError(f"{where}: its loss fails on {shapes}: {in_one_line(error)}") from error
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"{where}: its loss returns a {type(loss).__name__}, not a tensor")
+    if loss.numel() != 1:
+        raise ValueError(f"{where}: its loss returns shape {tuple(loss.shape)} on {shapes}; one number is wanted")
+    return loss
+
+
+def _check_pairs(where: str, task: Task, labels: Tensor) -> None:
+    """Refuse a function that compares each prediction with the labels of all examples, as (N, 1) and (N,) do."""
+    guess = numbers(labels, torch.get_default_dtype()).clone()
+    guess[1] += 0.3 * (guess[0] - guess[1])
+    right, swapped, first = (
+        _loss(where, task, guess, other) for other in (labels, labels.flip(0), labels[:1].expand(labels.shape))
+    )
+    if bool(torch.isclose(right, swapped)) and not bool(torch.isclose(right, first)):
+        shape = ", ".join(["N", *map(str, labels.shape[1:])]) + "," * (labels.ndim == 1)
+        raise ValueError(
+            f"{where}: its loss is the same when examples get each other's labels: it gets predictions and labels in "
+            f"one shape, ({shape}), and must not give one of them another axis"
+        )
+
+
+def _check_metrics(where: str, task: Task, prediction: Tensor, split: Split) -> None:
+    """Every metric on all labels of a split, with the predictions of two examples in turn."""
+    repeated = prediction[torch.arange(len(split)) % len(prediction)]
+    for metric in task.metrics:
+        try:
+            value_of(metric, task, repeated, split)
+        except MetricFailed as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _remarks(tasks: Sequence[Task], splits: Splits, where: str) -> list[str]:
+    """What is unusual about labels and metrics; raises `ValueError` where a task could not be judged or reported."""
+    found = [text for task in tasks for text in _absent_classes(task, splits)]
+    try:
+        found += references(tasks, splits.train, splits.validation)[1]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    for task in tasks:
+        lacking = [metric.name for metric in task.metrics if not defined(metric, task, splits.test)]
+        if not lacking:
+            continue
+        reason = one_sided(task, splits.test)
+        if len(lacking) == len(task.metrics):
+            raise ValueError(f"{where}, test split, task {task.name!r}: no metric of it is defined: {reason}")
+        plural = "s" * (len(lacking) > 1)
+        listed = ", ".join(map(repr, lacking))
+        found.append(f"task {task.name!r}, test split: no value of metric{plural} {listed} will be given: {reason}")
+    return found
+
+
+def _absent_classes(task: Task, splits: Splits) -> list[str]:
+    """Which of the training split's classes occur in no label of another split."""
+    every = {name: split.targets[task.name] for name, split in splits.items()}
+    seen = {name: labels[known(labels)].unique() for name, labels in every.items()}
+    first = every["train"]
+    binary = bool(torch.isin(seen["train"], torch.tensor([0, 1], device=first.device)).all())
+    if first.is_floating_point() and not binary:
+        return []
+    if not binary and task.outputs == 1:
+        return []  # counts
+    classes = seen["train"] if first.is_floating_point() else torch.cat([*seen.values()]).unique()
+    found = []
+    for name, labels in seen.items():
+        absent = [f"{label.item():g}" for label in classes[~torch.isin(classes, labels)]]
+        if absent:
+            listed = ", ".join(absent[:_LISTED]) + f" and {len(absent) - _LISTED} more" * (len(absent) > _LISTED)
+            plural = "es" * (len(absent) > 1)
+            found.append(f"task {task.name!r}: its {name} split has no example of class{plural} {listed}")
+    return found
