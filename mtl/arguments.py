@@ -1,14 +1,10 @@
-"""What the balancer's arguments may be, and how they divide the shared parameters."""
+"""What the balancer's arguments may be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from mtl.engine.measured import UNMEASURED
-from mtl.graph import distinct
 from mtl.signals import CLOSURES, MEASURERS
 from mtl.strategy import Strategy
 
@@ -65,24 +61,3 @@ def refuse_call(
         raise ValueError(f"{strategy} needs gradients on the shared parameters and cannot use features=")
     if features and not plain:
         raise ValueError("features= cannot go with blocks=, measured_on= or memory_limit=")
-
-
-def grouped(
-    shared: Sequence[Tensor], measured_on: Iterable[Tensor] | None, blocks: Iterable[Iterable[Tensor]] | None
-) -> tuple[dict[int, int], int]:
-    """The group of each shared parameter by its id, and the number of blocks."""
-    if measured_on is not None and blocks is not None:
-        raise ValueError("measured_on= and blocks= cannot be combined: leave parameters out of `shared` instead")
-    known = {id(parameter) for parameter in shared}
-    if measured_on is not None:
-        chosen = {id(parameter) for parameter in measured_on if parameter.requires_grad}
-        if not chosen or not chosen <= known:
-            raise ValueError("measured_on must hold some of the shared parameters, and only those")
-        return {key: 0 if key in chosen else UNMEASURED for key in known}, 1
-    if blocks is None:
-        return dict.fromkeys(known, 0), 1
-    parts = [distinct(parameter for parameter in block if parameter.requires_grad) for block in blocks]
-    groups = {id(parameter): at for at, block in enumerate(parts) for parameter in block}
-    if groups.keys() != known or sum(map(len, parts)) != len(known) or not all(parts):
-        raise ValueError("blocks must divide the shared parameters: each in one block, and no block empty")
-    return groups, len(parts)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from mtl.engine.measured import HEAD
 from mtl.graph import Output, leaves, task_gradients
 
 
@@ -55,61 +54,51 @@ def weighted_backward_own_heads(
         one: what a loss's gradient by itself is taken to be.
         shared, heads: the leaves.
     """
-    gradients = torch.autograd.grad(
-        list(losses),  # type: ignore[arg-type]
-        list(shared),
-        list((weights * one).unbind()),
-        retain_graph=retain_graph or bool(heads),
-        allow_unused=True,
-    )
-    accumulate(
-        (parameter, gradient) for parameter, gradient in zip(shared, gradients, strict=True) if gradient is not None
-    )
-    if heads:
+    passes = [(shared, list((weights * one).unbind())), (heads, [one] * len(losses))]
+    passes = [(wanted, seeds) for wanted, seeds in passes if wanted]
+    update: list[tuple[Tensor, Tensor]] = []
+    for number, (wanted, seeds) in enumerate(passes):
         gradients = torch.autograd.grad(
             list(losses),  # type: ignore[arg-type]
-            list(heads),
-            [one] * len(losses),
-            retain_graph,
+            list(wanted),
+            seeds,
+            retain_graph=retain_graph or number < len(passes) - 1,
             allow_unused=True,
         )
-        accumulate((head, gradient) for head, gradient in zip(heads, gradients, strict=True) if gradient is not None)
+        update += [(leaf, gradient) for leaf, gradient in zip(wanted, gradients, strict=True) if gradient is not None]
+    accumulate(update)
 
 
 def guarded_backward(
-    losses: Sequence[Output],
-    weights_of: Callable[[int], Tensor],
-    groups: Mapping[int, int],
-    *,
-    retain_graph: bool = False,
-) -> Tensor:
+    losses: Sequence[Output], weights_of: Callable[[Tensor], Tensor], *, retain_graph: bool = False
+) -> tuple[Tensor, list[Tensor]]:
     """Backward pass of a step in which some task is broken; entries that are not finite are left out.
 
     Each loss is differentiated by itself.
 
     Args:
         losses: those that are there.
-        weights_of: their weights for a group of leaves.
-        groups: each leaf's group by its id; a leaf without one belongs to a task (`HEAD`).
+        weights_of: their weights for a leaf.
         retain_graph: whether the graph must survive.
 
     Returns:
-        () whether every gradient was finite.
+        () whether every gradient was finite, and the leaves that were reached.
     """
-    weights = {group: weights_of(group) for group in {HEAD, *groups.values()}}
-    whole = torch.ones((), dtype=torch.bool, device=weights[HEAD].device)
+    update: dict[int, tuple[Tensor, Tensor]] = {}
+    finite: list[Tensor] = []
+    reached: dict[int, Tensor] = {}
     for task, loss in enumerate(losses):
-        reached = leaves([loss])
-        gradients = task_gradients([loss], reached, retain_graph=retain_graph or loss is not losses[-1])[0]
-        update = []
-        for leaf, gradient in zip(reached, gradients, strict=True):
+        found = leaves([loss])
+        reached |= {id(leaf): leaf for leaf in found}
+        gradients = task_gradients([loss], found, retain_graph=retain_graph or loss is not losses[-1])[0]
+        for leaf, gradient in zip(found, gradients, strict=True):
             if gradient is not None:
-                finite = gradient.isfinite()
-                whole = whole & finite.all()
-                weight = weights[groups.get(id(leaf), HEAD)][task]
-                update.append((leaf, torch.where(finite, gradient, 0) * weight.to(gradient.dtype)))
-        accumulate(update)
-    return whole
+                known = gradient.isfinite()
+                finite.append(known.all())
+                term = torch.where(known, gradient, 0) * weights_of(leaf)[task].to(gradient.dtype)
+                update[id(leaf)] = leaf, term if id(leaf) not in update else update[id(leaf)][1] + term
+    accumulate(update.values())
+    return torch.stack(finite).all(), list(reached.values())
 
 
 def combined(rows: Tensor, weights: Tensor, shared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mtl.amp import LossScale
-from mtl.arguments import grouped, refuse_call, refuse_counts, refuse_options, refuse_values
+from mtl.arguments import refuse_call, refuse_counts, refuse_options, refuse_values
 from mtl.autocast import Autocast
 from mtl.backward import (
     accumulate,
@@ -25,8 +25,9 @@ from mtl.collect import Collected, Losses, collect, names
 from mtl.engine.checks import check_reach
 from mtl.engine.cut import cut
 from mtl.engine.gradients import FREED, Engine
-from mtl.engine.measured import HEAD, UNMEASURED, TaskGradients, measure, measure_in_passing
+from mtl.engine.measured import HEAD, INPUT, TaskGradients, measure, measure_in_passing
 from mtl.graph import Output, distinct, jacobian, leaves, task_gradients
+from mtl.leaves import Leaves
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
 from mtl.ranks import Ranks
 from mtl.signals import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
@@ -46,7 +47,8 @@ class Balancer:
         optimizer.step()
 
     Each call measures what the strategy needs, asks it for weights, and adds `sum_k w_k grad L_k` to the `.grad` of the
-    shared parameters. Every other leaf of the losses' graph counts as a task's own (its head).
+    shared parameters. Every other leaf of the losses' graph counts as a task's own (its head). Leaves are read anew at
+    each step, so layers may be frozen, unfrozen and added during training.
 
     A task whose loss is absent or not finite is masked for the step: the strategy is not updated, the other tasks keep
     the previous step's weights, and `skipped` counts it. The same holds for weights or gradients that are not finite.
@@ -60,7 +62,8 @@ class Balancer:
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
-        shared: the parameters that all tasks share, on which gradients are compared; one named twice counts once.
+        shared: the parameters that all tasks share, on which gradients are compared; one named twice counts once, a
+            frozen one from when it requires grad. Numbers that a strategy keeps for a parameter go when it is frozen.
         num_tasks: checked against the losses when given.
         tasks: the names of all tasks in order; only needed when a dict of losses may lack one on the first step.
         head_weighting: heads receive their loss's gradient `weighted` as the shared parameters do, or their `own`.
@@ -109,9 +112,6 @@ class Balancer:
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
-        self.shared = distinct(parameter for parameter in shared if parameter.requires_grad)
-        if not self.shared:
-            raise ValueError("shared holds no parameter that requires grad (was a generator already used up?)")
         refuse_values(head_weighting=head_weighting, scale=scale)
         refuse_counts(steps_per_epoch=steps_per_epoch, memory_limit=memory_limit)
         self.head_weighting, self.scale = head_weighting, scale
@@ -119,7 +119,8 @@ class Balancer:
         self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
         #: Forward and backward passes made so far; a pass from one loss counts as one.
         self.passes: Counter[str] = Counter()
-        self._groups, self._blocks = grouped(self.shared, measured_on, blocks)
+        self._leaves = Leaves(shared, measured_on, blocks)
+        self._blocks = self._leaves.blocks
         self._in_passing = memory_limit is not None or measured_on is not None
         self._memory_limit = memory_limit
         self._plain = self._blocks == 1 and not self._in_passing
@@ -127,7 +128,7 @@ class Balancer:
         self._dense = (
             self.strategy.elementwise or self.strategy.tracking or bool(self.strategy.needs & {"jacobian", *MEASURERS})
         )
-        looks = host_checks if host_checks is not None else self.shared[0].device.type == "cpu"
+        looks = host_checks if host_checks is not None else self._leaves.device.type == "cpu"
         self._looks = looks or self._dense or self.strategy.needs_at(1) != self.strategy.needs_at(0)
         self._ranks = Ranks(process_group) if process_group is not None else None
         refuse_options(
@@ -153,7 +154,10 @@ class Balancer:
         )
         self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
-        self._heads: list[Tensor] | None = None
+        #: Whether what is not finite has to be cleared from `.grad`, as nobody looked for it before.
+        self._clears = not self._looks and self._loss_scale is None
+        self._checked = False
+        self._known: list[Tensor] = []
         if self.num_tasks is not None:
             self.strategy.check_tasks(self.num_tasks)
 
@@ -207,7 +211,7 @@ class Balancer:
         Returns:
             The weights applied, (K,), (K, D) or (blocks, K), detached.
         """
-        caller = Autocast(self.shared[0].device)
+        caller = Autocast(self._leaves.device)
         recompute, validation, fresh = (
             closure and caller.around(closure) for closure in (recompute, validation, fresh)
         )
@@ -216,7 +220,8 @@ class Balancer:
             self._weigher.settle()
             self._read_after()
             batch = self._collect(losses)
-            self._weigher.start(batch.values, self._dimension())
+            moved = self._leaves.refresh()
+            self._weigher.start(batch.values, self._leaves.dimension, moved)
             needs = self._weigher.needs if self._begin(batch) else frozenset()
             refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
             try:
@@ -229,7 +234,7 @@ class Balancer:
                     "each backward(), or keep the graph with backward(losses, retain_graph=True)"
                 ) from error
         if "after" in needs and recompute is not None:
-            self._recompute = recompute, random_states(self.shared[0].device)
+            self._recompute = recompute, random_states(self._leaves.device)
         return weights
 
     def _step(
@@ -241,7 +246,7 @@ class Balancer:
         retain_graph: bool,
     ) -> Tensor:
         values = batch.values
-        signals = {"losses": values, **self._weigher.drawn(needs, values, self._dimension())}
+        signals = {"losses": values, **self._weigher.drawn(needs, values, self._leaves.dimension)}
         whole = None
         if not self._looks:
             whole = values.isfinite().all()
@@ -283,21 +288,20 @@ class Balancer:
                 self._tally.add("nonfinite_loss", ~batch.values.isfinite().all())
         elif len(batch.tasks) + batch.absent < len(batch.values):
             self._tally.add("nonfinite_loss")
-        if batch.whole and self._heads is None:
-            check_reach(batch.present, self.shared, self.tasks)
-            self._heads = self._other_leaves(leaves(batch.present))
-        if self._heads is None and self._ranks is not None:
+        if batch.whole and not self._checked:
+            check_reach(batch.present, self._leaves.trained, self.tasks)
+            self._checked = True
+        if not self._checked and self._ranks is not None:
             raise ValueError(
                 "the first step of a data-parallel run must have a finite loss for every task in every process: only "
                 "then is it known whose gradients to average"
             )
         return batch.whole
 
-    def _dimension(self) -> int:
-        return sum(parameter.numel() for parameter in self.shared)
-
-    def _other_leaves(self, found: Sequence[Tensor]) -> list[Tensor]:
-        return [leaf for leaf in found if id(leaf) not in self._groups]
+    @property
+    def shared(self) -> list[Tensor]:
+        """The shared parameters, each once; those among them that are frozen count from when they require grad."""
+        return list(self._leaves.shared)
 
     # --- measure ---------------------------------------------------------------------------------------------------
 
@@ -305,7 +309,7 @@ class Balancer:
         """Read the previous batch's losses at the parameters that the optimizer's step led to."""
         if self._recompute is not None:
             recompute, states = self._recompute
-            with torch.no_grad(), frozen_statistics(), replayed_randomness(states, self.shared[0].device):
+            with torch.no_grad(), frozen_statistics(), replayed_randomness(states, self._leaves.device):
                 self._after = self._collect(recompute()).values
             self._recompute = None
             self.passes["forward"] += 1
@@ -322,6 +326,7 @@ class Balancer:
         needs: frozenset[str],
         batch: Collected,
         given: Mapping[str, Any],
+        heads: Sequence[Tensor] = (),
         gradients: Sequence[Tensor] = (),
     ) -> None:
         """Add to the signals those that `MEASURERS` measure; entries that are not finite count as zero."""
@@ -333,8 +338,8 @@ class Balancer:
             return other.present, other.tasks
 
         step = Measurement(
-            self.shared,
-            self._heads or [],
+            self._leaves.trained,
+            heads,
             batch.present,
             gradients,
             lambda: self._weigher.current(signals),
@@ -357,8 +362,16 @@ class Balancer:
         whole: Tensor | None,
         retain_graph: bool,
     ) -> Tensor:
+        if needs and self._leaves.unmeasurable is not None:
+            raise ValueError(
+                f"no parameter of {self._leaves.unmeasurable} requires grad any more: {self.strategy} compares "
+                "gradients on them; unfreeze some, or go on without the balancer"
+            )
         graph, one = cut(batch.present), self._one(batch.values)
-        groups = {id(leaf): self._groups.get(id(leaf), HEAD) for leaf in graph.leaves()}
+        reached = graph.leaves()
+        groups = self._leaves.groups(reached)
+        if self._ranks is not None and batch.whole:
+            self._known = self._leaves.heads(reached)
         options: dict[str, Any] = {
             "blocks": self._blocks,
             "average": self._ranks.average if self._ranks is not None else None,
@@ -380,7 +393,8 @@ class Balancer:
             self._tally.add("nonfinite_gradient")
             needs = frozenset()
         if self._dense:
-            weights, rows = self._weigh_rows(batch, signals, needs, given, found, gramians, one)
+            heads = self._leaves.heads(reached)
+            weights, rows = self._weigh_rows(batch, signals, needs, given, heads, found, gramians, one)
         elif needs:
             weights, rows = self._weigher.weigh(signals, gramians, whole), None
         else:
@@ -396,17 +410,18 @@ class Balancer:
         signals: dict[str, Tensor],
         needs: frozenset[str],
         given: Mapping[str, Any],
+        heads: Sequence[Tensor],
         found: TaskGradients,
         gramians: Tensor,
         one: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The weights, and the gradients (K, D) times `one` that they apply to."""
-        rows = found.rows(self.shared) / one
+        rows = found.rows(self._leaves.trained) / one
         if not needs:
             return self._weigher.held(batch.values), rows * one
         signals["jacobian"] = rows
-        others = found.rows(self._heads or []) / one if needs & MEASURERS.keys() else rows[:, :0]
-        self._measure_others(signals, needs, batch, given, (rows, others))
+        others = found.rows(heads) / one if needs & MEASURERS.keys() else rows[:, :0]
+        self._measure_others(signals, needs, batch, given, heads, (rows, others))
         updates = self._weigher.updates
         weights = self._weigher.weigh(signals, gramians)
         if self._weigher.updates > updates:
@@ -428,16 +443,23 @@ class Balancer:
     def _apply_by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:
         if not self._looks:
             weights = torch.where(batch.values.isfinite(), weights, 0)
-        if self.head_weighting == "weighted":
-            losses = batch.present if batch.joint is None else batch.joint
+        losses = batch.present if batch.joint is None else batch.joint
+        own = self.head_weighting == "own"
+        others: list[Tensor] = []  # a walk through the graph, where it is needed
+        if own or self._ranks is not None or self._clears:
+            others = self._leaves.others(leaves(batch.present if batch.joint is None else [batch.joint]))
+        if own:
+            one = self._one(weights)
+            weighted_backward_own_heads(
+                batch.present, weights, one, self._leaves.trained, others, retain_graph=retain_graph
+            )
+        else:
             seeds = weights * self._one(weights) if self._loss_scale else weights
             weighted_backward(losses, seeds, retain_graph=retain_graph)
-        else:
-            weighted_backward_own_heads(
-                batch.present, weights, self._one(weights), self.shared, self._heads or [], retain_graph=retain_graph
-            )
         self.passes["backward"] += 1
-        self._finish(average=True)
+        if self._clears:
+            clear_nonfinite([*self._leaves.trained, *others])
+        self._average_gradients(others, whole=batch.whole)
 
     def _apply_gradients(
         self, found: TaskGradients, rows: Tensor | None, weights: Tensor, finite: Tensor | None
@@ -450,14 +472,14 @@ class Balancer:
                 rows = torch.where(finite[:, None], rows, 0)
 
         def weights_of(group: int) -> Tensor:
-            if group == HEAD:
+            if group in (HEAD, INPUT):
                 return on_heads
             return weights[group] if self._blocks > 1 else weights
 
         if rows is None:
             update = found.update(weights_of)
         else:
-            update = combined(rows, weights, self.shared) + found.update(weights_of, {HEAD})
+            update = combined(rows, weights, self._leaves.trained) + found.update(weights_of, {HEAD, INPUT})
         if finite is not None and self._loss_scale is None:
             update = [(leaf, torch.nan_to_num(gradient, 0.0, 0.0, 0.0)) for leaf, gradient in update]
         accumulate(update)
@@ -468,31 +490,43 @@ class Balancer:
         one = self._one(batch.values)
         on_heads = (self._on_heads(weights) * one)[batch.tasks]
 
-        def weights_of(group: int) -> Tensor:
-            if group == HEAD:
+        def weights_of(leaf: Tensor) -> Tensor:
+            group = self._leaves.group(leaf)
+            if group in (HEAD, INPUT):
                 return on_heads
-            return ((weights[group] if self._blocks > 1 else weights) * one)[batch.tasks]
+            shared = weights[max(group, 0)] if self._blocks > 1 else weights
+            return (shared * one)[batch.tasks]
 
-        groups = {key: 0 if group == UNMEASURED else group for key, group in self._groups.items()}
-        whole = guarded_backward(batch.present, weights_of, groups, retain_graph=retain_graph)
+        whole, reached = guarded_backward(batch.present, weights_of, retain_graph=retain_graph)
         self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
         self.passes["backward"] += len(batch.present)
-        self._finish(average=True)
+        self._average_gradients(reached, whole=False)
         return weights
 
-    def _finish(self, *, average: bool) -> None:
-        """What remains to be done to `.grad`."""
-        parameters = [*self.shared, *(self._heads or [])]
-        if not self._looks and self._loss_scale is None:
-            clear_nonfinite(parameters)
-        if self._ranks is not None and average:
-            self._ranks.average_gradients(parameters)
+    def _average_gradients(self, reached: Sequence[Tensor], *, whole: bool) -> None:
+        """Average `.grad` over the processes of a data-parallel run.
+
+        Args:
+            reached: leaves of this process's losses.
+            whole: every process has every task. Otherwise, unless the host has made the processes agree on the tasks
+                that are there, they average the heads of the last step that all had whole.
+        """
+        if self._ranks is None:
+            return
+        heads = self._leaves.heads(reached)
+        if whole:
+            self._known = heads
+        elif self._looks:
+            heads = distinct([*self._known, *heads])
+        else:
+            heads = self._known
+        self._ranks.average_gradients([*self._leaves.trained, *(head for head in heads if head.requires_grad)])
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values (loads with `weights_only=True`)."""
-        with Autocast(self.shared[0].device).off():
+        with Autocast(self._leaves.device).off():
             self._weigher.settle()
             self._read_after()
         return {
@@ -500,6 +534,7 @@ class Balancer:
             "tasks": self.tasks,
             "num_tasks": self.num_tasks,
             "after": self._after,
+            "columns": self._leaves.positions,
             "skipped": dict(self.skipped),
             "passes": dict(self.passes),
         }
@@ -509,5 +544,7 @@ class Balancer:
         self._weigher.load_state_dict(saved)
         self.tasks, self.num_tasks = saved["tasks"], saved["num_tasks"]
         self._after, self._recompute = saved["after"], None
+        if "columns" in saved:
+            self._leaves.layout(saved["columns"])
         self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])
         self._weigher.tally = self._tally

@@ -20,18 +20,20 @@ def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 def leaves(losses: Sequence[Output]) -> list[Tensor]:
     """The leaf tensors that any of the losses reaches through its graph, in the order in which a walk meets them."""
-    found: dict[int, Tensor] = {}
-    seen: set[Any] = set()
+    found: list[Tensor] = []
+    seen: set[Any] = {None}
     pending: list[Any] = [loss.grad_fn if isinstance(loss, Tensor) else loss.node for loss in reversed(losses)]
     while pending:
         node = pending.pop()
-        if node is None or node in seen:
+        if node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            found.setdefault(id(node.variable), node.variable)
-        pending.extend(following for following, _ in node.next_functions)
-    return list(found.values())
+        following = node.next_functions
+        if following:
+            pending += [node for node, _ in following]
+        elif hasattr(node, "variable") and node.variable.requires_grad:  # it may have been frozen since
+            found.append(node.variable)
+    return distinct(found)
 
 
 def branches(losses: Tensor) -> list[Output]:

@@ -59,21 +59,55 @@ class Weigher:
         """The signals that the next step will read."""
         return self.strategy.needs_at(self.updates)
 
-    def start(self, values: Tensor, dimension: int) -> None:
-        """Make the state before the first step, or take up the loaded one."""
-        if self.state is not None:
-            return
-        self.strategy.check_tasks(len(values))
-        states = [self.strategy.init_sized(values, dimension) for _ in range(self._blocks)]
-        self.state = states[0] if self._blocks == 1 else tuple(states)
-        if self._loaded is not None:
-            spec = pytree.tree_structure(self.state)
-            if spec.num_leaves != len(self._loaded):
-                raise ValueError(f"the loaded state is not one of {self.strategy}")
-            self.state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
-            self._loaded = None
+    def start(self, values: Tensor, dimension: int, moved: tuple[Tensor, Tensor] | None = None) -> None:
+        """Make the state before the first step, or take up the loaded one; move its columns if the parameters changed.
+
+        Args:
+            values: the losses (K,).
+            dimension: D, the number of columns of a Jacobian.
+            moved: the former and the new columns of parameters that had some before and still do, if D was another.
+        """
+        begun = self.state is not None
+        if not begun:
+            self.strategy.check_tasks(len(values))
+            states = [self.strategy.init_sized(values, dimension) for _ in range(self._blocks)]
+            self.state = states[0] if self._blocks == 1 else tuple(states)
+            if self._loaded is not None:
+                spec = pytree.tree_structure(self.state)
+                if spec.num_leaves != len(self._loaded):
+                    raise ValueError(f"the loaded state is not one of {self.strategy}")
+                self.state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
+                self._loaded, begun = None, True
+        if begun and moved is not None and self._blocks == 1:
+            self._move_columns(values, dimension, *moved)
+            if self._loss_scale is not None:
+                self._loss_scale.forget()
         if self._loss_scale is not None:
             self._loss_scale.begin(values, (self.state, self.held(values), self.updates))
+
+    def _move_columns(self, values: Tensor, dimension: int, former: Tensor, new: Tensor) -> None:
+        """Numbers of the state that belong to columns go along with these; new columns begin as at the first step."""
+
+        def begin(size: int) -> list[Tensor]:
+            return pytree.tree_leaves(self.strategy.init_sized(values, size))
+
+        leaves, spec = pytree.tree_flatten(self.state)
+        by_column = [one.shape != other.shape for one, other in zip(begin(1), begin(2), strict=True)]
+
+        def moved(old: Tensor, fresh: Tensor) -> Tensor:
+            fresh = fresh.clone()
+            fresh[..., new] = old[..., former]
+            return fresh
+
+        self.state = pytree.tree_unflatten(
+            [
+                moved(old, fresh) if sized else old
+                for old, fresh, sized in zip(leaves, begin(dimension), by_column, strict=True)
+            ],
+            spec,
+        )
+        if self.weights is not None and self.weights.ndim == 2:
+            self.weights = moved(self.weights, self.weights.new_ones(len(values), dimension))
 
     def settle(self) -> None:
         """Take back the updates of steps that the scaler has skipped since."""

@@ -91,6 +91,8 @@ def cut(losses: Sequence[Output]) -> Cut:
     below, leaves_below = [], []
     for node in order:
         leaf = hasattr(node, "variable")
+        if leaf and not node.variable.requires_grad:  # frozen since
+            continue
         if node in own or node in direct:
             if leaf:
                 for task in _bits(masks[node]):

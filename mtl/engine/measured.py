@@ -15,9 +15,10 @@ from mtl.engine.gradients import Engine, Seeds
 from mtl.engine.pieces import Average, Piece, side_by_side, widened
 from mtl.graph import Output
 
-#: Groups of leaves: shared ones are numbered by block from 0; the others are no part of the Gramian.
-HEAD, UNMEASURED = -1, -2
-ALL = range(UNMEASURED, sys.maxsize)
+#: Groups of leaves: shared ones are numbered by block from 0; the others are no part of the Gramian. An input is no
+#: parameter, so that each process of a data-parallel run has its own.
+HEAD, UNMEASURED, INPUT = -1, -2, -3
+ALL = range(INPUT, sys.maxsize)
 
 #: The weights (K,) of a group's leaves.
 Weights = Callable[[int], Tensor]
@@ -94,7 +95,7 @@ def measure(
         _, more = engine.below(whole, seeds, graph.leaves_below, groups, retain_graph=retain_graph)
         pieces += side_by_side(more, groups)
     if average is not None:
-        pieces = [piece.averaged(average) for piece in pieces]
+        pieces = [_averaged(piece, groups, average) for piece in pieces]
     gramians = _Gramians(len(losses), blocks, one)
     for piece in pieces:
         gramians.add(piece, groups)
@@ -127,7 +128,7 @@ def measure_in_passing(
     """
     seeds, pieces = engine.above(losses, graph, groups, one, retain_graph=retain_graph)
     if average is not None:
-        pieces = [piece.averaged(average) for piece in pieces]
+        pieces = [_averaged(piece, groups, average) for piece in pieces]
     gramians = _Gramians(len(losses), blocks, one)
     for piece in pieces:
         gramians.add(piece, groups)
@@ -142,7 +143,7 @@ def measure_in_passing(
             ends, found = engine.below(part, current, leaves, groups, retain_graph=True)
             following = ends if number == 0 else following
             while found:  # no name may hold on to a piece while the next ones are made
-                gramians.add(found.pop() if average is None else found.pop().averaged(average), groups)
+                gramians.add(found.pop() if average is None else _averaged(found.pop(), groups, average), groups)
         current = following
 
     def rest(weights: Weights) -> Update:
@@ -170,10 +171,14 @@ def measure_in_passing(
             passes["backward"] += 1
             update += [(leaf, gradient) for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None]
         if average is not None:
-            average([gradient for _, gradient in update])
+            average([gradient for leaf, gradient in update if groups[id(leaf)] != INPUT])
         return update
 
     return TaskGradients(gramians.stacked(), pieces, groups, rest)
+
+
+def _averaged(piece: Piece, groups: Mapping[int, int], average: Average) -> Piece:
+    return piece if groups[id(piece.leaves[0])] == INPUT else piece.averaged(average)
 
 
 def _mixed(seeds: Sequence[Seeds], weights: Tensor) -> dict[int, Tensor]:
