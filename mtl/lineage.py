@@ -106,14 +106,18 @@ def read_events(path: Path, search: str | None = None) -> list[Event]:
     return events
 
 
-def ancestry(events: Sequence[Event], trial: int) -> list[Stage]:
-    """The stages that made `trial` what it is at its end, the first one first.
+def winning_line(events: Sequence[Event], record: Mapping[str, Any]) -> list[Stage]:
+    """The stages that led to the evaluation that a run is recorded with."""
+    return ancestry(events, record.get("best_trial", record["trial"]), record["best_step"])
+
+
+def ancestry(events: Sequence[Event], trial: int, at: float = math.inf) -> list[Stage]:
+    """The stages that made `trial` what it was after `at` steps, by default at its end; the first one first.
 
     Raises:
         ValueError: the schedule does not say how one of them began.
     """
     stages: list[Stage] = []
-    at = math.inf
     while True:
         event = next((event for event in reversed(events) if event.target == trial and event.step < at), None)
         if event is None:

@@ -47,7 +47,7 @@ def main(size: Size) -> None:
     with open_run_directory(Path(size.folder), resume=True) as directory:
         search.run(directory, setting.benchmark.name)
     best = search.best
-    print(best[1][0] if best else "nan")
+    print(best[1].scores[0] if best else "nan")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Progress:
         best = self.search.best
         if best is None:
             return "no run is finite" if self.search.tally.steps else "no run is evaluated yet"
-        return f"best {self.search.objective.words(best[1])}"
+        return f"best {self.search.objective.words(best[1].scores)}"
 
     def counts(self) -> str:
         """Runs, exploits and failures."""
@@ -101,10 +101,9 @@ class Progress:
         best = self.search.best
         if best is None:
             return ""
-        trial, scores = best
-        step = next(step for step, _, found in trial.curve if found == scores)
-        values = [f"{name.removeprefix('strategy.')}={_short(value)}" for name, value in trial.values.items()]
-        return f" by run {trial.number} at step {step:,}: {' '.join(values)}"
+        trial, found = best
+        values = [f"{name.removeprefix('strategy.')}={_short(value)}" for name, value in found.values.items()]
+        return f" by run {trial.number} at step {found.step:,}: {' '.join(values)}"
 
     def _shards(self, room: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

@@ -15,7 +15,7 @@ from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import load_setting, make_config, make_setting, run_directory, tell
 from mtl.cli.terminal import Terminal, console
-from mtl.lineage import ancestry, read_events, winner
+from mtl.lineage import read_events, winner, winning_line
 from mtl.search.build import build_space
 from mtl.search.engine import Search
 from mtl.search.grammar import Range, read_file, read_options
@@ -76,6 +76,8 @@ def read_search(args: argparse.Namespace, benchmark: Benchmark) -> tuple[Space, 
         ValueError: the options cannot be worked with.
     """
     find_method(args.method)
+    if args.evaluate_every is not None:
+        raise ValueError(f"--evaluate-every {args.evaluate_every}: a search evaluates its runs at every --interval")
     given = given_ranges(args)
     specs = args.strategies or [args.strategy]
     strategies = [str(strategy) for strategy in parse_strategies(specs, benchmark)]
@@ -139,7 +141,8 @@ def replay(args: argparse.Namespace) -> int:
         best = winner(records, about["objective"])
         if best is None or len(records) < about["trials"]:
             raise ValueError(f"{str(args.directory)!r} holds no finished search to replay")
-        stages = ancestry(read_events(args.directory / "schedule.jsonl", "search"), best["trial"])
+        events = read_events(args.directory / "schedule.jsonl", "search")
+        stages = winning_line(events, best)
         setting = load_setting(config, args.device)
         objective = Objective(list(about["objective"]), setting.benchmark)
     except ValueError as error:
@@ -148,12 +151,12 @@ def replay(args: argparse.Namespace) -> int:
         singles = [r for r in RunDirectory(args.directory).records() if r["phase"] == "single_task"]
         objective.baseline = baseline_metrics(singles)
     problem = Problem(Space({}), run_length(setting), about["interval"], 0, len(objective.names))
-    again = retrain(problem, stages, objective, cohort_maker(setting))
+    again = retrain(problem, events, best, objective, cohort_maker(setting))
     apart = differences(best, again)
     if not args.quiet:
         console.print(
             f"{best['run']}: {len(stages)} stage{'s' * (len(stages) > 1)} of "
-            f"{len({stage.trial for stage in stages})} runs, {problem.length} steps",
+            f"{len({stage.trial for stage in stages})} runs, {best['best_step']} steps",
             highlight=False,
         )
         for name, value in best["objective"].items():

@@ -55,7 +55,7 @@ class Alone:
         with torch.random.fork_rng(self._devices()):
             checkpoint.restore_random_state(self._random)
             self.run.step()
-            if self.run.at_evaluation():
+            if self.run.at_evaluation() and not self.setting.told:
                 self.run.evaluate()
             self._random = checkpoint.random_state()
 
@@ -66,11 +66,18 @@ class Alone:
     def evaluations(self) -> list[Evaluation]:
         """The run at its present parameters, on validation data."""
         losses = self.run.record.history["train_loss"][-1:]
-        _, metrics = evaluate(self.run.model, self.who.tasks, self.setting.splits.validation)
+        validation_losses, metrics = evaluate(self.run.model, self.who.tasks, self.setting.splits.validation)
         score = selection(self.setting.tasks, metrics, self.setting.reference)
+        if self.setting.told:
+            self.record.note(validation_losses, metrics, score)
         parameters = all(bool(parameter.isfinite().all()) for parameter in self.run.model.parameters())
         sound = parameters and all(x is None or abs(x) < float("inf") for row in losses for x in row)
         return [Evaluation(score if score == score else float("-inf"), metrics, sound, self.record.newest())]
+
+    def remember(self, row: int) -> None:  # noqa: ARG002
+        """The present parameters, evaluated just now, are the best."""
+        self.record.remember(self.record.history["validation_selection"][-1])
+        self.run.best_model = {name: value.detach().clone() for name, value in self.run.model.state_dict().items()}
 
     def results(self) -> list[Result]:
         """The run's result; it can go on afterwards."""
@@ -85,14 +92,18 @@ class Alone:
         copied.load_state_dict(copy.deepcopy(self.state_dict()))
         return copied
 
-    def exploit(self, source: Alone) -> None:
-        """Take over the state of a run of the same structure, but for its random numbers, settings and cost."""
+    def exploit(self, source: Alone, *, best: bool) -> None:
+        """Take over the state of a run of the same structure, but for its random numbers, settings and cost.
+
+        With `best` its best evaluation too.
+        """
         saved, own = source.run.state(), self.run.balancer.state_dict()
         self.run.model.load_state_dict(saved["model"])
         self._load_optimizer(saved["optimizer"])
         self._load_balancer(saved["balancer"], own)
-        self.run.best_model = saved["best_model"]
-        self.record.follow(source.record)
+        if best:
+            self.run.best_model = saved["best_model"]
+            self.record.follow(source.record)
 
     def restructured(self, who: Resolved) -> Alone:
         """The same run with other settings: same parameters, and what else of its state still has its form."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ class Cohort:
         device: where to train.
         memory_limit: bytes that one program may take, parameters and everything else; None for no limit.
         vectorised: False trains every member by itself.
+        told: the driver decides: members are evaluated by `evaluate` alone, each time a point of their curves, and the
+            best evaluation is the one that `remember` was called after; otherwise at the ends of epochs, by selection.
         tell: called with what a user should know.
 
     Attributes:
@@ -73,11 +75,12 @@ class Cohort:
         device: torch.device | str = "cpu",
         memory_limit: int | None = None,
         vectorised: bool = True,
+        told: bool = False,
         tell: Callable[[str], None] = _silent,
     ) -> None:
         self.settings = settings
         self.members: list[Member] = []
-        self._setting = Setting.of(benchmark, splits, list(tasks or benchmark.tasks), torch.device(device))
+        self._setting = Setting.of(benchmark, splits, list(tasks or benchmark.tasks), torch.device(device), told=told)
         self._limit, self._tell, self._vectorised = memory_limit, tell, vectorised
         self._capacities: dict[Hashable, int] = {}
         self._parts: list[_Part] = []
@@ -122,6 +125,14 @@ class Cohort:
             found |= zip(part.ids, part.shard.evaluations(), strict=True)
         return [found[number] for number in range(len(self.members))]
 
+    def remember(self, numbers: Sequence[int]) -> None:
+        """The present state of these members, evaluated just now, is their best: what their results are of."""
+        self._check(numbers)
+        for part in self._parts:
+            for row, number in enumerate(part.ids):
+                if number in numbers:
+                    part.shard.remember(row)
+
     def results(self) -> list[Result]:
         """The result of each member: test split, parameters that did best on validation data."""
         found: dict[int, Result] = {}
@@ -129,18 +140,22 @@ class Cohort:
             found |= zip(part.ids, part.shard.results(), strict=True)
         return [found[number] for number in range(len(self.members))]
 
-    def exploit(self, sources: Mapping[int, int]) -> None:
+    def exploit(self, sources: Mapping[int, int], keeping: Collection[int] = ()) -> None:
         """Give each target member the state of its source member: parameters, buffers, optimizer and strategy state,
         and the best evaluation so far. Seed and hyperparameters of the target stay; where its structure is another, it
         takes those of the source.
 
         All sources are read before any target is written.
+
+        Args:
+            sources: by target.
+            keeping: targets that keep their own best evaluation.
         """
         self._check([*sources, *sources.values()])
         copies = {target: self._extracted(source) for target, source in sources.items()}
         models = {target: self.members[source] for target, source in sources.items()}
         for target, copied in copies.items():
-            self._take_over(target, copied, models[target])
+            self._take_over(target, copied, models[target], best=target not in keeping)
         self._regroup()
 
     def extract(self, number: int) -> dict[str, Any]:
@@ -148,11 +163,11 @@ class Cohort:
         self._check([number])
         return {"member": _plain(self.members[number]), "part": _saved(self._extracted(number))}
 
-    def adopt(self, target: int, saved: Mapping[str, Any]) -> None:
-        """What `exploit` does, with a source that another cohort extracted."""
+    def adopt(self, target: int, saved: Mapping[str, Any], *, best: bool = True) -> None:
+        """What `exploit` does, with a source that another cohort extracted; `best`: its best evaluation too."""
         self._check([target])
         source = Member(**saved["member"])
-        self._take_over(target, self._loaded(saved["part"], [self._resolved(source)]), source)
+        self._take_over(target, self._loaded(saved["part"], [self._resolved(source)]), source, best=best)
         self._regroup()
 
     def replace(self, changes: Mapping[int, Member]) -> None:
@@ -322,7 +337,7 @@ class Cohort:
         )
         return _Part(self._key(members[0]), shard, [*saved["ids"]], saved["done"])
 
-    def _take_over(self, target: int, copied: _Part, source: Member) -> None:
+    def _take_over(self, target: int, copied: _Part, source: Member, *, best: bool) -> None:
         part, row = self._place(target)
         if part.key != copied.key:
             member = Member(source.strategy, self.members[target].seed, source.settings, source.losses)
@@ -330,10 +345,10 @@ class Cohort:
             part, row = self._place(target)
         if isinstance(part.shard, Alone):
             assert isinstance(copied.shard, Alone)
-            part.shard.exploit(copied.shard)
+            part.shard.exploit(copied.shard, best=best)
         else:
             assert isinstance(copied.shard, Shard)
-            part.shard.exploit(row, copied.shard, 0)
+            part.shard.exploit(row, copied.shard, 0, best=best)
         part.done = False
 
     def _extracted(self, number: int) -> _Part:

@@ -41,22 +41,33 @@ class Slot:
     record: Record
     best: tuple[Tensor, dict[str, Tensor]]
 
+    def copy(self) -> Slot:
+        """Another slot in the same state; tensors of an evaluation are never written to."""
+        return Slot(self.who, self.record.copy(), self.best)
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What all members of a cohort have in common."""
+    """What all members of a cohort have in common.
+
+    Attributes:
+        told: whoever drives the cohort decides when members are evaluated and which evaluation is a member's best.
+    """
 
     benchmark: Benchmark
     splits: Splits
     tasks: Sequence[Task]
     device: torch.device
     reference: Metrics = field(repr=False, default_factory=dict)
+    told: bool = False
 
     @classmethod
-    def of(cls, benchmark: Benchmark, splits: Splits, tasks: Sequence[Task], device: torch.device) -> Setting:
+    def of(
+        cls, benchmark: Benchmark, splits: Splits, tasks: Sequence[Task], device: torch.device, *, told: bool = False
+    ) -> Setting:
         """With the metrics of the best constant prediction, that the skill score refers to."""
         splits = splits.to(device)
-        return cls(benchmark, splits, tasks, device, references(tasks, splits.train, splits.validation)[0])
+        return cls(benchmark, splits, tasks, device, references(tasks, splits.train, splits.validation)[0], told)
 
 
 class Shard:
@@ -104,8 +115,8 @@ class Shard:
         return shard
 
     def select(self, rows: Sequence[int]) -> Shard:
-        """The runs at `rows`, to go on by themselves."""
-        return Shard._of(self.setting, self.population.select(rows), [self.slots[row] for row in rows])
+        """The runs at `rows`, to go on by themselves; they share nothing with this shard."""
+        return Shard._of(self.setting, self.population.select(rows), [self.slots[row].copy() for row in rows])
 
     @staticmethod
     def join(shards: Sequence[Shard]) -> Shard:
@@ -148,7 +159,7 @@ class Shard:
             slot.record.step += 1
             slot.record.seconds += share
         due = [row for row, slot in enumerate(self.slots) if self._at_evaluation(slot)]
-        if due:
+        if due and not self.setting.told:
             self._evaluate(due)
 
     def _log(self, losses: Tensor, absent: Tensor | None) -> None:
@@ -184,12 +195,13 @@ class Shard:
 
     # --- exploit and explore ---------------------------------------------------------------------------------------
 
-    def exploit(self, target: int, source: Shard, row: int) -> None:
-        """Give a run the state of one of the same structure, and its best evaluation so far."""
+    def exploit(self, target: int, source: Shard, row: int, *, best: bool) -> None:
+        """Give a run the state of one of the same structure, and with `best` its best evaluation so far."""
         self.population.copy_member(source.population, row, target)
         mine, theirs = self.slots[target], source.slots[row]
-        mine.best = theirs.best
-        mine.record.follow(theirs.record)
+        if best:
+            mine.best = theirs.best
+            mine.record.follow(theirs.record)
 
     def replace(self, changes: Mapping[int, Resolved]) -> None:
         """Give runs other continuous settings of the same structure."""
@@ -271,10 +283,22 @@ class Shard:
         state = self.population.state
         return state["parameters"][row].clone(), {name: value[row].clone() for name, value in state["fixed"].items()}
 
+    def remember(self, row: int) -> None:
+        """The present parameters of a member, evaluated just now, are its best."""
+        slot = self.slots[row]
+        slot.record.remember(slot.record.history["validation_selection"][-1])
+        slot.best = self._snapshot(row)
+
     def evaluations(self) -> list[Evaluation]:
-        """Each member at its present parameters, on validation data; records stay as they are."""
+        """Each member at its present parameters, on validation data.
+
+        Records stay as they are, unless whoever drives the cohort decides when they are added to.
+        """
         finite = self.population.state["parameters"].isfinite().all(1) & self.population.state["finite"]
         measured = self._measured(range(len(self.slots)))
+        if self.setting.told:
+            for slot, (losses, metrics, score) in zip(self.slots, measured, strict=True):
+                slot.record.note(losses, metrics, score)
         return [
             Evaluation(score if score == score else float("-inf"), metrics, bool(sound), slot.record.newest())
             for (_, metrics, score), sound, slot in zip(measured, finite.tolist(), self.slots, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mtl.population import Evaluation, Member
@@ -27,7 +27,7 @@ class Hosts(Protocol):
 
     shards: int
 
-    def call(self, shard: int, method: str, *arguments: Any) -> Any: ...
+    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any: ...
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any: ...
     def drop(self, shard: int) -> Any: ...
     def train(self, shard: int, steps: int) -> Any: ...
@@ -104,19 +104,37 @@ class ShardedCohort:
         """The result of each member; None for those on their way."""
         return self._in_order(self._everywhere("results"))
 
-    def exploit(self, sources: Mapping[int, int]) -> None:
-        """Give each target member the state of its source member; all sources are read before any target is written."""
+    def remember(self, numbers: Sequence[int]) -> None:
+        """The present state of these members, evaluated just now, is their best."""
+        here: dict[int, list[int]] = {}
+        for number in numbers:
+            shard, place = self._places[number]
+            here.setdefault(shard, []).append(place)
+        self._hosts.gather([self._hosts.call(shard, "remember", some) for shard, some in here.items()])
+
+    def exploit(self, sources: Mapping[int, int], keeping: Collection[int] = ()) -> None:
+        """Give each target member the state of its source member; all sources are read before any target is written.
+
+        Those in `keeping` keep their own best evaluation.
+        """
         near: dict[int, dict[int, int]] = {}
+        kept: dict[int, list[int]] = {}
         far: dict[int, int] = {}
         for target, source in sources.items():
             (to_shard, to_number), (from_shard, from_number) = self._places[target], self._places[source]
             if to_shard == from_shard:
                 near.setdefault(to_shard, {})[to_number] = from_number
+                kept.setdefault(to_shard, []).extend([to_number] if target in keeping else [])
             else:
                 far[target] = source
         taken = self._hosts.gather([self._taken(source, target) for target, source in far.items()])
-        self._hosts.gather([self._hosts.call(shard, "exploit", pairs) for shard, pairs in near.items()])
-        self._hosts.gather([self._at(target, "adopt", state) for target, state in zip(far, taken, strict=True)])
+        self._hosts.gather([self._hosts.call(shard, "exploit", pairs, kept[shard]) for shard, pairs in near.items()])
+        self._hosts.gather(
+            [
+                self._at(target, "adopt", state, best=target not in keeping)
+                for target, state in zip(far, taken, strict=True)
+            ]
+        )
 
     def replace(self, changes: Mapping[int, Member]) -> None:
         """Change members."""
@@ -222,9 +240,9 @@ class ShardedCohort:
             going = [shard for shard in going if shard not in over]
         return dict(zip(shards, self._hosts.gather([calls[shard] for shard in shards]), strict=True))
 
-    def _at(self, index: int, method: str, *arguments: Any) -> Any:
+    def _at(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
         shard, number = self._places[index]
-        return self._hosts.call(shard, method, number, *arguments)
+        return self._hosts.call(shard, method, number, *arguments, **options)
 
     def _in_order(self, found: Mapping[int, Sequence[Any]]) -> list[Any]:
         return [found[shard][number] if shard in found else None for shard, number in self._places]

@@ -113,12 +113,12 @@ class Host:
         del self._cohorts[shard]
         self._waiting.pop(shard, None)
 
-    def call(self, shard: int, method: str, *arguments: Any) -> Any:
+    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the shard's cohort."""
         if method == "state_dict" and shard in self._waiting:
             return self._waiting[shard]
         called: Callable[..., Any] = getattr(self._present(shard), method)
-        return _on_cpu(called(*arguments))
+        return _on_cpu(called(*arguments, **options))
 
     def _present(self, shard: int) -> Cohort:
         cohort = self._cohorts.pop(shard)
@@ -147,6 +147,7 @@ class Host:
             self._recipe.settings,
             device=torch.device(self._recipe.device),
             vectorised=self._recipe.vectorised,
+            told=True,
             tell=tell,
         )
         if saved is not None:

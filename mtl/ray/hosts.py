@@ -65,9 +65,9 @@ class RayHosts:
         self.shards = shards
         self.gather([host.begin.remote(fits) for host in self._hosts])
 
-    def call(self, shard: int, method: str, *arguments: Any) -> Any:
+    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any:
         """Start a call of the shard's cohort."""
-        return self._of(shard).call.remote(shard, method, *arguments)
+        return self._of(shard).call.remote(shard, method, *arguments, **options)
 
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any:
         """Start to make a shard."""

@@ -9,11 +9,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from mtl.lineage import Event, offset_before, write_events
 from mtl.search.cohort import Arriving, Cohort, Evaluation, MakeCohort, Place, Scattered
-from mtl.search.methods import Decision, Method, Problem, Report, Start
+from mtl.search.methods import Decision, Exploit, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores
 from mtl.search.recovery import recovered_state, save_state
 from mtl.search.space import Values, make_member
@@ -22,16 +23,67 @@ from mtl.train import Result, Stopped
 from mtl.train import checkpoint as checkpoints
 
 
+@dataclass(frozen=True)
+class Best:
+    """The evaluation of a run whose parameters are kept.
+
+    Attributes:
+        trial: number of the run that was evaluated; another than the run that keeps it where it was taken over.
+        step: steps that that run had made.
+        values: its values then.
+        scores: its objectives.
+        selection: mean skill of the primary metrics.
+        metrics: on validation data, by task and metric.
+    """
+
+    trial: int
+    step: int
+    values: Values
+    scores: Scores
+    selection: float
+    metrics: Mapping[str, Mapping[str, float]]
+
+
 @dataclass
 class Trial:
-    """One run of a search, alive or ended."""
+    """One run of a search, alive or ended.
+
+    Attributes:
+        curve: (its own steps, steps of the whole search, scores) at each evaluation.
+        best: of all evaluations so far, its own and those that it took over; None before the first finite one.
+        status: as recorded, once it has ended.
+    """
 
     number: int
     seed: int
     values: Values
     step: int = 0
-    #: (its own steps, steps of the whole search, scores) at each evaluation.
     curve: list[tuple[int, int, Scores]] = field(default_factory=list)
+    best: Best | None = None
+    status: str = ""
+
+    def hear(self, evaluation: Evaluation, scores: Scores, spent: int) -> bool:
+        """Add an evaluation at the present step; whether it is now the best.
+
+        It is unless an earlier one is at least as good in every objective: with one objective, if it is better than
+        all before.
+        """
+        before = [found for *_, found in self.curve] + ([self.best.scores] if self.best else [])
+        self.curve.append((self.step, spent, scores))
+        found = all(map(math.isfinite, scores)) and not any(map(partial(_covers, scores=scores), before))
+        if found:
+            metrics = {task: dict(values) for task, values in evaluation.metrics.items()}
+            self.best = Best(self.number, self.step, dict(self.values), scores, evaluation.selection, metrics)
+        return found
+
+    @property
+    def broken(self) -> bool:
+        """Whether its last evaluation was not finite."""
+        return bool(self.curve) and not all(map(math.isfinite, self.curve[-1][2]))
+
+
+def _covers(other: Scores, scores: Scores) -> bool:
+    return all(theirs >= own for theirs, own in zip(other, scores, strict=True))
 
 
 @dataclass
@@ -42,7 +94,7 @@ class Tally:
         steps: optimizer steps of all runs.
         exploits: runs that took over another's state.
         replaced_nonfinite: those of them that were not finite any more.
-        best: [steps, best score so far] after each segment; the first objective where there are several.
+        best: [steps, score of the best run then] after each segment; the first objective where there are several.
     """
 
     steps: int = 0
@@ -136,6 +188,7 @@ class Search:
                 if name not in records:
                     record, history = self.record(trial, result, benchmark)
                     records[name] = directory.append(record, history)
+                trial.status = records[name]["status"]
                 for observer in observers:
                     observer.trial(self, records[name])
             events = self._apply(decision, ended, reports)
@@ -150,13 +203,21 @@ class Search:
         return f"{self.name}-{number:04d}"
 
     @property
-    def best(self) -> tuple[Trial, Scores] | None:
-        """The run with the best score so far, of the first objective, and its scores then."""
-        found = [(scores, trial) for trial in self.trials for *_, scores in trial.curve if scores[0] > -math.inf]
+    def best(self) -> tuple[Trial, Best] | None:
+        """The run with the best evaluation so far, by the first objective, and that evaluation.
+
+        Of runs that can still win or have ended well: at the end, it is the winner of the records.
+        """
+        found = [
+            (trial.best.scores[0], trial)
+            for trial in self.trials
+            if trial.best is not None and trial.status in ("", "done") and not trial.broken
+        ]
         if not found:
             return None
-        scores, trial = max(found, key=lambda pair: (pair[0][0], -pair[1].number))
-        return trial, scores
+        _, trial = max(found, key=lambda pair: (pair[0], -pair[1].number))
+        assert trial.best is not None
+        return trial, trial.best
 
     @property
     def places(self) -> Sequence[Place]:
@@ -171,18 +232,22 @@ class Search:
         steps = min(self.problem.interval, min(self.problem.length - trial.step for trial in self.alive))
         found = self._trained(steps)
         self.tally.steps += steps * len(found)
-        reports = []
+        reports, better = [], []
         self.evaluations = {}
         for index, evaluation in found.items():
             trial = self.alive[index]
             self.evaluations[trial.number] = evaluation
             trial.step += steps
             scores = self.objective.of(evaluation)
-            trial.curve.append((trial.step, self.tally.steps, scores))
+            if trial.hear(evaluation, scores, self.tally.steps):
+                better.append(index)
             finished = trial.step >= self.problem.length
-            reports.append(Report(trial.number, trial.step, trial.values, scores, finished))
-        before = self.tally.best[-1][1] if self.tally.best else -math.inf
-        self.tally.best.append((self.tally.steps, max([before, *(report.scores[0] for report in reports)])))
+            kept = trial.best.scores if trial.best is not None else scores
+            reports.append(Report(trial.number, trial.step, trial.values, scores, finished, kept))
+        if better:
+            assert self._cohort is not None
+            self._cohort.remember(better)
+        self.tally.best.append((self.tally.steps, -math.inf if self.best is None else self.best[1].scores[0]))
         return reports
 
     def _trained(self, steps: int) -> Mapping[int, Evaluation]:
@@ -201,14 +266,15 @@ class Search:
 
     def record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is written of a run that ended, and its curves."""
-        member = make_member(trial.values, trial.seed)
-        cut = trial.step < self.problem.length
-        scores = self.objective.scores(result.validation, result.selection)
+        cut, best = trial.step < self.problem.length, trial.best
+        values = trial.values if best is None else best.values
+        scores = (-math.inf,) * len(self.objective.names) if best is None else best.scores
+        status = "diverged" if best is None or trial.broken else result.status
         record = {
             "run": self.run_name(trial.number),
             "benchmark": benchmark,
-            "strategy": self.label or member.strategy,
-            "hyperparameters": trial.values,
+            "strategy": self.label or make_member(values, trial.seed).strategy,
+            "hyperparameters": values,
             "seed": trial.seed,
             "phase": self.phase,
             "task": None,
@@ -216,12 +282,13 @@ class Search:
             "trial": trial.number,
             "objective": self.objective.natural(scores),
             "metrics": result.metrics,
-            "validation": result.validation,
+            "validation": result.validation if best is None else best.metrics,
             "cost": {**result.cost, "steps": trial.step},
-            "status": "stopped" if cut and result.status == "done" else result.status,
+            "status": "stopped" if cut and status == "done" else status,
             "skipped": result.skipped,
-            "best_step": result.best_step,
-            "selection": result.selection,
+            "best_step": 0 if best is None else best.step,
+            "best_trial": trial.number if best is None else best.trial,
+            "selection": result.selection if best is None else best.selection,
             "error": None,
         }
         evaluated = {
@@ -248,7 +315,12 @@ class Search:
         if not changed:
             return []
         assert self._cohort is not None
-        self._cohort.exploit({index[exploit.target]: index[exploit.source] for exploit in decision.exploits})
+        sources = {index[exploit.target]: index[exploit.source] for exploit in decision.exploits}
+        followed = self._followed(decision.exploits)
+        keeping = [index[target] for target in followed if followed[target] is self.trials[target].best]
+        self._cohort.exploit(sources, keeping)
+        for target, best in followed.items():
+            self.trials[target].best = best
         members = {index[number]: make_member(values, self.trials[number].seed) for number, values in changed.items()}
         self._cohort.replace(members)
         events = []
@@ -265,6 +337,17 @@ class Search:
         for number, values in changed.items():
             self.trials[number].values = dict(values)
         return events
+
+    def _followed(self, exploits: Sequence[Exploit]) -> dict[int, Best | None]:
+        """The best evaluation of each target once it has taken over its source: the better of both, its own if equal.
+
+        So no state that was ever the best is lost because its run went astray later.
+        """
+        found = {}
+        for exploit in exploits:
+            own, other = self.trials[exploit.target].best, self.trials[exploit.source].best
+            found[exploit.target] = other if own is None or (other and other.scores > own.scores) else own
+        return found
 
     def _start(self, starts: Sequence[Start]) -> list[Event]:
         begun = []
@@ -284,7 +367,7 @@ class Search:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+            "trials": [{**vars(trial), "best": trial.best and {**vars(trial.best)}} for trial in self.trials],
             "alive": [trial.number for trial in self.alive],
             "method": self.method.state_dict(),
             "tally": dataclasses.asdict(self.tally),
@@ -294,7 +377,10 @@ class Search:
         }
 
     def _load(self, saved: Mapping[str, Any]) -> None:
-        self.trials = [Trial(**trial) for trial in saved["trials"]]
+        self.trials = [
+            Trial(**{**trial, "best": None if trial["best"] is None else Best(**trial["best"])})
+            for trial in saved["trials"]
+        ]
         self.alive = [self.trials[number] for number in saved["alive"]]
         self.tally = Tally(**saved["tally"])
         self._offset = saved["offset"]

@@ -44,6 +44,7 @@ def cohort_maker(setting: Setting) -> MakeCohort:
             settings,
             device=setting.device,
             vectorised=not setting.one_at_a_time,
+            told=True,
             tell=setting.tell,
         )
 

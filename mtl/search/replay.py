@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mtl.lineage import Stage, taken
+from mtl.lineage import Event, Stage, taken, winning_line
 from mtl.search.cohort import MakeCohort
 from mtl.search.engine import Search
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
@@ -41,8 +41,10 @@ class Scripted(Method):
         return [*[0] * len(self._starts), *later][trial]
 
 
-def retraced(problem: Problem, stages: Sequence[Stage]) -> tuple[Scripted, int]:
+def retraced(problem: Problem, stages: Sequence[Stage], until: int) -> tuple[Scripted, int]:
     """The runs that one descends from, each with its own seed, and the exploits that lead to it; and that one's number.
+
+    All end when that one has made `until` steps.
 
     Runs that did not wait for each other begin at different times, so that a state is there when it is taken over.
     """
@@ -66,6 +68,7 @@ def retraced(problem: Problem, stages: Sequence[Stage]) -> tuple[Scripted, int]:
     for time, some in starts.items():
         if time > 0:
             script[time] = dataclasses.replace(script.get(time, Decision()), start=some)
+    script[runs[-1][0] + until] = Decision(stop=frozenset(number.values()))
     return Scripted(problem, starts[0], script), number[runs[-1]]
 
 
@@ -84,9 +87,11 @@ def repeated(problem: Problem, stages: Sequence[Stage], seeds: Sequence[int]) ->
     return Scripted(problem, starts, script)
 
 
-def replay(problem: Problem, stages: Sequence[Stage], objective: Objective, make_cohort: MakeCohort) -> dict[str, Any]:
-    """Train a schedule from scratch and return the record of the run that it leads to."""
-    method, number = retraced(problem, stages)
+def replay(
+    problem: Problem, events: Sequence[Event], record: Mapping[str, Any], objective: Objective, make_cohort: MakeCohort
+) -> dict[str, Any]:
+    """Train the schedule that led to a run's best evaluation from scratch, up to there, and return the record."""
+    method, number = retraced(problem, winning_line(events, record), record["best_step"])
     search = Search("replay", "", method, problem, objective, make_cohort)
     with tempfile.TemporaryDirectory() as folder:
         return search.run(RunDirectory(Path(folder)), "replay")[number]

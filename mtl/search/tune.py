@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mtl.lineage import Stage, ancestry, read_events, winner
+from mtl.lineage import Stage, read_events, winner, winning_line
 from mtl.search.build import build_space
 from mtl.search.cohort import MakeCohort
 from mtl.search.engine import Search
@@ -90,7 +90,7 @@ def tune_and_rerun(
     best = winner(records, search.objective.higher_is_better())
     stages = [Stage(0, 0, 0, {"strategy": search.label})]
     if best is not None:
-        stages = ancestry(read_events(directory.schedule_path, search.name), best["trial"])
+        stages = winning_line(read_events(directory.schedule_path, search.name), best)
 
     def final() -> Search:
         return Search(

@@ -169,9 +169,10 @@ def _overall(search: Search) -> dict[str, float]:
             mean = (sum(finite) / len(finite),) * len(names)
             row[f"objective/{name}/mean"] = search.objective.natural(mean)[name] or 0.0
     if search.best is not None:
-        trial, scores = search.best
-        row |= {f"objective/{name}/best": x for name, x in search.objective.natural(scores).items() if x is not None}
-        row |= {f"best/{name.partition('/')[2]}": x for name, x in _hyperparameters(trial.values).items()}
+        _, best = search.best
+        natural = search.objective.natural(best.scores)
+        row |= {f"objective/{name}/best": x for name, x in natural.items() if x is not None}
+        row |= {f"best/{name.partition('/')[2]}": x for name, x in _hyperparameters(best.values).items()}
     return row
 
 

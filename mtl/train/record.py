@@ -60,18 +60,35 @@ class Record:
 
     def evaluated(self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float) -> bool:
         """Note an evaluation on validation data; returns whether it is the best so far."""
+        self.note(losses, metrics, score)
+        if score > self.best_selection:
+            self.remember(score)
+            return True
+        self.since_best += 1
+        self.stopped_early = self.patience is not None and self.since_best >= self.patience
+        return False
+
+    def note(self, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]], score: float) -> None:
+        """Add an evaluation on validation data to the curves."""
         self.history["eval_step"].append(self.step)
         self.history["validation_loss"].append([losses[task] for task in self.tasks])
         self.history["validation_selection"].append(score)
         row = {f"validation_loss/{name}": loss for name, loss in losses.items()}
         row |= {f"validation/{task}/{key}": x for task, values in metrics.items() for key, x in values.items()}
         self.observe(self.step, {**row, "validation/selection": score})
-        if score > self.best_selection:
-            self.best_selection, self.best_step, self.since_best = score, self.step, 0
-            return True
-        self.since_best += 1
-        self.stopped_early = self.patience is not None and self.since_best >= self.patience
-        return False
+
+    def remember(self, score: float) -> None:
+        """The evaluation made at this step is the best so far."""
+        self.best_selection, self.best_step, self.since_best = score, self.step, 0
+
+    def copy(self) -> Record:
+        """Another record in the same state, watched by nobody."""
+        copied = Record(self.tasks, self.total, self.patience)
+        for name in _COUNTERS:
+            setattr(copied, name, getattr(self, name))
+        copied.curve_every = self.curve_every
+        copied.history = {name: [*values] for name, values in self.history.items()}
+        return copied
 
     def follow(self, other: Record) -> None:
         """Go on from the best evaluation of another run, whose parameters were taken over; the curves stay."""

@@ -79,6 +79,20 @@ def test_exploit_copies_the_run_and_leaves_the_hyperparameters(vectorised):
     assert not torch.equal(moved[5], after[5]) and bool(moved[5].isfinite().all())
 
 
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_two_members_that_swap_swap_their_best_evaluations_too(vectorised):
+    made = cohort(vectorised=vectorised)
+    made.advance(30)
+    before = made.results()
+    made.exploit({5: 4, 4: 5})
+    after = made.results()
+    for one, other in ((4, 5), (5, 4)):
+        assert after[one].selection == before[other].selection != before[one].selection
+        assert after[one].validation == before[other].validation and after[one].metrics == before[other].metrics
+    made.exploit({5: 4, 4: 5}, keeping=[4])
+    assert [made.results()[k].selection for k in (4, 5)] == [after[4].selection] * 2
+
+
 def test_exploit_then_one_step_equals_a_run_with_that_state():
     """The copy goes on from the source's state on the target's batches: checked against torch.optim."""
     made = cohort([Member("equal", 0), Member("equal", 1, {"lr": 5e-3})])

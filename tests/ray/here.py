@@ -29,7 +29,7 @@ class Here:
         self.settings = Settings(steps=steps, batch_size=32)
 
     def _cohort(self, members, saved):
-        cohort = Cohort(self.benchmark, self.splits, members, self.settings)
+        cohort = Cohort(self.benchmark, self.splits, members, self.settings, told=True)
         if saved is not None:
             cohort.load_state_dict(copy.deepcopy(saved))
         return cohort
@@ -42,8 +42,8 @@ class Here:
         del self.cohorts[shard]
         return Call(None)
 
-    def call(self, shard, method, *arguments):
-        return Call(copy.deepcopy(getattr(self.cohorts[shard], method)(*arguments)))
+    def call(self, shard, method, *arguments, **options):
+        return Call(copy.deepcopy(getattr(self.cohorts[shard], method)(*arguments, **options)))
 
     def train(self, shard, steps):
         self.cohorts[shard].advance(steps)

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from mtl.cli.main import main
-from mtl.lineage import ancestry, read_events
+from mtl.lineage import read_events
 from mtl.population import Cohort
 from mtl.ray.cohort import ShardedCohort
 from mtl.search.build import build_space
@@ -58,13 +58,13 @@ def searched(path, hosts, stops=None, asynchronous=True, members=6, strategy="gr
 
 def _whole(benchmark):
     here = Here(1, benchmark=type(benchmark))
-    return lambda members: Cohort(benchmark, here.splits, members, here.settings)
+    return lambda members: Cohort(benchmark, here.splits, members, here.settings, told=True)
 
 
 def replayed(search, record, events, benchmark):
     """How far a replay of a run is from its record."""
-    stages = ancestry(events, record["trial"])
-    return max(differences(record, replay(search.problem, stages, search.objective, _whole(benchmark))).values())
+    again = replay(search.problem, events, record, search.objective, _whole(benchmark))
+    return max(differences(record, again).values())
 
 
 def without_time(records):

@@ -32,10 +32,12 @@ def test_shards_do_what_one_cohort_does(shards):
     """All calls of a search, the members numbered across shards; saved and loaded in the middle."""
     hosts = Here(shards)
     sharded = ShardedCohort(hosts, _members(5), print)
-    whole = Cohort(Tiny(), hosts.splits, _members(5), Settings(steps=40, batch_size=32))
+    whole = Cohort(Tiny(), hosts.splits, _members(5), Settings(steps=40, batch_size=32), told=True)
     for cohort in (sharded, whole):
         cohort.advance(5)
-        cohort.exploit({0: 4, 1: 3, 2: 4})  # to another shard and, where there are few, within one
+        cohort.evaluate()
+        cohort.remember([0, 1, 3])
+        cohort.exploit({0: 4, 1: 3, 2: 4}, [1])  # to another shard and, where there are few, within one
         cohort.replace({0: Member("gradnorm", 0, {"lr": 0.02}), 3: Member("gradnorm", 3, {"lr": 0.001})})
         cohort.advance(5)
         cohort.keep([4, 0, 3])
@@ -46,10 +48,12 @@ def test_shards_do_what_one_cohort_does(shards):
     again.load_state_dict(state)
     spread = ShardedCohort(Here(shards), _members(1), print)
     spread.load_state_dict(whole.state_dict())
-    gathered = Cohort(Tiny(), hosts.splits, _members(1), Settings(steps=40, batch_size=32))
+    gathered = Cohort(Tiny(), hosts.splits, _members(1), Settings(steps=40, batch_size=32), told=True)
     gathered.load_state_dict(state)
     for cohort in (sharded, whole, again, spread, gathered):
         cohort.advance(5)
+        cohort.evaluate()
+        cohort.remember([1, 5])
         cohort.exploit({0: 5, 4: 1})
         cohort.advance(5)
     assert _selections(sharded) == pytest.approx(_selections(whole), abs=1e-6)

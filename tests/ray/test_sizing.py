@@ -126,8 +126,8 @@ class Here:
     def drop(self, shard):
         return self.host.drop(shard)
 
-    def call(self, *arguments):
-        return self._seen(self.host.call(*arguments))
+    def call(self, *arguments, **options):
+        return self._seen(self.host.call(*arguments, **options))
 
     def gather(self, calls):
         return list(calls)
@@ -144,10 +144,12 @@ def members(count, first=0):
 def test_shards_that_take_turns_train_as_if_all_were_present(most, vectorised, monkeypatch):
     hosts = Here(monkeypatch, 3, most, vectorised)
     sharded = ShardedCohort(hosts, members(6), print)
-    whole = Cohort(Tiny(), Tiny().load(), members(6), SETTINGS)
+    whole = Cohort(Tiny(), Tiny().load(), members(6), SETTINGS, told=True)
     for cohort in (sharded, whole):
         cohort.advance(5)
-        cohort.exploit({0: 5, 1: 4, 3: 0})
+        cohort.evaluate()
+        cohort.remember([0, 4, 5])
+        cohort.exploit({0: 5, 1: 4, 3: 0}, [0])
         cohort.replace({0: Member("famo", 0, {"lr": 0.02, "optimizer": "adam"})})
         cohort.advance(5)
         cohort.keep([5, 4, 0, 1])

@@ -21,7 +21,7 @@ class ToyCohort:
 
     def add(self, members):
         self.members += members
-        self.rows += [{"theta": 1 + member.seed / 100, "step": 0} for member in members]
+        self.rows += [{"theta": 1 + m.seed / 100, "step": 0, "best": 1 + m.seed / 100, "at": 0} for m in members]
 
     def advance(self, steps):
         for member, row in zip(self.members, self.rows, strict=True):
@@ -40,10 +40,15 @@ class ToyCohort:
         finite = math.isfinite(score)
         return SimpleNamespace(selection=score if finite else -math.inf, metrics=metrics, finite=finite, curves={})
 
-    def exploit(self, sources):
+    def remember(self, numbers):
+        for number in numbers:
+            self.rows[number] |= {"best": self.rows[number]["theta"], "at": self.rows[number]["step"]}
+
+    def exploit(self, sources, keeping=()):
         taken = {target: dict(self.rows[source]) for target, source in sources.items()}
         for target, row in taken.items():
-            self.rows[target] = row
+            own = {name: self.rows[target][name] for name in ("best", "at")} if target in keeping else {}
+            self.rows[target] = row | own
 
     def replace(self, changes):
         for index, member in changes.items():
@@ -56,11 +61,11 @@ class ToyCohort:
     def results(self):
         found = []
         for row in self.rows:
-            evaluation = self._evaluation(row)
-            status = "done" if evaluation.finite else "diverged"
+            evaluation = self._evaluation({"theta": row["best"]})
+            status = "done" if math.isfinite(row["theta"]) else "diverged"
             cost = {"steps": row["step"], "forwards": row["step"], "backwards": row["step"], "seconds": 0.0}
             found.append(
-                Result(status, evaluation.metrics, evaluation.metrics, evaluation.selection, row["step"], cost, {})
+                Result(status, evaluation.metrics, evaluation.metrics, evaluation.selection, row["at"], cost, {})
             )
         return found
 

@@ -22,13 +22,14 @@ def toy_search(tmp_path):
         objective=("selection",),
         stop=lambda: False,
         tell=print,
+        cohort=ToyCohort,
         **options,
     ):
         space = build_space(Tiny(), ["equal", "gradnorm"], read_options(ranges))
         aim = Objective(objective, Tiny())
         problem = Problem(space, 60, 10, options.pop("seed", 1), len(objective))
         made = find_method(method)(problem, Options(**{"members": 8, **options}))
-        search = Search("search", "", made, problem, aim, ToyCohort, tell=tell)
+        search = Search("search", "", made, problem, aim, cohort, tell=tell)
         with open_run_directory(tmp_path / out, resume=True) as directory:
             return search, search.run(directory, "toy", should_stop=stop), directory
 

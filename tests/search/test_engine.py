@@ -2,12 +2,15 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from mtl.lineage import ancestry, read_events
+from mtl.lineage import ancestry, read_events, winner, winning_line
+from mtl.search.engine import Trial
 from mtl.search.methods import METHODS, Options, find_method
 from mtl.train import Stopped
+from tests.search.cohorts import ToyCohort
 
 LIMITS = {"grid": {"grid_points": 2}, "asha": {"trials": 20}} | {
     name: {"trials": 20} for name in ("random", "bohb", "tpe", "gp", "nsga2", "cmaes", "evolution")
@@ -210,3 +213,54 @@ def test_an_unknown_method_is_refused_with_the_nearest():
         "evolution",
     }
     assert Options().members > 1
+
+
+def _history(directory, record):
+    return json.loads((directory.path / record["history"]).read_text())
+
+
+class Wandering(ToyCohort):
+    """Each run's score is highest in the middle of its training, and then falls; the metrics disagree with selection.
+
+    A member's peak is its learning rate, at step 30.
+    """
+
+    def evaluate(self):
+        found = []
+        for member, row in zip(self.members, self.rows, strict=True):
+            height = member.settings["lr"] - abs(row["step"] - 30) / 100
+            metrics = {"sign": {"accuracy": height}, "product": {"mae": 1.0, "r2": 0.0}}
+            found.append(SimpleNamespace(selection=row["step"] / 100, metrics=metrics, finite=True, curves={}))
+        return found
+
+
+@pytest.mark.parametrize("method", ["random", "pbt", "asha", "tpe", "pb2", "hyperband"])
+def test_the_best_that_is_told_is_the_best_that_is_recorded_and_wins(method, toy_search):
+    """One rule, the objective's, over the evaluations between segments, whatever happens to a run afterwards."""
+    search, records, directory = toy_search(
+        method, ranges=("lr=0.1:0.4",), objective=("sign",), cohort=Wandering, **options(method)
+    )
+    best = winner(records, {"sign/accuracy": True})
+    trial, kept = search.best
+    assert best["trial"] == trial.number and best["objective"] == {"sign/accuracy": kept.scores[0]}
+    heard = [scores[0] for record in records for scores in _history(directory, record)["search_scores"]]
+    ran = [record for record in records if record["status"] == "done"]
+    assert max(record["objective"]["sign/accuracy"] for record in ran) == search.tally.best[-1][1]
+    if method in ("random", "pbt", "tpe", "pb2"):
+        assert best["objective"]["sign/accuracy"] == max(heard)
+    assert best["best_step"] == 30 and best["selection"] == 0.3
+    assert best["validation"]["sign"]["accuracy"] == kept.scores[0]
+    stages = winning_line(read_events(directory.schedule_path), best)
+    assert stages[-1].trial == best["best_trial"] and all(stage.step < 30 for stage in stages)
+    assert best["hyperparameters"] == stages[-1].values
+
+
+def test_with_several_objectives_a_run_keeps_the_latest_state_that_none_of_its_others_covers():
+    trial = Trial(0, 0, {})
+    heard = [(1.0, 1.0), (0.5, 2.0), (0.4, 1.5), (2.0, 0.5), (2.0, 0.5), (math.nan, 9.0)]
+    kept = []
+    for scores in heard:
+        trial.step += 1
+        trial.hear(SimpleNamespace(selection=0.0, metrics={}), scores, 0)
+        kept.append(trial.best.step)
+    assert kept == [1, 2, 2, 4, 4, 4]

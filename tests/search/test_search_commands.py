@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,23 @@ def test_a_search_leaves_its_files(finished):
         assert f'id="figure-{name}"' in page and (finished / "figures" / f"{name}.png").stat().st_size > 1000
     assert "mathdefault" not in page, "labels of axes are plain numbers"
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("objective", ["product/mae", "sign/accuracy"])
+def test_the_best_shown_last_is_the_one_that_was_reached(objective, tmp_path, capsys):
+    """Epochs end after 8 steps, intervals after 5, and the mean skill prefers other evaluations than the objective."""
+    out = tmp_path / "run"
+    arguments = ["--method=pbt", "--members=6", "--interval=5", f"--objective={objective}", "--lr=0.03"]
+    assert call("search", TINY, *arguments, "--wandb=disabled", f"--out={out}") == 0
+    shown = re.search(rf"best {objective} (\S+);", capsys.readouterr().out)[1]
+    best = summary(out)["best"]["objective"][objective]
+    assert shown == f"{best:.4f}"
+    heard = [
+        score
+        for record in records(out)
+        for (score,) in json.loads((out / record["history"]).read_text())["search_scores"]
+    ]
+    assert best == abs(max(heard))
 
 
 def test_a_replay_reaches_what_was_recorded(finished, capsys):
@@ -158,6 +176,7 @@ def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--evaluate-every=2"], "--evaluate-every 2: a search evaluates its runs at every --interval"),
         (["--method=ptb"], "unknown method 'ptb': did you mean pbt"),
         (["--search", "lr=1:0.1"], "the lower bound must be below"),
         (["--space=absent.yaml"], "No such file"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.json_lines import read_lines
-from mtl.lineage import Event, Stage, ancestry, read_events, winner
+from mtl.lineage import Event, Stage, read_events, winner, winning_line
 from mtl.pareto import hypervolume, pareto_front, worst_corner
 from mtl.records import named_lines
 from mtl.report.read import Run, read_config, read_runs
@@ -68,7 +68,7 @@ def read_search(directory: Path) -> SearchRun:
         unreadable.append(f"No event could be read in {named}: left out.")
     if best is not None:
         try:
-            stages = ancestry(events, best["trial"])
+            stages = winning_line(events, best)
         except ValueError as error:
             unreadable.append(f"How the winner came about is not known: {error}.")
     return SearchRun(config, runs, events, best, stages, unreadable)

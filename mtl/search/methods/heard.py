@@ -43,5 +43,5 @@ class Heard:
         """Continue from `state_dict`."""
         self._reports = {}
         for report in saved["reports"]:
-            made = Report(**{**report, "scores": tuple(report["scores"])})
+            made = Report(**{**report, "scores": tuple(report["scores"]), "kept": tuple(report["kept"])})
             self._reports.setdefault(made.trial, []).append(made)

@@ -70,13 +70,24 @@ class Start:
 
 @dataclass(frozen=True)
 class Report:
-    """How one living run does, at the end of a segment."""
+    """How one living run does, at the end of a segment.
+
+    Attributes:
+        scores: of its present state.
+        kept: scores of the best evaluation so far, which is what the run is recorded with.
+    """
 
     trial: int
     step: int
     values: Values
     scores: Scores
     finished: bool
+    kept: Scores = ()
+
+    @property
+    def yielded(self) -> Scores:
+        """What the run is worth now that it has ended: its best evaluation, nothing if it broke."""
+        return self.scores if self.broken else self.kept
 
     @property
     def score(self) -> float:

@@ -14,7 +14,7 @@ class Waves(Method):
 
     Attributes:
         started: runs begun so far.
-        told: (values, scores) of the finished runs in order of their numbers.
+        told: (values, scores of the best evaluation) of the finished runs in order of their numbers.
     """
 
     def __init__(self, problem: Problem, options: Options) -> None:
@@ -32,7 +32,7 @@ class Waves(Method):
     def decide(self, reports: Sequence[Report]) -> Decision:
         if not all(report.finished for report in reports):
             return Decision()
-        self.told += [(dict(report.values), report.scores) for report in reports]
+        self.told += [(dict(report.values), report.yielded) for report in reports]
         return Decision(start=self._wave())
 
     def _wave(self) -> list[Start]:
