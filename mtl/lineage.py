@@ -29,6 +29,8 @@ class Event:
         after: its values from then on.
         scores: of `target` and `source` at that step, higher is better; None for one that is not finite.
         source_step: steps that the source had made; others than `step` where runs do not wait for each other.
+        spent: steps that all runs of the search together had made.
+        shards: in how many shards the runs were trained when it began; None where in one process.
     """
 
     search: str
@@ -40,6 +42,8 @@ class Event:
     after: Values
     scores: dict[str, float | None]
     source_step: int | None = None
+    spent: int | None = None
+    shards: int | None = None
 
     def line(self) -> str:
         """The event as a line of JSON."""

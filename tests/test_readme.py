@@ -43,6 +43,15 @@ def test_commands_run(command, tmp_path):
     assert list(tmp_path.glob("runs/*/report.html"))
 
 
+@pytest.mark.slow
+def test_a_replay_of_the_search_is_exact_at_full_length(tmp_path):
+    search, replay = (next(line for line in SHELL if line.startswith(f"mtl {name}")) for name in ("search", "replay"))
+    for line in (search, replay):
+        command = [sys.executable, "-m", "mtl", *shlex.split(line, comments=True)[1:]]
+        done = subprocess.run(command, cwd=tmp_path, check=True, timeout=900, capture_output=True, text=True)
+    assert "bit for bit" in done.stdout
+
+
 def test_every_spec_and_benchmark_that_it_names_exists():
     from mtl.benchmarks import BENCHMARKS
     from mtl.strategies import make

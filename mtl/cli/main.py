@@ -10,7 +10,7 @@ from mtl.cli.errors import BadInput
 from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
-_MODULES = {"search": "searching", "replay": "searching", "submit": "submitting"}
+_MODULES = {"search": "searching", "replay": "replaying", "submit": "submitting"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,9 @@
-"""`mtl search` and `mtl replay`."""
+"""`mtl search`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mtl.benchmarks import Benchmark
@@ -13,17 +11,14 @@ from mtl.cli.engines import Engine, find_engine
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
-from mtl.cli.shared import load_setting, make_config, make_setting, run_directory, tell
-from mtl.cli.terminal import Terminal, console
-from mtl.lineage import read_events, winner, winning_line
+from mtl.cli.shared import make_config, make_setting, run_directory, tell
+from mtl.cli.terminal import Terminal
 from mtl.search.build import build_space
 from mtl.search.engine import Search
 from mtl.search.grammar import Range, read_file, read_options
-from mtl.search.methods import OPTIONS, Options, Problem, find_method
+from mtl.search.methods import OPTIONS, Options, find_method
 from mtl.search.objective import Objective
-from mtl.search.plan import baseline_metrics, baseline_plan, cohort_maker, make_search, run_length
-from mtl.search.replay import differences
-from mtl.search.replay import replay as retrain
+from mtl.search.plan import baseline_metrics, baseline_plan, make_search
 from mtl.search.space import Space
 from mtl.study.execute import execute
 from mtl.study.plan import parse_strategies
@@ -31,9 +26,6 @@ from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.tracking import SearchTracker, StudyTracker, Tracker
 from mtl.train import Stopped
-from mtl.yaml_files import read_values
-
-_CLOSE = 1e-5  # relative; how near a replay has to come
 
 
 def search(args: argparse.Namespace) -> int:
@@ -128,52 +120,3 @@ def _in_directory(
         log.report(config)
         log.close()
     return 0
-
-
-def replay(args: argparse.Namespace) -> int:
-    """`mtl replay`."""
-    try:
-        config = _search_config(args.directory)
-        for damage in RunDirectory(args.directory).damages():
-            tell(damage)
-        records = [r for r in RunDirectory(args.directory).records() if r.get("search") == "search"]
-        about = config["search"]
-        best = winner(records, about["objective"])
-        if best is None or len(records) < about["trials"]:
-            raise ValueError(f"{str(args.directory)!r} holds no finished search to replay")
-        events = read_events(args.directory / "schedule.jsonl", "search")
-        stages = winning_line(events, best)
-        setting = load_setting(config, args.device)
-        objective = Objective(list(about["objective"]), setting.benchmark)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    if "delta_m" in objective.names:
-        singles = [r for r in RunDirectory(args.directory).records() if r["phase"] == "single_task"]
-        objective.baseline = baseline_metrics(singles)
-    problem = Problem(Space({}), run_length(setting), about["interval"], 0, len(objective.names))
-    again = retrain(problem, events, best, objective, cohort_maker(setting))
-    apart = differences(best, again)
-    if not args.quiet:
-        console.print(
-            f"{best['run']}: {len(stages)} stage{'s' * (len(stages) > 1)} of "
-            f"{len({stage.trial for stage in stages})} runs, {best['best_step']} steps",
-            highlight=False,
-        )
-        for name, value in best["objective"].items():
-            console.print(f"{name}: recorded {value:.6g}, replayed {again['objective'][name]:.6g}", highlight=False)
-    worst = max(apart, key=lambda name: apart[name])
-    if apart[worst] > _CLOSE:
-        print(f"mtl: the replay differs from what was recorded: {worst} by {apart[worst]:.2g}", file=sys.stderr)
-        return 1
-    console.print(f"The replay reaches every recorded metric (largest difference {apart[worst]:.1e}).", highlight=False)
-    return 0
-
-
-def _search_config(path: Path) -> dict[str, Any]:
-    try:
-        config = read_values(path / "config.yaml")
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no run directory: {error}") from error
-    if not isinstance(config, dict) or config.get("command") != "search":
-        raise ValueError(f"{str(path)!r} is not the directory of a search")
-    return config

@@ -64,6 +64,11 @@ class ShardedCohort:
         self._before: dict[int, dict[str, Any]] = {}
         self.add(members)
 
+    @property
+    def shards(self) -> int:
+        """How many there are to spread members over, the empty ones included."""
+        return self._hosts.shards
+
     def places(self) -> list[Place]:
         """The shards as they are now; may be asked from another thread at any time."""
         places, states = list(self._places), dict(self._states)

@@ -52,6 +52,11 @@ class Place(Protocol):
 class Scattered(Protocol):
     """A cohort that is trained in several places."""
 
+    @property
+    def shards(self) -> int:
+        """How many there are to spread members over, the empty ones included."""
+        ...
+
     def places(self) -> Sequence[Place]: ...
 
 

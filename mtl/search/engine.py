@@ -224,6 +224,11 @@ class Search:
         """Where the living runs are trained; empty if it is in this process."""
         return self._cohort.places() if isinstance(self._cohort, Scattered) else ()
 
+    @property
+    def shards(self) -> int | None:
+        """In how many shards the living runs are trained; None where in one process."""
+        return self._cohort.shards if isinstance(self._cohort, Scattered) else None
+
     def _segment(self) -> list[Report]:
         """Train living runs for an interval, or to the end of the first that ends before, and evaluate them.
 
@@ -284,6 +289,8 @@ class Search:
             "metrics": result.metrics,
             "validation": result.validation if best is None else best.metrics,
             "cost": {**result.cost, "steps": trial.step},
+            "spent": self.tally.steps,
+            "shards": self.shards,
             "status": "stopped" if cut and status == "done" else status,
             "skipped": result.skipped,
             "best_step": 0 if best is None else best.step,
@@ -329,9 +336,8 @@ class Search:
             source = self.trials[exploit.source]
             both: dict[str, float | None] = {"target": trial.curve[-1][2][0], "source": source.curve[-1][2][0]}
             before, after = trial.values, exploit.values
-            events.append(
-                Event(self.name, trial.step, trial.number, source.number, trial.seed, before, after, both, source.step)
-            )
+            line = (trial.step, trial.number, source.number, trial.seed, before, after, both, source.step)
+            events.append(Event(self.name, *line, self.tally.steps))
             self.tally.exploits += 1
             self.tally.replaced_nonfinite += exploit.target in broken
         for number, values in changed.items():
@@ -346,7 +352,8 @@ class Search:
         found = {}
         for exploit in exploits:
             own, other = self.trials[exploit.target].best, self.trials[exploit.source].best
-            found[exploit.target] = other if own is None or (other and other.scores > own.scores) else own
+            better = own is None or (other is not None and other.scores > own.scores)
+            found[exploit.target] = other if better or self.method.forgets else own
         return found
 
     def _start(self, starts: Sequence[Start]) -> list[Event]:
@@ -363,7 +370,8 @@ class Search:
             else:
                 self._cohort.add(members)
             self.alive += begun
-        return [Event(self.name, 0, t.number, None, t.seed, None, t.values, {}) for t in begun]
+        when = {"spent": self.tally.steps, "shards": self.shards}
+        return [Event(self.name, 0, t.number, None, t.seed, None, t.values, {}, **when) for t in begun]
 
     def _state(self) -> dict[str, Any]:
         return {

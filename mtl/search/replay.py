@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +16,7 @@ from mtl.search.cohort import MakeCohort
 from mtl.search.engine import Search
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
 from mtl.search.objective import Objective
+from mtl.search.rerun import Rerun
 from mtl.study.rundir import RunDirectory
 
 
@@ -22,6 +25,7 @@ class Scripted(Method):
 
     name: ClassVar[str] = "replay"
     about: ClassVar[str] = "a schedule that is known beforehand"
+    forgets: ClassVar[bool] = True  # what a run was before is no part of the schedule
 
     def __init__(self, problem: Problem, starts: Sequence[Start], script: Mapping[int, Decision]) -> None:
         later = [start for decision in script.values() for start in decision.start]
@@ -41,10 +45,10 @@ class Scripted(Method):
         return [*[0] * len(self._starts), *later][trial]
 
 
-def retraced(problem: Problem, stages: Sequence[Stage], until: int) -> tuple[Scripted, int]:
+def retraced(problem: Problem, stages: Sequence[Stage], until: int, beside: int = 0) -> tuple[Scripted, int]:
     """The runs that one descends from, each with its own seed, and the exploits that lead to it; and that one's number.
 
-    All end when that one has made `until` steps.
+    All end when that one has made `until` steps. There are `beside` more runs, from which nothing is taken.
 
     Runs that did not wait for each other begin at different times, so that a state is there when it is taken over.
     """
@@ -68,7 +72,8 @@ def retraced(problem: Problem, stages: Sequence[Stage], until: int) -> tuple[Scr
     for time, some in starts.items():
         if time > 0:
             script[time] = dataclasses.replace(script.get(time, Decision()), start=some)
-    script[runs[-1][0] + until] = Decision(stop=frozenset(number.values()))
+    starts[0] += [Start(stages[-1].values, stages[-1].seed + 1 + extra) for extra in range(beside)]
+    script[runs[-1][0] + until] = Decision(stop=frozenset(range(len(order) + beside)))
     return Scripted(problem, starts[0], script), number[runs[-1]]
 
 
@@ -87,14 +92,82 @@ def repeated(problem: Problem, stages: Sequence[Stage], seeds: Sequence[int]) ->
     return Scripted(problem, starts, script)
 
 
-def replay(
-    problem: Problem, events: Sequence[Event], record: Mapping[str, Any], objective: Objective, make_cohort: MakeCohort
+def retrace(
+    problem: Problem,
+    events: Sequence[Event],
+    record: Mapping[str, Any],
+    objective: Objective,
+    make_cohort: MakeCohort,
+    beside: int = 0,
 ) -> dict[str, Any]:
-    """Train the schedule that led to a run's best evaluation from scratch, up to there, and return the record."""
-    method, number = retraced(problem, winning_line(events, record), record["best_step"])
+    """Train the schedule that led to a run's best evaluation from scratch, up to there, and return the record.
+
+    It is equal to the recorded one but for rounding, because the runs that it descends from are trained without the
+    others. With `beside` runs beside them, which change nothing else, it is rounded otherwise.
+    """
+    method, number = retraced(problem, winning_line(events, record), record["best_step"], beside)
+    return _carried_out(Search("replay", "", method, problem, objective, make_cohort), number)
+
+
+def rerun(
+    problem: Problem,
+    part: Rerun,
+    number: int,
+    objective: Objective,
+    make_cohort: MakeCohort,
+    curves: Mapping[int, Mapping[str, Sequence[Any]]] | None = None,
+) -> dict[str, Any]:
+    """Carry out the part of a search that a run depends on again, and return the record of that run.
+
+    On the same machine and software it equals the recorded one bit for bit: all programs have the same members.
+
+    Args:
+        problem: of the search.
+        part: of the search.
+        number: of the run.
+        objective: of the search.
+        make_cohort: makes the cohort of one process.
+        curves: of all runs, of a search whose shards did not wait for each other.
+    """
+    method = part.method(problem, asynchronous=curves is not None)
+    if part.shards is not None:
+        from mtl.ray.inline import Inline
+
+        hosts = Inline(make_cohort, part.shards, part.arrivals(curves) if curves is not None else ())
+        sharded: MakeCohort = partial(hosts.cohort, tell=lambda _text: None)
+        make_cohort = sharded
     search = Search("replay", "", method, problem, objective, make_cohort)
+    return _carried_out(search, part.runs.index(number))
+
+
+def _carried_out(search: Search, number: int) -> dict[str, Any]:
+    """The record of one run of a search; others that it ends with it may have none."""
     with tempfile.TemporaryDirectory() as folder:
-        return search.run(RunDirectory(Path(folder)), "replay")[number]
+        directory = RunDirectory(Path(folder))
+        for _ in search.segments(directory, "replay"):
+            pass
+        return next(record for record in directory.records() if record["trial"] == number)
+
+
+def rounding(
+    recorded: Mapping[str, Any], again: Mapping[str, Any], alone: Sequence[Mapping[str, Any]], least: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """How far the nearest replay is from what was recorded, and how far rounding alone may lead.
+
+    Args:
+        recorded: the record of a run.
+        again: that of a replay.
+        alone: those of `retrace`, with other rounding each.
+        least: what is always allowed.
+
+    Returns:
+        By name as in `differences`: the distance of the nearest replay, and what is allowed: what was always, and three
+        times how far those of `alone` are from each other.
+    """
+    apart = [differences(recorded, each) for each in (again, *alone)]
+    between = [differences(one, other) for one, other in itertools.combinations(alone, 2)]
+    nearest = {name: min(each[name] for each in apart) for name in apart[0]}
+    return nearest, {name: least + 3 * max(each.get(name, 0.0) for each in between) for name in nearest}
 
 
 def differences(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from mtl.search.engine import Search
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options, Problem, Report, find_method
 from mtl.search.objective import Objective
-from mtl.search.replay import differences, replay
+from mtl.search.replay import differences, retrace
 from mtl.study.rundir import open_run_directory
 from mtl.train import Stopped
 from tests.processes import hosts_of, start, wait
@@ -63,7 +63,7 @@ def _whole(benchmark):
 
 def replayed(search, record, events, benchmark):
     """How far a replay of a run is from its record."""
-    again = replay(search.problem, events, record, search.objective, _whole(benchmark))
+    again = retrace(search.problem, events, record, search.objective, _whole(benchmark))
     return max(differences(record, again).values())
 
 

@@ -132,6 +132,8 @@ class Method(ABC):
     several: ClassVar[bool] = False
     #: Members that it takes at least.
     fewest: ClassVar[int] = 1
+    #: A run that takes over another loses its own best evaluation, even if that is the better one.
+    forgets: ClassVar[bool] = False
     #: It can decide on some of the living runs while others are being trained.
     waits: ClassVar[bool] = True
 

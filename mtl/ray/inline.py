@@ -1,0 +1,89 @@
+"""Shards of a population in this process, one after another: where they are trained changes nothing but the time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtl.population import Member
+from mtl.ray.cohort import ShardedCohort
+
+#: Makes the `Cohort` of one shard, or what behaves as one.
+MakeShard = Callable[[Sequence[Member]], Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that is over, and what it returned."""
+
+    returned: Any
+    shard: int = -1
+
+
+class Inline:
+    """Hosts of shards without processes.
+
+    Args:
+        make: makes a shard.
+        shards: how many there are.
+        arrivals: the members whose shards come to the end of an interval together, in the order in which they do; for
+            shards that do not wait for each other.
+    """
+
+    def __init__(self, make: MakeShard, shards: int, arrivals: Sequence[frozenset[int]] = ()) -> None:
+        self._make, self.shards = make, shards
+        self._arrivals: Iterator[frozenset[int]] = iter(arrivals)
+        self._cohorts: dict[int, Any] = {}
+        self._members: dict[int, int] = {}
+
+    def cohort(self, members: Sequence[Member], tell: Callable[[str], None]) -> ShardedCohort:
+        """A cohort on these hosts; `arrivals` go by the numbers of its first members."""
+        made = ShardedCohort(self, members, tell)
+        self._members = {number: shard for shard, place in enumerate(made.places()) for number in place.members}
+        return made
+
+    def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Call:
+        """Make a shard."""
+        self._cohorts[shard] = self._make(members)
+        if saved is not None:
+            self._cohorts[shard].load_state_dict(saved)
+        return Call([])
+
+    def drop(self, shard: int) -> Call:
+        """Forget a shard."""
+        del self._cohorts[shard]
+        return Call(None)
+
+    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Call:
+        """Call a method of the shard's cohort."""
+        returned = getattr(self._cohorts[shard], method)(*arguments, **options)
+        # Elsewhere a state is sent from process to process; here it would change as the shard is trained on.
+        return Call(copy.deepcopy(returned) if method == "state_dict" else returned)
+
+    def train(self, shard: int, steps: int) -> Call:
+        """Train a shard and evaluate its members."""
+        self._cohorts[shard].advance(steps)
+        return Call(self._cohorts[shard].evaluate(), shard)
+
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Call:  # noqa: ARG002
+        """Extract a member of a saved shard."""
+        cohort = self._make([Member(**saved["members"][number])])
+        cohort.load_state_dict(saved)
+        return Call(cohort.extract(number))
+
+    def gather(self, calls: Sequence[Call]) -> list[Any]:
+        """What the calls returned."""
+        return [call.returned for call in calls]
+
+    def done(self, calls: Sequence[Call]) -> list[int]:
+        """Which calls are over: all, but of shards being trained those whose turn it is."""
+        if any(call.shard < 0 for call in calls):
+            return list(range(len(calls)))
+        here = {self._members[number] for number in next(self._arrivals)}
+        return [place for place, call in enumerate(calls) if call.shard in here]
+
+    def where(self, shard: int) -> str:  # noqa: ARG002
+        """The address of the shard's node."""
+        return "here"
