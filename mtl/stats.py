@@ -53,6 +53,34 @@ def mean_interval(values: Sequence[float | None], confidence: float = 0.95) -> I
     return Interval(mean, mean - half, mean + half, n)
 
 
+def interval_against(
+    values: Sequence[float | None], without_each: Sequence[float | None], confidence: float = 0.95
+) -> Interval:
+    """Mean of changes on a baseline that is itself a mean over seeds, with an interval that covers both spreads.
+
+    The variance of the mean is s²/n over the runs, plus the jackknife's (m - 1)/m Σ_j (θ_j - θ̄)² over the baseline's
+    seeds (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5); t has Welch and Satterthwaite's degrees of freedom.
+
+    Args:
+        values: the change of each run; None is left out.
+        without_each: the mean of the changes with the baseline's seed j left out, for each j. With fewer than two the
+            baseline's spread is unknown, and this is `mean_interval`.
+    """
+    own = mean_interval(values, confidence)
+    moved = np.array([value for value in without_each if finite(value)], dtype=float)
+    if own.mean is None or own.n < 2 or len(moved) < 2:
+        return own
+    known = np.array([value for value in values if finite(value)], dtype=float)
+    m = len(moved)
+    parts = [(float(known.var(ddof=1)) / own.n, own.n - 1), (float(moved.var()) * (m - 1), m - 1)]
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return own
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
+    return Interval(own.mean, own.mean - half, own.mean + half, own.n)
+
+
 def comparable_metrics(baseline: Metrics, directions: Directions) -> tuple[Names, Names]:
     """The (task, metric) pairs that delta m can use, and those left out because their baseline is absent, NaN or 0."""
     usable: Names = []

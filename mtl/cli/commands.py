@@ -16,7 +16,7 @@ from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.terminal import Terminal, console
 from mtl.study.execute import execute
-from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies
+from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies, usual_reference
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.tracking import StudyTracker, Tracker, log_report
@@ -56,7 +56,9 @@ def compare(args: argparse.Namespace) -> int:
         setting = make_setting(args)
         specs = args.strategies or default_strategies(setting.benchmark)
         strategies = parse_strategies(specs, setting.benchmark)
-        reference = parse_strategies([args.reference], setting.benchmark)[0] if args.reference else strategies[0]
+        reference = (
+            parse_strategies([args.reference], setting.benchmark)[0] if args.reference else usual_reference(strategies)
+        )
     except ValueError as error:
         raise BadInput(str(error)) from error
     if reference not in strategies:

@@ -189,7 +189,11 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("benchmark", help="a name from `mtl list benchmarks`, or path.py:Class")
     parser.add_argument("--strategies", nargs="+", metavar="SPEC", help="default: one of each kind")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each strategy (default: 3)")
-    parser.add_argument("--reference", metavar="SPEC", help="what p-values compare with (default: the first strategy)")
+    parser.add_argument(
+        "--reference",
+        metavar="SPEC",
+        help="what p-values compare with (default: equal if it takes part, or the first strategy)",
+    )
     parser.add_argument("--tune", metavar="METHOD", help="tune every strategy first, such as by pbt, tpe or random")
     parser.add_argument("--budget", type=int, metavar="N", help="trials of each strategy's tuning (default: 16)")
     parser.add_argument("--no-single-task", action="store_true", help="leave out the single-task baselines")

@@ -55,6 +55,8 @@ class Progress:
     @property
     def title(self) -> str:
         """What is searched."""
+        if self.search.task is not None:
+            return f"{'search' if self.search.phase == 'search' else 'final'} {self.search.task} alone"
         return f"{self.search.phase} {self.search.label or self.search.method.name}"
 
     def pace(self) -> str:

@@ -24,6 +24,7 @@ from mtl.study.setting import Setting
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_model
 from mtl.train.allocator import keep_freed_memory
+from mtl.train.facts import data_facts
 
 # What a resumed study may not change: finished and new runs would not be comparable.
 _FIXED = ("command", "benchmark", "training", "device")
@@ -80,6 +81,7 @@ def make_config(
         "benchmark": args.benchmark,
         "options": options_of(args),
         "tasks": tasks,
+        "data": data_facts(setting.benchmark.tasks, setting.splits),
         "strategies": [str(strategy) for strategy in strategies],
         "seeds": [*seeds],
         "reference": str(reference),

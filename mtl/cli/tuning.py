@@ -1,4 +1,4 @@
-"""`mtl compare --tune`: single-task baselines, then for each strategy its search and its runs on fresh seeds."""
+"""`mtl compare --tune`: for each single-task baseline and each strategy a search, then its runs on fresh seeds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
-from mtl.cli.terminal import Terminal
 from mtl.search.engine import Search
-from mtl.search.tune import make_tuning, tune_and_rerun
+from mtl.search.plan import cohort_maker
+from mtl.search.tune import make_tuning, of_one_task, tune_and_rerun
+from mtl.strategies import make
 from mtl.strategy import Strategy
-from mtl.study.execute import execute
 from mtl.study.plan import Plan
-from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
-from mtl.tracking import SearchTracker, StudyTracker, Tracker, log_report
+from mtl.tracking import SearchTracker, Tracker, log_report
 from mtl.train import Stopped
 
 _DEFAULT_BUDGET = 16
@@ -33,7 +32,7 @@ def compare_tuned(
 
     Args:
         args: parsed options.
-        plan: of the untuned comparison; its single-task baselines are trained as they are.
+        plan: of the untuned comparison; its single-task baselines are tuned with the same budget, in this process.
         setting: what all runs share.
         config: to be recorded.
         strategies: to be tuned and compared.
@@ -42,36 +41,40 @@ def compare_tuned(
     seeds = config["seeds"]
     try:
         engine = find_engine(args, setting)
-        makers = [
-            partial(make_tuning, setting, strategy, args.tune, budget, seeds, engine.make_cohort)
+        equal = make("equal")
+        baselines = [
+            (task, of_one_task(setting, task)) for task in dict.fromkeys(run.task for run in plan.runs if run.task)
+        ]
+        # Each with what trains its runs. Baselines are trained in this process, whose benchmark has one task for them.
+        tunings = [
+            (partial(make_tuning, alone, equal, args.tune, budget, seeds, cohorts, task), cohorts)
+            for task, alone in baselines
+            for cohorts in [cohort_maker(alone)]
+        ]
+        tunings += [
+            (partial(make_tuning, setting, strategy, args.tune, budget, seeds, engine.make_cohort), engine.make_cohort)
             for strategy in strategies
         ]
-        searches = [make() for make in makers]
+        searches = [make_one() for make_one, _ in tunings]
     except ValueError as error:
         raise BadInput(str(error)) from error
-    spaces = {search.label: search.problem.space.describe() for search in searches}
+    spaces = {search.label: search.problem.space.describe() for search in searches if search.task is None}
     tuned = {**config, "tune": {"method": args.tune, "budget": budget}, "spaces": spaces}
     with run_directory(args, tuned, ("tune", "seeds")) as (directory, recorded):
-        baselines = Plan(tuple(run for run in plan.runs if run.phase == "single_task"))
         name = setting.benchmark.name
         with Tracker(args.wandb, directory.path, recorded, tell) as tracker:
             log = SearchTracker(tracker, directory, name)
             try:
-                with engine, stop_on_signals() as should_stop:
-                    if baselines.runs:
-                        finished = _finished(baselines, directory)
-                        with Terminal(baselines, finished, quiet=args.quiet) as bars:
-                            execute(baselines, setting, directory, [bars, StudyTracker(tracker, name)], should_stop)
-                    with SearchTerminal(quiet=args.quiet) as terminal:
+                with engine, stop_on_signals() as should_stop, SearchTerminal(quiet=args.quiet) as terminal:
 
-                        def carry_out(make: Callable[[], Search]) -> list[dict[str, Any]]:
-                            def watched() -> Search:
-                                return terminal.watch(make(), engine.lost)
+                    def carry_out(make_one: Callable[[], Search]) -> list[dict[str, Any]]:
+                        def watched() -> Search:
+                            return terminal.watch(make_one(), engine.lost)
 
-                            return engine.run(watched, directory, name, [terminal, log], should_stop)
+                        return engine.run(watched, directory, name, [terminal, log], should_stop)
 
-                        for make in makers:
-                            tune_and_rerun(make, engine.make_cohort, seeds, directory, carry_out)
+                    for make_one, cohorts in tunings:
+                        tune_and_rerun(make_one, cohorts, seeds, directory, carry_out)
                 log.close()
             except ValueError as error:
                 raise BadInput(str(error)) from error
@@ -82,7 +85,3 @@ def compare_tuned(
 
             log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
     return 0
-
-
-def _finished(plan: Plan, directory: RunDirectory) -> int:
-    return len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})

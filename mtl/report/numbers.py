@@ -10,13 +10,20 @@ ABSENT = "–"
 
 
 def decimals(intervals: Sequence[Mapping[str, Any]]) -> int:
-    """Decimals for a column: two digits of its typical ±, or of the differences between its means."""
+    """Decimals for a column: two digits of its typical ±, or of the differences between its means.
+
+    More where the smallest ± would read as zero: at least one digit of it, but two more decimals at the most.
+    """
     halves = sorted(i["high"] - i["mean"] for i in intervals if i["high"] is not None and i["high"] > i["mean"])
     means = [i["mean"] for i in intervals if i["mean"] is not None]
     spread = halves[len(halves) // 2] if halves else (max(means) - min(means)) / 4 if len(means) > 1 else 0.0
     if spread <= 0:
         spread = abs(means[0]) / 50 if means else 0.0
-    return min(6, max(0, 1 - math.floor(math.log10(spread)))) if spread > 0 else 3
+    if spread <= 0:
+        return 3
+    usual = 1 - math.floor(math.log10(spread))
+    least = -math.floor(math.log10(halves[0])) if halves else usual
+    return min(6, max(0, usual, min(least, usual + 2)))
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
@@ -46,6 +53,15 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ABSENT
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def ends(low: float, high: float) -> tuple[str, str]:
+    """The two ends of an axis, with as many digits as it takes to tell them apart."""
+    for digits in range(2, 8):
+        texts = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        if abs(float(texts[1]) - float(texts[0]) - (high - low)) <= 0.1 * abs(high - low):
+            break
+    return texts
 
 
 def count(value: float | None) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from mtl.report import tables, words
+from mtl.report import settings_tables, tables, words
 from mtl.report.cost import Cost
 from mtl.report.read import Study
 
 _PACKAGE = "mtl.report"
 _CODE, _END = "\ue000", "\ue001"  # private-use characters, which outlive escaping
-_OWN_SECTIONS = ("tasks", "versions", "machine")
+_OWN_SECTIONS = ("versions", "machine", "tasks", "data")
 
 
 def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], figures: Mapping[str, str]) -> str:
@@ -37,8 +37,11 @@ def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], fi
         metrics=tables.metrics(summary),
         single_task=tables.single_task(summary),
         cost=tables.cost(summary, costs),
+        tasks=settings_tables.tasks_and_data(config),
+        sizes=settings_tables.sizes(config),
+        tuned=settings_tables.tuned(study),
         settings=list(flatten({key: value for key, value in config.items() if key not in _OWN_SECTIONS})),
-        environment=list(flatten({key: config[key] for key in _OWN_SECTIONS[1:] if key in config})),
+        environment=list(flatten({key: config[key] for key in _OWN_SECTIONS[:2] if key in config})),
         overview=overview(summary, config),
     )
     return text.strip() + "\n"

@@ -116,6 +116,10 @@ class Study:
         found = (run for run in self.runs if run.record["phase"] == phase and strategy in (None, run.strategy))
         return sorted(found, key=lambda run: run.seed)
 
+    def searched(self, *, strategy: str | None = None, task: str | None = None) -> list[Run]:
+        """The runs that tuned a strategy, or the single-task baseline of a task."""
+        return [run for run in self.of("search", strategy) if run.record.get("task") == task]
+
 
 def read_study(directories: Sequence[Path]) -> Study:
     """Merge the directories, such as the parts of a SLURM array.

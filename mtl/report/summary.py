@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtl.report.read import Run, Study
 from mtl.stats import (
+    Directions,
     Interval,
     Metrics,
     Paired,
@@ -17,6 +18,7 @@ from mtl.stats import (
     delta_m_over_tasks,
     finite,
     holm,
+    interval_against,
     mean_interval,
     mean_ranks,
     paired,
@@ -34,6 +36,7 @@ def summarize(study: Study) -> dict[str, Any]:
     failed ranks below all that finished every run, whatever its surviving seeds say.
     """
     baseline, kind = _baseline(study)
+    others = _baselines_without_each_seed(study) if kind == "single_task" else []
     gains = {spec: _delta_m_by_seed(study.of("final", spec), baseline, study) for spec in study.strategies}
     ranks = _ranks_by_seed(study)
     reference_gains = gains.get(study.reference, {})
@@ -49,15 +52,15 @@ def summarize(study: Study) -> dict[str, Any]:
             "missing": len(set(study.seeds) - {run.seed for run in runs}),
             "metrics": _metrics(runs, study),
             "delta_m": {
-                OVER_TASKS: _interval(mean_interval(list(gains[spec].values()))),
-                OVER_METRICS: _interval(_over_metrics(runs, baseline, study)),
+                OVER_TASKS: _interval(_over(delta_m_over_tasks, runs, baseline, others, study)),
+                OVER_METRICS: _interval(_over(delta_m_over_metrics, runs, baseline, others, study)),
             },
             "delta_m_by_seed": {str(seed): gain for seed, gain in gains[spec].items()},
             "mean_rank": _interval(mean_interval(ranks[spec])),
             **_test(tests[spec]),
             "p_adjusted": adjusted[spec],
             "budget": _budget(runs),
-            "search_budget": {"trials": len(study.of("search", spec)), **_budget(study.of("search", spec))},
+            "search_budget": _search_budget(study.searched(strategy=spec)),
             "skipped": _skipped(runs),
         }
     summary = {
@@ -87,6 +90,15 @@ def _baseline(study: Study) -> tuple[Metrics, str | None]:
     return _mean_metrics(reference, study), "reference" if reference else None
 
 
+def _baselines_without_each_seed(study: Study) -> list[Metrics]:
+    """The single-task baseline with each of its seeds left out in turn, which tells how sure the baseline itself is."""
+    single = [run for run in study.of("single_task") if run.done]
+    seeds = sorted({run.seed for run in single})
+    return (
+        [_mean_metrics([run for run in single if run.seed != left], study) for left in seeds] if len(seeds) > 1 else []
+    )
+
+
 def _mean_metrics(runs: Sequence[Run], study: Study) -> Metrics:
     return {
         task: {metric: entry["mean"] for metric, entry in metrics.items()}
@@ -109,8 +121,20 @@ def _delta_m_by_seed(runs: Sequence[Run], baseline: Metrics, study: Study) -> di
     return {run.seed: delta_m_over_tasks(run.metrics, baseline, study.directions) if run.done else None for run in runs}
 
 
-def _over_metrics(runs: Sequence[Run], baseline: Metrics, study: Study) -> Interval:
-    return mean_interval([delta_m_over_metrics(run.metrics, baseline, study.directions) for run in runs if run.done])
+def _over(
+    delta_m: Callable[[Metrics, Metrics, Directions], float | None],
+    runs: Sequence[Run],
+    baseline: Metrics,
+    others: Sequence[Metrics],
+    study: Study,
+) -> Interval:
+    """Mean delta m with its interval; `others` are the baselines with one of their seeds left out."""
+    done = [run.metrics for run in runs if run.done]
+
+    def against(base: Metrics) -> list[float | None]:
+        return [delta_m(metrics, base, study.directions) for metrics in done]
+
+    return interval_against(against(baseline), [mean_interval(against(base)).mean for base in others])
 
 
 def _ranks_by_seed(study: Study) -> dict[str, list[float | None]]:
@@ -139,7 +163,13 @@ def _single_task(study: Study) -> dict[str, Any]:
         runs = [run for run in study.of("single_task") if run.record.get("task") == task]
         if runs:
             metrics = _metrics(runs, study)[task]
-            entries[task] = {**_counts(runs), "metrics": metrics, "budget": _budget(runs), "skipped": _skipped(runs)}
+            entries[task] = {
+                **_counts(runs),
+                "metrics": metrics,
+                "budget": _budget(runs),
+                "search_budget": _search_budget(study.searched(task=task)),
+                "skipped": _skipped(runs),
+            }
     return entries
 
 
@@ -150,6 +180,10 @@ def _counts(runs: Sequence[Run]) -> dict[str, int]:
 
 def _budget(runs: Sequence[Run]) -> dict[str, int]:
     return {what: round(sum(run.cost(what) or 0 for run in runs)) for what in _BUDGET}
+
+
+def _search_budget(runs: Sequence[Run]) -> dict[str, int]:
+    return {"trials": len(runs), **_budget(runs)}
 
 
 def _skipped(runs: Sequence[Run]) -> dict[str, int]:

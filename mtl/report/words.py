@@ -20,7 +20,12 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
     over = f"over {_plural(seeds, 'seed')}{_how(summary, entry)}"
     if len(specs) == 1:
         return f"{mark(best)} is the only strategy with finished runs, {over}."
-    first = f"{mark(best)} ranks first of {len(summary['ranking'])} strategies {over}"
+    level = [spec for spec in specs[1:] if summary["strategies"][spec]["metrics"] == entry["metrics"]]
+    if len(level) == len(specs) - 1:
+        why = ": with one task there is nothing to weigh" if len(summary["tasks"]) == 1 else ", to the last digit"
+        return f"All {len(specs)} strategies give the same results over {_plural(seeds, 'seed')}{why}."
+    shared = f", level with {', '.join(map(mark, level))}," if level else ""
+    first = f"{mark(best)} ranks first{shared} of {len(summary['ranking'])} strategies {over}"
     if best == summary["reference"]:
         return f"{first}: no strategy does better than this reference. {_others(summary, specs[1:])}"
     p = entry["p_adjusted"]
@@ -42,8 +47,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     if any(entry["search_budget"]["trials"] for entry in strategies.values()):
         trials = ", ".join(f"{spec} {entry['search_budget']['trials']}" for spec, entry in strategies.items())
         found.append(
-            f"Each strategy was tuned on other seeds than these, by trials of the same length: {trials}. Single-task "
-            "baselines were not tuned."
+            f"Each strategy was tuned on other seeds than these, by trials of the same length: {trials}."
+            + _tuned_baselines(summary["single_task"])
         )
     if len(seeds) == 1:
         found[0] += " With one seed there are no intervals and no tests; the order may be chance."
@@ -103,7 +108,9 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "± and bars",
-            "95 % Student t-interval over seeds: initialisation, batches and noise, not the choice of test set.",
+            "95 % Student t-interval over seeds: initialisation, batches and noise, not the choice of test set. "
+            "That of Δm on single-task baselines also counts their own spread over seeds (a jackknife), with Welch and "
+            "Satterthwaite's degrees of freedom.",
         ),
         (
             "Difference, p, d",
@@ -119,9 +126,24 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _tuned_baselines(single_task: Mapping[str, Any]) -> str:
+    """Whether strategies and single-task baselines were tuned alike, which decides what a gain means."""
+    if not single_task:
+        return ""
+    trials = {task: (entry.get("search_budget") or {}).get("trials", 0) for task, entry in single_task.items()}
+    if not any(trials.values()):
+        return " Single-task baselines were not tuned: gains on them are in part what tuning brought."
+    listed = ", ".join(f"{task} {count}" for task, count in trials.items())
+    return f" So was each single-task baseline: {listed}."
+
+
 def _lost(spec: str, entry: Mapping[str, Any]) -> str:
     kept = finished(entry)
-    rest = "no seed is left, so it has no values" if not kept else f"its values are means of the other {kept} only"
+    rest = "no seed is left, so it has no values"
+    if kept:
+        rest = (
+            "its values are those of the other one" if kept == 1 else f"its values are means of the other {kept} only"
+        )
     return f"{spec}: {_what_was_lost(entry)}; {rest}, and it ranks below all strategies that finished every run."
 
 
@@ -142,7 +164,17 @@ def _others(summary: Mapping[str, Any], specs: Sequence[str]) -> str:
     if not tested:
         return "Nothing could be tested."
     different = sum(p < SIGNIFICANT for p in tested)
-    return f"{different} of the {len(tested)} others tested differ from it significantly."
+    if len(tested) == 1:
+        return f"The other strategy {'differs' if different else 'does not differ'} from it significantly."
+    if different in (0, len(tested)):
+        return (
+            f"{'All' if different else 'None'} of the {len(tested)} others tested {_differ(different)} significantly."
+        )
+    return f"{different} of the {len(tested)} others tested {_differ(different)} significantly."
+
+
+def _differ(count: int) -> str:
+    return "differs from it" if count == 1 else "differ from it"
 
 
 def _p(value: float) -> str:

@@ -125,6 +125,7 @@ class Search:
         make_cohort: trains.
         phase: as recorded.
         tell: called with what a user should know.
+        task: the only one that its runs train, where they are those of a single-task baseline.
     """
 
     def __init__(
@@ -137,8 +138,9 @@ class Search:
         make_cohort: MakeCohort,
         phase: str = "search",
         tell: Callable[[str], None] = lambda _text: None,
+        task: str | None = None,
     ) -> None:
-        self.name, self.label, self.phase = name, label, phase
+        self.name, self.label, self.phase, self.task = name, label, phase, task
         self.method, self.problem, self.objective = method, problem, objective
         self.trials: list[Trial] = []
         self.alive: list[Trial] = []
@@ -282,7 +284,7 @@ class Search:
             "hyperparameters": values,
             "seed": trial.seed,
             "phase": self.phase,
-            "task": None,
+            "task": self.task,
             "search": self.name,
             "trial": trial.number,
             "objective": self.objective.natural(scores),

@@ -75,8 +75,21 @@ def make_search(
     name: str = "search",
     label: str = "",
     make_cohort: MakeCohort | None = None,
+    task: str | None = None,
 ) -> Search:
     """A search, ready to be run; unless `make_cohort` says otherwise in this process.
+
+    Args:
+        setting: of its runs; where they are those of a single-task baseline, with that task alone.
+        method: its name.
+        options: of the method.
+        space: what is searched.
+        objective: what counts.
+        seed: of the search.
+        name: prefix of its runs' names.
+        label: the strategy that its runs count for.
+        make_cohort: trains.
+        task: of a single-task baseline.
 
     Raises:
         ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one.
@@ -91,7 +104,7 @@ def make_search(
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
     problem = make_problem(setting, space, options, seed, len(objective.names))
     cohorts = make_cohort or cohort_maker(setting)
-    return Search(name, label, cls(problem, options), problem, objective, cohorts, tell=setting.tell)
+    return Search(name, label, cls(problem, options), problem, objective, cohorts, tell=setting.tell, task=task)
 
 
 def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,10 +47,12 @@ def make_tuning(
     budget: int,
     seeds: Sequence[int],
     make_cohort: MakeCohort,
+    task: str | None = None,
 ) -> Search:
     """The search of a strategy over its own hyperparameters, the learning rate and weight decay.
 
-    Its seeds come after the `seeds` of the comparison, so that what is tuned on is not what is reported.
+    Its seeds come after the `seeds` of the comparison, so that what is tuned on is not what is reported. A single-task
+    baseline is tuned in the same way: `setting` is that of `task` alone, and the strategy equal weights.
 
     Raises:
         ValueError: an unknown method, or a budget that does not fit it.
@@ -61,10 +65,18 @@ def make_tuning(
         build_space(setting.benchmark, [str(strategy)], {}),
         Objective([SELECTION], setting.benchmark),
         seed,
-        name=RunPlan("search", str(strategy), seed).name,
+        name=RunPlan("search" if task is None else "search_single_task", str(strategy), seed, task).name,
         label=str(strategy),
         make_cohort=make_cohort,
+        task=task,
     )
+
+
+def of_one_task(setting: Setting, task: str) -> Setting:
+    """The same setting for a single-task baseline: a benchmark that has this task alone."""
+    benchmark = copy.copy(setting.benchmark)
+    benchmark.tasks = tuple(each for each in benchmark.tasks if each.name == task)
+    return dataclasses.replace(setting, benchmark=benchmark)
 
 
 def tune_and_rerun(
@@ -74,7 +86,9 @@ def tune_and_rerun(
     directory: RunDirectory,
     carry_out: Callable[[Callable[[], Search]], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """Carry out one strategy's search, then train the schedule of its winner under `seeds`; returns those records.
+    """Carry out the search of a strategy or of a single-task baseline, then train its winner under `seeds`.
+
+    Returns the records of the runs under `seeds`.
 
     A strategy of which no trial survives is rerun as its spec has it, with the settings of the comparison.
 
@@ -92,16 +106,19 @@ def tune_and_rerun(
     if best is not None:
         stages = winning_line(read_events(directory.schedule_path, search.name), best)
 
+    phase = "final" if search.task is None else "single_task"
+
     def final() -> Search:
         return Search(
-            search.name.replace("search-", "final-", 1),
+            RunPlan(phase, search.label, search.problem.seed, search.task).name,
             search.label,
             repeated(search.problem, stages, seeds),
             search.problem,
             search.objective,
             make_cohort,
-            phase="final",
+            phase=phase,
             tell=search.tell,
+            task=search.task,
         )
 
     return carry_out(final)

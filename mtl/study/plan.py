@@ -54,8 +54,18 @@ def parse_strategies(specs: Sequence[str], benchmark: Benchmark) -> list[Strateg
     return strategies
 
 
+def usual_reference(strategies: Sequence[Strategy]) -> Strategy:
+    """What the others are compared with where nobody says: equal weights if they take part, or else the first."""
+    equal = make("equal")
+    return equal if equal in strategies else strategies[0]
+
+
 def compare_plan(benchmark: Benchmark, strategies: Sequence[Strategy], seeds: Sequence[int], single: bool) -> Plan:
-    """Single-task baselines first, then seed by seed every strategy, so that an early look is a fair one."""
+    """Single-task baselines first, then seed by seed every strategy, so that an early look is a fair one.
+
+    With one task there are no baselines: every strategy trains that task alone.
+    """
+    single = single and len(benchmark.tasks) > 1
     runs = [RunPlan("single_task", "equal", seed, task.name) for seed in seeds for task in benchmark.tasks if single]
     runs += [RunPlan("final", str(strategy), seed) for seed in seeds for strategy in strategies]
     return Plan(tuple(runs))

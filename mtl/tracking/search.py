@@ -96,7 +96,8 @@ class SearchTracker:
         strategy = search.label or str(values["strategy"])
         name, job_type = f"{self._name}-{trial.number:04d}", "member"
         if search.phase != "search":
-            name, job_type = RunPlan(search.phase, strategy, trial.seed).name, search.phase
+            name = RunPlan(search.phase, strategy, trial.seed, search.task).name
+            job_type = search.phase.replace("_", "-")
         self._members[trial.number] = name
         config = {**values, "seed": trial.seed, "trial": trial.number}
         self._tracker.begin(name, job_type=job_type, tags=[self._benchmark, strategy], config=config)
@@ -134,6 +135,8 @@ def _name(strategies: Sequence[str], seed: int) -> str:
 
 
 def _strategies(search: Search) -> list[str]:
+    if search.task is not None:
+        return [f"single task {search.task}"]
     return [search.label] if search.label else search.problem.space.dimensions["strategy"].parameter.grid(1)
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fake_study import write_study
+from fake_study import TASKS, write_study
 
 from mtl.report import write_report
 
@@ -58,7 +58,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_is_written(report: Path) -> None:
     tables = {f"{name}.{kind}" for name in ("ranking", "metrics", "cost") for kind in ("md", "csv", "tex")}
     assert {path.name for path in (report / "tables").iterdir()} == tables
-    names = ("ranking", "metrics", "weights", "losses", "cost")
+    names = ("ranking", "metrics", "weights", "losses", "training", "cost")
     figures = {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
     assert {path.name for path in (report / "figures").iterdir()} == figures
     assert not list(report.rglob("*.partial"))
@@ -74,7 +74,7 @@ def test_page_is_well_formed_and_refers_to_nothing_outside(report: Path) -> None
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 6
     assert page.tags.count("script") == 1
 
 
@@ -87,10 +87,26 @@ def test_names_are_text(report: Path) -> None:
         assert "<script>" not in (report / "figures" / f"{name}.svg").read_text()
 
 
+def test_losses_and_data_stand_in_the_page(tmp_path: Path) -> None:
+    data = {
+        "examples": {"train": 1200, "validation": 297, "test": 300},
+        "missing": {split: {"left": 0, "right": 7, "sum": 0} for split in ("train", "validation", "test")},
+        "constant": {"left": {"accuracy": 0.1034}, "right": {"accuracy": 0.11}, "sum": {"mae": 3.21, "r2": None}},
+    }
+    tasks = {name: {**about, "loss": f"huber:delta=0.{k}"} for k, (name, about) in enumerate(TASKS.items(), 1)}
+    write_study(tmp_path, ("equal", "famo"), tasks=tasks, config={"data": data}, histories=False)
+    write_report([tmp_path], tmp_path)
+    text = (tmp_path / "report.html").read_text().replace("<wbr>", "")
+    section = text[text.index('<section id="data">') : text.index('<section id="settings">')]
+    for shown in ("huber:delta=0.2", ">7<", "0.1034", "Examples: 1\u202f200 train, 297 validation, 300 test."):
+        assert shown in section
+    assert "What tuning chose" not in text
+
+
 def test_sections_stand_in_order(report: Path) -> None:
     text = (report / "report.html").read_text()
     sections = re.findall(r'<section id="([^"]*)"', text)
-    assert sections == ["ranking", "metrics", "single-task", "weights", "losses", "cost", "notes", "settings"]
+    assert sections == ["ranking", "metrics", "single-task", "weights", "losses", "cost", "notes", "data", "settings"]
     assert text.index('class="verdict"') < text.index("<section")
 
 

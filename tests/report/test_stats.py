@@ -11,6 +11,7 @@ from mtl.stats import (
     delta_m_over_metrics,
     delta_m_over_tasks,
     holm,
+    interval_against,
     mean_interval,
     mean_ranks,
     paired,
@@ -27,6 +28,19 @@ def test_interval_is_scipys_t_interval() -> None:
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert (found.mean, found.low, found.high, found.n) == pytest.approx((np.mean(values), low, high, 4))
     assert found.half_width == pytest.approx((high - low) / 2)
+
+
+def test_interval_against_a_baseline_counts_both_spreads() -> None:
+    rng = np.random.default_rng(0)
+    ours, base = rng.normal(1, 0.3, 5), rng.normal(0, 0.5, 4)
+    moved = [float(np.mean(ours - np.delete(base, left).mean())) for left in range(len(base))]
+    interval = interval_against((ours - base.mean()).tolist(), moved)
+    welch = stats.ttest_ind(ours, base, equal_var=False).confidence_interval(0.95)
+    assert (interval.low, interval.high) == pytest.approx((welch.low, welch.high))
+    sure = interval_against((ours - 1.0).tolist(), [float(np.mean(ours)) - 1.0] * 4)
+    assert (sure.low, sure.high) == pytest.approx(((own := mean_interval((ours - 1.0).tolist())).low, own.high))
+    assert interval_against([1.0], [1.0, 2.0]).high is None
+    assert interval_against([None, None], []).mean is None
 
 
 def test_interval_needs_two_values() -> None:

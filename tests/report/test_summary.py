@@ -116,6 +116,61 @@ def test_runs_that_are_still_missing_are_named(tmp_path: Path) -> None:
     assert "nash (3)" in " ".join(notes(summary))
 
 
+def test_a_gain_is_no_surer_than_the_baseline_that_it_is_measured_against(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"), seeds=range(5), histories=False)
+    before = summarize(read_study([directory]))["strategies"]["famo"]["delta_m"]
+
+    def noisier(line):  # type: ignore[no-untyped-def]
+        if line["phase"] == "single_task" and line["task"] == "left":
+            line["metrics"]["left"]["accuracy"] *= 1 + 0.1 * (line["seed"] - 2)
+        return line
+
+    rewrite(directory, noisier)
+    after = summarize(read_study([directory]))["strategies"]["famo"]["delta_m"]
+    for name in (OVER_TASKS, OVER_METRICS):
+        wide, narrow = (entry[name]["high"] - entry[name]["mean"] for entry in (after, before))
+        assert wide > 3 * narrow
+
+
+def sentences(tmp_path: Path, tested: list[float | None]) -> str:
+    """The verdict of a study whose reference is best, with these adjusted p-values of the others."""
+    names = ["equal", *(f"other-{place}" for place in range(len(tested)))]
+    summary = summarize(read_study([write_study(tmp_path / str(tested), names, histories=False)]))
+    summary["ranking"] = names
+    for name, p in zip(names[1:], tested, strict=True):
+        summary["strategies"][name]["p_adjusted"] = p
+    return verdict(summary)
+
+
+@pytest.mark.parametrize(
+    ("tested", "text"),
+    [
+        ([0.5], "The other strategy does not differ from it significantly."),
+        ([0.01], "The other strategy differs from it significantly."),
+        ([0.5, 0.5], "None of the 2 others tested differ from it significantly."),
+        ([0.01, 0.5], "1 of the 2 others tested differs from it significantly."),
+        ([0.01, 0.01], "All of the 2 others tested differ from it significantly."),
+        ([0.01, 0.01, 0.5], "2 of the 3 others tested differ from it significantly."),
+        ([None], "Nothing could be tested."),
+    ],
+)
+def test_sentences_are_right_for_none_one_and_several(tmp_path: Path, tested: list[float | None], text: str) -> None:
+    assert sentences(tmp_path, tested).endswith(text)
+
+
+def test_equal_results_are_not_ranked(tmp_path: Path) -> None:
+    one = {"left": TASKS["left"]}
+    directory = write_study(tmp_path, ("equal", "famo", "nash"), tasks=one, single=False, histories=False)
+    values = {run.seed: run.metrics for run in read_study([directory]).of("final", "equal")}
+    rewrite(directory, lambda line: {**line, "metrics": values[line["seed"]]})
+    text = verdict(summarize(read_study([directory])))
+    assert text == "All 3 strategies give the same results over 3 seeds: with one task there is nothing to weigh."
+    rewrite(
+        directory, lambda line: line if line["strategy"] != "nash" else {**line, "metrics": {"left": {"accuracy": 0.1}}}
+    )
+    assert "equal ranks first, level with famo, of 3 strategies" in verdict(summarize(read_study([directory])))
+
+
 def test_verdict_when_the_reference_is_best_or_nothing_finished(tmp_path: Path) -> None:
     directory = write_study(tmp_path / "a", ("equal", "famo"), diverged={"famo": (0, 1, 2)}, tasks=TASKS)
     assert "only strategy with finished runs" in verdict(summarize(read_study([directory])))

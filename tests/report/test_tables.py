@@ -85,9 +85,25 @@ def test_decimals_follow_the_spread() -> None:
 
     assert numbers.decimals([entry(0.9, 0.012), entry(0.8, 0.015), entry(0.8, 0.02)]) == 3
     assert numbers.decimals([entry(120.0, 35.0)]) == 0
+    # An AUC of 0.8493 ± 0.0039 beside less certain ones is not "0.85 ± 0.00".
+    assert numbers.decimals([entry(0.8493, 0.0039), entry(0.7, 0.2), entry(0.6, 0.3)]) == 3
+    assert numbers.decimals([entry(0.5, 1e-9), entry(0.7, 0.2), entry(0.6, 0.3)]) == 4
     assert numbers.decimals([entry(0.5, None), entry(0.6, None)]) == 3
     assert numbers.decimals([entry(0.0, None)]) == 3
     assert numbers.decimals([]) == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.8, 0.9, ("0.8", "0.9")),
+        (0.8512, 0.8533, ("0.851", "0.853")),
+        (0.85, 0.85, ("0.85", "0.85")),
+        (1e-4, 1e-1, ("0.0001", "0.1")),
+    ],
+)
+def test_the_ends_of_an_axis_can_be_told_apart(low: float, high: float, texts: tuple[str, str]) -> None:
+    assert numbers.ends(low, high) == texts
 
 
 def test_long_names_keep_both_ends() -> None:

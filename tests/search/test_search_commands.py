@@ -174,6 +174,28 @@ def test_delta_m_trains_the_baselines_first(tmp_path):
     assert call("replay", out, "--quiet") == 0
 
 
+def test_single_task_baselines_are_tuned_like_the_strategies(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["compare", TINY, "--strategies", "equal", "--seeds=2", "--tune=random", "--budget=3"]
+    arguments += ["--steps=16", "--wandb=disabled", f"--out={out}"]
+    assert call(*arguments) == 0
+    lines = records(out)
+    for task in ("sign", "product"):
+        searched = [line for line in lines if line["phase"] == "search" and line["task"] == task]
+        final = [line for line in lines if line["phase"] == "single_task" and line["task"] == task]
+        assert len(searched) == 3 and len({line["hyperparameters"]["lr"] for line in searched}) == 3
+        best = max(searched, key=lambda line: line["selection"])
+        assert [line["seed"] for line in final] == [0, 1]
+        assert all(line["hyperparameters"] == best["hyperparameters"] for line in final)
+        assert all([*line["metrics"]] == [task] for line in searched + final)
+        entry = summary(out)["single_task"][task]
+        assert entry["runs"] == 2 and entry["search_budget"]["trials"] == 3
+    assert summary(out)["strategies"]["equal"]["search_budget"]["trials"] == 3
+    text = (out / "report.html").read_text()
+    assert "So was each single-task baseline: sign 3, product 3." in text
+    assert "sign alone" in text[text.index("What tuning chose") :]
+
+
 def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(tmp_path):
     out = tmp_path / "run"
     arguments = ["compare", TINY, "--strategies", "equal", "gradnorm", "--seeds=2", "--tune=pbt", "--budget=4"]

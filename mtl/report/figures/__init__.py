@@ -27,7 +27,8 @@ def draw(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], fo
             "ranking": ranking_figure(summary, colours),
             "metrics": metrics_figure(summary),
             "weights": weights_figure(summary, study),
-            "losses": losses_figure(summary, study, colours),
+            "losses": losses_figure(summary, study, colours, "validation"),
+            "training": losses_figure(summary, study, colours, "train"),
             "cost": cost_figure(summary, costs, colours),
         }
         return {name: save(drawing, folder, name) for name, drawing in drawings.items() if drawing is not None}

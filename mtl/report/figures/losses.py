@@ -1,4 +1,4 @@
-"""Validation loss of every task under every strategy."""
+"""Loss of every task under every strategy, on validation and on training data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mtl.report.figures.curves import Array, mean_curve
-from mtl.report.figures.style import WIDTH, Colours, grid, log_scale
+from mtl.report.figures.style import WIDTH, Colours, grid, log_scale, make_room
 from mtl.report.numbers import shortened
 from mtl.report.read import Study
 
 
-def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours) -> Figure | None:
-    """One panel a task, one line a strategy, mean over seeds; what the legend does not name is grey."""
+def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours, split: str) -> Figure | None:
+    """One panel a task, one line a strategy, mean over seeds; what the legend does not name is grey.
+
+    Args:
+        summary: as in summary.json.
+        study: has the curves.
+        colours: of the strategies.
+        split: `validation` or `train`.
+    """
+    at = {"validation": "eval_step", "train": "step"}[split]
     tasks = list(summary["tasks"])
     curves = {
         spec: curve
         for spec in summary["ranking"]
-        if (curve := mean_curve(study.of("final", spec), "eval_step", "validation_loss", tasks)) is not None
+        if (curve := mean_curve(study.of("final", spec), at, f"{split}_loss", tasks)) is not None
     }
     if not curves:
         return None
@@ -40,10 +48,11 @@ def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours) ->
                 linewidth=1.4 if spec in named else 0.7,
             )  # fmt: skip
         axes.set_title(shortened(tasks[task], 30), pad=4)
-        _scale(axes, [values[:, task] for _, values in curves.values()])
+        scale_to(axes, [values[:, task] for _, values in curves.values()])
         axes.margins(x=0.02)
     drawing.supxlabel("training step", y=0.1 / drawing.get_figheight())
-    drawing.supylabel("validation loss", x=0.04 / WIDTH)
+    drawing.supylabel(f"{'training' if split == 'train' else split} loss", x=0.04 / WIDTH)
+    make_room(drawing, panels, between=True)
     handles = [Line2D([], [], color=colours[spec], linestyle=colours.dashes(spec), linewidth=2) for spec in named]
     handles += [Line2D([], [], color=colours[""], linewidth=0.9)] if others else []
     drawing.legend(
@@ -53,7 +62,7 @@ def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours) ->
     return drawing
 
 
-def _scale(axes: Axes, curves: list[Array]) -> None:
+def scale_to(axes: Axes, curves: list[Array]) -> None:
     """A logarithmic axis where losses are positive and shrink a lot; never room for one that blew up."""
     values = np.concatenate(curves)
     values = values[np.isfinite(values)]

@@ -48,10 +48,17 @@ def ranking_figure(summary: Mapping[str, Any], colours: Colours) -> Figure | Non
         else f"gain on {shortened(reference)}, mean of tasks, %"
     )
     key = "dot: mean · bar: 95 % interval · ticks: seeds · filled: differs significantly from the reference"
+    if any(_cut(entry["delta_m"][OVER_TASKS], low, high) for entry in entries):
+        key += " · ▸: goes on"
     if len(summary["seeds"]) == 1:
         key = "one seed: no intervals and no tests"
     drawing.text(0.1 / WIDTH, 1 - 0.2 / height, key, color=GREY)
     return drawing
+
+
+def _cut(gain: Mapping[str, Any], low: float, high: float) -> bool:
+    """Whether an interval goes beyond the axis."""
+    return gain["high"] is not None and (gain["low"] < low or gain["high"] > high)
 
 
 def _label(spec: str, entry: Mapping[str, Any]) -> str:
@@ -75,6 +82,9 @@ def _strategy(axes: Axes, row: int, entry: Mapping[str, Any], colour: str, refer
         axes.plot(
             [gain["low"], gain["high"]], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt", alpha=0.55
         )
+        for cut, end, marker in ((gain["low"] < low, low, "<"), (gain["high"] > high, high, ">")):
+            if cut:  # the bar goes on beyond the axis
+                axes.plot([end], [row], marker, color=colour, markersize=7, clip_on=False, zorder=3)
     seeds = [value for value in entry["delta_m_by_seed"].values() if value is not None]
     if len(seeds) > 1:
         axes.plot(seeds, [row] * len(seeds), "|", color=colour, markersize=7, markeredgewidth=1)

@@ -135,6 +135,32 @@ def grid(
     return made, flat[:panels]
 
 
+def make_room(drawing: Figure, panels: Sequence[Axes], *, between: bool) -> None:
+    """Move panels aside, so that a label at the figure's left edge and the numbers of the axes lie beside each other.
+
+    Args:
+        drawing: everything in it is drawn.
+        panels: of `grid`.
+        between: each column has numbers of its own, not the first alone.
+    """
+    drawing.canvas.draw()
+    texts = [label for axes in panels for label in axes.get_yticklabels() if label.get_visible() and label.get_text()]
+    widest = max((text.get_window_extent().width / drawing.dpi for text in texts), default=0.0)
+    left = max(0.62, 0.42 + widest)
+    columns = max(_column(axes) for axes in panels) + 1
+    drawing.subplots_adjust(left=left / WIDTH)
+    if between and columns > 1:
+        gap = widest + 0.32
+        panel = (WIDTH - 0.12 - left - (columns - 1) * gap) / columns
+        drawing.subplots_adjust(wspace=gap / panel)
+
+
+def _column(axes: Axes) -> int:
+    place = axes.get_subplotspec()
+    assert place is not None
+    return place.colspan.start
+
+
 def log_scale(axes: Axes, values: Sequence[float] = ()) -> None:
     """A logarithmic value axis with plain numbers, for `values` over many decades with powers of ten only."""
     axes.set_yscale("log")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mtl.report.figures.curves import Array, mean_curve
-from mtl.report.figures.style import GREY, WIDTH, grid, log_scale, task_colours
+from mtl.report.figures.style import GREY, WIDTH, grid, log_scale, make_room, task_colours
 from mtl.report.numbers import shortened, two_lines
 from mtl.report.read import Study
 
@@ -66,6 +66,7 @@ def _share_labels(drawing: Figure, panels: list[Any], what: str) -> None:
     columns = max(axes.get_subplotspec().colspan.start for axes in panels) + 1
     for place, axes in enumerate(panels):
         axes.tick_params(labelleft=place % columns == 0, labelbottom=place + columns >= len(panels))
+    make_room(drawing, panels, between=False)
     drawing.supxlabel("training step", y=0.1 / drawing.get_figheight())
     drawing.supylabel(what, x=0.04 / WIDTH)
 

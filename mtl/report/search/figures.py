@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from mtl.lineage import Stage, is_complete, taken
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
-from mtl.report.numbers import shortened
+from mtl.report.numbers import ends, shortened
+from mtl.report.search.curves import curves_figure
 from mtl.report.search.importance import expanded, numeric, spans_decades, varying
 from mtl.report.search.summary import SearchRun, signed
 from mtl.report.search.tree import family_tree
@@ -30,6 +31,7 @@ def draw_search(summary: Mapping[str, Any], search: SearchRun, folder: Path) -> 
             "progress": progress_figure(search),
             "front": front_figure(search) if len(search.objective) > 1 else None,
             "parallel": parallel_figure(search),
+            "curves": curves_figure(search),
             "importance": importance_figure(summary),
             "lineage": lineage_figure(search) if search.exploits and is_complete(search.events) else None,
             "schedule": schedule_figure(search) if search.exploits else None,
@@ -207,7 +209,7 @@ def _placed(axes: Axes, place: int, column: Sequence[Any]) -> np.ndarray:
     if numeric(known):
         log = spans_decades(known)
         low, high = (math.log(x) if log else float(x) for x in (min(known), max(known)))
-        marks = {float(x): f"{math.exp(low + x * (high - low)) if log else low + x * (high - low):.2g}" for x in (0, 1)}
+        marks = dict(zip((0.0, 1.0), ends(min(known), max(known)), strict=True))
         where = [math.nan if v is None else ((math.log(v) if log else v) - low) / (high - low or 1) for v in column]
     else:
         choices = sorted({str(value) for value in column})
