@@ -21,7 +21,7 @@ from mtl.combinators import COMBINATORS
 from mtl.combinators.normalize import sum_to_k
 from mtl.hyperparameters import defaults, domains, show
 from mtl.strategies import REGISTRY
-from mtl.strategy import SIGNALS, Strategy
+from mtl.strategy import DOMAINS, SIGNALS, Strategy
 
 TARGET = Path(__file__).resolve().parent / "strategies"
 GRADIENTS = torch.tensor([[1.0, 0.25], [-0.55, 0.75]], dtype=torch.float64)
@@ -29,6 +29,17 @@ STEPS, DRAWS = 40, 12
 INK, FIRST, SECOND, UPDATE = "#6b7480", "#0072b2", "#d55e00", "#1d2530"
 
 
+FALLS_BACK = "; the balancer says once when a task's loss is not, see [losses of zero](README.md#losses-of-zero)"
+ZERO = """\
+Many formulas divide by a loss or take its logarithm, and their papers leave open what a loss of zero means: a hinge
+that is met, a batch without an example of the task. Taken literally, that task outweighs all others without end, and
+with weights scaled to sum K nothing else trains. Here a task whose loss is not in the domain of its strategy (the
+column *losses*) says nothing: the others are weighed as if they were alone, and it has the mean of their weights, so
+that it takes no part of their scale. What a strategy remembers of it (a first loss, a learned scale) waits for its next
+positive loss. Negative losses, such as an actor's or a log density's, are treated alike. The balancer and the
+population warn once, naming the task: a strategy made for losses of any sign is the better choice then. In MGDA and its
+relatives a task whose loss and gradient are both zero has nothing left to gain and takes no part; a gradient of zero
+alone makes the point stationary, and the update is zero, as the papers have it."""
 PRECISION = """\
 Losses and gradients in float32 give the weights that they give in float64 to 1e-5, also where tasks differ by factors
 up to 1e6: a strategy computes in float64 from a Gramian whose rounding is relative to the lengths of two gradients, and
@@ -95,6 +106,7 @@ def parameters(cls: type) -> str:
 def needs(cls: type[Strategy]) -> str:
     """What a step reads and costs."""
     lines = [f"* `{name}`: {escaped(text)}" for name, text in SIGNALS.items() if name in cls.needs]
+    lines.append(f"* Made for {DOMAINS[cls().domain]}{FALLS_BACK if cls().domain != 'any' else ''}.")
     form = "(K, D), one a coordinate" if cls.elementwise else "(K,), one a task"
     lines.append(f"* Weights: {form}" + ("; they apply to gradients that it tracks itself." if cls.tracking else "."))
     lines.append(f"* Cost of a step with K tasks: one forward pass and {cost_class(cls)}.")
@@ -108,7 +120,8 @@ def source(cls: type[Strategy]) -> str:
 def index() -> str:
     """The list of all pages."""
     rows = [
-        f"| [{name}]({name}.md) | {', '.join(sorted(cls.needs))} | {cost_class(cls)} | {cell(cls.paper)} |"
+        f"| [{name}]({name}.md) | {', '.join(sorted(cls.needs))} | {cls().domain} | {cost_class(cls)} "
+        f"| {cell(cls.paper)} |"
         for name, cls in REGISTRY.items()
     ]
     wrappers = [f"* `{name}`: {described(cls)[0]}" for name, cls in COMBINATORS.items()]
@@ -121,9 +134,13 @@ def index() -> str:
             f" |w| = 1, after {STEPS} steps in which the first task's loss falls much faster; several updates where it"
             " is random.",
             "",
-            "| name | reads | cost beyond one forward pass | source |",
-            "| --- | --- | --- | --- |",
+            "| name | reads | losses | cost beyond one forward pass | source |",
+            "| --- | --- | --- | --- | --- |",
             *rows,
+            "",
+            "## Losses of zero",
+            "",
+            ZERO,
             "",
             "## Float32",
             "",

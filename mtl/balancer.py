@@ -33,7 +33,7 @@ from mtl.ranks import Ranks
 from mtl.signals import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
 from mtl.strategies import make
 from mtl.strategy import Strategy
-from mtl.tally import Tally
+from mtl.tally import Tally, Watch
 from mtl.weigher import Weigher
 
 
@@ -141,7 +141,7 @@ class Balancer:
         if process_group is not None and "implicit" in self.strategy.needs:
             raise ValueError(f"{self.strategy} needs the Hessian of the whole batch and cannot use process_group=")
         self._loss_scale = LossScale(scaler) if scaler is not None and scaler.is_enabled() else None
-        self._tally = Tally()
+        self._tally, self._watch = Tally(), Watch(self.strategy)
         self._weigher = Weigher(
             self.strategy,
             scale=scale,
@@ -180,6 +180,7 @@ class Balancer:
 
         Reading it waits for the device.
         """
+        self._watch.look(self.tasks)
         return self._tally.counts()
 
     def backward(
@@ -281,6 +282,7 @@ class Balancer:
 
     def _begin(self, batch: Collected) -> bool:
         """Count what is missing, and check the graph of the first step that has every task; whether this one has."""
+        self._watch.see(batch.values, self.tasks, look=self._looks)
         if batch.absent:
             self._tally.add("absent_task")
         if not self._looks:

@@ -8,11 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mtl.hyperparameters import check_tasks, domains, validate, write_unit
 
 Signals = Mapping[str, Tensor]
+
+#: What a strategy's formula asks of the losses (`Strategy.domain`), in words.
+DOMAINS: dict[str, str] = {
+    "any": "losses of any sign",
+    "nonnegative": "losses at or above zero",
+    "positive": "losses above zero",
+}
 
 #: Every signal a strategy may ask for in `needs`, with its shape and meaning.
 SIGNALS: dict[str, str] = {
@@ -51,6 +59,8 @@ class Strategy(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    #: The losses that the formula is made for, one of `DOMAINS`; what it does with others its docstring says.
+    domain: ClassVar[str] = "any"
     #: Weights are (K, D), one a coordinate of the shared parameters, instead of (K,).
     elementwise: ClassVar[bool] = False
     #: The weights apply to `gradients(state, jacobian)`, which the strategy keeps, not to the gradients of this step.
@@ -85,6 +95,12 @@ class Strategy(ABC):
     def measuring(self) -> dict[str, Any]:
         """Settings of the measurement of signals, by the names that `mtl.signals` gives them."""
         return {}
+
+    def outside(self, losses: Tensor) -> Tensor:
+        """Which losses (..., K) are not in `domain`; NaN, which stands for an absent one, is not."""
+        if self.domain == "any":
+            return torch.zeros_like(losses, dtype=torch.bool)
+        return losses <= 0 if self.domain == "positive" else losses < 0
 
     def needs_at(self, step: int) -> frozenset[str]:  # noqa: ARG002
         """The signals that step number `step` (from 0) will read; fewer than `needs` when it holds its weights."""

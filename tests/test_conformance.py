@@ -16,7 +16,7 @@ from mtl.combinators import COMBINATORS
 from mtl.combinators.chain import scaled
 from mtl.hyperparameters import defaults, domains
 from mtl.strategies import REGISTRY, make
-from mtl.strategy import SIGNALS, Strategy
+from mtl.strategy import DOMAINS, SIGNALS, Strategy
 from tests.problems import TwoLayers, random_signals, run
 from tests.solvers.gramians import difficult
 
@@ -117,6 +117,7 @@ NOT_SEARCHED = {
 def test_a_strategy_declares_what_it_is(cls):
     if cls.name in REGISTRY:
         assert cls.needs <= SIGNALS.keys() and cls.needs and cls.paper
+        assert cls().domain in DOMAINS
     assert len(cls.__doc__.split()) > 5
     for key, domain in domains(cls).items():
         assert domain.doc, key
@@ -157,6 +158,8 @@ def extremes(tasks: int, step: int, dtype: torch.dtype) -> Signals:
     usual = random_signals(tasks, step)
     kinds = [torch.zeros(tasks), torch.full((tasks,), 1e-8), torch.full((tasks,), 1e8), torch.ones(tasks), spread]
     kinds += [spread * (torch.arange(tasks) > 0), torch.eye(tasks)[0], 1 + 1e7 * torch.eye(tasks)[0]]
+    # Actor losses and log densities are below zero; they differ from step to step, and may cross it.
+    kinds += [-torch.ones(tasks), -700 * usual["losses"], (-1.0) ** step * 700 * (usual["losses"] - 1)]
     cases = []
     jacobians = difficult(tasks, 1)
     for rows in jacobians.values():

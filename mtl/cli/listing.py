@@ -47,6 +47,7 @@ def _strategies() -> list[dict[str, Any]]:
         {
             "name": name,
             "needs": sorted(cls.needs) if isinstance(cls.needs, frozenset) else "as inner",
+            "domain": cls().domain if cls.name in REGISTRY else "as inner",
             "cost": cost_class(cls),
             "parameters": _parameters(cls),
             "source": cls.paper,

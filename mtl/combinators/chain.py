@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mtl.strategy import Signals, Strategy
+from mtl.strategy import DOMAINS, Signals, Strategy
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Chain(Strategy):
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset().union(*(part.needs for part in self.parts))
+
+    @property
+    def domain(self) -> str:  # type: ignore[override]
+        return max((part.domain for part in self.parts), key=list(DOMAINS).index)  # the strictest
 
     @property
     def elementwise(self) -> bool:  # type: ignore[override]

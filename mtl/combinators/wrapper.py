@@ -21,6 +21,10 @@ class Wrapper(Strategy):
         return self.inner.needs
 
     @property
+    def domain(self) -> str:  # type: ignore[override]
+        return self.inner.domain
+
+    @property
     def elementwise(self) -> bool:  # type: ignore[override]
         return self.inner.elementwise
 

@@ -21,6 +21,7 @@ from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
 from mtl.strategies import make
 from mtl.strategy import SIGNALS, Strategy
+from mtl.tally import Watch
 
 #: Steps by what was wrong in them, as in `Balancer.skipped`.
 KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient")
@@ -112,6 +113,9 @@ class Population:
         #: Numbers of each member that the host counts.
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
         self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
+        #: Names of the tasks, for messages.
+        self.tasks: Sequence[str] | None = None
+        self._watch = Watch(self.strategies[0])
         self.reach: Tensor = torch.empty(0)
         self._dropouts: list[Call] = []
         self._even = True
@@ -310,6 +314,7 @@ class Population:
             values = values.to(torch.promote_types(values.dtype, torch.float32))
             if "strategy" not in self.state:
                 self.begin(values.shape[1], values.dtype)
+            self._watch.see(values, self.tasks, look=True)  # the host waits for the losses anyway
             step = Step(self, forward, leaf, losses, values, {"validation": validation, "fresh": fresh})
             step.run()
             self._commit(step, fixed, absent)

@@ -102,6 +102,7 @@ class Shard:
         self.population.steps_per_epoch = self._train.per_epoch
         self.population.begin(len(setting.tasks), inputs.dtype if inputs.is_floating_point() else None)
         names = [task.name for task in setting.tasks]
+        self.population.tasks = names
         self.slots = []
         for row, each in enumerate(members):
             record = Record(names, each.settings.length(self._train.per_epoch), each.settings.patience)

@@ -59,6 +59,21 @@ def factor(gramian: Tensor) -> Tensor:
     return (vectors * torch.where(kept, values, 0).sqrt()).mT * norms
 
 
+def taking_part(losses: Tensor, squares: Tensor) -> Tensor:
+    """Which tasks (K,) have something left to learn: not those whose loss and squared gradient are both zero; all do
+    where none does."""
+    part = (losses != 0) | (squares != 0)
+    return part | ~part.any(-1, keepdim=True)
+
+
+def without(gramian: Tensor, part: Tensor) -> Tensor:
+    """The Gramian (K, K) with the gradients of the tasks that take no part orthogonal to all others and very long, as
+    which they have no share in the shortest vector of a convex hull."""
+    far = (1e10 * gramian.diagonal().amax()).clamp(max=torch.finfo(gramian.dtype).max / 4)
+    far = torch.where(far > 0, far, 1) * identity(gramian)
+    return torch.where(part[:, None] & part, gramian, far)
+
+
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """U, the singular values in descending order, V^T, and which of the values are more than rounding in float64."""
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import on_simplex
+from mtl.strategies._objectives import FLOOR, on_simplex
 from mtl.strategy import Signals, Strategy
 
 
@@ -18,7 +18,7 @@ class COSMOS(Strategy):
 
     The weights are p - lambda (p / |p| - cos(p, L) L / |L|) / |L|, so tasks below their share are let go. Deviation:
     the paper draws p from a Dirichlet distribution every step and feeds it to the network, which so learns the whole
-    front; here p is one fixed preference and the network stays as it is. |L| is kept above 1e-12.
+    front; here p is one fixed preference and the network stays as it is. Where all losses are zero there is no pull.
     """
 
     name: ClassVar[str] = "cosmos"
@@ -32,7 +32,8 @@ class COSMOS(Strategy):
         losses = signals["losses"]
         preference = on_simplex(self.preference, losses)
         direction = preference / torch.linalg.vector_norm(preference)
-        length = torch.linalg.vector_norm(losses).clamp(min=1e-12)
+        length = torch.linalg.vector_norm(losses)
+        length = torch.where(length > FLOOR, length, torch.inf)
         unit = losses / length
         cosine = (direction * unit).sum()
         return preference - self.penalty * (direction - cosine * unit) / length, state

@@ -6,10 +6,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from mtl.strategies._objectives import positive
+from mtl.strategies._objectives import FLOOR, neutral, positive
 from mtl.strategy import Signals, Strategy
 
 _EPS = 1e-8
+_LARGEST = 1e9  # a ratio whose square, summed over a training, stays in the range of float32
 
 
 class CoVState(NamedTuple):
@@ -28,12 +29,15 @@ class CoV(Strategy):
 
     The statistics run over the whole of training by Welford's algorithm and do not include the step that they weigh, as
     in the official code; the first two steps weigh all tasks 1/K. Like that code, the variance has 1e-8 added, so that
-    constant losses get equal weights. Deviation: mean losses are kept above 1e-20.
+    constant losses get equal weights. That includes zero and negative ones: the ratio to a mean of zero is 1. A task
+    whose ratios have a mean at or below zero has the mean weight of the others. Deviation: ratios are kept within
+    1e9.
     """
 
     name: ClassVar[str] = "cov"
     paper: ClassVar[str] = "Groenendijk et al., Multi-Loss Weighting with Coefficient of Variations, WACV 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    domain: ClassVar[str] = "positive"
 
     def init(self, losses: Tensor) -> CoVState:
         zeros = torch.zeros_like(losses)
@@ -42,9 +46,13 @@ class CoV(Strategy):
     def __call__(self, state: CoVState, signals: Signals) -> tuple[Tensor, CoVState]:
         losses, step = signals["losses"], state.step
         deviation = (state.squares / step.clamp(min=1) + _EPS).sqrt()
-        variation = torch.where(step > 1, deviation / positive(state.mean_ratio), 1)
+        ratios, counts = positive(torch.where(step > 1, state.mean_ratio, 1))
+        variation = neutral(torch.where(step > 1, deviation / ratios, 1), counts)
 
-        ratio = losses / positive(torch.where(step > 0, state.mean_loss, losses))
+        mean = torch.where(step > 0, state.mean_loss, losses)
+        known = mean.abs() > FLOOR
+        # A loss that has been zero so far is as it was.
+        ratio = torch.where(known, losses / torch.where(known, mean, 1), 1).clamp(-_LARGEST, _LARGEST)
         mean_ratio = state.mean_ratio + (ratio - state.mean_ratio) / (step + 1)
         squares = state.squares + (ratio - state.mean_ratio) * (ratio - mean_ratio)
         mean_loss = state.mean_loss + (losses - state.mean_loss) / (step + 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from mtl.strategies._gramian import inverse, lengths
@@ -17,13 +18,15 @@ class DBMTL(Strategy):
     With u_k = |g_k| / L_k, the length of grad log L_k, the update sum_k (max_j u_j / u_k) grad log L_k is linear in the
     task gradients with w_k = max_j u_j / |g_k|. Deviation: this is the paper's method without its moving average of the
     gradients (beta = 0); that needs a buffer of K x P numbers, which no weight on this step's gradients can express.
-    Losses are kept above 1e-20, and a gradient of zero gets weight 0.
+    A task whose loss is not positive has no say in the length, and a gradient of zero gets weight 0.
     """
 
     name: ClassVar[str] = "db-mtl"
     paper: ClassVar[str] = "Lin et al., Dual-Balancing for Multi-Task Learning, 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
+    domain: ClassVar[str] = "positive"
 
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         norms = lengths(signals["gramian"])
-        return (norms / positive(signals["losses"])).amax() * inverse(norms), state
+        losses, counts = positive(signals["losses"])
+        return torch.where(counts, norms / losses, 0).amax() * inverse(norms), state

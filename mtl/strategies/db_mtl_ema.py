@@ -25,12 +25,14 @@ class DBMTLEMA(SizedStrategy):
 
     Y_k <- beta_t Y_k + (1 - beta_t) grad log L_k with beta_t = beta / t^sigma, and the update is the sum over tasks of
     Y_k scaled to the length of the longest. With beta = 0 it is that of `db-mtl`, which needs no buffer of K x P
-    numbers. Losses are kept above 1e-20, and an average of zero gets weight 0.
+    numbers. The gradient of a loss that is not positive is
+    averaged as it is, and an average of zero gets weight 0.
     """
 
     name: ClassVar[str] = "db-mtl-ema"
     paper: ClassVar[str] = "Lin et al., Dual-Balancing for Multi-Task Learning, 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "jacobian"})
+    domain: ClassVar[str] = "positive"
     tracking: ClassVar[bool] = True
 
     beta: float = hyper(0.9, 0.0, 1.0, search=(0.1, 0.99), doc="share of the past in the first step")
@@ -42,7 +44,8 @@ class DBMTLEMA(SizedStrategy):
     def __call__(self, state: DBMTLEMAState, signals: Signals) -> tuple[Tensor, DBMTLEMAState]:
         step = state.step + 1
         share = self.beta / step**self.sigma
-        rows = signals["jacobian"].to(state.tracked.dtype) / positive(signals["losses"])[:, None]
+        losses, _ = positive(signals["losses"])
+        rows = signals["jacobian"].to(state.tracked.dtype) / losses[:, None]
         tracked = share * state.tracked + (1 - share) * rows
         lengths = torch.linalg.vector_norm(tracked, dim=-1, dtype=torch.float64)
         weights = lengths.amax() * inverse(lengths)

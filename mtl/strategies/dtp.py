@@ -30,6 +30,7 @@ class DTP(Strategy):
     name: ClassVar[str] = "dtp"
     paper: ClassVar[str] = "Guo et al., Dynamic Task Prioritization for Multitask Learning, ECCV 2018"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    domain: ClassVar[str] = "nonnegative"
 
     gamma: float = hyper(1.0, 0.0, search=(0.1, 5.0), log=True, doc="focus on tasks that perform badly")
     alpha: float = hyper(0.1, 0.0, 1.0, search=(0.01, 1.0), log=True, doc="share of the present in the average")

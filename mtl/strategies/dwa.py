@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
+from mtl.strategies._objectives import FLOOR
 from mtl.strategy import Signals, Strategy
 
 
@@ -26,12 +27,13 @@ class DWA(Strategy):
     """Dynamic weight average: w = K softmax(r / T), r = L(t-1) / L(t-2) of epoch means (Liu et al., CVPR 2019, eq. 7).
 
     L(t) is a task's mean loss over epoch t. The first two epochs have no such ratio and use w = 1, so that the window
-    starts with two real epochs.
+    starts with two real epochs. The ratio to an epoch whose mean is not positive is 1.
     """
 
     name: ClassVar[str] = "dwa"
     paper: ClassVar[str] = "Liu, Johns & Davison, End-to-End Multi-Task Learning with Attention, CVPR 2019"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "epoch"})
+    domain: ClassVar[str] = "positive"
 
     temperature: float = hyper(2.0, 1e-3, search=(0.2, 10.0), log=True, doc="T; weights even out as it grows")
 
@@ -49,7 +51,8 @@ class DWA(Strategy):
         finished = state.finished + ended
         total = torch.where(ended, 0, state.total) + losses
         steps = torch.where(ended, 0, state.steps) + 1
-        ratio = last / before.clamp(min=1e-20)  # an epoch of zero loss must not give 0 / 0
+        known = before > FLOOR  # of an epoch without loss there is no rate
+        ratio = torch.where(known, last / torch.where(known, before, 1), 1)
         balanced = losses.shape[-1] * torch.softmax(ratio / self.temperature, -1)
         weights = torch.where(finished >= 2, balanced, torch.ones_like(losses))
         return weights, DWAState(total, steps, last, before, epoch, finished)

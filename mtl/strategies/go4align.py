@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import positive
+from mtl.strategies._objectives import neutral, positive
 from mtl.strategy import Signals, Strategy
 
 
@@ -26,12 +26,13 @@ class GO4Align(Strategy):
 
     The groups are the K-means clustering of the indicators. Deviation: on a line that problem is solved exactly, by
     dynamic programming over the sorted values, where the official code starts Lloyd's iterations at random; the result
-    draws no random numbers. Losses are kept above 1e-20.
+    draws no random numbers. A task whose loss is not positive has the mean indicator of the others.
     """
 
     name: ClassVar[str] = "go4align"
     paper: ClassVar[str] = "Shen et al., GO4Align: Group Optimization for Multi-Task Alignment, NeurIPS 2024"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    domain: ClassVar[str] = "positive"
 
     groups: int = hyper(2, 1, doc="number of task groups; each task is its own from K on")
     lr: float = hyper(1e-4, 0.0, search=(1e-5, 1e-1), log=True, doc="eta, step size of the probabilities")
@@ -40,9 +41,10 @@ class GO4Align(Strategy):
         return GO4AlignState(torch.log_softmax(torch.zeros_like(losses), -1))
 
     def __call__(self, state: GO4AlignState, signals: Signals) -> tuple[Tensor, GO4AlignState]:
-        losses = positive(signals["losses"])
-        log_weights = torch.log_softmax(state.log_weights - self.lr * losses, -1)
-        indicators = losses.sum() / losses * log_weights.exp()
+        losses, counts = positive(signals["losses"])
+        log_weights = torch.log_softmax(state.log_weights - self.lr * torch.where(counts, losses, 0), -1)
+        total = torch.where(counts, losses, 0).sum(-1)
+        indicators = neutral(total / losses * log_weights.exp(), counts)
         return _group_means(indicators, self.groups), GO4AlignState(log_weights)
 
 

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies._objectives import FLOOR
 from mtl.strategy import Signals, Strategy
 
 
 class GradNormState(NamedTuple):
-    """Learned weights (K,), the first batch's losses L(0) (K,; NaN until seen), and the optimizer's moments."""
+    """Learned weights (K,), first positive losses L(0) (K,; NaN or zero until seen), and the optimizer's moments."""
 
     weights: Tensor
     initial: Tensor
@@ -25,14 +26,17 @@ class GradNorm(Strategy):
 
     r_i = (L_i / L_i(0)) / mean_j(L_j / L_j(0)) is a task's inverse training rate. With the target held constant, the
     objective sum_i |w_i |g_i| - target_i| has the gradient sign(w_i |g_i| - target_i) |g_i|, so no double backward is
-    needed. The weights are renormalised to sum K after every update. Deviation: a weight that a step takes below zero
-    is set to zero, from where the objective pulls it up again; the paper leaves the sign open. The norms are those on
-    the parameters that the Gramian is measured on: the paper takes the last shared layer.
+    needed. The weights are renormalised to sum K after every update. A task whose loss is not positive has the mean
+    rate, 1, and L_i(0) is its first positive one; a task without a gradient has no part in the mean norm. Deviation: a
+    weight that a step takes below zero is set to zero, from where the objective pulls it up again; the paper leaves the
+    sign open. The norms are those on the parameters that the Gramian is measured on: the paper takes the last shared
+    layer.
     """
 
     name: ClassVar[str] = "gradnorm"
     paper: ClassVar[str] = "Chen et al., GradNorm, ICML 2018"
     needs: ClassVar[frozenset[str]] = frozenset({"losses", "gramian"})
+    domain: ClassVar[str] = "positive"
 
     alpha: float = hyper(1.5, 0.0, search=(0.05, 3.0), log=True, doc="how strongly slow tasks are favoured")
     lr: float = hyper(0.025, 0.0, search=(1e-3, 1e-1), log=True, doc="step size of the weights")
@@ -43,14 +47,16 @@ class GradNorm(Strategy):
 
     def __call__(self, state: GradNormState, signals: Signals) -> tuple[Tensor, GradNormState]:
         losses = signals["losses"]
-        initial = torch.where(state.initial.isnan(), losses, state.initial)
-        progress = losses / initial
-        rate = progress / progress.mean()
+        initial = torch.where(state.initial > FLOOR, state.initial, losses)
+        known = (initial > FLOOR) & (losses > FLOOR)
+        progress = torch.where(known, losses / torch.where(known, initial, 1), 0)
+        rate = torch.where(known, progress * (known.sum() / progress.sum()), 1)
         norms = signals["gramian"].diagonal().clamp(min=0).sqrt()
         scaled = state.weights * norms
-        target = scaled.mean() * rate**self.alpha
+        target = scaled.sum() / (norms > 0).sum().clamp(min=1) * rate**self.alpha
         gradient = torch.sign(scaled - target) * norms
         weights, updated = descend(state.weights, gradient, state.moments, self.lr, optimizer=self.optimizer)
         weights = weights.clamp(min=0)
-        weights = weights * (weights.shape[-1] / weights.sum())
+        total = weights.sum()  # zero after a step that takes all of them below it
+        weights = torch.where(total > 0, weights * (weights.shape[-1] / total), 1)
         return state.weights, GradNormState(weights, initial, updated)

@@ -24,6 +24,7 @@ class IMTL(Strategy):
     name: ClassVar[str] = "imtl"
     paper: ClassVar[str] = "Liu et al., Towards Impartial Multi-task Learning, ICLR 2021"
     needs: ClassVar[frozenset[str]] = IMTLL.needs | IMTLG.needs
+    domain: ClassVar[str] = "positive"
 
     lr: float = hyper(0.01, 0.0, search=(1e-4, 1e-1), log=True, doc="step size of the log scales")
     start: float = hyper(0.0, search=(-3.0, 3.0), doc="log scale before the first step")

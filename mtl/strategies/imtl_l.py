@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies._objectives import FLOOR, neutral, positive
 from mtl.strategy import Signals, Strategy
 
 
@@ -24,12 +25,14 @@ class IMTLL(Strategy):
 
     At convergence exp(s) L = 1, so all scaled losses are equal. The gradient exp(s) L - 1 is in closed form, so a step
     of `optimizer` here equals one over the model and s together. The paper's IMTL is this followed by IMTL-G, written
-    `imtl-l+imtl-g`.
+    `imtl-l+imtl-g`. For a loss that is not positive s would rise without end: its task has the mean weight of the
+    others, and its s does not learn.
     """
 
     name: ClassVar[str] = "imtl-l"
     paper: ClassVar[str] = "Liu et al., Towards Impartial Multi-task Learning, ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    domain: ClassVar[str] = "positive"
 
     lr: float = hyper(0.01, 0.0, search=(1e-4, 1e-1), log=True, doc="step size of the log scales")
     start: float = hyper(0.0, search=(-3.0, 3.0), doc="log scale before the first step")
@@ -40,6 +43,7 @@ class IMTLL(Strategy):
 
     def __call__(self, state: IMTLLState, signals: Signals) -> tuple[Tensor, IMTLLState]:
         weights = torch.exp(state.log_scale)
-        gradient = weights * signals["losses"] - 1
+        losses, counts = positive(signals["losses"])
+        gradient = torch.where(signals["losses"] > FLOOR, weights * losses - 1, 0)
         log_scale, updated = descend(state.log_scale, gradient, state.moments, self.lr, optimizer=self.optimizer)
-        return weights, IMTLLState(log_scale, updated)
+        return neutral(weights, counts), IMTLLState(log_scale, updated)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import min_norm
+from mtl.strategies._gramian import taking_part, without
+from mtl.strategies._objectives import neutral
 from mtl.strategy import Signals, Strategy
 
 
@@ -19,7 +21,9 @@ class MGDA(Strategy):
     `norm` divides each gradient first, by its norm (`l2`), by its loss (`loss`) or by their product (`loss-l2`, its
     name for which is loss+), as the official code offers; the weights returned then apply to the gradients as they are.
     The problem is solved exactly, where the official code runs Frank-Wolfe with a line search clamped to [0.001,
-    0.999]. A gradient whose divisor is zero stays as it is.
+    0.999]. A gradient whose divisor is zero stays as it is. A gradient of zero makes the point
+    stationary: the update is zero, unless the loss is zero as well, when nothing is left for that task to gain and the
+    hull is that of the others.
     """
 
     name: ClassVar[str] = "mgda"
@@ -28,11 +32,17 @@ class MGDA(Strategy):
 
     norm: str = hyper("none", choices=("none", "l2", "loss", "loss-l2"), doc="what each gradient is divided by")
 
+    @property
+    def domain(self) -> str:  # type: ignore[override]
+        return "positive" if self.norm.startswith("loss") else "any"
+
     def __call__(self, state: tuple[()], signals: Signals) -> tuple[Tensor, tuple[()]]:
         gramian, losses = signals["gramian"], signals["losses"]
+        part = taking_part(losses, gramian.diagonal())
         if self.norm == "none":
-            return min_norm(gramian), state
+            return neutral(min_norm(without(gramian, part)), part), state
         length = gramian.diagonal().clamp(min=0).sqrt()
         divisor = {"l2": length, "loss": losses.abs(), "loss-l2": losses.abs() * length}[self.norm]
         divisor = torch.where(divisor > 0, divisor, 1)
-        return min_norm(gramian / divisor[:, None] / divisor) / divisor, state
+        inside = without(gramian / divisor[:, None] / divisor, part)
+        return neutral(min_norm(inside) / divisor, part), state

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import project_simplex
-from mtl.strategies._gramian import inverse
+from mtl.strategies._gramian import inverse, taking_part
+from mtl.strategies._objectives import neutral
 from mtl.strategy import Signals, SizedStrategy
 
 
@@ -28,8 +29,9 @@ class MoCo(SizedStrategy):
     simplex, w <- P(w - gamma_t (Y Y^T + rho I) w), with step sizes beta_t = beta / t^beta_sigma, gamma_t = gamma /
     t^gamma_sigma. The update is sum_k w_k Y_k, with the new Y and w as in the authors' code. P is the Euclidean
     projection; with `projection=softmax` and `scaling=loss`, each gradient scaled to the length of its loss, it is the
-    variant of LibMTL, written on the authors' code. Deviation: the paper also projects Y on a ball as wide as the
-    gradients' Lipschitz constant, which nobody knows.
+    variant of LibMTL, written on the authors' code. A task whose loss and tracked gradient are zero has the mean slope
+    of the others, and so draws no weight. Deviation: the paper also projects Y on a ball as wide as the gradients'
+    Lipschitz constant, which nobody knows.
     """
 
     name: ClassVar[str] = "moco"
@@ -56,6 +58,7 @@ class MoCo(SizedStrategy):
         step = state.step + 1
         tracked = state.tracked - self.beta / step**self.beta_sigma * (state.tracked - rows)
         slope = tracked @ (state.weights @ tracked) + self.rho * state.weights
+        slope = neutral(slope, taking_part(signals["losses"], tracked.abs().amax(-1)))
         moved = state.weights - self.gamma / step**self.gamma_sigma * slope
         weights = project_simplex(moved) if self.projection == "simplex" else torch.softmax(moved, -1)
         return weights, MoCoState(tracked, weights, step)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import project_simplex
+from mtl.strategies._gramian import taking_part
+from mtl.strategies._objectives import neutral
 from mtl.strategy import Signals, Strategy
 
 
@@ -24,7 +26,8 @@ class MoDo(Strategy):
     w <- P(w - gamma (J' J''^T + rho I) w) with P the projection on the simplex and J', J'' the gradients of two
     independent batches; the product of one batch's gradients with themselves would be biased by their noise. The update
     is sum_k w_k g_k with the gradients of this batch, a third one, as in LibMTL and in the authors' code with three
-    gradients. Deviation: equation 2.9 of the JMLR version updates on the mean of the two batches of w.
+    gradients. A task whose loss and gradients are zero has the mean slope of the others, and so draws no weight.
+    Deviation: equation 2.9 of the JMLR version updates on the mean of the two batches of w.
     """
 
     name: ClassVar[str] = "modo"
@@ -39,5 +42,6 @@ class MoDo(Strategy):
 
     def __call__(self, state: MoDoState, signals: Signals) -> tuple[Tensor, MoDoState]:
         slope = signals["cross"] @ state.weights + self.rho * state.weights
+        slope = neutral(slope, taking_part(signals["losses"], signals["cross"].diagonal()))
         weights = project_simplex(state.weights - self.gamma * slope)
         return weights, MoDoState(weights)

@@ -47,9 +47,10 @@ class PMGDA(Strategy):
         products = rows @ gramian @ rows.T
         norms = lengths(products)
         # x = (mu, t + 1): the slowest descent t is at least -1 because no gradient is longer than one.
-        bound = torch.where(torch.arange(len(norms), device=norms.device) < len(slope), 1.0, 0.0)
+        task = torch.arange(len(norms), device=norms.device) < len(slope)
+        bound = torch.where(task & (norms > 0), 1.0, 0.0)
         matrix = torch.cat([products * inverse(norms), -bound[:, None]], -1)
-        lower = torch.where(bound > 0, -1.0, self.sigma * norms)
+        lower = torch.where(task, -bound, self.sigma * norms)
         objective = torch.cat([0 * norms, torch.ones_like(norms[:1])])
         mixture = simplex_lp(objective, matrix, lower, free=1)[:-1]
         correction = (mixture * inverse(norms)) @ rows * inverse(scale.sqrt())

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.solvers.simplex import project_simplex
-from mtl.strategies._gramian import inverse
+from mtl.strategies._gramian import inverse, taking_part
+from mtl.strategies._objectives import neutral
 from mtl.strategy import Signals, Strategy
 
 
@@ -25,7 +26,8 @@ class SDMGrad(Strategy):
     w minimises |J^T w + lam g_0|^2 over the simplex, g_0 the mean gradient, by `iterations` projected steps of gradient
     descent with momentum along A (w + lam / K), A = J' J''^T of two further batches; the update is J^T w + lam g_0 with
     the gradients of this batch, so the weights are w + lam / K. As in the official code A is divided by the squared
-    mean of the square roots of its diagonal, the momentum starts anew at each step and w does not. Deviations: diagonal
+    mean of the square roots of its diagonal, the momentum starts anew at each step and w does not. A task
+    whose loss and gradients are zero has the mean slope of the others, and so draws no weight. Deviations: diagonal
     entries below zero, which two batches can give, count as zero (the official root of a negative number is NaN); the
     official code also divides the update by 1 + lam, and writes all three batches into one and the same tensor.
     """
@@ -46,9 +48,10 @@ class SDMGrad(Strategy):
         product = signals["cross"]
         scale = product.diagonal().clamp(min=0).sqrt().mean()
         product = product * inverse(scale) * inverse(scale)
+        part = taking_part(signals["losses"], product.diagonal())
         weights, velocity = state.weights, torch.zeros_like(state.weights)
         pull = self.lam / weights.shape[-1]
         for _ in range(self.iterations):
-            velocity = self.momentum * velocity + product @ (weights + pull)
+            velocity = self.momentum * velocity + neutral(product @ (weights + pull), part)
             weights = project_simplex(weights - self.lr * velocity)
         return weights + pull, SDMGradState(weights)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
+from mtl.strategies._objectives import FLOOR, neutral
 from mtl.strategy import Signals, Strategy
 
 _EPS = 1e-5
@@ -26,7 +27,8 @@ class SLAW(Strategy):
     (Crawshaw & Košecká, arXiv:2109.08218, 2021).
 
     s stands in for the gradient's norm. Mean and variance average exponentially with `beta`; until 1 / (1 - beta) steps
-    they are plain averages, as in the official code, and s is kept above 1e-5. The first step weighs all tasks 1. The
+    they are plain averages, as in the official code, and s is kept above 1e-5. The first step weighs all tasks 1,
+    and a task whose loss is zero has the mean weight of the others. The
     variance is updated in a form that does not cancel, equal to the mean square minus the squared mean.
     """
 
@@ -47,4 +49,6 @@ class SLAW(Strategy):
         mean = state.mean + rate * change
         variance = (1 - rate) * (state.variance + rate * change**2)
         inverse = 1 / variance.sqrt().clamp(min=_EPS)
+        counts = signals["losses"].abs() > FLOOR
+        inverse = neutral(inverse, counts | ~counts.any(-1, keepdim=True))
         return inverse * (inverse.shape[-1] / inverse.sum()), SLAWState(mean, variance, step)

@@ -36,6 +36,10 @@ class SoftAdapt(Strategy):
     beta: float = hyper(0.1, search=(-1.0, 10.0), doc="how strongly slopes count; 0 gives equal weights")
     variant: str = hyper("original", choices=("original", "normalized", "loss-weighted"), doc="form of the softmax")
 
+    @property
+    def domain(self) -> str:  # type: ignore[override]
+        return "nonnegative" if self.variant == "loss-weighted" else "any"
+
     def init(self, losses: Tensor) -> SoftAdaptState:
         return SoftAdaptState(torch.full_like(losses, torch.nan))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategies._objectives import on_simplex, per_task, positive
+from mtl.strategies._objectives import FLOOR, neutral, on_simplex, per_task, positive, shares
 from mtl.strategy import Signals, Strategy
 
 
@@ -25,8 +25,9 @@ class STCH(Strategy):
     The `form` mtl is that of the paper's multi-task experiments, K mu log sum_k exp(l_k f_k / mu) with f_k = log(L_k /
     nadir_k); l = K times the preference, so 1 without one. During the first `warmup` epochs and the next one the update
     descends on sum_k log L_k, and the nadir is the mean loss over that last epoch, as in the official code. The weights
-    are K l_k softmax(l f / mu)_k / L_k. Deviations: losses are kept above 1e-20; when no step falls into the nadir's
-    epoch, the first one after it serves.
+    are K l_k softmax(l f / mu)_k / L_k. A task whose loss is not positive has the mean weight of the others, and
+    the ratio to a nadir of zero is 1. Deviation: when no step falls into the nadir's epoch, the first one after it
+    serves.
 
     The form plain is the definition itself, mu log sum_k exp(p_k (L_k - z_k) / mu) with the preference p on the simplex
     and the ideal point z. The weights are p_k softmax(p (L - z) / mu)_k; as mu falls, the losses end where all p_k (L_k
@@ -45,6 +46,10 @@ class STCH(Strategy):
         (0.0,), tasks="each", doc="z of the plain form, lowest loss of each task; one number serves all tasks"
     )
 
+    @property
+    def domain(self) -> str:  # type: ignore[override]
+        return "positive" if self.form == "mtl" else "any"
+
     def needs_at(self, step: int) -> frozenset[str]:  # noqa: ARG002
         return self.needs if self.form == "mtl" else frozenset({"losses"})
 
@@ -56,12 +61,15 @@ class STCH(Strategy):
             preference = on_simplex(self.preference, signals["losses"])
             distance = preference * (signals["losses"] - per_task(self.ideal, signals["losses"]))
             return preference * torch.softmax(distance / self.mu, -1), state
-        losses, epoch = positive(signals["losses"]), signals["epoch"]
+        (losses, counts), epoch = positive(signals["losses"]), signals["epoch"]
         ready = (epoch > self.warmup) & (state.steps > 0)
-        nadir = positive(state.total / state.steps.clamp(min=1))
+        nadir = state.total / state.steps.clamp(min=1)
+        known = nadir > FLOOR
+        height = torch.where(known, losses / torch.where(known, nadir, 1), 1).log()
         importance = losses.shape[-1] * on_simplex(self.preference, losses)
-        share = torch.softmax(importance * (losses / nadir).log() / self.mu, -1)
+        share = shares(importance * height / self.mu, counts)
         scale = torch.where(ready, losses.shape[-1] * importance * share, 1)
         counted = (epoch >= self.warmup) & ~ready
-        total, steps = torch.where(counted, state.total + losses, state.total), state.steps + counted
-        return scale / losses, STCHState(total, steps)
+        fresh = signals["losses"].clamp(min=0)
+        total, steps = torch.where(counted, state.total + fresh, state.total), state.steps + counted
+        return neutral(scale / losses, counts), STCHState(total, steps)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies._objectives import FLOOR, neutral, positive
 from mtl.strategy import Signals, Strategy
 
 
@@ -25,12 +26,14 @@ class Uncertainty(Strategy):
     s is the log variance of each task's noise; at convergence exp(s) = L, which for a mean squared error is the noise
     variance. As s enters the objective in closed form, its gradient (1 - exp(-s) L) / 2 needs no backward pass, and a
     step of `optimizer` here equals a step of the same optimizer over the model and s together. The paper writes the
-    classification term as exp(-s) L + s / 2; as public code does, every task uses the regression form.
+    classification term as exp(-s) L + s / 2; as public code does, every task uses the regression form. For a loss that
+    is not positive s would fall without end: its task has the mean weight of the others, and its s does not learn.
     """
 
     name: ClassVar[str] = "uncertainty"
     paper: ClassVar[str] = "Kendall, Gal & Cipolla, Multi-Task Learning Using Uncertainty, CVPR 2018"
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    domain: ClassVar[str] = "positive"
 
     lr: float = hyper(0.01, 0.0, search=(1e-4, 1e-1), log=True, doc="step size of the log variances")
     start: float = hyper(0.0, search=(-3.0, 3.0), doc="log variance before the first step")
@@ -41,6 +44,7 @@ class Uncertainty(Strategy):
 
     def __call__(self, state: UncertaintyState, signals: Signals) -> tuple[Tensor, UncertaintyState]:
         precision = torch.exp(-state.log_variance)
-        gradient = (1 - precision * signals["losses"]) / 2
+        losses, counts = positive(signals["losses"])
+        gradient = torch.where(signals["losses"] > FLOOR, (1 - precision * losses) / 2, 0)
         log_variance, updated = descend(state.log_variance, gradient, state.moments, self.lr, optimizer=self.optimizer)
-        return precision / 2, UncertaintyState(log_variance, updated)
+        return neutral(precision / 2, counts), UncertaintyState(log_variance, updated)

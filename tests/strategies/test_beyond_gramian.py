@@ -135,7 +135,9 @@ def test_one_batch_three_times_biases_the_weights_that_independent_ones_do_not()
         state = strategy.init(torch.ones(2, dtype=torch.float64))
         for _ in range(2000):
             first = draw()
-            weights, state = strategy(state, {"cross": first @ (draw() if independent else first).T})
+            weights, state = strategy(
+                state, {"losses": torch.ones(len(first)), "cross": first @ (draw() if independent else first).T}
+            )
             into.append(weights)
     assert torch.stack(own)[-1000:].mean(0)[0] > 0.97
     assert 0.2 < torch.stack(crossed).mean(0)[0] < 0.8

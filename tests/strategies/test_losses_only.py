@@ -167,7 +167,7 @@ def test_learned_parameters_settle_where_the_objective_is_stationary(spec: str, 
 def test_revised_uncertainty_stays_off_its_pole() -> None:
     strategy = make("revised-uncertainty:lr=10,optimizer=sgd")
     state = strategy.init(torch.zeros(2, dtype=torch.float64))
-    _, state = strategy(state, {"losses": torch.zeros(2, dtype=torch.float64)})  # from 1, a step of -10
+    _, state = strategy(state, {"losses": torch.full((2,), 1e-9, dtype=torch.float64)})  # from 1, a step of -10
     assert float(state.scale.min()) == pytest.approx(1e-3)
 
 
