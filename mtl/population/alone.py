@@ -51,13 +51,19 @@ class Alone:
         return self.run.record
 
     def step(self) -> None:
-        """One optimizer step, and the evaluation that falls on its end."""
+        """One optimizer step; `conclude` is to follow."""
         with torch.random.fork_rng(self._devices()):
             checkpoint.restore_random_state(self._random)
             self.run.step()
-            if self.run.at_evaluation() and not self.setting.told:
-                self.run.evaluate()
             self._random = checkpoint.random_state()
+
+    def conclude(self) -> None:
+        """Make the evaluation that falls on the end of the step just made."""
+        if self.run.at_evaluation() and not self.setting.told:
+            with torch.random.fork_rng(self._devices()):
+                checkpoint.restore_random_state(self._random)
+                self.run.evaluate()
+                self._random = checkpoint.random_state()
 
     def finished(self, row: int) -> bool:  # noqa: ARG002
         """Whether there is nothing left to do."""

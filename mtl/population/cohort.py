@@ -315,6 +315,8 @@ class Cohort:
             self._parts.append(other)
             self._step(part)
             self._step(other)
+            return
+        part.shard.conclude()
 
     def _retire(self, parts: Sequence[_Part]) -> None:
         """Set finished members apart, so that the others go on without them."""

@@ -1,6 +1,9 @@
 """Optimizers as functions of tensors with a leading member axis: one row of parameters, and one value of each setting,
 a member. Each equals the one of the same name in `torch.optim`.
 
+A step allocates all that it needs before it changes anything. So a device that runs out of memory leaves everything as
+it was, and the step can be made again.
+
 Parameters of a member are one row of a matrix (N, P), which holds its T parameter tensors one after another. State is a
 dict of such matrices, and of `steps` (N, T): as in torch, a tensor that got no gradient is not stepped.
 """
@@ -81,32 +84,44 @@ class Optimizer:
             even: says that all tensors of a member have made equally many steps, which is faster.
         """
         if stepped is None:
-            state["steps"] += 1
-            steps = state["steps"][:, :1] if even else state["steps"][:, owner]
-            self.apply(parameters, gradients, state, values, steps)
+            made = state["steps"] + 1
+            self.apply(parameters, gradients, state, values, made[:, :1] if even else made[:, owner])
+            state["steps"] = made
             return
-        kept = {name: state[name].clone() for name in self.buffers}
-        before = parameters.clone()
-        state["steps"] += stepped
-        self.apply(parameters, gradients, state, values, state["steps"].clamp(min=1)[:, owner])
-        mask = stepped[:, owner]
-        parameters.copy_(torch.where(mask, parameters, before))
-        for name, old in kept.items():
-            state[name].copy_(torch.where(mask, state[name], old))
+        changed = {**{name: state[name] for name in self.buffers}, "parameters": parameters}
+        before = {name: value.clone() for name, value in changed.items()}
+        made, mask = state["steps"] + stepped, stepped[:, owner]
+        self.apply(parameters, gradients, state, values, made.clamp(min=1)[:, owner])
+        for name, value in changed.items():
+            torch.where(mask, value, before[name], out=value)
+        state["steps"] = made
 
 
 def _decayed(parameters: Tensor, gradients: Tensor, values: Values) -> Tensor:
     return torch.addcmul(gradients, parameters, values["weight_decay"].to(parameters))
 
 
-def _adam(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+def _adam(
+    parameters: Tensor,
+    gradients: Tensor,
+    state: State,
+    values: Values,
+    steps: Tensor,
+    shrunk: Tensor | None = None,
+) -> None:
+    """Adam; with `shrunk`, parameters are multiplied by it first."""
     beta1, beta2 = values["beta1"], values["beta2"]
     first, second = state["first"], state["second"]
-    first.lerp_(gradients, (1 - beta1).to(first))
-    second.mul_(beta2.to(second)).addcmul_(gradients, gradients * (1 - beta2).to(second))
-    size = values["lr"] / (1 - beta1**steps)
-    spread = second.sqrt().div_((1 - beta2**steps).sqrt().to(second)).add_(values["eps"].to(second))
-    parameters.addcmul_(first / spread, -size.to(first))
+    weight, kept, eps = (1 - beta1).to(first), beta2.to(second), values["eps"].to(second)
+    size = -(values["lr"] / (1 - beta1**steps)).to(first)
+    correction = (1 - beta2**steps).sqrt().to(second)
+    scaled, spread = gradients * (1 - beta2).to(second), torch.empty_like(second)
+    if shrunk is not None:
+        parameters.mul_(shrunk)
+    first.lerp_(gradients, weight)
+    second.mul_(kept).addcmul_(gradients, scaled)
+    torch.sqrt(second, out=spread).div_(correction).add_(eps)
+    parameters.addcmul_(torch.div(first, spread, out=scaled), size)
 
 
 def _adam_l2(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
@@ -114,33 +129,38 @@ def _adam_l2(parameters: Tensor, gradients: Tensor, state: State, values: Values
 
 
 def _adamw(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
-    parameters.mul_((1 - values["lr"] * values["weight_decay"]).to(parameters))
-    _adam(parameters, gradients, state, values, steps)
+    shrunk = (1 - values["lr"] * values["weight_decay"]).to(parameters)
+    _adam(parameters, gradients, state, values, steps, shrunk)
 
 
 def _sgd(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
     gradients = _decayed(parameters, gradients, values)
-    momentum = values["momentum"].to(parameters)
+    momentum, size = values["momentum"].to(parameters), -values["lr"].to(parameters)
     fresh = torch.where(steps == 1, 1.0, 1 - values["dampening"]).to(parameters)
+    nesterov, ahead = values["nesterov"] > 0, torch.empty_like(parameters)
     velocity = state["velocity"].mul_(momentum).addcmul_(gradients, fresh)
-    ahead = torch.where(values["nesterov"] > 0, gradients + momentum * velocity, velocity)
-    parameters.addcmul_(ahead, -values["lr"].to(parameters))
+    torch.mul(momentum, velocity, out=ahead).add_(gradients)
+    parameters.addcmul_(torch.where(nesterov, ahead, velocity, out=ahead), size)
 
 
 def _rmsprop(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:  # noqa: ARG001
     gradients = _decayed(parameters, gradients, values)
-    alpha = values["alpha"]
-    square = state["square"].mul_(alpha.to(parameters)).addcmul_(gradients, gradients * (1 - alpha).to(parameters))
-    update = gradients / square.sqrt().add_(values["eps"].to(parameters))
-    velocity = state["velocity"].mul_(values["momentum"].to(parameters)).add_(update)
-    parameters.addcmul_(velocity, -values["lr"].to(parameters))
+    kept, momentum = values["alpha"].to(parameters), values["momentum"].to(parameters)
+    scaled = gradients * (1 - values["alpha"]).to(parameters)
+    eps, size = values["eps"].to(parameters), -values["lr"].to(parameters)
+    square = state["square"].mul_(kept).addcmul_(gradients, scaled)
+    torch.sqrt(square, out=scaled).add_(eps)
+    velocity = state["velocity"].mul_(momentum).add_(torch.div(gradients, scaled, out=scaled))
+    parameters.addcmul_(velocity, size)
 
 
 def _adagrad(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
     gradients = _decayed(parameters, gradients, values)
-    size = values["lr"] / (1 + (steps - 1) * values["lr_decay"])
+    size = -(values["lr"] / (1 + (steps - 1) * values["lr_decay"])).to(parameters)
+    eps, spread = values["eps"].to(parameters), torch.empty_like(parameters)
     total = state["sum"].addcmul_(gradients, gradients)
-    parameters.addcmul_(gradients / total.sqrt().add_(values["eps"].to(parameters)), -size.to(parameters))
+    torch.sqrt(total, out=spread).add_(eps)
+    parameters.addcmul_(torch.div(gradients, spread, out=spread), size)
 
 
 _ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}

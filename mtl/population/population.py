@@ -366,8 +366,9 @@ class Population:
         with torch.no_grad(), Autocast(self.device).off():
             read, _ = self.program.losses(self._forward, self.state["parameters"], self.state["fixed"], batch, masks)
         after = torch.where(pending[:, None], torch.stack(read, 1).to(self.state["after"]), self.state["after"])
-        self.state |= {"after": after, "seen": self.state["seen"] | pending, "pending": torch.zeros_like(pending)}
-        self.counts["forward"] += pending.cpu().numpy()
+        read_by, none = pending.cpu().numpy(), torch.zeros_like(pending)
+        self.state |= {"after": after, "seen": self.state["seen"] | pending, "pending": none}
+        self.counts["forward"] += read_by
         del self.state["previous"]
 
     def masks(self, who: Sequence[bool] | None) -> list[Tensor]:
@@ -389,14 +390,16 @@ class Population:
             gradient = gradient * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
         if stepped is not None:
             self._even = False
+        counts, finite = dict(step.counts), step.finite.all(1)
+        if absent is not None:
+            counts["absent_task"] = absent.any(1).cpu().numpy()
+        if not step.whole.all():
+            broken = ~step.values.isfinite() if absent is None else ~(step.values.isfinite() | absent)
+            counts["nonfinite_loss"] = broken.any(1).cpu().numpy()
+        # From here on the step is made: before it, whatever ran out of memory can be tried again.
         self.optimizer.step(
             parameters, gradient, self.state["optimizer"], self.values, self._owner, stepped, even=self._even
         )
-        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": step.finite.all(1)}
-        for name, number in step.counts.items():
+        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
+        for name, number in counts.items():
             self.counts[name] += number
-        if absent is not None:
-            self.counts["absent_task"] += absent.any(1).cpu().numpy()
-        broken = ~step.values.isfinite() if absent is None else ~(step.values.isfinite() | absent)
-        if not step.whole.all():
-            self.counts["nonfinite_loss"] += broken.any(1).cpu().numpy()

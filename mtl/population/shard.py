@@ -47,6 +47,15 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class _Made:
+    """A step: its losses (N, K), which tasks were absent, and the seconds that it took, a member."""
+
+    losses: Tensor
+    absent: Tensor | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """What all members of a cohort have in common.
 
@@ -137,7 +146,10 @@ class Shard:
     # --- one step --------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One optimizer step of every member, and the evaluations that fall on its end."""
+        """One optimizer step of every member; where memory runs out, none is made.
+
+        `conclude` is to follow.
+        """
         started = time.perf_counter()
         steps = [slot.record.step for slot in self.slots]
         if not self._steady:
@@ -154,11 +166,14 @@ class Shard:
         losses = self.population.step(
             batch, validation=lambda: self._align.take(steps), fresh=another, absent=batch.get("absent")
         )
-        self._log(losses, batch.get("absent"))
-        share = (time.perf_counter() - started) / len(self.slots)
+        self._made = _Made(losses, batch.get("absent"), (time.perf_counter() - started) / len(self.slots))
+
+    def conclude(self) -> None:
+        """Note the step just made, and make the evaluations that fall on its end."""
+        self._log(self._made.losses, self._made.absent)
         for slot in self.slots:
             slot.record.step += 1
-            slot.record.seconds += share
+            slot.record.seconds += self._made.seconds
         due = [row for row, slot in enumerate(self.slots) if self._at_evaluation(slot)]
         if due and not self.setting.told:
             self._evaluate(due)
@@ -264,7 +279,25 @@ class Shard:
     def on_split(
         self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
     ) -> list[tuple[dict[str, float], Metrics]]:
-        """Loss and metrics of each task over a whole split, for each row of parameters."""
+        """Loss and metrics of each task over a whole split, for each row of parameters.
+
+        Where memory runs out, for half of them at a time.
+        """
+        try:
+            return self._on_split(members, parameters, fixed, split)
+        except torch.OutOfMemoryError:
+            half = len(members) // 2
+            if not half:
+                raise
+        torch.cuda.empty_cache()
+        found = []
+        for rows in (slice(half), slice(half, None)):
+            found += self.on_split(members[rows], parameters[rows], members_of(fixed, rows), split)
+        return found
+
+    def _on_split(
+        self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
+    ) -> list[tuple[dict[str, float], Metrics]]:
         pieces: dict[str, list[Tensor]] = {task.name: [] for task in self.setting.tasks}
         size = max(_CHUNK // len(members), _FEWEST)
         for start in range(0, len(split), size):

@@ -1,9 +1,11 @@
 """What a cohort does beyond training: exploit, replace, keep, add, checkpoints, fallbacks and memory."""
 
 import io
+import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtl.benchmarks import Task
 from mtl.metrics import mae
@@ -34,6 +36,32 @@ def through_disk(state):
     torch.save(state, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations of steps that allocate memory; at the `last` it runs out, once."""
+
+    def __init__(self, last=None):
+        super().__init__()
+        self.seen, self.last = 0, last
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if "out" not in kwargs and not any(value.alias_info for value in func._schema.returns) and _in_a_step():
+            self.seen += 1
+            if self.seen == self.last:
+                raise torch.OutOfMemoryError("stands for a full GPU")
+        return func(*args, **kwargs)
+
+
+def _in_a_step():
+    """Whether a cohort's step, rather than its construction, is on the stack."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code is Shard.step.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def parameters(made):
@@ -233,6 +261,42 @@ def test_running_out_of_memory_halves_the_program_and_repeats_the_step(spec, mon
     assert [sorted(part.ids) for part in made._parts] == [[0, 1], [2, 3, 4]] and len(told) == 1
     for member, result in zip(members, made.results(), strict=True):
         assert_is_the_single_run(result, benchmark, splits, member, SETTINGS)
+
+
+@pytest.mark.parametrize("spec", ["famo", "mgda"])
+def test_running_out_of_memory_anywhere_in_a_step_makes_it_once(spec):
+    """Not twice, wherever in the optimizer it was."""
+    members = [Member(spec, seed, {"dropout": 0.2, "clip": 1.0}) for seed in range(2)]
+    whole, allocations = cohort(members), Counted()
+    with allocations:
+        whole.advance(4)
+    whole.advance(4)
+    for before_the_end in (0, 1, 4, 16):
+        made = cohort(members)
+        with Counted(allocations.seen - before_the_end):
+            made.advance(4)
+        assert len(made._parts) == 2
+        made.advance(4)
+        for member in range(2):
+            torch.testing.assert_close(parameters(made)[member], parameters(whole)[member], atol=1e-9, rtol=0)
+
+
+def test_an_evaluation_for_which_memory_does_not_suffice_is_made_for_fewer_members(monkeypatch):
+    members = [Member("equal", seed) for seed in range(5)]
+    made, other = cohort(members), cohort(members)
+    on_split = Shard._on_split
+
+    def scarce(self, members, *arguments):
+        if len(members) > 2:
+            raise torch.OutOfMemoryError("stands for a full GPU")
+        return on_split(self, members, *arguments)
+
+    other.advance(1000)
+    monkeypatch.setattr(Shard, "_on_split", scarce)
+    made.advance(1000)
+    assert [part.ids for part in made._parts] == [[0, 1, 2, 3, 4]]
+    for one, two in zip(made.results(), other.results(), strict=True):
+        assert one.selection == pytest.approx(two.selection, abs=1e-6) and one.cost["steps"] == 60
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Each optimizer equals the one of torch.optim, with other settings for every member."""
 
+import itertools
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtl.population.optimizers import make_optimizer
 
@@ -61,3 +64,44 @@ def test_unknown_names_are_one_line():
         make_optimizer("adan")
     with pytest.raises(ValueError, match="sgd has no setting 'nesterof': did you mean nesterov"):
         make_optimizer("sgd").complete({"nesterof": 1})
+
+
+class Scarce(TorchDispatchMode):
+    """Memory runs out at the so-manieth operation that would allocate some; operations in place and views go on."""
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        returned = func._schema.returns
+        if "out" not in kwargs and not any(value.alias_info for value in returned):
+            self.left -= 1
+            if self.left < 0:
+                raise torch.OutOfMemoryError("stands for a full GPU")
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("name", [*OPTIMIZERS])
+def test_a_step_for_which_memory_does_not_suffice_changes_nothing(name, gaps):
+    """Whichever allocation fails: the step is made wholly or not at all."""
+    optimizer = make_optimizer("sgd" if name == "nesterov" else name)
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.randn(3, 5, generator=generator)
+    settings = optimizer.complete(OPTIMIZERS[name][1])
+    values = {key: torch.full((3, 1), float(value), dtype=torch.float64) for key, value in settings.items()}
+    state, owner = optimizer.init(parameters, values, 2), torch.tensor([0, 0, 1, 1, 1])
+    stepped = torch.tensor([[True, False], [True, True], [False, True]]) if gaps else None
+    optimizer.step(parameters, torch.randn(3, 5, generator=generator), state, values, owner)
+    gradients = torch.randn(3, 5, generator=generator)
+    for allowed in itertools.count():
+        now, held = parameters.clone(), {key: value.clone() for key, value in state.items()}
+        try:
+            with Scarce(allowed):
+                optimizer.step(now, gradients, held, values, owner, stepped)
+            break
+        except torch.OutOfMemoryError:
+            assert torch.equal(now, parameters) and all(torch.equal(held[key], state[key]) for key in state)
+    assert allowed > 5 and not torch.equal(now, parameters)
