@@ -6,7 +6,7 @@ import torch
 import mtl
 from mtl.benchmarks import load_checked
 from mtl.strategies import REGISTRY
-from mtl.train import Settings, Stopped, train
+from mtl.train import Settings, Stopped, checkpoint, train
 from mtl.train.batches import Batches, derived_seed
 from mtl.train.evaluate import constant_metrics, evaluate, selection
 from tests.tiny import Diverging, MissingLabels, Tiny, TinyWithDropout
@@ -97,10 +97,44 @@ def test_a_stopped_run_resumes_bit_for_bit(spec, tmp_path):
         }
 
 
-def test_a_damaged_checkpoint_is_a_fresh_start(tmp_path):
+def damaged_somewhere(content):
+    """A file cut short, empty, of another kind, and with one byte changed in the midst of its numbers."""
+    flipped = bytearray(content)
+    flipped[content.index(torch.full((9,), 7.0).numpy().tobytes()) + 10] ^= 1
+    return [content[: len(content) // 2], b"", b"PK\x03\x04 cut short", b"rubbish", bytes(flipped)]
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_a_damaged_checkpoint_is_said_and_a_fresh_start(kind, tmp_path):
+    path, said = tmp_path / "run.pt", []
+    checkpoint.save(path, {"numbers": torch.full((9,), 7.0), "more": torch.randn(50)})
+    path.write_bytes(damaged_somewhere(path.read_bytes())[kind])
+    again = trained(Tiny(), "equal", checkpoint_path=path, tell=said.append)
+    assert again.metrics == trained(Tiny(), "equal").metrics
+    assert said == [f"checkpoint {path} cannot be read: the run starts over"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(5, "Input/output error"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_what_hinders_the_reading_of_a_sound_checkpoint_is_an_error(error, tmp_path, monkeypatch):
     path = tmp_path / "run.pt"
-    path.write_bytes(b"PK\x03\x04 cut short")
-    assert trained(Tiny(), "equal", checkpoint_path=path).metrics == trained(Tiny(), "equal").metrics
+    checkpoint.save(path, {"number": torch.ones(3)})
+
+    def hindered(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", hindered)
+    with pytest.raises(type(error)):
+        checkpoint.load(path)
+    assert path.exists()
 
 
 def test_a_run_with_too_many_bad_steps_diverges_and_ends():

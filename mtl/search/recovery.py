@@ -36,6 +36,9 @@ def recovered_state(
         recorded: names of the runs in results.jsonl.
         run_name: of a run, by its number.
         tell: hears of a checkpoint that is missing or damaged.
+
+    Raises:
+        OSError: a checkpoint may be sound, but cannot be read here and now.
     """
     path = directory.checkpoint(search)
     before = checkpoints.previous(path)
@@ -59,7 +62,10 @@ def _read(
     """The state, or what is wrong with it."""
     if not path.exists():
         return None, "is missing"
-    state = checkpoints.load(path)
+    try:
+        state = checkpoints.load(path)
+    except checkpoints.Damaged:
+        return None, "cannot be read"
     if state is None or not state.keys() >= _CONTENT:
         return None, "cannot be read"
     ended = {trial["number"] for trial in state["trials"]} - set(state["alive"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,25 @@ class RunDirectory:
         return found
 
     def append(self, record: Mapping[str, Any], history: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a finished run: its curves first, then its line, which makes it count."""
+        """Write a finished run: its curves first, then its line, which makes it count.
+
+        The checkpoint of one that failed stays, so that it is tried again from there.
+        """
         record = {**record, "history": f"history/{record['run']}.json"}
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
         curves.write_text(to_json(history), encoding="utf-8")
         append_line(self.results_path, record)
-        self.checkpoint(record["run"]).unlink(missing_ok=True)
+        if record["status"] != "failed":
+            self.checkpoint(record["run"]).unlink(missing_ok=True)
         return record
+
+    def write_failure(self, name: str, error: BaseException) -> Path:
+        """Write the traceback of what went wrong in `name`, a run or another part of the study; returns the file."""
+        path = self.path / "failures" / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        return path
 
     def begun(self) -> bool:
         """Whether there is more than settings: results, a schedule or checkpoints."""

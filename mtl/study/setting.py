@@ -55,9 +55,17 @@ class Setting:
 
 
 def record_of(
-    run: RunPlan, result: Result, benchmark: str, error: str | None = None
+    run: RunPlan, result: Result, benchmark: str, error: str | None = None, traceback: str | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is written of a run, and the hyperparameters that observers are told."""
+    """What is written of a run, and the hyperparameters that observers are told.
+
+    Args:
+        run: as planned.
+        result: what it left.
+        benchmark: its name.
+        error: what it failed with.
+        traceback: the file that holds more of that, within the run directory.
+    """
     strategy = make(run.strategy)
     record = {
         "run": run.name,
@@ -75,5 +83,6 @@ def record_of(
         "best_step": result.best_step,
         "selection": result.selection,
         "error": error,
+        "traceback": traceback,
     }
     return record, {"spec": run.strategy, **strategy.hyperparameters}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtl.population import Cohort, Member
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Observer, Setting, record_of
+from mtl.study.setting import Setting, record_of
+from mtl.study.watchers import Watchers
 from mtl.train import Stopped, checkpoint
 
 # Runs from which one program is faster than one run after another; measured on small networks (docs/population.md).
 _FEWEST = {"cpu": 3}
+_TOGETHER = "-together"  # ends the name of a population's checkpoint
 
 
 def grouped(runs: Sequence[RunPlan], setting: Setting) -> list[list[RunPlan]]:
@@ -30,34 +32,79 @@ def grouped(runs: Sequence[RunPlan], setting: Setting) -> list[list[RunPlan]]:
     return found
 
 
+class Begun(NamedTuple):
+    """A population that was checkpointed and is to be gone on with.
+
+    Attributes:
+        path: of its checkpoint.
+        runs: those of it that are planned.
+        saved: what the checkpoint holds.
+    """
+
+    path: Path
+    runs: list[RunPlan]
+    saved: dict[str, Any]
+
+
+def populations_begun(plan: Iterable[RunPlan], directory: RunDirectory, tell: Callable[[str], None]) -> list[Begun]:
+    """The populations in `directory` that have planned runs, whatever other runs are planned with them by now.
+
+    A damaged checkpoint is said and removed: its runs start over.
+
+    Raises:
+        OSError, MemoryError, RuntimeError: a checkpoint may be sound, but cannot be read here and now.
+    """
+    planned = {run.name: run for run in plan}
+    found = []
+    for path in sorted(directory.path.glob(f"checkpoints/*{_TOGETHER}.pt")):
+        try:
+            saved = checkpoint.load(path)
+        except checkpoint.Damaged as damage:
+            tell(f"{damage}: its runs start over")
+            path.unlink()
+            continue
+        if saved is not None and (runs := [planned[name] for name in saved["runs"] if name in planned]):
+            found.append(Begun(path, runs, saved))
+    return found
+
+
 def execute_together(
     runs: Sequence[RunPlan],
     setting: Setting,
     directory: RunDirectory,
-    observers: Sequence[Observer],
+    watchers: Watchers,
     should_stop: Callable[[], bool],
+    begun: Begun | None = None,
 ) -> list[dict[str, Any]]:
     """Train runs that differ in their seed, write them, and return their records.
+
+    Args:
+        runs: to be trained.
+        setting: what they have in common.
+        directory: where they are written.
+        watchers: told of them.
+        should_stop: asked between two steps.
+        begun: the population to go on with, of which `runs` are those that are planned.
 
     Raises:
         Stopped: `should_stop` said so; the population is checkpointed.
         OSError: a record could not be written.
     """
-    run_of = _Population(runs, setting, directory)
-    while not run_of.finished():
+    population = _Population(runs, setting, directory, begun)
+    while not population.finished():
         if should_stop():
-            run_of.save()
+            population.save()
             raise Stopped
-        run_of.step()
-        for observer in observers:
-            observer.progress_together(runs, run_of.cohort.step, run_of.total)
-    return run_of.write(observers)
+        population.step()
+        watchers.progress_together(runs, population.cohort.step, population.total)
+    return population.write(watchers)
 
 
 class _Population:
     """The runs between two steps, and their points of the curves so far."""
 
-    def __init__(self, runs: Sequence[RunPlan], setting: Setting, directory: RunDirectory) -> None:
+    def __init__(self, runs: Sequence[RunPlan], setting: Setting, directory: RunDirectory, begun: Begun | None) -> None:
+        self.path = begun.path if begun is not None else checkpoint_of(runs, directory)
         self.runs, self.setting, self.directory = list(runs), setting, directory
         first = self.runs[0]
         tasks = [task for task in setting.benchmark.tasks if first.task in (None, task.name)]
@@ -72,21 +119,20 @@ class _Population:
             tell=setting.tell,
         )
         self.rows: list[list[tuple[int, dict[str, float]]]] = [[] for _ in self.runs]
+        if begun is not None:
+            self._load(begun.saved)
         self.total = max(record.total for record in self.cohort.records)
-        self._load()
         for rows, record in zip(self.rows, self.cohort.records, strict=True):
             record.observe = lambda step, values, rows=rows: rows.append((step, values))  # type: ignore[misc]
 
-    @property
-    def path(self) -> Path:
-        """Where the population keeps its checkpoint."""
-        return checkpoint_of(self.runs, self.directory)
-
-    def _load(self) -> None:
-        saved = checkpoint.load(self.path, self.setting.device)
-        if saved is not None and saved["runs"] == [run.name for run in self.runs]:
-            self.cohort.load_state_dict(saved["cohort"])
-            self.rows = [[(step, values) for step, values in rows] for rows in saved["rows"]]
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.cohort.load_state_dict(saved["cohort"])
+        kept = [saved["runs"].index(run.name) for run in self.runs]
+        if len(kept) < len(saved["runs"]):
+            gone = [name for name in saved["runs"] if name not in {run.name for run in self.runs}]
+            self.setting.tell(f"{', '.join(gone)}: begun and not asked for any more, so not gone on with")
+            self.cohort.keep(kept)
+        self.rows = [[(step, values) for step, values in saved["rows"][place]] for place in kept]
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -104,8 +150,8 @@ class _Population:
         if self.cohort.step % self.cohort.stretch == 0 and not self.finished():
             self.save()
 
-    def write(self, observers: Sequence[Observer]) -> list[dict[str, Any]]:
-        """Write every run that is not written yet, and tell the observers of each from beginning to end."""
+    def write(self, watchers: Watchers) -> list[dict[str, Any]]:
+        """Write every run that is not written yet, and tell the watchers of each from beginning to end."""
         written = {record["run"]: record for record in self.directory.records()}
         records = []
         for run, result, rows in zip(self.runs, self.cohort.results(), self.rows, strict=True):
@@ -113,18 +159,16 @@ class _Population:
                 records.append(written[run.name])
                 continue
             plain, hyperparameters = record_of(run, result, self.setting.benchmark.name)
-            for observer in observers:
-                observer.begin(run, hyperparameters)
-                for step, values in rows:
-                    observer.row(run, step, values)
+            watchers.begin(run, hyperparameters)
+            for step, values in rows:
+                watchers.row(run, step, values)
             record = self.directory.append(plain, result.history)
-            for observer in observers:
-                observer.end(run, record)
+            watchers.end(run, record)
             records.append(record)
         self.path.unlink(missing_ok=True)
         return records
 
 
 def checkpoint_of(runs: Sequence[RunPlan], directory: RunDirectory) -> Path:
-    """Where runs that are trained together keep their checkpoint."""
-    return directory.checkpoint(f"{runs[0].name.rpartition('-')[0]}-together")
+    """Where runs that are trained together keep their checkpoint; other seeds of the same strategy have another."""
+    return directory.checkpoint(f"{runs[0].name}-and-{len(runs) - 1}-more{_TOGETHER}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,50 @@ def previous(path: Path) -> Path:
     return path.with_suffix(".previous")
 
 
+class Damaged(Exception):
+    """There is a checkpoint, and a crash, the disk or somebody has left it unreadable; the text says which."""
+
+
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The content of a checkpoint, or None when there is none or it cannot be read."""
+    """The content of a checkpoint, or None when there is none.
+
+    Raises:
+        Damaged: the file is not what `save` wrote.
+        OSError, MemoryError, RuntimeError: it may well be, but there is no permission, no memory, no such device.
+    """
     if not path.is_file():
         return None
+    _check_whole(path)
     try:
         loaded = torch.load(path, map_location=device, weights_only=True)
-    except Exception:  # torch raises many types for a damaged file; a run that starts over is right for all of them
-        return None
-    return loaded if isinstance(loaded, dict) else None
+    except (OSError, MemoryError):
+        raise
+    except RuntimeError as error:
+        if "PytorchStreamReader" not in str(error):  # torch's word for a file that is no archive of its own
+            raise
+        raise Damaged(f"checkpoint {path} cannot be read") from error
+    except Exception as error:  # rubbish that looks like an archive can raise anything
+        raise Damaged(f"checkpoint {path} cannot be read") from error
+    if not isinstance(loaded, dict):
+        raise Damaged(f"checkpoint {path} cannot be read: it holds none")
+    return loaded
+
+
+def _check_whole(path: Path) -> None:
+    """Compare the checksums in the file, which torch does not look at: it would load flipped bits without a word."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what a damaged offset in the file leads to
+            raise
+        bad = path.name
+    except Exception:  # the archive's own structure is damaged, which raises nearly anything
+        bad = path.name
+    if bad is not None:
+        raise Damaged(f"checkpoint {path} cannot be read")
 
 
 def random_state() -> dict[str, Any]:

@@ -77,6 +77,7 @@ def train(
     progress: Callable[[int, int], None] = _ignore,
     observe: Callable[[int, dict[str, float]], None] = _ignore,
     should_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = print,
 ) -> Result:
     """Train one model and test its best checkpoint.
 
@@ -88,18 +89,27 @@ def train(
         seed: of the parameters, the batches and the strategy's noise; runs with equal seeds share all three.
         tasks: a subset, for single-task baselines.
         device: where to train.
-        checkpoint_path: written at each evaluation; when it exists already, the run continues from it, bit for bit.
+        checkpoint_path: written at each evaluation; when it exists already, the run continues from it, bit for bit, or
+            starts over where it is damaged.
         progress: called with (steps done, steps in all) after each step.
         observe: called with (step, curve values by name) at each logged step and evaluation.
         should_stop: asked after each step.
+        tell: called with what a user should know.
 
     Raises:
         Stopped: `should_stop` said so.
+        OSError: a checkpoint cannot be read or written.
     """
     run = Run(benchmark, splits.to(device), make(strategy), settings, seed, tasks or benchmark.tasks, device)
     run.record.observe = observe
-    if checkpoint_path is not None and (saved := checkpoint.load(checkpoint_path, device)) is not None:
-        run.load(saved)
+    if checkpoint_path is not None:
+        try:
+            saved = checkpoint.load(checkpoint_path, device)
+        except checkpoint.Damaged as damage:
+            tell(f"{damage}: the run starts over")
+            saved = None
+        if saved is not None:
+            run.load(saved)
     while not run.finished():
         run.step()
         progress(run.step_number, run.total)
