@@ -44,6 +44,12 @@ def table(file, key):
     return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
+def _told(whole):
+    """What the study put into the summary itself."""
+    names = {"members", "steps", "exploits", "failures", "replaced_nonfinite", "stopped", "objective/selection"}
+    return {key for key in whole.summary if key in names or key.startswith(("best/", "test/"))}
+
+
 def test_a_search_reads_back(tmp_path):
     out = tmp_path / "run"
     finish(start(*SEARCH, "--steps=12", "--seed=5", f"--out={out}"))
@@ -64,6 +70,12 @@ def test_a_search_reads_back(tmp_path):
         "steps": 48,
     }
     assert whole.summary["objective/selection"] == pytest.approx(summary["best"]["objective"]["selection"])
+    winner = {key: value for key, value in summary["best"]["hyperparameters"].items() if key != "strategy"}
+    assert whole.summary["best/strategy"] == summary["best"]["strategy"]
+    for name, value in winner.items():
+        assert whole.summary[f"best/{name}"] == (pytest.approx(value) if isinstance(value, float) else value)
+    shared = {key for row in whole.rows.values() for key in row} & _told(whole)
+    assert shared == {"exploits", "replaced_nonfinite"}  # equal in both: no row can put another run's values there
     lineage = table(whole, "lineage")
     assert [(row["step"], row["target"], row["source"]) for row in lineage] == [
         (event["step"], event["target"], event["source"]) for event in schedule

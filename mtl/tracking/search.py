@@ -122,9 +122,9 @@ class SearchTracker:
         }
         best = winner(records, objective)
         if best is not None:
-            summary |= {"best/run": best["run"], "best/strategy": best["strategy"]}
             summary |= {f"objective/{name}": value for name, value in best["objective"].items()}
             summary |= {f"best/{name}": value for name, value in best["hyperparameters"].items()}
+            summary |= {"best/run": best["run"], "best/strategy": best["strategy"]}
             tests = best["metrics"].items()
             summary |= {f"test/{task}/{key}": value for task, values in tests for key, value in values.items()}
         self._tracker.summary(self._name, summary)
@@ -175,7 +175,8 @@ def _overall(search: Search) -> dict[str, float]:
         _, best = search.best
         natural = search.objective.natural(best.scores)
         row |= {f"objective/{name}/best": x for name, x in natural.items() if x is not None}
-        row |= {f"best/{name.partition('/')[2]}": x for name, x in _hyperparameters(best.values).items()}
+        # Not `best/`: W&B takes the last row into the summary, over what is there by the same key.
+        row |= {f"best_so_far/{name.partition('/')[2]}": x for name, x in _hyperparameters(best.values).items()}
     return row
 
 
