@@ -214,7 +214,12 @@ def _add_search(commands: Any) -> None:
     group.add_argument("--search", nargs="+", metavar="NAME=RANGE", help="such as lr=1e-4:1e-2:log optimizer=adam,sgd")
     group.add_argument("--space", type=Path, metavar="FILE", help="YAML of names and ranges; --search overrides it")
     group.add_argument("--members", type=int, metavar="N", help="runs trained side by side (default: 16)")
-    group.add_argument("--trials", type=int, metavar="N", help="runs started in all (default: as many as members)")
+    group.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="runs started in all (default: --members; 4 times that where a method learns)",
+    )
     group.add_argument("--interval", type=int, metavar="STEPS", help="between decisions (default: about 1/20 of a run)")
     group.add_argument("--quantile", type=float, help="share that is replaced, of pbt and pb2 (default: 0.25)")
     group.add_argument("--burn-in", type=int, metavar="STEPS", help="first steps without exploits, of pbt and pb2")

@@ -84,6 +84,11 @@ class Progress:
         words += [f"{self.lost} process{'es' * (self.lost > 1)} lost"] if self.lost else []
         return ", ".join(words)
 
+    def informed(self) -> str:
+        """How many of the proposals knew what they were to learn from."""
+        found = self.search.informed
+        return "" if found is None else f"; {found[0]} of {found[1]} proposals had seen scores"
+
     def line(self) -> str:
         """All of it, where there is no terminal to draw on."""
         return f"{self.title}: {self.pace()}; {self.best()}; {self.counts()}"

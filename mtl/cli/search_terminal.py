@@ -51,7 +51,7 @@ class SearchTerminal:
         if not search.alive:
             now, self._now = self._now, None
             if not self.quiet:
-                self._print(f"{now.title}: {now.best()}; {search.tally.steps:,} steps, {now.counts()}")
+                self._print(f"{now.title}: {now.best()}; {search.tally.steps:,} steps, {now.counts()}{now.informed()}")
         elif self._live is None and not self.quiet and time.monotonic() - self._said >= _SECONDS:
             self._print(self._now.line())
 

@@ -11,12 +11,12 @@ from mtl.cli.engines import Engine, find_engine
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
-from mtl.cli.shared import make_config, make_setting, run_directory, tell
+from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
 from mtl.cli.terminal import Terminal
 from mtl.search.build import build_space
 from mtl.search.engine import Search
 from mtl.search.grammar import Range, read_file, read_options
-from mtl.search.methods import OPTIONS, Options, find_method
+from mtl.search.methods import OPTIONS, Options, find_method, make_options
 from mtl.search.objective import Objective
 from mtl.search.plan import baseline_metrics, baseline_plan, make_search
 from mtl.search.space import Space
@@ -30,6 +30,8 @@ from mtl.train import Stopped
 
 def search(args: argparse.Namespace) -> int:
     """`mtl search`."""
+    if args.resume and args.members is None:  # which may depend on the number of trials, and that may have grown
+        args.members = ((recorded_config(args) or {}).get("search") or {}).get("members")
     try:
         setting = make_setting(args)
         space, objective, options = read_search(args, setting.benchmark)
@@ -57,7 +59,7 @@ def search(args: argparse.Namespace) -> int:
     config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
     if given := given_ranges(args):
         config["options"]["search"] = [f"{name}={text}" for name, text in given.items()]
-    with run_directory(args, config, ("search", "seeds")) as (directory, recorded):
+    with run_directory(args, config, ("search", "seeds"), ("trials",)) as (directory, recorded):
         return _in_directory(args, setting, engine, make, directory, recorded)
 
 
@@ -74,7 +76,8 @@ def read_search(args: argparse.Namespace, benchmark: Benchmark) -> tuple[Space, 
     specs = args.strategies or [args.strategy]
     strategies = [str(strategy) for strategy in parse_strategies(specs, benchmark)]
     space = build_space(benchmark, strategies, given)
-    options = Options(**{name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
+    asked = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    options = make_options(find_method(args.method), asked)
     return space, Objective(args.objective, benchmark), options
 
 

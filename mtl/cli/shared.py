@@ -94,7 +94,7 @@ def make_config(
 
 @contextlib.contextmanager
 def run_directory(
-    args: argparse.Namespace, config: Mapping[str, Any], fixed: Sequence[str] = ()
+    args: argparse.Namespace, config: Mapping[str, Any], fixed: Sequence[str] = (), growing: Sequence[str] = ()
 ) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
     """The locked output directory and the configuration as recorded in it; neither stays if the input proves bad.
 
@@ -102,8 +102,9 @@ def run_directory(
         args: parsed options.
         config: of this command.
         fixed: keys of `config`, beside the training settings, that a resumed run may not change.
+        growing: keys within those whose number may become larger.
     """
-    path: Path = args.out or Path("runs") / f"{args.command}-{_slug(args.benchmark)}"
+    path = _out(args)
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(open_run_directory(path, resume=args.resume))
@@ -118,7 +119,7 @@ def run_directory(
         for damage in directory.damages():
             tell(f"{damage}; the other lines count")
         if before is not None:
-            _check_same(before, config, directory.path, (*_FIXED, *fixed))
+            _check_same(before, config, directory.path, (*_FIXED, *fixed), growing)
         # Identifies the study wherever its runs are shown together; kept when it is resumed.
         # W&B's own variable names it where several processes carry out one study.
         named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
@@ -133,12 +134,30 @@ def run_directory(
             raise
 
 
-def _check_same(before: dict[str, Any], now: Mapping[str, Any], path: Path, fixed: Sequence[str]) -> None:
+def recorded_config(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The config.yaml of the run that the options resume, where it can be read."""
+    try:
+        return RunDirectory(_out(args)).config()
+    except ValueError:  # is said when the directory is opened
+        return None
+
+
+def _out(args: argparse.Namespace) -> Path:
+    return args.out or Path("runs") / f"{args.command}-{_slug(args.benchmark)}"
+
+
+def _check_same(
+    before: dict[str, Any], now: Mapping[str, Any], path: Path, fixed: Sequence[str], growing: Sequence[str]
+) -> None:
     for key in fixed:
         if before.get(key) == now.get(key):
             continue
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
+            grown = {name: new[name] for name in growing if name in old and name in new and new[name] > old[name]}
+            if {**old, **grown} == new:
+                continue
+            old = {**old, **grown}
             key = next(name for name in {**old, **new} if old.get(name) != new.get(name))
             old, new = old.get(key), new.get(key)
         raise BadInput(

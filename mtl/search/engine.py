@@ -52,6 +52,7 @@ class Trial:
         curve: (its own steps, steps of the whole search, scores) at each evaluation.
         best: of all evaluations so far, its own and those that it took over; None before the first finite one.
         status: as recorded, once it has ended.
+        informed: as of its `Start`.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Trial:
     curve: list[tuple[int, int, Scores]] = field(default_factory=list)
     best: Best | None = None
     status: str = ""
+    informed: bool | None = None
 
     def hear(self, evaluation: Evaluation, scores: Scores, spent: int) -> bool:
         """Add an evaluation at the present step; whether it is now the best.
@@ -176,6 +178,9 @@ class Search:
         saved = recovered_state(directory, self.name, records, self.run_name, self.tell)
         if saved is not None:
             self._load(saved)
+            if not self.alive and (more := self.method.more()):
+                self._offset = write_events(directory.schedule_path, self._start(more), self._offset)
+                save_state(directory, self.name, self._state())
         else:
             self._offset = offset_before(directory.schedule_path, self.name)
             events = self._start(self.method.begin())
@@ -220,6 +225,12 @@ class Search:
         _, trial = max(found, key=lambda pair: (pair[0], -pair[1].number))
         assert trial.best is not None
         return trial, trial.best
+
+    @property
+    def informed(self) -> tuple[int, int] | None:
+        """How many of the runs that were proposed knew the scores of others, and how many those are; None for none."""
+        proposed = [trial.informed for trial in self.trials if trial.informed is not None]
+        return (sum(proposed), len(proposed)) if proposed else None
 
     @property
     def places(self) -> Sequence[Place]:
@@ -291,6 +302,7 @@ class Search:
             "metrics": result.metrics,
             "validation": result.validation if best is None else best.metrics,
             "cost": {**result.cost, "steps": trial.step},
+            "informed": trial.informed,
             "spent": self.tally.steps,
             "shards": self.shards,
             "status": "stopped" if cut and status == "done" else status,
@@ -362,8 +374,9 @@ class Search:
         begun = []
         for start in starts:
             number = len(self.trials)
-            seed = self.problem.seed + number if start.seed is None else start.seed
-            begun.append(Trial(number, seed, dict(start.values)))
+            own = self.problem.seed + (0 if self.method.shares_seed else number)
+            seed = own if start.seed is None else start.seed
+            begun.append(Trial(number, seed, dict(start.values), informed=start.informed))
             self.trials.append(begun[-1])
         if begun:
             members = [make_member(trial.values, trial.seed) for trial in begun]

@@ -20,9 +20,6 @@ from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 
-_WAVE = {"pbt": 1, "pb2": 1, "random": 1}  # these train all trials at once; others learn from the first ones
-_WAVES = 4
-
 
 def tuning_options(method: str, budget: int) -> Options:
     """The options with which a method starts `budget` trials.
@@ -32,12 +29,12 @@ def tuning_options(method: str, budget: int) -> Options:
     """
     if method == "grid":
         raise ValueError(f"--tune {method}: the number of its trials cannot be given; random takes one")
-    fewest = find_method(method).fewest
-    if budget < fewest:
-        raise ValueError(f"--budget {budget}: {method} needs at least {fewest}")
+    cls = find_method(method)
+    if budget < cls.fewest:
+        raise ValueError(f"--budget {budget}: {method} needs at least {cls.fewest}")
     if method in ("pbt", "pb2"):
         return Options(members=budget)
-    return Options(members=max(fewest, 2, budget // _WAVE.get(method, _WAVES)), trials=budget)
+    return Options(members=cls.members_for(budget), trials=budget)
 
 
 def make_tuning(

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from mtl.lineage import ancestry, read_events, winner, winning_line
+from mtl.search.build import build_space
 from mtl.search.engine import Trial
-from mtl.search.methods import METHODS, Options, find_method
+from mtl.search.methods import METHODS, Options, Problem, find_method, make_options
 from mtl.train import Stopped
 from tests.search.cohorts import ToyCohort
+from tests.tiny import Tiny
 
 LIMITS = {"grid": {"grid_points": 2}, "asha": {"trials": 20}} | {
     name: {"trials": 20} for name in ("random", "bohb", "tpe", "gp", "nsga2", "cmaes", "evolution")
@@ -217,6 +219,64 @@ def test_an_unknown_method_is_refused_with_the_nearest():
 
 def _history(directory, record):
     return json.loads((directory.path / record["history"]).read_text())
+
+
+@pytest.mark.parametrize("method", ["tpe", "cmaes", "evolution", "nsga2", pytest.param("gp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("members", [4, 16])
+def test_by_default_a_method_that_learns_has_something_to_learn_from(method, members, toy_search):
+    """Four waves, of which all but the first know scores; with as many trials as members it is blind, and says so."""
+    search, records, _ = toy_search(method, members=members)
+    assert len(records) == 4 * members and search.informed == (3 * members, 4 * members)
+    assert [record["informed"] for record in records] == [False] * members + [True] * 3 * members
+    blind, records, _ = toy_search(method, out="blind", members=members, trials=members)
+    assert blind.informed == (0, members)
+
+
+@pytest.mark.parametrize("method", ["pbt", "random", "asha", "hyperband", "grid"])
+def test_methods_that_propose_nothing_claim_nothing(method, toy_search):
+    search, records, _ = toy_search(method, **options(method))
+    assert search.informed is None and {record["informed"] for record in records} == {None}
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "expected"),
+    [
+        ("tpe", {}, (16, 64)),
+        ("tpe", {"trials": 16}, (4, 16)),
+        ("tpe", {"trials": 1}, (2, 1)),
+        ("cmaes", {"trials": 8}, (4, 8)),
+        ("random", {"trials": 1000}, (16, 1000)),
+        ("random", {"members": 4}, (4, 4)),
+        ("evolution", {"trials": 16, "members": 16}, (16, 16)),
+        ("asha", {"members": 8}, (8, 32)),
+        ("pbt", {"trials": 8}, (8, 8)),
+    ],
+)
+def test_members_and_trials_that_were_not_given(method, given, expected):
+    cls = find_method(method)
+    made = cls(Problem(build_space(Tiny(), ["equal"], {}), 60, 10, 0), make_options(cls, given))
+    assert (made.options.members, made.trials) == expected
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_what_is_compared_shares_its_seed_and_what_is_passed_on_does_not(method, toy_search):
+    _, records, _ = toy_search(method, seed=7, **options(method))
+    seeds = [record["seed"] for record in sorted(records, key=lambda record: record["trial"])]
+    own = method in ("pbt", "pb2")
+    assert seeds == ([7 + number for number in range(len(records))] if own else [7] * len(records))
+
+
+@pytest.mark.parametrize("method", ["random", "tpe", "cmaes", "evolution", "asha", "hyperband", "bohb"])
+def test_a_search_that_is_over_goes_on_with_more_trials(method, toy_search):
+    _, first, directory = toy_search(method, members=4, trials=6)
+    before = directory.schedule_path.read_text(), directory.results_path.read_text()
+    search, records, _ = toy_search(method, members=4, trials=15)
+    assert [record["trial"] for record in records] == [*range(15)] and records[:6] == first
+    assert directory.schedule_path.read_text().startswith(before[0])
+    assert directory.results_path.read_text().startswith(before[1])
+    assert search.tally.steps == sum(record["cost"]["steps"] for record in records)
+    again, same, _ = toy_search(method, members=4, trials=15)
+    assert same == records and again.tally == search.tally
 
 
 class Wandering(ToyCohort):

@@ -258,6 +258,27 @@ def test_other_commands_refuse_what_does_not_fit(arguments, message, tmp_path, c
     assert message in capsys.readouterr().err
 
 
+def test_a_finished_search_goes_on_with_more_trials_and_with_nothing_else(tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["search", TINY, "--method=tpe", "--interval=12", "--wandb=disabled", f"--out={out}"]
+    assert call(*command, "--trials=4") == 0
+    told = " ".join(_out(capsys).split())
+    assert "2 of 4 proposals had seen scores" in told
+    first = records(out)
+    assert call(*command, "--trials=6", "--resume") == 0
+    assert records(out)[:4] == first and len(records(out)) == 6 == summary(out)["runs"]
+    assert yaml.safe_load((out / "config.yaml").read_text())["search"]["trials"] == 6
+    assert summary(out)["missing"] == 0 and summary(out)["proposals"] == {"all": 6, "informed": 4}
+    assert "4 of 6 proposals of tpe had seen scores of other runs" in (out / "report.html").read_text()
+    capsys.readouterr()
+    for change in ("--trials=4", "--trials=8 --members=3"):
+        assert call(*command, *change.split(), "--resume") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "was started with" in error
+    assert len(records(out)) == 6
+    assert call("replay", out, "--quiet") == 0
+
+
 def test_a_finished_search_is_refused_without_resume_and_unchanged_with_it(finished, capsys):
     before = comparable(finished)
     assert call(*PBT, f"--out={finished}") == 2

@@ -23,6 +23,8 @@ from tests.tiny import Tiny
 class Placed(ToyCohort):
     """A shard a member."""
 
+    shards = 8
+
     def places(self):
         states = ["training", "waiting"]
         return [Place(f"10.0.0.{k}", (k,), states[k % 2]) for k in range(len(self.members))]

@@ -91,6 +91,7 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
         "missing": max(0, about["trials"] - len(records)),
         **{status: statuses[status] for status in ("done", "stopped", "diverged")},
         "budget": {key: round(sum(run.cost(key) or 0 for run in search.runs)) for key in _COSTS},
+        "proposals": _proposals(records),
         "exploits": len(search.exploits),
         "replaced_nonfinite": sum(event.scores.get("target") is None for event in search.exploits),
         "best": None if best is None else {key: best[key] for key in _SHOWN},
@@ -115,6 +116,12 @@ _SHOWN = (
     *("run", "trial", "strategy", "hyperparameters", "seed", "objective", "validation", "metrics", "best_step"),
     "status",
 )
+
+
+def _proposals(records: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """How many runs a method proposed, and how many of them by what it knew of the scores of others."""
+    informed = [record["informed"] for record in records if record.get("informed") is not None]
+    return {"all": len(informed), "informed": sum(informed)} if informed else None
 
 
 def _front(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool]) -> dict[str, Any]:

@@ -31,6 +31,13 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         "The winner was chosen by its validation score among all runs, so that score is optimistic; its test metrics "
         "were not used to choose. For a fair comparison of strategies, rerun on fresh seeds: mtl compare --tune."
     ]
+    if summary["proposals"]:
+        seen, proposals = summary["proposals"]["informed"], summary["proposals"]["all"]
+        found.append(
+            f"{seen} of {proposals} proposals of {summary['method']} had seen scores of other runs; the rest were drawn"
+            " without."
+            + ("" if seen else " So this was a random search: give more --trials, or fewer --members at a time.")
+        )
     if summary["diverged"]:
         found.append(f"{summary['diverged']} runs diverged.")
     if summary["replaced_nonfinite"]:

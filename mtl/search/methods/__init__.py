@@ -14,6 +14,7 @@ from mtl.search.methods.method import (
     Problem,
     Report,
     Start,
+    make_options,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Report",
     "Start",
     "find_method",
+    "make_options",
 ]
 
 # Modules are named here and imported when asked for: Optuna and scikit-learn take a second that most commands spare.

@@ -3,11 +3,12 @@ no more than plain values to continue as if it had not stopped."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -17,6 +18,7 @@ from mtl.search.methods.method import Options, Problem, Start
 from mtl.search.methods.waves import Waves
 
 _SAMPLER = 4  # stream of the generator
+_STARTUP = 10  # Optuna's own number of runs before a model is made
 
 
 #: What a study has to know of a point that it proposed, as plain values.
@@ -26,9 +28,16 @@ Asked = dict[str, Any]
 class OptunaMethod(Waves):
     """Waves proposed by an Optuna sampler."""
 
+    waves: ClassVar[int] = 4
+
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
         self._asked: list[Asked] = []
+
+    @property
+    def startup(self) -> int:
+        """Runs that are drawn at random before the sampler's model is made; not more than a wave."""
+        return min(_STARTUP, self.options.members)
 
     @abstractmethod
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -40,7 +49,8 @@ class OptunaMethod(Waves):
         told = [(asked, scores) for asked, (_, scores) in zip(self._asked, self.told, strict=True)]
         starts, asked = proposals(self.problem, told, [sampler] * count)
         self._asked += asked
-        return starts
+        informed = len(told) >= self.startup
+        return [dataclasses.replace(start, informed=informed) for start in starts]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "asked": self._asked}

@@ -15,13 +15,13 @@ class ASHA(Method):
     """
 
     name: ClassVar[str] = "asha"
+    waves: ClassVar[int] = 4
     about: ClassVar[str] = "asynchronous successive halving (Li et al. 2020)"
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
         if problem.length % problem.interval:
             raise ValueError(f"--interval {problem.interval}: asha needs a divisor of the {problem.length} steps")
-        self.trials = options.trials if options.trials is not None else 4 * options.members
         self._started = 0
         self._rungs: dict[int, list[float]] = {}
         step = problem.interval
@@ -30,7 +30,10 @@ class ASHA(Method):
             step = max(step + problem.interval, round(step * options.eta / problem.interval) * problem.interval)
 
     def begin(self) -> list[Start]:
-        return self._next(min(self.options.members, self.trials))
+        return self._next(min(self.options.members, self.trials - self._started))
+
+    def more(self) -> list[Start]:
+        return self.begin()
 
     def decide(self, reports: Sequence[Report]) -> Decision:
         stop: set[int] = set()

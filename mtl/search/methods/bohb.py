@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import optuna
@@ -51,6 +52,7 @@ class BOHB(Hyperband):
             numbers = range(self._started, self._started + count)
             samplers = [free if self.problem.rng(_COIN, number).random() < _RANDOM else model for number in numbers]
         starts, asked = proposals(self.problem, told, samplers)
+        starts = [replace(start, informed=each is not free) for start, each in zip(starts, samplers, strict=True)]
         self._asked += asked
         varied = self.space.varied
         sizes = [sum(name in varied for name in start.values) for start in starts]

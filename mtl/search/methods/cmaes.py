@@ -25,6 +25,7 @@ class CMAES(Waves):
     """
 
     name: ClassVar[str] = "cmaes"
+    waves: ClassVar[int] = 4
     fewest: ClassVar[int] = 4  # of which half are parents
     about: ClassVar[str] = "covariance matrix adaptation (Hansen & Ostermeier 2001)"
 
@@ -43,7 +44,9 @@ class CMAES(Waves):
         distribution.reseed_rng(int(self.problem.rng(_STREAM, self.started).integers(2**31)))
         points = [distribution.ask().tolist() for _ in range(count)]
         self._points += points
-        return [Start(self.space.suggest(_Coordinates(dict(zip(self._names, p, strict=True))))) for p in points]
+        informed = len(self.told) >= self.options.members
+        values = (self.space.suggest(_Coordinates(dict(zip(self._names, p, strict=True)))) for p in points)
+        return [Start(each, informed=informed) for each in values]
 
     def _distribution(self) -> CMA:
         size, members = len(self._names), self.options.members

@@ -17,10 +17,13 @@ class Evolution(Waves):
     """
 
     name: ClassVar[str] = "evolution"
+    waves: ClassVar[int] = 4
     about: ClassVar[str] = "aging evolution with tournaments (Real et al. 2019)"
 
     def propose(self, count: int) -> list[Start]:
-        return [Start(self._child(number)) for number in range(self.started, self.started + count)]
+        return [
+            Start(self._child(number), informed=bool(self.told)) for number in range(self.started, self.started + count)
+        ]
 
     def _child(self, number: int) -> Values:
         rng = self.problem.rng(0, number)

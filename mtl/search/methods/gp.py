@@ -15,4 +15,4 @@ class GP(OptunaMethod):
     several: ClassVar[bool] = True
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup, deterministic_objective=False)

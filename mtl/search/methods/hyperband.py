@@ -17,21 +17,16 @@ class Hyperband(Method):
     """
 
     name: ClassVar[str] = "hyperband"
+    waves: ClassVar[int] = 4
     about: ClassVar[str] = "brackets of successive halving (Li et al. 2018)"
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)
         eta, units = options.eta, problem.length / problem.interval
         deepest = max(0, math.floor(math.log(units, eta) + 1e-9))
-        kinds = [self._bracket(s, deepest) for s in range(deepest, -1, -1)]
-        self.trials = options.trials if options.trials is not None else sum(size for size, _ in kinds)
-        #: Of each bracket the number of runs, and the steps of its rungs.
-        self._brackets: list[tuple[int, list[int]]] = []
-        left, turns = self.trials, itertools.cycle(kinds)
-        while left:
-            size, rungs = next(turns)
-            self._brackets.append((min(size, left), rungs))
-            left -= self._brackets[-1][0]
+        #: Of each bracket the number of runs, and the steps of its rungs; they come in turn.
+        self._brackets = [self._bracket(s, deepest) for s in range(deepest, -1, -1)]
+        self.trials = options.trials if options.trials is not None else sum(size for size, _ in self._brackets)
         self._current = self._started = 0
 
     def _bracket(self, s: int, deepest: int) -> tuple[int, list[int]]:
@@ -43,13 +38,16 @@ class Hyperband(Method):
     @property
     def rungs(self) -> list[int]:
         """Steps after which runs of the present bracket are compared."""
-        return self._brackets[self._current][1]
+        return self._brackets[self._current % len(self._brackets)][1]
 
     def propose(self, count: int) -> list[Start]:
         """The runs of a bracket."""
         return random_starts(self.problem, count, self._started)
 
     def begin(self) -> list[Start]:
+        return self._open()
+
+    def more(self) -> list[Start]:
         return self._open()
 
     def decide(self, reports: Sequence[Report]) -> Decision:
@@ -68,18 +66,22 @@ class Hyperband(Method):
     @property
     def work(self) -> int:
         """Steps of all runs, were none to break."""
-        total = 0
-        for size, rungs in self._brackets:
-            before = 0
+        total, left = 0, self.trials
+        for size, rungs in itertools.cycle(self._brackets):
+            if not left:
+                break
+            before, size = 0, min(size, left)
+            left -= size
             for step in [*rungs, self.problem.length]:
                 total += size * (step - before)
                 before, size = step, max(1, math.floor(size / self.options.eta))
         return total
 
     def _open(self) -> list[Start]:
-        if self._current >= len(self._brackets):
+        size = min(self._brackets[self._current % len(self._brackets)][0], self.trials - self._started)
+        if size <= 0:
             return []
-        starts = self.propose(self._brackets[self._current][0])
+        starts = self.propose(size)
         self._started += len(starts)
         return starts
 

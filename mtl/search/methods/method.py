@@ -23,7 +23,10 @@ class Options:
 
     members: int = hyper(16, 1, doc="runs trained side by side")
     trials: int | None = hyper(
-        None, 1, doc="runs started in all; as many as members, or one of each bracket, when not given"
+        None,
+        1,
+        doc="runs started in all; when not given as many as members, four times as many of a method that learns from "
+        "finished runs, or one of each bracket",
     )
     interval: int | None = hyper(None, 1, doc="steps from one decision to the next; a twentieth of the run by default")
     quantile: float = hyper(0.25, 0.0, 0.5, doc="share of the population that is replaced (pbt, pb2)")
@@ -62,10 +65,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Start:
-    """A run to begin; its seed is the search's plus its number unless given."""
+    """A run to begin.
+
+    Attributes:
+        seed: that of the method when not given.
+        informed: whether the values were proposed by what is known of the scores of other runs; None for a method that
+            proposes none.
+    """
 
     values: Values
     seed: int | None = None
+    informed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,8 @@ class Report:
 
     Attributes:
         scores: of its present state.
-        kept: scores of the best evaluation so far, which is what the run is recorded with.
+        kept: scores of the best evaluation so far, which is what the run is recorded with; those of the present state
+            when not given.
     """
 
     trial: int
@@ -87,7 +98,7 @@ class Report:
     @property
     def yielded(self) -> Scores:
         """What the run is worth now that it has ended: its best evaluation, nothing if it broke."""
-        return self.scores if self.broken else self.kept
+        return self.scores if self.broken or not self.kept else self.kept
 
     @property
     def score(self) -> float:
@@ -132,6 +143,11 @@ class Method(ABC):
     several: ClassVar[bool] = False
     #: Members that it takes at least.
     fewest: ClassVar[int] = 1
+    #: Waves of runs, one after another, that it makes unless it is told how many trials there are.
+    waves: ClassVar[int] = 1
+    #: All runs have the seed of the search, so that what differs between them are their values: they begin with equal
+    #: parameters and see equal batches. Otherwise run n has the seed of the search plus n.
+    shares_seed: ClassVar[bool] = True
     #: A run that takes over another loses its own best evaluation, even if that is the better one.
     forgets: ClassVar[bool] = False
     #: It can decide on some of the living runs while others are being trained.
@@ -143,11 +159,20 @@ class Method(ABC):
         if options.members < self.fewest:
             raise ValueError(f"--members {options.members}: {self.name} needs at least {self.fewest}")
         self.problem, self.options, self.space = problem, options, problem.space
-        self.trials = options.trials if options.trials is not None else options.members
+        self.trials = options.trials if options.trials is not None else self.waves * options.members
+
+    @classmethod
+    def members_for(cls, trials: int) -> int:
+        """How many members to train side by side where only the number of trials is known."""
+        return max(cls.fewest, 2, trials // cls.waves)
 
     @abstractmethod
     def begin(self) -> list[Start]:
         """The first runs."""
+
+    def more(self) -> list[Start]:
+        """The next runs of a search that was over, and now has more trials."""
+        return []
 
     def decide(self, reports: Sequence[Report]) -> Decision:  # noqa: ARG002
         """What follows from the reports of all living runs, in order of their numbers; of those that are not being
@@ -171,6 +196,17 @@ class Method(ABC):
 def random_starts(problem: Problem, count: int, first: int = 0) -> list[Start]:
     """Points drawn at random for runs from number `first` on; the same for every method under one seed."""
     return [Start(problem.space.sample(problem.rng(0, number))) for number in range(first, first + count)]
+
+
+def make_options(method: type[Method], given: Mapping[str, Any]) -> Options:
+    """The options of a method from those that were given.
+
+    Where only the number of trials is known, the number of members leaves several waves to a method that learns.
+    """
+    if "members" not in given and given.get("trials") is not None:
+        members = min(method.members_for(given["trials"]), Options().members)
+        return Options(**{**given, "members": max(1, members)})
+    return Options(**given)
 
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(Options))

@@ -14,5 +14,9 @@ class NSGA2(OptunaMethod):
     about: ClassVar[str] = "genetic algorithm for several objectives, by Optuna (Deb et al. 2002)"
     several: ClassVar[bool] = True
 
+    @property
+    def startup(self) -> int:
+        return max(2, self.options.members)  # a generation
+
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, self.options.members))
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.startup)

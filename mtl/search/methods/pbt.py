@@ -25,6 +25,7 @@ class PBT(Method):
     name: ClassVar[str] = "pbt"
     fewest: ClassVar[int] = 2
     waits: ClassVar[bool] = False
+    shares_seed: ClassVar[bool] = False  # one state after another survives: more initial parameters are more chances
     about: ClassVar[str] = "population-based training, truncation selection (Jaderberg et al. 2017)"
 
     def __init__(self, problem: Problem, options: Options) -> None:

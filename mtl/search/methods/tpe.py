@@ -18,4 +18,6 @@ class TPE(OptunaMethod):
     several: ClassVar[bool] = True
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=self.startup, multivariate=True, group=True, constant_liar=True
+        )

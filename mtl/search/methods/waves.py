@@ -29,6 +29,9 @@ class Waves(Method):
     def begin(self) -> list[Start]:
         return self._wave()
 
+    def more(self) -> list[Start]:
+        return self._wave()
+
     def decide(self, reports: Sequence[Report]) -> Decision:
         if not all(report.finished for report in reports):
             return Decision()
