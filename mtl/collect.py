@@ -81,7 +81,7 @@ def collect(
     """
     given: Tensor | list[Any]
     if isinstance(losses, Mapping):
-        if not losses:
+        if not losses and not tasks:
             raise ValueError("losses are empty")
         named, values = _named(losses, tasks or [])
         given = [None if loss is None else branch(loss) for loss in named]
@@ -125,7 +125,7 @@ def _named(losses: Mapping[str, Tensor], tasks: Sequence[str]) -> tuple[list[Any
         if name not in tasks:
             raise ValueError(f"losses name an unknown task {name!r}; the tasks are {', '.join(tasks)}")
     given = [_scalar(losses[name]) if name in losses else None for name in tasks]
-    some = next(iter(losses.values()))
+    some = next(iter(losses.values()), torch.empty(()))  # a batch without a label of any task has no loss at all
     absent = torch.full((), torch.nan, dtype=some.dtype, device=some.device)
     values = torch.stack([absent if loss is None else loss.detach() for loss in given])
     return given, values.to(torch.promote_types(values.dtype, torch.float32))

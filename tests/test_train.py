@@ -9,7 +9,7 @@ from mtl.strategies import REGISTRY
 from mtl.train import Settings, Stopped, checkpoint, train
 from mtl.train.batches import Batches, derived_seed
 from mtl.train.evaluate import constant_metrics, evaluate, selection
-from tests.tiny import Diverging, MissingLabels, Tiny, TinyWithDropout
+from tests.tiny import Diverging, MissingLabels, Stumbling, Tiny, TinyWithDropout
 
 SOME = ["equal", "uncertainty", "famo", "mgda", "auto-lambda", "dwa", "uncertainty+mgda+every:n=3"]
 
@@ -146,8 +146,14 @@ def test_a_run_with_too_many_bad_steps_diverges_and_ends():
 
 
 def test_one_bad_step_is_counted_and_the_run_goes_on():
-    result = trained(Diverging(), "mgda", Settings.of(Tiny.recipe, {"steps": 6}))
+    result = trained(Stumbling(), "mgda", Settings.of(Tiny.recipe, {"steps": 8}))
     assert result.status == "done" and result.skipped == {"nonfinite_loss": 1}
+
+
+def test_a_run_whose_last_loss_is_not_finite_has_diverged_however_few_such_steps_there_were():
+    result = trained(Diverging(), "mgda", Settings.of(Tiny.recipe, {"steps": 6}))
+    assert result.status == "diverged" and result.skipped == {"nonfinite_loss": 1}
+    assert result.reason == "its parameters or its losses of the last step are not finite"
 
 
 def test_missing_labels_are_absent_tasks_not_broken_ones():

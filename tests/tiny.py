@@ -77,14 +77,15 @@ class NeedsPackage(Tiny):
         return super().load()
 
 
-def _nan_at(step: int):
+def _nan_at(first: int, last: int):
+    """A loss that is NaN from training step `first` to `last`, and never where nothing is trained."""
     calls = {"n": -1}
 
     def loss(prediction, target):
         if torch.is_grad_enabled():
             calls["n"] += 1
         value = (prediction.reshape(-1) - target).square().mean()
-        return value * torch.nan if torch.is_grad_enabled() and calls["n"] >= step >= 0 else value
+        return value * torch.nan if torch.is_grad_enabled() and first <= calls["n"] <= last else value
 
     return loss
 
@@ -95,4 +96,13 @@ class Diverging(Tiny):
     name = "diverging"
 
     def __init__(self) -> None:
-        self.tasks = (Tiny.tasks[0], Task("product", _nan_at(5), (mae, r2)))
+        self.tasks = (Tiny.tasks[0], Task("product", _nan_at(5, 10**9), (mae, r2)))
+
+
+class Stumbling(Tiny):
+    """The second task's loss is NaN in the sixth step."""
+
+    name = "stumbling"
+
+    def __init__(self) -> None:
+        self.tasks = (Tiny.tasks[0], Task("product", _nan_at(5, 5), (mae, r2)))

@@ -11,7 +11,7 @@ import torch
 from mtl.population.member import Evaluation, Resolved
 from mtl.population.shard import Setting
 from mtl.train import Result, checkpoint
-from mtl.train.evaluate import evaluate, selection
+from mtl.train.evaluate import measure_model, selection
 from mtl.train.record import Record
 from mtl.train.trainer import Run
 
@@ -71,14 +71,13 @@ class Alone:
 
     def evaluations(self) -> list[Evaluation]:
         """The run at its present parameters, on validation data."""
-        losses = self.run.record.history["train_loss"][-1:]
-        validation_losses, metrics = evaluate(self.run.model, self.who.tasks, self.setting.splits.validation)
-        score = selection(self.setting.tasks, metrics, self.setting.reference)
+        found = measure_model(self.run.model, self.who.tasks, self.setting.splits.validation)
+        score = selection(self.setting.tasks, found.metrics, self.setting.reference)
+        self.record.failure = found.failure
         if self.setting.told:
-            self.record.note(validation_losses, metrics, score)
-        parameters = all(bool(parameter.isfinite().all()) for parameter in self.run.model.parameters())
-        sound = parameters and all(x is None or abs(x) < float("inf") for row in losses for x in row)
-        return [Evaluation(score if score == score else float("-inf"), metrics, sound, self.record.newest())]
+            self.record.note(found.losses, found.metrics, score)
+        finite = self.run.sound() and not found.failure
+        return [Evaluation(score, found.metrics, finite, self.record.newest(), found.failure)]
 
     def remember(self, row: int) -> None:  # noqa: ARG002
         """The present parameters, evaluated just now, are the best."""
@@ -107,6 +106,8 @@ class Alone:
         self.run.model.load_state_dict(saved["model"])
         self._load_optimizer(saved["optimizer"])
         self._load_balancer(saved["balancer"], own)
+        self.run.last_losses = saved["last_losses"]
+        self.record.go_on_from(source.record)
         if best:
             self.run.best_model = saved["best_model"]
             self.record.follow(source.record)
@@ -125,6 +126,7 @@ class Alone:
             moved._load_balancer(saved["balancer"], saved["balancer"])
         total, patience = moved.record.total, moved.record.patience
         moved.run.record, moved.run.best_model, moved._random = self.record, self.run.best_model, self._random
+        moved.run.last_losses = self.run.last_losses
         moved.record.total, moved.record.patience = total, patience
         moved.run.schedule.last_epoch = self.run.schedule.last_epoch
         for group in moved.run.optimizer.param_groups:

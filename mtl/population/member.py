@@ -107,9 +107,11 @@ class Evaluation:
         metrics: by task and metric.
         finite: whether its parameters and its last losses are finite.
         curves: the newest points of its curves of training losses and weights.
+        failure: which metric raised which error; empty for none. The member is not finite then.
     """
 
     selection: float
     metrics: dict[str, dict[str, float]]
     finite: bool
     curves: dict[str, float]
+    failure: str = ""

@@ -390,7 +390,8 @@ class Population:
             gradient = gradient * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
         if stepped is not None:
             self._even = False
-        counts, finite = dict(step.counts), step.finite.all(1)
+        counts = dict(step.counts)
+        finite = (step.finite if absent is None else step.finite | absent).all(1)  # an absent task is not a broken one
         if absent is not None:
             counts["absent_task"] = absent.any(1).cpu().numpy()
         if not step.whole.all():

@@ -18,10 +18,11 @@ from mtl.population.population import KINDS, Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
 from mtl.train import Result
-from mtl.train.evaluate import Metrics, measure, selection, task_losses
+from mtl.train.evaluate import Measured, Metrics, measure, selection, undefined
+from mtl.train.outcome import bad_steps, outcome
 from mtl.train.record import Record
 from mtl.train.references import references
-from mtl.train.trainer import BAD_STEPS, MOST_FRESH, build_model, labels_missing, peak_memory
+from mtl.train.trainer import MOST_FRESH, build_model, labels_missing, peak_memory
 
 _CHUNK = 4096  # examples of an evaluation at once, over all members
 _FEWEST = 128
@@ -189,7 +190,7 @@ class Shard:
             if slot.record.due():
                 if lacking is not None:
                     values = [None if gone else x for x, gone in zip(values, lacking[row], strict=True)]
-                slot.record.log(per_task[row], values)
+                slot.record.log(per_task[row], values, bad_steps(self._skipped(row)))
 
     def _at_evaluation(self, slot: Slot) -> bool:
         stretch = self._train.per_epoch * slot.who.settings.evaluate_every
@@ -198,16 +199,17 @@ class Shard:
     def finished(self, row: int) -> bool:
         """Whether a member has nothing left to do."""
         record = self.slots[row].record
-        return record.step >= record.total or record.stopped_early or self.diverged(row)
+        ended = record.stopped_early or bool(record.failure)
+        return record.step >= record.total or ended or record.bad_steps > self.slots[row].who.settings.nan_limit
 
     def any_finished(self) -> bool:
         """Whether some member has nothing left to do."""
         return any(self.finished(row) for row in range(len(self.slots)))
 
-    def diverged(self, row: int) -> bool:
-        """Whether more steps of a member than allowed were not finite."""
-        bad = sum(int(self.population.counts[kind][row]) for kind in BAD_STEPS)
-        return bad > self.slots[row].who.settings.nan_limit
+    def _skipped(self, row: int) -> dict[str, int]:
+        """Steps of a member by what was wrong in them."""
+        counts = self.population.counts
+        return {kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]}
 
     # --- exploit and explore ---------------------------------------------------------------------------------------
 
@@ -215,6 +217,7 @@ class Shard:
         """Give a run the state of one of the same structure, and with `best` its best evaluation so far."""
         self.population.copy_member(source.population, row, target)
         mine, theirs = self.slots[target], source.slots[row]
+        mine.record.go_on_from(theirs.record)
         if best:
             mine.best = theirs.best
             mine.record.follow(theirs.record)
@@ -259,26 +262,28 @@ class Shard:
     # --- evaluation ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, rows: Sequence[int]) -> None:
-        for row, (losses, metrics, score) in zip(rows, self._measured(rows), strict=True):
-            if self.slots[row].record.evaluated(losses, metrics, score):
+        for row, found in zip(rows, self._measured(rows), strict=True):
+            record = self.slots[row].record
+            record.failure = found.failure
+            if record.evaluated(found.losses, found.metrics, self._score(found)):
                 self.slots[row].best = self._snapshot(row)
 
-    def _measured(self, rows: Sequence[int]) -> list[tuple[dict[str, float], Metrics, float]]:
+    def _measured(self, rows: Sequence[int]) -> list[Measured]:
+        """Members at their present parameters, on validation data."""
         state = self.population.state
         index = torch.tensor(rows, device=self.setting.device)
         whole = len(rows) == len(self.slots)
         parameters = state["parameters"] if whole else state["parameters"][index]
         fixed = state["fixed"] if whole else members_of(state["fixed"], index)
         members = [self.slots[row].who for row in rows]
-        found = self.on_split(members, parameters, fixed, self.setting.splits.validation)
-        return [(losses, metrics, self._score(metrics)) for losses, metrics in found]
+        return self.on_split(members, parameters, fixed, self.setting.splits.validation)
 
-    def _score(self, metrics: Metrics) -> float:
-        return selection(self.setting.tasks, metrics, self.setting.reference)
+    def _score(self, found: Measured) -> float:
+        return selection(self.setting.tasks, found.metrics, self.setting.reference)
 
     def on_split(
         self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
-    ) -> list[tuple[dict[str, float], Metrics]]:
+    ) -> list[Measured]:
         """Loss and metrics of each task over a whole split, for each row of parameters.
 
         Where memory runs out, for half of them at a time.
@@ -290,14 +295,14 @@ class Shard:
             if not half:
                 raise
         torch.cuda.empty_cache()
-        found = []
+        found: list[Measured] = []
         for rows in (slice(half), slice(half, None)):
             found += self.on_split(members[rows], parameters[rows], members_of(fixed, rows), split)
         return found
 
     def _on_split(
         self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
-    ) -> list[tuple[dict[str, float], Metrics]]:
+    ) -> list[Measured]:
         pieces: dict[str, list[Tensor]] = {task.name: [] for task in self.setting.tasks}
         size = max(_CHUNK // len(members), _FEWEST)
         for start in range(0, len(split), size):
@@ -309,8 +314,7 @@ class Shard:
         found = []
         for row, each in enumerate(members):
             own = {name: prediction[row] for name, prediction in every.items()}
-            losses = {name: float(loss) for name, loss in task_losses(each.tasks, own, split).items()}
-            found.append((losses, measure(each.tasks, own, split)))
+            found.append(measure(each.tasks, own, split))
         return found
 
     def _snapshot(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -328,15 +332,22 @@ class Shard:
 
         Records stay as they are, unless whoever drives the cohort decides when they are added to.
         """
-        finite = self.population.state["parameters"].isfinite().all(1) & self.population.state["finite"]
-        measured = self._measured(range(len(self.slots)))
-        if self.setting.told:
-            for slot, (losses, metrics, score) in zip(self.slots, measured, strict=True):
-                slot.record.note(losses, metrics, score)
-        return [
-            Evaluation(score if score == score else float("-inf"), metrics, bool(sound), slot.record.newest())
-            for (_, metrics, score), sound, slot in zip(measured, finite.tolist(), self.slots, strict=True)
-        ]
+        every = []
+        for slot, found, sound in zip(self.slots, self._measured(range(len(self.slots))), self._sound(), strict=True):
+            score = self._score(found)
+            slot.record.failure = found.failure
+            if self.setting.told:
+                slot.record.note(found.losses, found.metrics, score)
+            finite = sound and not found.failure
+            every.append(Evaluation(score, found.metrics, finite, slot.record.newest(), found.failure))
+        return every
+
+    def _sound(self) -> list[bool]:
+        """Of which members the parameters, and the losses of the last step, are finite."""
+        sound: list[bool] = (
+            self.population.state["parameters"].isfinite().all(1) & self.population.state["finite"]
+        ).tolist()
+        return sound
 
     def results(self) -> list[Result]:
         """Each run's result, of the parameters that did best on validation data."""
@@ -345,20 +356,35 @@ class Shard:
         fixed = {
             name: torch.stack([slot.best[1][name] for slot in self.slots]) for name in self.population.program.fixed
         }
-        splits = self.setting.splits
-        validation = self.on_split(members, parameters, fixed, splits.validation)
-        test = self.on_split(members, parameters, fixed, splits.test)
-        return [self._result(row, validation[row][1], test[row][1]) for row in range(len(self.slots))]
+        splits, unjudged = (
+            self.setting.splits,
+            [row for row, slot in enumerate(self.slots) if not slot.record.best_step],
+        )
+        best: list[tuple[Measured | None, Measured | None]] = [
+            *zip(
+                *(self.on_split(members, parameters, fixed, split) for split in (splits.validation, splits.test)),
+                strict=True,
+            )
+        ]
+        names: dict[int, list[str]] = {}
+        for row, last in zip(unjudged, self._measured(unjudged) if unjudged else [], strict=True):
+            best[row] = None, None
+            names[row] = undefined(self.setting.tasks, last.metrics, self.setting.reference)
+        return [self._result(row, *best[row], names.get(row, []), sound) for row, sound in enumerate(self._sound())]
 
-    def _result(self, row: int, validation: Metrics, test: Metrics) -> Result:
+    def _result(
+        self, row: int, validation: Measured | None, test: Measured | None, unjudged: Sequence[str], sound: bool
+    ) -> Result:
         record, counts = self.slots[row].record, self.population.counts
-        whole = all(value == value for metrics in test.values() for value in metrics.values())
+        skipped, limit = self._skipped(row), self.slots[row].who.settings.nan_limit
+        status, reason = outcome(record, skipped, limit, sound=sound, unjudged=unjudged, test=test)
         return Result(
-            status="done" if whole and not self.diverged(row) else "diverged",
-            metrics=test,
-            validation=validation,
+            status=status,
+            metrics=test.metrics if test else {},
+            validation=validation.metrics if validation else {},
             selection=record.best_selection,
             best_step=record.best_step,
+            reason=reason,
             cost={
                 "steps": record.step,
                 "forwards": int(counts["forward"][row]),
@@ -366,7 +392,7 @@ class Shard:
                 "seconds": round(record.seconds, 3),
                 "peak_memory_mb": peak_memory(self.setting.device),
             },
-            skipped={kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]},
+            skipped=skipped,
             history=record.history,
         )
 

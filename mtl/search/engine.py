@@ -218,7 +218,7 @@ class Search:
         found = [
             (trial.best.scores[0], trial)
             for trial in self.trials
-            if trial.best is not None and trial.status in ("", "done") and not trial.broken
+            if trial.best is not None and (trial.status == "done" or (not trial.status and not trial.broken))
         ]
         if not found:
             return None
@@ -256,6 +256,8 @@ class Search:
             trial = self.alive[index]
             self.evaluations[trial.number] = evaluation
             trial.step += steps
+            if evaluation.failure:
+                self.tell(f"{self.run_name(trial.number)} counts as broken: {evaluation.failure}")
             scores = self.objective.of(evaluation)
             if trial.hear(evaluation, scores, self.tally.steps):
                 better.append(index)
@@ -287,7 +289,9 @@ class Search:
         cut, best = trial.step < self.problem.length, trial.best
         values = trial.values if best is None else best.values
         scores = (-math.inf,) * len(self.objective.names) if best is None else best.scores
-        status = "diverged" if best is None or trial.broken else result.status
+        status, reason = result.status, result.reason
+        if status == "done" and best is None:
+            status, reason = "failed", f"no evaluation gave a finite {' and '.join(self.objective.names)}"
         record = {
             "run": self.run_name(trial.number),
             "benchmark": benchmark,
@@ -310,7 +314,7 @@ class Search:
             "best_step": 0 if best is None else best.step,
             "best_trial": trial.number if best is None else best.trial,
             "selection": result.selection if best is None else best.selection,
-            "error": None,
+            "error": reason or None,
         }
         evaluated = {
             "search_step": [step for step, _, _ in trial.curve],

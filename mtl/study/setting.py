@@ -82,7 +82,7 @@ def record_of(
         "skipped": result.skipped,
         "best_step": result.best_step,
         "selection": result.selection,
-        "error": error,
+        "error": error or result.reason or None,
         "traceback": traceback,
     }
     return record, {"spec": run.strategy, **strategy.hyperparameters}

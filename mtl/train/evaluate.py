@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +23,40 @@ class MetricFailed(Exception):
     """A metric raised an error; the message names task and metric."""
 
 
+class Measured(NamedTuple):
+    """A model on a split.
+
+    Attributes:
+        losses: by task.
+        metrics: by task and metric; NaN where a metric is undefined or raised an error.
+        failure: which metric raised which error first; empty for none.
+    """
+
+    losses: dict[str, float]
+    metrics: Metrics
+    failure: str
+
+
 def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Split) -> dict[str, Tensor]:
     """The loss of each task on a batch."""
     return {task.name: loss_of(task.loss, predictions[task.name], batch.targets[task.name]) for task in tasks}
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, tasks: Sequence[Task], split: Split) -> tuple[dict[str, float], Metrics]:
     """Loss and metrics of each task over a whole split, in evaluation mode.
 
     Raises:
         MetricFailed: a metric raised an error.
     """
+    found = measure_model(model, tasks, split)
+    if found.failure:
+        raise MetricFailed(found.failure)
+    return found.losses, found.metrics
+
+
+@torch.no_grad()
+def measure_model(model: nn.Module, tasks: Sequence[Task], split: Split) -> Measured:
+    """The same, where a metric that raises an error is NaN and told of."""
     was_training = model.training
     model.eval()
     pieces: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
@@ -42,21 +65,23 @@ def evaluate(model: nn.Module, tasks: Sequence[Task], split: Split) -> tuple[dic
         for name, kept in pieces.items():
             kept.append(predicted[name])
     model.train(was_training)
-    predictions = {name: torch.cat(parts) for name, parts in pieces.items()}
+    return measure(tasks, {name: torch.cat(parts) for name, parts in pieces.items()}, split)
+
+
+def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Split) -> Measured:
+    """Loss and metrics of each task from predictions for a whole split."""
     losses = {name: float(loss) for name, loss in task_losses(tasks, predictions, split).items()}
-    return losses, measure(tasks, predictions, split)
-
-
-def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Split) -> Metrics:
-    """The metrics of each task.
-
-    Raises:
-        MetricFailed: a metric raised an error.
-    """
-    return {
-        task.name: {metric.name: value_of(metric, task, predictions[task.name], split) for metric in task.metrics}
-        for task in tasks
-    }
+    metrics: Metrics = {task.name: {} for task in tasks}
+    failures = []
+    for task in tasks:
+        for metric in task.metrics:
+            try:
+                value = value_of(metric, task, predictions[task.name], split)
+            except MetricFailed as error:
+                failures.append(str(error))
+                value = math.nan
+            metrics[task.name][metric.name] = value
+    return Measured(losses, metrics, failures[0] if failures else "")
 
 
 def value_of(metric: Metric, task: Task, prediction: Tensor, split: Split) -> float:
@@ -109,7 +134,7 @@ def judging(task: Task, reference: Mapping[str, Mapping[str, float]]) -> Metric:
     return next(metric for metric in task.metrics if metric.name in reference[task.name])
 
 
-def unjudged(tasks: Sequence[Task], metrics: Metrics, reference: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The metrics that should judge and are not finite, as TASK/METRIC."""
+def undefined(tasks: Sequence[Task], metrics: Metrics, reference: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The metrics that judge the tasks and are not finite, as TASK/METRIC."""
     judges = [(task.name, judging(task, reference).name) for task in tasks]
     return [f"{task}/{name}" for task, name in judges if not math.isfinite(metrics[task][name])]

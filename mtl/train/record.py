@@ -24,12 +24,17 @@ class Record:
         tasks: their names.
         total: steps of the whole run.
         patience: evaluations without a better one after which to stop.
+
+    Attributes:
+        bad_steps: steps in which something was not finite, as of the last logged step.
+        failure: why the run cannot go on, such as a metric that raised an error; empty for none.
     """
 
     def __init__(self, tasks: Sequence[str], total: int, patience: int | None) -> None:
         self.tasks, self.total, self.patience = list(tasks), total, patience
         self.step, self.seconds, self.stopped_early = 0, 0.0, False
         self.best_selection, self.best_step, self.since_best = float("-inf"), 0, 0
+        self.bad_steps, self.failure = 0, ""
         self.observe: Observe = _ignore
         self.curve_every = max(1, total // CURVE_POINTS)
         self.history: dict[str, list[Any]] = {
@@ -42,8 +47,16 @@ class Record:
         """Whether the step being made is one of those logged."""
         return self.step % self.curve_every == 0
 
-    def log(self, weights: list[float], losses: list[float | None]) -> None:
-        """Note the weights and losses of the step being made; the loss of an absent task is None."""
+    def log(self, weights: list[float], losses: list[float | None], bad_steps: int = 0) -> None:
+        """Note the weights and losses of the step being made; the loss of an absent task is None.
+
+        Args:
+            weights: of each task.
+            losses: of each task.
+            bad_steps: in which something was not finite, so far. Whether there are too many is seen at logged steps
+                alone, since each look waits for the device.
+        """
+        self.bad_steps = bad_steps
         self.history["step"].append(self.step)
         self.history["weights"].append(weights)
         self.history["train_loss"].append(losses)
@@ -93,7 +106,11 @@ class Record:
     def follow(self, other: Record) -> None:
         """Go on from the best evaluation of another run, whose parameters were taken over; the curves stay."""
         self.best_selection, self.best_step, self.since_best = other.best_selection, other.best_step, other.since_best
-        self.stopped_early = False
+        self.go_on_from(other)
+
+    def go_on_from(self, other: Record) -> None:
+        """Go on from another run's parameters: what had ended this one is past."""
+        self.stopped_early, self.bad_steps, self.failure = False, other.bad_steps, other.failure
 
     def state(self) -> dict[str, Any]:
         """Everything that the evaluations to come depend on."""
@@ -106,7 +123,10 @@ class Record:
         self.history = {"tasks": self.tasks, **_unpacked(saved)}
 
 
-_COUNTERS = ("step", "seconds", "stopped_early", "best_selection", "best_step", "since_best")
+_COUNTERS = (
+    *("step", "seconds", "stopped_early", "best_selection", "best_step", "since_best"),
+    *("bad_steps", "failure"),
+)
 _TRAINING, _EVALUATION = ("step", "weights", "train_loss"), ("eval_step", "validation_loss", "validation_selection")
 
 

@@ -24,13 +24,13 @@ from mtl.strategy import Strategy
 from mtl.train import checkpoint
 from mtl.train.augment import Augmented, augment
 from mtl.train.batches import Batches
-from mtl.train.evaluate import Metrics, evaluate, selection, task_losses
+from mtl.train.evaluate import Metrics, measure_model, selection, task_losses, undefined
+from mtl.train.outcome import bad_steps, outcome
 from mtl.train.record import Record
 from mtl.train.references import references
 from mtl.train.settings import Settings
 
 MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
-BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
 
 
 def _ignore(*_told: object) -> None:
@@ -46,12 +46,15 @@ class Result:
     """What a finished run leaves.
 
     Attributes:
-        status: `done`, or `diverged` when too many steps were not finite.
-        metrics: on the test split, of the parameters that did best on validation data.
+        status: `done`; `diverged` when too many steps were not finite, or what there is at the end is not; `failed`
+            when no evaluation on validation data could be judged, or a metric raised an error.
+        metrics: on the test split, of the parameters that did best on validation data; a metric that is undefined
+            there is NaN. Empty where no evaluation was judged.
         validation: the same parameters' metrics on the validation split.
         cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
         skipped: steps by what was wrong in them.
         history: curves of weights, losses and the validation selection.
+        reason: why it is not `done`.
     """
 
     status: str
@@ -62,6 +65,7 @@ class Result:
     cost: dict[str, float]
     skipped: dict[str, int]
     history: dict[str, list[Any]] = field(repr=False, default_factory=dict)
+    reason: str = ""
 
 
 def train(
@@ -161,6 +165,7 @@ class Run:
         self.reference, _ = references(self.tasks, splits.train, splits.validation)
         self.record = Record([task.name for task in self.tasks], self.total, settings.patience)
         self.best_model = _copied(self.model)
+        self.last_losses: list[Tensor] = []
 
     def step(self) -> None:
         """One optimizer step."""
@@ -186,6 +191,7 @@ class Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.schedule.step()
+        self.last_losses = [loss.detach() for loss in losses.values()]
         if self.record.due():
             self._log(losses, weights)
         self.record.step += 1
@@ -204,7 +210,8 @@ class Run:
 
     def _log(self, losses: dict[str, Tensor], weights: Tensor) -> None:
         per_task = (weights.mean(1) if weights.ndim == 2 else weights).tolist()
-        self.record.log(per_task, [_number(losses.get(task.name)) for task in self.tasks])
+        present = [_number(losses.get(task.name)) for task in self.tasks]
+        self.record.log(per_task, present, bad_steps(self.balancer.skipped))
 
     @property
     def step_number(self) -> int:
@@ -218,31 +225,46 @@ class Run:
 
     def evaluate(self) -> None:
         """Measure on validation data; remember the best parameters, and notice when to stop."""
-        losses, metrics = evaluate(self.model, self.tasks, self.splits.validation)
-        score = selection(self.tasks, metrics, self.reference)
-        if self.record.evaluated(losses, metrics, score):
+        found = measure_model(self.model, self.tasks, self.splits.validation)
+        self.record.failure = found.failure
+        if self.record.evaluated(found.losses, found.metrics, selection(self.tasks, found.metrics, self.reference)):
             self.best_model = _copied(self.model)
 
     def diverged(self) -> bool:
-        """Whether more steps than allowed were not finite."""
-        return sum(self.balancer.skipped[kind] for kind in BAD_STEPS) > self.settings.nan_limit
+        """Whether more steps than allowed were not finite, as of the last logged one."""
+        return self.record.bad_steps > self.settings.nan_limit
 
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.step_number >= self.total or self.record.stopped_early or self.diverged()
+        ended = self.record.stopped_early or bool(self.record.failure)
+        return self.step_number >= self.total or ended or self.diverged()
+
+    def sound(self) -> bool:
+        """Whether the parameters, and the losses of the last step, are finite."""
+        return all(bool(each.isfinite().all()) for each in (*self.model.parameters(), *self.last_losses))
 
     def result(self) -> Result:
         """Test the best parameters."""
-        self.model.load_state_dict(self.best_model)
-        _, validation = evaluate(self.model, self.tasks, self.splits.validation)
-        _, test = evaluate(self.model, self.tasks, self.splits.test)
-        whole = all(value == value for metrics in test.values() for value in metrics.values())
+        skipped, sound, unjudged = dict(self.balancer.skipped), self.sound(), []
+        validation = test = None
+        if self.record.best_step:
+            self.model.load_state_dict(self.best_model)
+            validation, test = (
+                measure_model(self.model, self.tasks, split) for split in (self.splits.validation, self.splits.test)
+            )
+        else:
+            last = measure_model(self.model, self.tasks, self.splits.validation)
+            unjudged = undefined(self.tasks, last.metrics, self.reference)
+        status, reason = outcome(
+            self.record, skipped, self.settings.nan_limit, sound=sound, unjudged=unjudged, test=test
+        )
         return Result(
-            status="done" if whole and not self.diverged() else "diverged",
-            metrics=test,
-            validation=validation,
+            status=status,
+            metrics=test.metrics if test else {},
+            validation=validation.metrics if validation else {},
             selection=self.record.best_selection,
             best_step=self.record.best_step,
+            reason=reason,
             cost={
                 "steps": self.step_number,
                 "forwards": self.step_number + self.balancer.passes["forward"],
@@ -250,7 +272,7 @@ class Run:
                 "seconds": round(self.record.seconds, 3),
                 "peak_memory_mb": peak_memory(self.splits.train.inputs.device),
             },
-            skipped=dict(self.balancer.skipped),
+            skipped=skipped,
             history=self.record.history,
         )
 
@@ -263,6 +285,7 @@ class Run:
             "balancer": self.balancer.state_dict(),
             "random": checkpoint.random_state(),
             "best_model": self.best_model,
+            "last_losses": self.last_losses,
             "record": self.record.state(),
         }
 
@@ -272,7 +295,7 @@ class Run:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.last_epoch, self.schedule._last_lr = saved["schedule"]["last_epoch"], saved["schedule"]["lrs"]
         self.balancer.load_state_dict(saved["balancer"])
-        self.best_model = saved["best_model"]
+        self.best_model, self.last_losses = saved["best_model"], saved["last_losses"]
         self.record.load(saved["record"])
         checkpoint.restore_random_state(saved["random"])
 

@@ -38,7 +38,9 @@ class ToyCohort:
         score = -(row["theta"] ** 2)
         metrics = {"sign": {"accuracy": 1 + score}, "product": {"mae": -score, "r2": score}}
         finite = math.isfinite(score)
-        return SimpleNamespace(selection=score if finite else -math.inf, metrics=metrics, finite=finite, curves={})
+        return SimpleNamespace(
+            selection=score if finite else -math.inf, metrics=metrics, finite=finite, curves={}, failure=""
+        )
 
     def remember(self, numbers):
         for number in numbers:

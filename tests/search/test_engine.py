@@ -290,7 +290,9 @@ class Wandering(ToyCohort):
         for member, row in zip(self.members, self.rows, strict=True):
             height = member.settings["lr"] - abs(row["step"] - 30) / 100
             metrics = {"sign": {"accuracy": height}, "product": {"mae": 1.0, "r2": 0.0}}
-            found.append(SimpleNamespace(selection=row["step"] / 100, metrics=metrics, finite=True, curves={}))
+            found.append(
+                SimpleNamespace(selection=row["step"] / 100, metrics=metrics, finite=True, curves={}, failure="")
+            )
         return found
 
 
