@@ -229,7 +229,9 @@ class Focal(Loss):
         return _mean_of_known(rate * self._weighed(positive) + (1 - rate) * self._weighed(negative), target)
 
     def _weighed(self, log_probability: Tensor) -> Tensor:
-        return -((1 - log_probability.exp()).clamp(min=0) ** self.gamma) * log_probability
+        # At p = 1 a power below one has no slope, and no slope times a logarithm of zero would be NaN.
+        rest = (-torch.expm1(log_probability)).clamp(min=torch.finfo(log_probability.dtype).tiny)
+        return -(rest**self.gamma) * log_probability
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
         if prediction[:1].numel() == target[:1].numel():

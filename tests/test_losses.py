@@ -95,6 +95,13 @@ def test_labels_missing_within_an_example_are_left_out_one_by_one(name, whole_nu
     assert best.shape == (12,) and best.isfinite().all()
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_has_a_finite_gradient_for_an_example_that_is_certain(gamma):
+    logits = torch.tensor([[40.0, -40.0], [300.0, -300.0], [-1.0, 1.0]], requires_grad=True)
+    make_loss(f"focal:gamma={gamma}")(logits, torch.tensor([0, 0, 0])).backward()
+    assert logits.grad.isfinite().all() and logits.grad[2].abs().sum() > 0
+
+
 def test_focal_takes_one_logit_and_equals_two_class_logits():
     loss, logits, labels = make_loss("focal:gamma=1.5"), torch.randn(40, 1), torch.randint(0, 2, (40,))
     two = loss(torch.cat([torch.zeros(40, 1), logits], 1), labels)

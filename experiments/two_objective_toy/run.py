@@ -58,9 +58,11 @@ class Toy(NamedTuple):
     lowest: Tensor
 
     def losses(self, theta: Tensor) -> Tensor:
-        """(2,) losses at theta (2,). The clamps pass the gradient at their boundary, or (0, 0) would never be left."""
+        """(2,) losses at theta (2,)."""
         x, y = theta
-        above, below = torch.tanh(y / 2).clamp(min=0), torch.tanh(-y / 2).clamp(min=0)
+        # max(0, .) with the gradients of both sides where they meet, or (0, 0) would never be left.
+        rise = torch.tanh(y / 2)
+        above, below = torch.where(y >= 0, rise, 0), torch.where(y <= 0, -rise, 0)
         f1 = ((-x - 7) / 2 - torch.tanh(-y)).abs().clamp(min=5e-6).log() + 6
         f2 = ((-x + 3) / 2 + self.sign * torch.tanh(-y) + 2).abs().clamp(min=5e-6).log() + 6
         g1 = ((-x + 7) ** 2 + 0.1 * (-y - 8) ** 2) / 10 - 20

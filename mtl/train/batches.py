@@ -39,4 +39,4 @@ class Batches:
 
 def derived_seed(*entropy: int) -> int:
     """An independent seed for each tuple of whole numbers (NumPy's SeedSequence)."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1

@@ -8,7 +8,6 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import torch
-import torchjd.aggregation as peers
 from torch import Tensor
 
 from tests.oracles.base import (
@@ -25,6 +24,9 @@ from tests.oracles.base import (
     weights,
 )
 from tests.oracles.losses import learned
+from tests.peers import library
+
+peers = library("torchjd.aggregation")
 
 
 def jacobian(signals: Signals) -> Array:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.oracles.base import WELL, Array, Signals, residual, shares, updates
 from tests.oracles.gramian import jacobian, lengths, nearest, off_shortest
+from tests.peers import library
 
 
 @updates("pareto-mtl", "the paper's two phases with SciPy's nonnegative least squares", (*WELL, "duplicated"))
@@ -81,7 +82,7 @@ def pmgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
 
 @residual("wc-mgda", "optimum of the cone program by CVXPY", ("random", "aligned"), steps=1)
 def wc_mgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
-    import cvxpy as cp
+    cp = library("cvxpy")
 
     importance = shares(strategy.preference, len(ours))
     rows = importance[:, None] * jacobian(signals)
@@ -97,7 +98,7 @@ def wc_mgda(strategy: Any, signals: Signals, ours: Tensor) -> float:
 
 @updates("ferero", "the quadratic program by CVXPY", ("random", "aligned"), steps=1)
 def ferero(strategy: Any, steps: list[Signals]) -> list[Any]:
-    import cvxpy as cp
+    cp = library("cvxpy")
 
     result = []
     for signals in steps:

@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
-from mtl.ray.hosts import in_turn
 from tests.processes import ROOT
+
+pytest.importorskip("ray", reason="needs ray, of the extra `ray`")
+
+from mtl.ray.hosts import in_turn
 
 SCRIPT = """
 import json, os, sys

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mtl.cli.config_file import merge_config
 from mtl.cli.engines import find_engine
-from mtl.cli.parser import build_parser, merge_config
+from mtl.cli.parser import build_parser
 from mtl.cli.shared import make_setting
 from mtl.ray.cohort import ShardLost
 from mtl.train import Stopped

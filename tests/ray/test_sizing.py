@@ -11,11 +11,14 @@ import torch
 
 from mtl.population import Cohort, Member
 from mtl.population.capacity import CudaGauge, members_that_fit
+from mtl.train import Settings
+from tests.tiny import Tiny
+
+pytest.importorskip("ray", reason="needs ray, of the extra `ray`")
+
 from mtl.ray.cohort import ShardedCohort
 from mtl.ray.host import Host, Recipe
 from mtl.ray.sizing import describe, lay_out
-from mtl.train import Settings
-from tests.tiny import Tiny
 
 TINY = "tests/tiny.py:Tiny"
 SETTINGS = Settings(steps=40, batch_size=32)

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-import torchjd.aggregation as peers
 
 import mtl
 from mtl.solvers.simplex import simplex_qp
 from mtl.strategies import make
+from tests.peers import library
 from tests.problems import TwoLayers, random_signals, run
+
+peers = library("torchjd.aggregation")
 
 SIZE = 7
 

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-import torchjd.aggregation as peers
 
 from mtl.strategies import make
 from tests import oracles
 from tests.oracles.base import shares
+from tests.peers import library
 from tests.problems import random_signals, run
 from tests.solvers.gramians import difficult
+
+peers = library("torchjd.aggregation")
 
 TASKS = [2, 3, 5, 12, 40]
 # Every gradient has a positive product with some direction, so all problems have a solution in their interior.

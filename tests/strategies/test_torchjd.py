@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-import torchjd.aggregation as peers
 
 import mtl
 from mtl.strategies import from_torchjd, make
 from tests.problems import TwoLayers, random_signals
+
+peers = pytest.importorskip("torchjd.aggregation", reason="needs torchjd, of the extra `peers`")
 
 
 def gradients(strategy, **options):
