@@ -15,18 +15,18 @@ from mtl.arguments import refuse_call, refuse_counts, refuse_options, refuse_val
 from mtl.autocast import Autocast
 from mtl.backward import (
     accumulate,
-    clear_nonfinite,
     combined,
-    guarded_backward,
+    finite_part,
+    guarded_gradients,
     weighted_backward,
-    weighted_backward_own_heads,
+    weighted_gradients,
 )
 from mtl.collect import Collected, Losses, collect, names
 from mtl.engine.checks import check_reach
 from mtl.engine.cut import cut
 from mtl.engine.gradients import FREED, Engine
 from mtl.engine.measured import HEAD, INPUT, TaskGradients, measure, measure_in_passing
-from mtl.graph import Output, distinct, jacobian, leaves, task_gradients
+from mtl.graph import Output, Update, distinct, jacobian, leaves, task_gradients
 from mtl.leaves import Leaves
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
 from mtl.ranks import Ranks
@@ -59,6 +59,9 @@ class Balancer:
     strategy weighs each by itself. Gradients in `.grad` may be clipped before the step. A module compiled by
     `torch.compile` works, and so do checkpointed ones that are not reentrant (`use_reentrant=False`). Called inside
     `torch.autocast`, a step measures, weighs and applies without it; the closures given to `backward` run under it.
+
+    A complex parameter counts as its real and imaginary parts. Sparse gradients (`nn.Embedding(sparse=True)`) are for
+    strategies that read losses only. Hooks that wait for `.grad` fire once a call, when all of it is there.
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
@@ -446,22 +449,19 @@ class Balancer:
         if not self._looks:
             weights = torch.where(batch.values.isfinite(), weights, 0)
         losses = batch.present if batch.joint is None else batch.joint
-        own = self.head_weighting == "own"
-        others: list[Tensor] = []  # a walk through the graph, where it is needed
-        if own or self._ranks is not None or self._clears:
-            others = self._leaves.others(leaves(batch.present if batch.joint is None else [batch.joint]))
-        if own:
-            one = self._one(weights)
-            weighted_backward_own_heads(
-                batch.present, weights, one, self._leaves.trained, others, retain_graph=retain_graph
-            )
-        else:
-            seeds = weights * self._one(weights) if self._loss_scale else weights
-            weighted_backward(losses, seeds, retain_graph=retain_graph)
+        seeds, own = weights * self._one(weights) if self._loss_scale else weights, self.head_weighting == "own"
         self.passes["backward"] += 1
+        if not (own or self._clears or self._ranks):
+            weighted_backward(losses, seeds, retain_graph=retain_graph)
+            return
+        trained = self._leaves.trained
+        others = self._leaves.others(leaves(batch.present if batch.joint is None else [batch.joint]))
+        on_heads = torch.ones_like(weights) * self._one(weights) if own else seeds
+        passes = [(trained, seeds), (others, on_heads)] if own else [([*trained, *others], seeds)]
+        update = weighted_gradients(losses, passes, retain_graph=retain_graph)
         if self._clears:
-            clear_nonfinite([*self._leaves.trained, *others])
-        self._average_gradients(others, whole=batch.whole)
+            update = [(leaf, finite_part(gradient)[0]) for leaf, gradient in update]
+        accumulate(self._averaged(update, whole=batch.whole))
 
     def _apply_gradients(
         self, found: TaskGradients, rows: Tensor | None, weights: Tensor, finite: Tensor | None
@@ -499,30 +499,40 @@ class Balancer:
             shared = weights[max(group, 0)] if self._blocks > 1 else weights
             return (shared * one)[batch.tasks]
 
-        whole, reached = guarded_backward(batch.present, weights_of, retain_graph=retain_graph)
+        update, whole = guarded_gradients(batch.present, weights_of, retain_graph=retain_graph)
         self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
         self.passes["backward"] += len(batch.present)
-        self._average_gradients(reached, whole=False)
+        accumulate(self._averaged(update, whole=False))
         return weights
 
-    def _average_gradients(self, reached: Sequence[Tensor], *, whole: bool) -> None:
-        """Average `.grad` over the processes of a data-parallel run.
+    def _averaged(self, update: Update, *, whole: bool) -> Update:
+        """The mean over the processes of a data-parallel run; one that has no gradient on a leaf counts with zeros.
 
         Args:
-            reached: leaves of this process's losses.
+            update: that of this process.
             whole: every process has every task. Otherwise, unless the host has made the processes agree on the tasks
                 that are there, they average the heads of the last step that all had whole.
         """
         if self._ranks is None:
-            return
-        heads = self._leaves.heads(reached)
+            return update
+        heads = self._leaves.heads(leaf for leaf, _ in update)
         if whole:
             self._known = heads
         elif self._looks:
             heads = distinct([*self._known, *heads])
         else:
             heads = self._known
-        self._ranks.average_gradients([*self._leaves.trained, *(head for head in heads if head.requires_grad)])
+        there = {id(leaf): gradient for leaf, gradient in update}
+        common = [*self._leaves.trained, *(head for head in heads if head.requires_grad)]
+        means = [
+            there[id(leaf)].clone(memory_format=torch.contiguous_format)
+            if id(leaf) in there
+            else leaf.new_zeros(leaf.shape)
+            for leaf in common
+        ]
+        self._ranks.average(means)
+        inputs = [(leaf, gradient) for leaf, gradient in update if self._leaves.group(leaf) == INPUT]
+        return [*zip(common, means, strict=True), *inputs]
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from torch.autograd.graph import GradientEdge
 
 #: A loss, or the place in a graph where one comes from.
 Output = Tensor | GradientEdge
+#: Leaves with what is to be added to their `.grad`.
+Update = list[tuple[Tensor, Tensor]]
 
 
 def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -77,19 +79,67 @@ def task_gradients(
 
 def _one(loss: Output, like: Sequence[Tensor]) -> Tensor | None:
     """What autograd cannot infer for a place in a graph: the gradient of a scalar by itself."""
-    return None if isinstance(loss, Tensor) else like[0].new_ones(())
+    if isinstance(loss, Tensor):
+        return None
+    return torch.ones((), dtype=like[0].dtype.to_real(), device=like[0].device)
 
 
 def jacobian(gradients: Sequence[Sequence[Tensor | None]], wanted: Sequence[Tensor]) -> Tensor:
     """Gradients laid flat as J (K, D), zeros where a task does not reach; float32 at least."""
-    dtype = torch.promote_types(wanted[0].dtype, torch.float32)
+    dtype = torch.promote_types(wanted[0].dtype.to_real(), torch.float32)
     rows = [
         torch.cat(
             [
-                (torch.zeros_like(tensor) if gradient is None else gradient).flatten().to(dtype)
+                real(torch.zeros_like(tensor) if gradient is None else dense(gradient, tensor)).flatten().to(dtype)
                 for gradient, tensor in zip(row, wanted, strict=True)
             ]
         )
         for row in gradients
     ]
     return torch.stack(rows)
+
+
+def real(values: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones (..., 2), whose inner product is the real part of g^H h."""
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+
+
+def size(tensor: Tensor) -> int:
+    """The real numbers in a tensor."""
+    return 2 * tensor.numel() if tensor.is_complex() else tensor.numel()
+
+
+def shaped(flat: Tensor, like: Tensor) -> Tensor:
+    """Real numbers (size,) in the form of a tensor, complex where that is."""
+    if not like.is_complex():
+        return flat.view(like.shape)
+    pairs = flat.view(*like.shape, 2)
+    return torch.complex(pairs[..., 0], pairs[..., 1])
+
+
+def dense(gradient: Tensor, leaf: Tensor) -> Tensor:
+    """The gradient.
+
+    Raises:
+        ValueError: it is sparse, so that its inner products with others cannot be formed.
+    """
+    if gradient.is_sparse:
+        raise ValueError(
+            f"the gradient on a parameter of shape {tuple(leaf.shape)} is sparse, and this strategy compares "
+            "gradients: make its embedding with sparse=False, or take a strategy that reads losses only"
+        )
+    return gradient
+
+
+def owned(update: Update) -> Update:
+    """The update without memory that two gradients share: autograd hands one tensor to both terms of a sum."""
+    seen: set[int] = set()
+    apart: Update = []
+    for leaf, gradient in update:
+        if not gradient.is_sparse:
+            memory = gradient.untyped_storage().data_ptr()
+            if memory in seen:
+                gradient = gradient.clone()
+            seen.add(memory)
+        apart.append((leaf, gradient))
+    return apart

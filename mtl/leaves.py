@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.engine.measured import HEAD, INPUT, UNMEASURED
-from mtl.graph import distinct
+from mtl.graph import distinct, size
 
 
 class Leaves:
@@ -57,7 +57,7 @@ class Leaves:
     @property
     def dimension(self) -> int:
         """D, the number of columns."""
-        return sum(parameter.numel() for parameter in self.trained)
+        return sum(map(size, self.trained))
 
     @property
     def positions(self) -> list[int]:
@@ -114,8 +114,8 @@ class Leaves:
         for parameter, left_out, elsewhere in zip(self.shared, frozen, other, strict=True):
             if not left_out:
                 if not elsewhere:
-                    found.append(torch.arange(start, start + parameter.numel()))
-                start += parameter.numel()
+                    found.append(torch.arange(start, start + size(parameter)))
+                start += size(parameter)
         return torch.cat(found).to(self.device)
 
 

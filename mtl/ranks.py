@@ -36,10 +36,3 @@ class Ranks:
         gramian = rows @ rows.T
         self.average([gramian])
         return gramian / self._size
-
-    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace `.grad` by its mean; a process that has none counts with zeros."""
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = parameter.new_zeros(parameter.shape)
-        self.average([parameter.grad for parameter in parameters if parameter.grad is not None])

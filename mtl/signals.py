@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mtl.engine.pieces import Average
-from mtl.graph import Output, jacobian, task_gradients
+from mtl.graph import Output, jacobian, shaped, size, task_gradients
 from mtl.passes import frozen_statistics, lookahead
 
 #: The arguments of `backward` that a signal needs besides the losses, each with what to give.
@@ -67,8 +67,8 @@ class Measurement:
 
     def unflatten(self, flat: Tensor) -> list[Tensor]:
         """One piece of a (P,) vector for each parameter."""
-        pieces = flat.split([parameter.numel() for parameter in self.parameters])
-        return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
+        pieces = flat.split([size(parameter) for parameter in self.parameters])
+        return [shaped(piece, parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
     def product(self, rows: Tensor) -> Tensor:
         """Inner products (N, K) of rows (N, P) with this batch's gradients."""

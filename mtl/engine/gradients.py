@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge
 from mtl.engine.cut import Cut, Node, Stretch
 from mtl.engine.layers import Layer, linear_layers
 from mtl.engine.pieces import Own, Piece, Rows, linear
-from mtl.graph import Output
+from mtl.graph import Output, dense, real, size
 
 BATCHINGS = ("auto", "vmap", "loop")
 
@@ -89,7 +89,7 @@ class Engine:
             found, rows = _one_by_one(stretch, seeds, places, plain, groups, retain_graph)
         else:
             pairs = zip(plain, found[len(places) :], strict=True)
-            rows = [Rows([leaf], gradient.flatten(1)) for leaf, gradient in pairs if gradient is not None]
+            rows = [Rows([leaf], real(gradient).flatten(1)) for leaf, gradient in pairs if gradient is not None]
         ends = found[: len(stretch.end)]
         following: list[Seeds] = [
             {at: end[task] for at, end in enumerate(ends) if end is not None} for task in range(len(seeds))
@@ -164,6 +164,7 @@ def _above(
         for leaf, gradient in zip(own, gradients[len(crossed) :], strict=True):
             if gradient is None:
                 continue
+            gradient = dense(gradient, leaf)
             if reaching[id(leaf)] == 1:
                 alone.setdefault(groups[id(leaf)], []).append((leaf, gradient))
             else:
@@ -176,7 +177,7 @@ def _above(
     for key, found in several.items():
         rows = _stacked(found)
         assert rows is not None
-        pieces.append(Rows([leaves[key]], rows.flatten(1)))
+        pieces.append(Rows([leaves[key]], real(rows).flatten(1)))
     return seeds, pieces
 
 
@@ -210,7 +211,7 @@ def _one_by_one(
         following = iter(gradients[len(places) :])
         for piece in rows:
             flat = [
-                (leaf.new_zeros(leaf.shape) if gradient is None else gradient).reshape(-1)
+                real(leaf.new_zeros(leaf.shape) if gradient is None else dense(gradient, leaf)).reshape(-1)
                 for leaf, gradient in zip(piece.leaves, following, strict=False)
             ]
             torch.cat(flat, out=piece.flat[task])
@@ -242,7 +243,7 @@ def _alike(leaves: Sequence[Tensor], groups: Mapping[int, int]) -> list[list[Ten
 
 
 def _blank(leaves: Sequence[Tensor], tasks: int) -> Rows:
-    return Rows(leaves, leaves[0].detach().new_empty(tasks, sum(leaf.numel() for leaf in leaves)))
+    return Rows(leaves, real(leaves[0].detach()).new_empty(tasks, sum(map(size, leaves))))
 
 
 def _stacked(gradients: Sequence[Tensor | None]) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mtl.engine.cut import Cut, Stretch, stretches
 from mtl.engine.gradients import Engine, Seeds
 from mtl.engine.pieces import Average, Piece, side_by_side, widened
-from mtl.graph import Output
+from mtl.graph import Output, Update, owned, real, size
 
 #: Groups of leaves: shared ones are numbered by block from 0; the others are no part of the Gramian. An input is no
 #: parameter, so that each process of a data-parallel run has its own.
@@ -22,7 +22,6 @@ ALL = range(INPUT, sys.maxsize)
 
 #: The weights (K,) of a group's leaves.
 Weights = Callable[[int], Tensor]
-Update = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,10 @@ class TaskGradients:
         """J (K, D) on the leaves laid flat, zeros where a task does not reach; float32 at least."""
         tasks = self.gramians.shape[-1]
         known = {id(leaf): rows for piece in self.pieces for leaf, rows in zip(piece.leaves, piece.rows(), strict=True)}
-        blank = [known[id(leaf)] if id(leaf) in known else leaf.new_zeros(tasks, leaf.numel()) for leaf in leaves]
+        blank = [
+            known[id(leaf)] if id(leaf) in known else real(leaf.detach()).new_zeros(tasks, size(leaf))
+            for leaf in leaves
+        ]
         return widened(torch.cat(blank, 1)) if blank else self.gramians.new_zeros(tasks, 0)
 
     def kept(self, tasks: Tensor) -> TaskGradients:
@@ -170,7 +172,9 @@ def measure_in_passing(
             )
             passes["backward"] += 1
             update += [(leaf, gradient) for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None]
+        update = owned(update)
         if average is not None:
+            update = [(leaf, gradient.contiguous()) for leaf, gradient in update]
             average([gradient for leaf, gradient in update if groups[id(leaf)] != INPUT])
         return update
 

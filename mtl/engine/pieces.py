@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtl.graph import real, shaped, size
+
 #: Multiplications that one in float64 costs where the leaves are in less: on a CPU, and on a GPU with few such units.
 _DOUBLE = {"cpu": 2}
 _DOUBLE_ELSEWHERE = 32
@@ -57,7 +59,7 @@ class Rows(Piece):
     """Gradients written out.
 
     Attributes:
-        flat: (K, sum of sizes), the leaves side by side.
+        flat: (K, sum of sizes), the leaves side by side; a complex number as two real ones.
     """
 
     flat: Tensor
@@ -67,17 +69,17 @@ class Rows(Piece):
         return flat @ flat.T
 
     def combined(self, weights: Tensor) -> list[Tensor]:
-        pieces = (weights.to(self.flat.dtype) @ self.flat).split([leaf.numel() for leaf in self.leaves])
-        return [piece.view(leaf.shape) for piece, leaf in zip(pieces, self.leaves, strict=True)]
+        pieces = (weights.to(self.flat.dtype) @ self.flat).split([size(leaf) for leaf in self.leaves])
+        return [shaped(piece, leaf) for piece, leaf in zip(pieces, self.leaves, strict=True)]
 
     def rows(self) -> list[Tensor]:
-        return list(self.flat.split([leaf.numel() for leaf in self.leaves], 1))
+        return list(self.flat.split([size(leaf) for leaf in self.leaves], 1))
 
     def kept(self, tasks: Tensor) -> Rows:
         return Rows(self.leaves, torch.where(tasks[:, None], self.flat, 0))
 
     def averaged(self, average: Average) -> Rows:
-        flat = self.flat.contiguous()
+        flat = self.flat.clone()  # two leaves may share one tensor of gradients
         average([flat])
         return Rows(self.leaves, flat)
 
@@ -150,10 +152,10 @@ def linear(leaves: Sequence[Tensor], inputs: Tensor, outputs: Tensor) -> list[Pi
     """
     product = Linear(leaves, inputs, outputs)
     tasks, rows, out = outputs.shape
-    size = inputs.shape[1]
+    width = inputs.shape[1]
     double = _DOUBLE.get(outputs.device.type, _DOUBLE_ELSEWHERE)
-    as_product = double * rows * rows * (size + rows) + rows * out * (tasks * (rows + tasks) + size)
-    if outputs.dtype != torch.float64 and as_product < tasks * size * out * (rows + tasks):
+    as_product = double * rows * rows * (width + rows) + rows * out * (tasks * (rows + tasks) + width)
+    if outputs.dtype != torch.float64 and as_product < tasks * width * out * (rows + tasks):
         return [product]
     return [Rows([leaf], flat) for leaf, flat in zip(leaves, product.rows(), strict=True)]
 
@@ -173,18 +175,18 @@ class Own(Piece):
     gradients: Sequence[Tensor]
 
     def gramian(self) -> Tensor:
-        flat = [widened(gradient).flatten() for gradient in self.gradients]
+        flat = [widened(real(gradient)).flatten() for gradient in self.gradients]
         result = flat[0].new_zeros(self.tasks, self.tasks)
         result[self.task, self.task] = torch.stack([piece.dot(piece) for piece in flat]).sum()
         return result
 
     def combined(self, weights: Tensor) -> list[Tensor]:
-        weight = weights[self.task].to(self.gradients[0].dtype)
+        weight = weights[self.task].to(self.gradients[0].dtype.to_real())
         return list(torch._foreach_mul(list(self.gradients), weight))
 
     def rows(self) -> list[Tensor]:
         rows = []
-        for gradient in self.gradients:
+        for gradient in map(real, self.gradients):
             row = gradient.new_zeros(self.tasks, gradient.numel())
             row[self.task] = gradient.flatten()
             rows.append(row)
@@ -199,7 +201,7 @@ class Own(Piece):
         )
 
     def averaged(self, average: Average) -> Own:
-        gradients = [gradient.contiguous() for gradient in self.gradients]
+        gradients = [gradient.clone(memory_format=torch.contiguous_format) for gradient in self.gradients]
         average(gradients)
         return Own(self.leaves, self.task, self.tasks, gradients)
 

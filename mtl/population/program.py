@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
-from mtl.graph import distinct
+from mtl.graph import distinct, real, shaped, size
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 
@@ -23,7 +23,8 @@ Losses = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 class Program:
     """One model as a template of the others, and the layout of a member's parameters in a row (P,).
 
-    The shared parameters come first, in the order in which `shared` gives them, D numbers; then the heads'.
+    The shared parameters come first, in the order in which `shared` gives them, D numbers; then the heads'. A complex
+    number takes two places.
 
     Args:
         model: the template, on its device; its own values are never used.
@@ -37,13 +38,14 @@ class Program:
         first = [by_identity[id(p)] for p in distinct(shared(model)) if p.requires_grad]
         if not first:
             raise ValueError("shared holds no parameter that requires grad")
-        dtypes = {parameter.dtype for parameter in trained.values()}
+        dtypes = {parameter.dtype.to_real() for parameter in trained.values()}
         if len(dtypes) > 1:
             raise ValueError(f"parameters have several dtypes, {', '.join(sorted(map(str, dtypes)))}: one is wanted")
         self.dtype = dtypes.pop()
         self.names = [*first, *(name for name in trained if name not in set(first))]
         self.shapes = [trained[name].shape for name in self.names]
-        self.sizes = [trained[name].numel() for name in self.names]
+        self.sizes = [size(trained[name]) for name in self.names]
+        self._like = [trained[name].detach() for name in self.names]
         self.shared_tensors, self.dimension = len(first), sum(self.sizes[: len(first)])
         on_cpu = all(parameter.device.type == "cpu" for parameter in trained.values())
         self._loops = on_cpu and any(isinstance(module, _ConvNd) for module in model.modules())
@@ -56,13 +58,13 @@ class Program:
         missing = [name for name in [*self.names, *self.fixed] if name not in values]
         if missing or any(values[n].shape != s for n, s in zip(self.names, self.shapes, strict=True)):
             raise ValueError("the members' models differ in structure: make one population of each")
-        row = torch.cat([values[name].detach().flatten() for name in self.names])
+        row = torch.cat([real(values[name].detach()).flatten() for name in self.names])
         return row, {name: values[name].detach().clone() for name in self.fixed}
 
     def state_dict(self, row: Tensor, fixed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One member as a `state_dict` of the model."""
         pieces = row.split(self.sizes)
-        named = {n: p.view(s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
+        named = {n: shaped(p, like) for n, p, like in zip(self.names, pieces, self._like, strict=True)}
         known = self.model.state_dict(keep_vars=True)
         tied = {id(tensor): name for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]}
         every = {**named, **fixed}
@@ -98,7 +100,9 @@ class Program:
 
         The batch is one member's. Nothing is left changed, the random state included.
         """
-        pieces = [p.view(s).detach().requires_grad_() for p, s in zip(row.split(self.sizes), self.shapes, strict=True)]
+        pieces = [
+            shaped(p.detach(), q).requires_grad_() for p, q in zip(row.split(self.sizes), self._like, strict=True)
+        ]
         held = {name: value.clone() for name, value in fixed.items()}
         values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
         self.model.train()
@@ -132,7 +136,9 @@ class Program:
 
     def _pieces(self, rows: Tensor) -> list[Tensor]:
         pieces = rows.split(self.sizes, 1)
-        return [piece.view(-1, *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+        return [
+            shaped(piece, like.expand(len(rows), *like.shape)) for piece, like in zip(pieces, self._like, strict=True)
+        ]
 
 
 class _Call(nn.Module):
