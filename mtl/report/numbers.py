@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,11 @@ def ends(low: float, high: float) -> tuple[str, str]:
 def count(value: float | None) -> str:
     """A whole number with thin spaces between thousands."""
     return ABSENT if value is None else f"{round(value):,}".replace(",", "\u202f")
+
+
+def rounded(spec: str) -> str:
+    """A spec with four digits of each of its numbers, as `gradnorm:alpha=2.051`; to be read, not to be typed."""
+    return re.sub(r"\d+\.\d+(e[+-]?\d+)?", lambda found: f"{float(found[0]):.4g}", spec)
 
 
 def shortened(text: str, length: int = 42) -> str:

@@ -43,6 +43,10 @@ def summary(out):
     return json.loads((out / "summary.json").read_text())
 
 
+def _lines(out):
+    return (out / "results.jsonl").read_text()
+
+
 def records(out):
     return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
 
@@ -256,6 +260,37 @@ def test_other_commands_refuse_what_does_not_fit(arguments, message, tmp_path, c
     extra = [] if arguments[0] == "replay" else [f"--out={tmp_path / 'run'}"]
     assert call(*arguments, *extra) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_search_that_found_nothing_better_than_a_constant_prediction_says_so(tmp_path, capsys):
+    out = tmp_path / "run"
+    options = ["--method=random", "--members=2", "--interval=12", "--search", "lr=3:5", "--wandb=disabled"]
+    assert call("search", TINY, *options, f"--out={out}") == 0
+    said = "It is worse than a constant prediction: its mean skill is −"
+    assert summary(out)["skill"] < 0 and said in " ".join(_out(capsys).split())
+    assert said in (out / "report.html").read_text()
+
+
+def test_a_headline_has_numbers_that_can_be_read(finished, capsys):
+    assert call("report", finished) == 0
+    line = " ".join(_out(capsys).split())
+    assert re.search(r"pbt reached selection 0\.\d+ on validation data with gradnorm:alpha=[\d.]+,lr=[\d.]+ \(", line)
+    assert not re.search(r"\d\.\d{7}", line) and "constant prediction" not in line
+
+
+def test_importance_of_runs_that_took_over_each_other_is_that_of_their_beginnings(tmp_path):
+    out = tmp_path / "run"
+    assert call(*[each.replace("=6", "=10") for each in PBT], f"--out={out}", "--quiet") == 0
+    found, events = summary(out), [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
+    first = min(event["step"] for event in events if event["source"] is not None)
+    assert found["importance_at"] == first == 4
+    assert set(found["importance"]) == {"strategy.gradnorm.alpha", "strategy.gradnorm.lr", "lr", "weight_decay"}
+    page = " ".join((out / "report.html").read_text().split())
+    assert "for their scores after 4 steps: until then no run had taken over another" in page
+    (out / "results.jsonl").write_text(
+        re.sub(r'"objective": \{[^}]*\}', '"objective": {"selection": 0.5}', _lines(out))
+    )
+    assert call("report", out) == 0 and summary(out)["importance"] == found["importance"]
 
 
 def test_a_finished_search_goes_on_with_more_trials_and_with_nothing_else(tmp_path, capsys):

@@ -105,7 +105,8 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
             }
             for stage in search.stages
         ],
-        "importance": importances(records, search.objective),
+        "skill": _skill(best, records, search.objective),
+        **_importance(search),
         **(_front(records, search.objective) if len(search.objective) > 1 else {}),
     }
     return {key: _json(value) for key, value in summary.items()}
@@ -116,6 +117,42 @@ _SHOWN = (
     *("run", "trial", "strategy", "hyperparameters", "seed", "objective", "validation", "metrics", "best_step"),
     "status",
 )
+
+
+def _skill(
+    best: Mapping[str, Any] | None, records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool]
+) -> float | None:
+    """The mean skill of the winner on validation data, or the best on the front; a constant prediction has 0."""
+    if best is None:
+        return None
+    found = [best]
+    if len(objective) > 1:
+        found = [records[index] for index in pareto_front([signed(record, objective) for record in records])]
+    skills = [record["selection"] for record in found if record.get("selection") is not None]
+    return max(skills, default=None)
+
+
+def _importance(search: SearchRun) -> dict[str, Any]:
+    """How important each parameter was, and after how many steps if not at the end.
+
+    Where runs took over others their ends descend from each other. Independent are only the values that they began with
+    and their scores when the first of them was taken over.
+    """
+    records = [run.record for run in search.runs]
+    if not search.exploits:
+        return {"importance": importances(records, search.objective), "importance_at": None}
+    first = min(event.step for event in search.exploits)
+    begun = {event.target: event.after for event in search.events if event.source is None}
+    name = next(iter(search.objective))
+    independent = []
+    for run in search.runs:
+        history, number = run.history() or {}, run.record["trial"]
+        scores = dict(zip(history.get("search_step", ()), history.get("search_scores", ()), strict=False))
+        if number in begun and scores.get(first, [None])[0] is not None:
+            independent.append(
+                {"status": "done", "hyperparameters": begun[number], "objective": {name: scores[first][0]}}
+            )
+    return {"importance": importances(independent, search.objective), "importance_at": first}
 
 
 def _proposals(records: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.report.numbers import ABSENT, count
+from mtl.report.numbers import ABSENT, count, rounded
 from mtl.report.read import Run
 from mtl.report.search.summary import signed
 from mtl.report.table import Cell, Column, Table
@@ -20,9 +20,27 @@ def verdict(summary: Mapping[str, Any]) -> str:
     if "front" in summary:
         objectives = " and ".join(summary["objective"])
         size = len(summary["front"])
-        return f"{summary['method']} found {size} trade-offs between {objectives} ({cost})."
+        trade_offs = f"{size} trade-off{'s' * (size != 1)}"
+        return f"{summary['method']} found {trade_offs} between {objectives} ({cost}).{_useless(summary)}"
     name, value = next(iter(best["objective"].items()))
-    return f"{summary['method']} reached {name} {value:.4g} on validation data with {best['strategy']} ({cost})."
+    reached = f"{summary['method']} reached {name} {_plain(value)} on validation data with {rounded(best['strategy'])}"
+    return f"{reached} ({cost}).{_useless(summary)}"
+
+
+def _useless(summary: Mapping[str, Any]) -> str:
+    """A sentence where the best that was found is of no use."""
+    skill = summary["skill"]
+    if skill is None or skill >= 0:
+        return ""
+    if "front" in summary:
+        return (
+            f" All are worse than a constant prediction: the best mean skill is {_plain(skill)}, that of a constant 0."
+        )
+    return f" It is worse than a constant prediction: its mean skill is {_plain(skill)}, that of a constant 0."
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
@@ -46,10 +64,15 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         found.append(f"{summary['stopped']} runs were stopped early by the method; they cannot win.")
     if summary["missing"]:
         found.append(f"{summary['missing']} runs are not finished yet.")
+    if summary["importance"] and summary["importance_at"] is not None:
+        found.append(
+            f"Importance is that of the values that runs began with, for their scores after {summary['importance_at']} "
+            "steps: until then no run had taken over another. Runs that descend from each other say nothing of it."
+        )
     if summary["exploits"]:
         found.append(
-            f"{summary['exploits']} exploits. The values of a run are those at its end: how they came about is in "
-            "schedule.jsonl, and mtl replay trains the winner's schedule again from scratch."
+            f"{summary['exploits']} exploits. The values of a run are those at its best evaluation: how they came "
+            "about is in schedule.jsonl, and mtl replay trains the winner's schedule again from scratch."
         )
     return found
 
