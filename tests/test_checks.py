@@ -9,6 +9,7 @@ from torch import nn
 
 from mtl.benchmarks import Benchmark, Split, Splits, Task, load_checked
 from mtl.benchmarks.checked import check_tasks
+from mtl.cli.main import main
 from mtl.losses import IGNORE, MSE, BinaryCrossEntropy, CrossEntropy, Focal, make_loss
 from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, mae, r2
 from mtl.models import HardSharing
@@ -223,3 +224,25 @@ def test_a_task_may_have_any_name(name):
     assert len(model.state_dict()) == 2 * len({name, "type", "%"})
     plain = HardSharing(nn.Identity(), {"left": nn.Linear(2, 1)})
     assert list(plain.state_dict()) == ["heads.left.weight", "heads.left.bias"]
+
+
+@pytest.mark.parametrize("name", ["mae", "log_loss"])
+def test_a_benchmark_of_a_users_own_is_refused_by_the_command_in_one_line(name, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from tests.tiny import *\nfrom mtl import metrics\nfrom torch import nn\n"
+        "class Mine(Tiny):\n    name = 'mine'\n"
+        f"    tasks = (Tiny.tasks[0], Task('product', nn.MSELoss(reduction='none'), (metrics.{name},)))\n"
+    )
+    out = tmp_path / "out"
+    assert main(["train", f"{tmp_path}/mine.py:Mine", "--strategy", "equal", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "task 'product': its loss returns shape (2,)" in said
+    assert not out.exists()
+
+
+def test_a_search_refuses_a_loss_that_cannot_take_the_labels(tmp_path, capsys):
+    asked = ["search", "tests/tiny.py:Tiny", "--strategy", "equal", "--search", "loss.product=mse,cross-entropy"]
+    assert main([*asked, "--method", "random", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "task 'product': cross-entropy takes classes of type int64 as labels: here they are of float32" in said
+    assert said.count("\n") == 1 and not (tmp_path / "out").exists()

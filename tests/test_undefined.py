@@ -1,5 +1,6 @@
 """Metrics that are undefined, and runs that are not finite at their end: what is selected, tested and called done."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -109,6 +110,18 @@ def test_what_is_not_finite_at_its_end_is_no_result():
         assert "not finite" in result.reason
 
 
+class Picky(MSE):
+    """A loss that cannot be trained on."""
+
+    def __init__(self, kind):
+        object.__setattr__(self, "kind", kind)
+
+    def __call__(self, prediction, target):
+        if torch.is_grad_enabled():
+            raise self.kind("not\nthis one")
+        return super().__call__(prediction, target)
+
+
 def raising_when_large(limit):
     def function(guess, truth):
         if np.abs(guess).max() > limit:
@@ -138,6 +151,22 @@ def test_a_metric_that_raises_breaks_its_own_run_alone():
         cohort.exploit({1: 0})
         assert cohort.finished() == [False, False]
         cohort.advance(LENGTH - 10)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_a_member_whose_training_step_raises_fails_and_the_others_go_on(kind):
+    benchmark = One(torch.arange(40.0))
+    members = [Member("equal", losses={}), Member("equal", losses={"rare": {"name": "mae"}})]
+    benchmark.tasks = (dataclasses.replace(benchmark.tasks[0], loss=Picky(kind)),)
+    cohort = Cohort(benchmark, load_checked(benchmark), members, Settings(), told=True)
+    cohort.advance(3)
+    broken, fine = cohort.evaluate()
+    assert not broken.finite and broken.failure == f"a training step raises {kind.__name__}: not this one"
+    assert fine.finite and [record.step for record in cohort.records] == [0, 3]
+    cohort.remember([1])
+    assert [(r.status, r.reason) for r in cohort.results()] == [("failed", broken.failure), ("done", "")]
+    with pytest.raises(kind):
+        Cohort(benchmark, load_checked(benchmark), members, Settings()).advance(1)
 
 
 def test_labels_missing_from_the_last_batch_do_not_make_a_member_broken():

@@ -69,15 +69,19 @@ class Alone:
         """Whether there is nothing left to do."""
         return self.run.finished()
 
+    def fail(self, reason: str) -> None:
+        """The run cannot go on."""
+        self.record.failure = reason
+
     def evaluations(self) -> list[Evaluation]:
         """The run at its present parameters, on validation data."""
         found = measure_model(self.run.model, self.who.tasks, self.setting.splits.validation)
         score = selection(self.setting.tasks, found.metrics, self.setting.reference)
-        self.record.failure = found.failure
+        self.record.failure = failure = self.record.failure or found.failure
         if self.setting.told:
             self.record.note(found.losses, found.metrics, score)
-        finite = self.run.sound() and not found.failure
-        return [Evaluation(score, found.metrics, finite, self.record.newest(), found.failure)]
+        finite = self.run.sound() and not failure
+        return [Evaluation(score, found.metrics, finite, self.record.newest(), failure)]
 
     def remember(self, row: int) -> None:  # noqa: ARG002
         """The present parameters, evaluated just now, are the best."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtl.benchmarks.benchmark import Benchmark, Splits, Task
+from mtl.benchmarks.checked import in_one_line
 from mtl.population.alone import Alone
 from mtl.population.member import Evaluation, Member, Resolved
 from mtl.population.memory import bytes_a_member
@@ -55,6 +56,7 @@ class Cohort:
         vectorised: False trains every member by itself.
         told: the driver decides: members are evaluated by `evaluate` alone, each time a point of their curves, and the
             best evaluation is the one that `remember` was called after; otherwise at the ends of epochs, by selection.
+            Members whose training step raises an error fail then, and the others go on.
         tell: called with what a user should know.
 
     Attributes:
@@ -291,6 +293,10 @@ class Cohort:
             return _MOST if self._limit is None else max(1, int(self._limit / taken))
         except torch.OutOfMemoryError:
             return 1
+        except ValueError:
+            if not self._setting.told:
+                raise
+            return 0  # each member tells by itself
         except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             self._tell(
@@ -315,6 +321,11 @@ class Cohort:
             self._parts.append(other)
             self._step(part)
             self._step(other)
+            return
+        except Exception as error:  # a loss or a model of a user's may raise anything
+            if not self._setting.told:
+                raise
+            part.shard.fail(f"a training step raises {in_one_line(error)}")
             return
         part.shard.conclude()
 

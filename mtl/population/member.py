@@ -107,7 +107,7 @@ class Evaluation:
         metrics: by task and metric.
         finite: whether its parameters and its last losses are finite.
         curves: the newest points of its curves of training losses and weights.
-        failure: which metric raised which error; empty for none. The member is not finite then.
+        failure: why it cannot go on, such as a metric that raised an error; empty for none. It is not finite then.
     """
 
     selection: float

@@ -202,6 +202,11 @@ class Shard:
         ended = record.stopped_early or bool(record.failure)
         return record.step >= record.total or ended or record.bad_steps > self.slots[row].who.settings.nan_limit
 
+    def fail(self, reason: str) -> None:
+        """No member can go on."""
+        for slot in self.slots:
+            slot.record.failure = reason
+
     def any_finished(self) -> bool:
         """Whether some member has nothing left to do."""
         return any(self.finished(row) for row in range(len(self.slots)))
@@ -264,7 +269,7 @@ class Shard:
     def _evaluate(self, rows: Sequence[int]) -> None:
         for row, found in zip(rows, self._measured(rows), strict=True):
             record = self.slots[row].record
-            record.failure = found.failure
+            record.failure = record.failure or found.failure
             if record.evaluated(found.losses, found.metrics, self._score(found)):
                 self.slots[row].best = self._snapshot(row)
 
@@ -335,11 +340,11 @@ class Shard:
         every = []
         for slot, found, sound in zip(self.slots, self._measured(range(len(self.slots))), self._sound(), strict=True):
             score = self._score(found)
-            slot.record.failure = found.failure
+            slot.record.failure = failure = slot.record.failure or found.failure
             if self.setting.told:
                 slot.record.note(found.losses, found.metrics, score)
-            finite = sound and not found.failure
-            every.append(Evaluation(score, found.metrics, finite, slot.record.newest(), found.failure))
+            finite = sound and not failure
+            every.append(Evaluation(score, found.metrics, finite, slot.record.newest(), failure))
         return every
 
     def _sound(self) -> list[bool]:

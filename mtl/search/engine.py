@@ -251,12 +251,13 @@ class Search:
         found = self._trained(steps)
         self.tally.steps += steps * len(found)
         reports, better = [], []
+        known = {number: evaluation.failure for number, evaluation in self.evaluations.items()}
         self.evaluations = {}
         for index, evaluation in found.items():
             trial = self.alive[index]
             self.evaluations[trial.number] = evaluation
             trial.step += steps
-            if evaluation.failure:
+            if evaluation.failure and evaluation.failure != known.get(trial.number):
                 self.tell(f"{self.run_name(trial.number)} counts as broken: {evaluation.failure}")
             scores = self.objective.of(evaluation)
             if trial.hear(evaluation, scores, self.tally.steps):

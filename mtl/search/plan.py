@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from mtl.benchmarks.benchmark import Benchmark
+from mtl.losses import Loss, make_loss
 from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
 from mtl.search.engine import Search, default_interval
@@ -15,7 +17,7 @@ from mtl.search.space import Space
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setting import Setting
-from mtl.train import Settings
+from mtl.train import Settings, check_losses
 from mtl.train.batches import Batches
 
 
@@ -92,7 +94,8 @@ def make_search(
         task: of a single-task baseline.
 
     Raises:
-        ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one.
+        ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one; a
+            loss in the space that cannot take a task's outputs and labels.
     """
     cls = find_method(method)
     if objective.several and not cls.several:
@@ -102,9 +105,20 @@ def make_search(
     kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
+    check_losses(setting.benchmark, setting.splits, setting.settings, searched_losses(setting.benchmark, space))
     problem = make_problem(setting, space, options, seed, len(objective.names))
     cohorts = make_cohort or cohort_maker(setting)
     return Search(name, label, cls(problem, options), problem, objective, cohorts, tell=setting.tell, task=task)
+
+
+def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:
+    """The losses among which the space has a choice, by task."""
+    dimensions = {task.name: space.dimensions.get(f"loss.{task.name}") for task in benchmark.tasks}
+    return {
+        task: [make_loss(name) for name in dimension.parameter.grid(1)]
+        for task, dimension in dimensions.items()
+        if dimension is not None
+    }
 
 
 def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:

@@ -226,7 +226,7 @@ class Run:
     def evaluate(self) -> None:
         """Measure on validation data; remember the best parameters, and notice when to stop."""
         found = measure_model(self.model, self.tasks, self.splits.validation)
-        self.record.failure = found.failure
+        self.record.failure = self.record.failure or found.failure
         if self.record.evaluated(found.losses, found.metrics, selection(self.tasks, found.metrics, self.reference)):
             self.best_model = _copied(self.model)
 
