@@ -118,7 +118,7 @@ def test_a_finished_directory_is_refused_without_resume_and_grows_with_it(out, c
 
 def test_a_nan_loss_is_counted_shown_and_ends_as_diverged(out, capsys):
     arguments = ["compare", "tests/tiny.py:Diverging", "--strategies", "equal", "mgda", "--no-single-task"]
-    assert call(*arguments, "--seeds=1", "--nan-limit=3", out=out, wandb="disabled") == 0
+    assert call(*arguments, "--seeds=1", "--nan-limit=3", out=out, wandb="disabled") == 1
     records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     # The loss of that benchmark counts its calls across runs, so the first run has five good steps and the second none.
     assert [record["status"] for record in records] == ["diverged", "diverged"]

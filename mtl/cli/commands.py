@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from mtl.benchmarks import Benchmark
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.listing import show_list
+from mtl.cli.outcome import at_work, exit_code, reporting
 from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.terminal import Terminal, console
@@ -115,7 +117,7 @@ def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
 
 
 def _carry_out(args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:
-    with run_directory(args, config) as (directory, recorded):
+    with run_directory(args, config) as (directory, recorded), at_work(args.command, directory):
         return _in_directory(args, plan, setting, recorded, directory)
 
 
@@ -125,15 +127,18 @@ def _in_directory(
     name = setting.benchmark.name
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})
     terminal = Terminal(plan, finished, quiet=args.quiet)
-    with Tracker(args.wandb, directory.path, config, tell) as tracker:
+    with contextlib.ExitStack() as closing:
+        tracker = closing.enter_context(Tracker(args.wandb, directory.path, config, tell))
         try:
             with stop_on_signals() as should_stop, terminal:
-                execute(plan, setting, directory, [terminal, StudyTracker(tracker, name)], should_stop)
+                records = execute(plan, setting, directory, [terminal, StudyTracker(tracker, name)], should_stop)
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75
-        log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
-    return 0
+        with reporting(directory.path):
+            log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
+            closing.close()
+    return exit_code([record for record in records if record["phase"] == "final"], directory.path)
 
 
 def show_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:

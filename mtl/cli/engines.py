@@ -7,10 +7,11 @@ import contextlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mtl.cli.errors import BadInput
 from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.cli.shared import tell
 from mtl.extras import install
@@ -128,9 +129,13 @@ class RayEngine(Engine):
         from mtl.ray.sizing import describe, lay_out
 
         args, on_gpu = self._args, self._on_gpu
-        if self._hosts is None:
-            self._hosts = RayHosts(self._recipe(on_gpu), args.shards)
-        layout = lay_out(len(members), len(self._hosts), self._hosts.fits(members), args.shards)
+        try:
+            if self._hosts is None:
+                self._hosts = RayHosts(self._recipe(on_gpu), args.shards)
+            fits = self._hosts.fits(members)
+            layout = lay_out(len(members), len(self._hosts), fits, args.shards)
+        except ValueError as error:  # what was asked for does not fit the cluster
+            raise BadInput(str(error)) from error
         text = describe(layout, [str(node["NodeManagerAddress"]) for node in nodes()], on_gpu=on_gpu)
         if text != self._told:
             tell(f"Ray: {text}")
@@ -155,6 +160,21 @@ class RayEngine(Engine):
             vectorised=not self._setting.one_at_a_time,
             share=self._args.gpus_per_shard or 1.0,
         )
+
+
+@contextlib.contextmanager
+def opened(engine: Engine) -> Iterator[Engine]:
+    """The engine, ready to train.
+
+    Raises:
+        BadInput: what was asked for is not there; what goes wrong later is no matter of input.
+    """
+    with contextlib.ExitStack() as closing:
+        try:
+            ready = closing.enter_context(engine)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        yield ready
 
 
 def _comes(should_stop: Callable[[], bool]) -> bool:

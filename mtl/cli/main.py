@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mtl.cli.errors import BadInput
+from mtl.cli.errors import BadInput, Failed, Interrupted
 from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
@@ -34,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"mtl: failed: {error.strerror or error} ({error.filename or 'output'})", file=sys.stderr)
         return FAILED
+    except Failed as error:
+        print(f"mtl: failed: {error}", file=sys.stderr)
+        return FAILED
+    except Interrupted as error:
+        print(f"mtl: {error}", file=sys.stderr)
+        return RESUMABLE
     except KeyboardInterrupt:
         print("mtl: interrupted before any work was done", file=sys.stderr)
         return FAILED

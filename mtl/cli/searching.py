@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from mtl.benchmarks import Benchmark
-from mtl.cli.engines import Engine, find_engine
+from mtl.cli.engines import Engine, find_engine, opened
 from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.outcome import at_work, exit_code, reporting
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
@@ -59,7 +61,10 @@ def search(args: argparse.Namespace) -> int:
     config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
     if given := given_ranges(args):
         config["options"]["search"] = [f"{name}={text}" for name, text in given.items()]
-    with run_directory(args, config, ("search", "seeds"), ("trials",)) as (directory, recorded):
+    with (
+        run_directory(args, config, ("search", "seeds"), ("trials",)) as (directory, recorded),
+        at_work(args.command, directory),
+    ):
         return _in_directory(args, setting, engine, make, directory, recorded)
 
 
@@ -99,10 +104,11 @@ def _in_directory(
     plan = baseline_plan(setting, objective, args.seed)
     from mtl.cli.commands import show_report
 
-    with Tracker(args.wandb, directory.path, config, tell) as tracker:
+    with contextlib.ExitStack() as closing:
+        tracker = closing.enter_context(Tracker(args.wandb, directory.path, config, tell))
         log = SearchTracker(tracker, directory, name)
         try:
-            with engine, stop_on_signals() as should_stop:
+            with opened(engine), stop_on_signals() as should_stop:
                 if plan.runs:
                     with Terminal(plan, 0, quiet=args.quiet) as bars:
                         watching = StudyTracker(tracker, name)
@@ -113,13 +119,13 @@ def _in_directory(
                     def watched() -> Search:
                         return terminal.watch(make(), engine.lost)
 
-                    engine.run(watched, directory, name, [terminal, log], should_stop)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
+                    records = engine.run(watched, directory, name, [terminal, log], should_stop)
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75
-        show_report([directory.path], directory.path)
-        log.report(config)
-        log.close()
-    return 0
+        with reporting(directory.path):
+            show_report([directory.path], directory.path)
+            log.report(config)
+            log.close()
+            closing.close()
+    return exit_code(records, directory.path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from mtl.cli.engines import find_engine
+from mtl.cli.engines import find_engine, opened
 from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.outcome import at_work, exit_code, reporting
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
@@ -60,12 +62,14 @@ def compare_tuned(
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches if search.task is None}
     tuned = {**config, "tune": {"method": args.tune, "budget": budget}, "spaces": spaces}
-    with run_directory(args, tuned, ("tune", "seeds")) as (directory, recorded):
+    with run_directory(args, tuned, ("tune", "seeds")) as (directory, recorded), at_work("compare", directory):
         name = setting.benchmark.name
-        with Tracker(args.wandb, directory.path, recorded, tell) as tracker:
+        with contextlib.ExitStack() as closing:
+            tracker = closing.enter_context(Tracker(args.wandb, directory.path, recorded, tell))
             log = SearchTracker(tracker, directory, name)
+            records: list[dict[str, Any]] = []
             try:
-                with engine, stop_on_signals() as should_stop, SearchTerminal(quiet=args.quiet) as terminal:
+                with opened(engine), stop_on_signals() as should_stop, SearchTerminal(quiet=args.quiet) as terminal:
 
                     def carry_out(make_one: Callable[[], Search]) -> list[dict[str, Any]]:
                         def watched() -> Search:
@@ -74,14 +78,14 @@ def compare_tuned(
                         return engine.run(watched, directory, name, [terminal, log], should_stop)
 
                     for make_one, cohorts in tunings:
-                        tune_and_rerun(make_one, cohorts, seeds, directory, carry_out)
+                        records += tune_and_rerun(make_one, cohorts, seeds, directory, carry_out)
                 log.close()
-            except ValueError as error:
-                raise BadInput(str(error)) from error
             except Stopped:
                 tell(f"stopped; the same command with --resume --out {directory.path} continues")
                 return 75
             from mtl.cli.commands import show_report
 
-            log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
-    return 0
+            with reporting(directory.path):
+                log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
+                closing.close()
+        return exit_code([record for record in records if record["phase"] == "final"], directory.path)

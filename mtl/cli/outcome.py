@@ -1,0 +1,61 @@
+"""How a study ends: what is said, and with which exit code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl.cli.errors import BadInput, Failed, Interrupted
+from mtl.cli.shared import tell
+from mtl.extras import missing
+from mtl.study.rundir import RunDirectory
+from mtl.study.watchers import one_line
+from mtl.train import Stopped
+
+
+def exit_code(records: Sequence[Mapping[str, Any]], directory: Path) -> int:
+    """0, or 1 with a word where none of these runs was trained to its end."""
+    if any(record["status"] == "done" for record in records):
+        return 0
+    lost = ", ".join(sorted({str(record["status"]) for record in records})) or "none was begun"
+    tell(f"failed: no run was trained to its end ({lost}); {directory / 'results.jsonl'} says why of each")
+    return 1
+
+
+@contextlib.contextmanager
+def reporting(directory: Path) -> Iterator[None]:
+    """While the report of finished runs is written, Ctrl-C costs the report alone, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; all runs are finished and saved, and `mtl report {directory}` writes their report"
+        ) from None
+
+
+@contextlib.contextmanager
+def at_work(command: str, directory: RunDirectory) -> Iterator[None]:
+    """While a command is at work in its directory: whatever goes wrong is written there, and said in a line.
+
+    Raises:
+        Failed: of anything but bad input, a signal, and a file that cannot be written.
+        Interrupted: by the second Ctrl-C, once there is something that was saved.
+    """
+    try:
+        yield
+    except (BadInput, Failed, Interrupted, Stopped, OSError):
+        raise
+    except KeyboardInterrupt:
+        if not directory.begun():
+            raise
+        raise Interrupted(
+            "interrupted; what was finished is saved, and the same command with --resume "
+            f"--out {directory.path} continues"
+        ) from None
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and missing(error):
+            raise
+        path = directory.write_failure(command, error)
+        raise Failed(f"{one_line(error)} (traceback: {path})") from error
