@@ -169,7 +169,7 @@ class Balancer:
         """The weights applied last, (K,), (K, D) or (blocks, K), scaled as `scale` says; an error before any step."""
         if self._weigher.weights is None:
             raise RuntimeError("there are no weights before the first backward()")
-        return self._weigher.weights
+        return self._weigher.weights.clone()
 
     @property
     def state(self) -> Any:
@@ -239,7 +239,7 @@ class Balancer:
                 ) from error
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self._leaves.device)
-        return weights
+        return weights.clone()  # the next step may hold them, and a caller may change what it got
 
     def _step(
         self,
@@ -543,7 +543,7 @@ class Balancer:
             self._read_after()
         return {
             **self._weigher.state_dict(),
-            "tasks": self.tasks,
+            "tasks": self.tasks and list(self.tasks),
             "num_tasks": self.num_tasks,
             "after": self._after,
             "columns": self._leaves.positions,
@@ -552,10 +552,15 @@ class Balancer:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`, bit for bit; the strategy must be the one that it was saved from."""
-        self._weigher.load_state_dict(saved)
-        self.tasks, self.num_tasks = saved["tasks"], saved["num_tasks"]
-        self._after, self._recompute = saved["after"], None
+        """Continue from `state_dict()`, bit for bit, on the device of the parameters.
+
+        Raises:
+            ValueError: it was saved from another strategy.
+        """
+        device, after = self._leaves.device, saved["after"]
+        self._weigher.load_state_dict(saved, device)
+        self.tasks, self.num_tasks = saved["tasks"] and list(saved["tasks"]), saved["num_tasks"]
+        self._after, self._recompute = None if after is None else after.to(device, copy=True), None
         if "columns" in saved:
             self._leaves.layout(saved["columns"])
         self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])

@@ -89,7 +89,9 @@ def collect(
     else:
         if losses.ndim != 1:
             raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
-        values = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
+        values = losses.detach().to(
+            torch.promote_types(losses.dtype, torch.float32), copy=True
+        )  # a state may keep them
         given, there = losses, list(range(len(values)))
         if there and not losses.requires_grad and torch.is_grad_enabled():
             raise _depends_on_nothing(0, tasks)

@@ -76,7 +76,7 @@ class Weigher:
                 spec = pytree.tree_structure(self.state)
                 if spec.num_leaves != len(self._loaded):
                     raise ValueError(f"the loaded state is not one of {self.strategy}")
-                self.state = pytree.tree_unflatten([leaf.to(values.device) for leaf in self._loaded], spec)
+                self.state = pytree.tree_unflatten(self._loaded, spec)
                 self._loaded, begun = None, True
         if begun and moved is not None and self._blocks == 1:
             self._move_columns(values, dimension, *moved)
@@ -197,11 +197,15 @@ class Weigher:
             "steps_per_epoch": self.steps_per_epoch,
         }
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`."""
+    def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Continue from `state_dict()` on a device, whatever device the tensors were read to."""
         if saved["strategy"] != str(self.strategy):
             raise ValueError(f"the saved state is of strategy {saved['strategy']}, this is {self.strategy}")
-        self.state, self._loaded, self.weights = None, saved["state"], saved["weights"]
+        self.state = None
+        self._loaded, self.weights = pytree.tree_map(
+            lambda leaf: leaf.to(device, copy=True) if isinstance(leaf, Tensor) else leaf,
+            (saved["state"], saved["weights"]),
+        )
         if self._loss_scale is not None:
             self._loss_scale.forget()
         self._noise.set_state(saved["noise"].cpu())

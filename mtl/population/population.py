@@ -260,6 +260,7 @@ class Population:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()` of a population that was made with the same arguments and has begun."""
+        self.state.pop("previous", None)  # a second reading that was due before
         tensors = {name: saved[name] for name in self.state if name != "strategy"}
         self.state |= pytree.tree_map(lambda leaf: leaf.to(self.device, copy=True), tensors)
         spec = pytree.tree_structure(self.state["strategy"])
