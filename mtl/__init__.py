@@ -1,5 +1,8 @@
 """Weigh the losses of multi-task training: strategies, a balancer for any loop, a search and a fair comparison."""
 
+from importlib import import_module
+from typing import Any
+
 from mtl.balancer import Balancer
 from mtl.combinators import chain, ema, every
 from mtl.strategies import make
@@ -7,3 +10,12 @@ from mtl.strategy import Strategy
 
 __version__ = "0.1.0"
 __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "make"]
+
+#: Packages that `import mtl` gives without `import mtl.NAME`; they are imported when they are first asked for.
+_PACKAGES = ("benchmarks", "losses", "metrics", "models", "population", "search", "stats", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"mtl.{name}")
+    raise AttributeError(f"module 'mtl' has no attribute {name!r}")
