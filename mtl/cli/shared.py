@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import mtl
 from mtl.benchmarks import Splits, find_benchmark, load_checked
 from mtl.cli.config_file import options_of
 from mtl.cli.parser import TRAINING, BadInput
+from mtl.digest import check_repeats, difference, of_study, of_tasks
 from mtl.hyperparameters import domains
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
@@ -38,18 +40,27 @@ def make_setting(args: argparse.Namespace) -> Setting:
     chosen = {name: getattr(args, name) for name in TRAINING}
     settings = Settings.of(getattr(benchmark, "recipe", {}), chosen)
     device = _device(args.device)
+    started = time.perf_counter()
     splits: Splits = load_checked(benchmark)
+    check_repeats(benchmark, splits, time.perf_counter() - started, tell)
     check_model(benchmark, splits, settings, tell)
     one_at_a_time = getattr(args, "one_at_a_time", False)
     return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
 
 
 def load_setting(config: Mapping[str, Any], device: str) -> Setting:
-    """The setting of a run that is recorded in its config.yaml."""
+    """The setting of a run that is recorded in its config.yaml.
+
+    Raises:
+        ValueError: its data or its tasks are not what they were.
+    """
     keep_freed_memory()
     benchmark = find_benchmark(config["benchmark"])
     settings = Settings.of(config["training"])
-    return Setting(benchmark, load_checked(benchmark), settings, _device(device), tell=tell)
+    splits, tasks = load_checked(benchmark), of_tasks(benchmark.tasks)
+    if found := difference(config, {"tasks": tasks, "digests": of_study(tasks, splits)}):
+        raise ValueError(f"benchmark {benchmark.name!r} is not what the run was made on any more: {found}")
+    return Setting(benchmark, splits, settings, _device(device), tell=tell)
 
 
 def tell(text: str) -> None:
@@ -67,20 +78,14 @@ def make_config(
     args: argparse.Namespace, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
 ) -> dict[str, Any]:
     """The resolved settings, as recorded in config.yaml."""
-    tasks = {
-        task.name: {
-            "loss": str(task.loss),
-            "metrics": {metric.name: {"higher_is_better": metric.higher_is_better} for metric in task.metrics},
-            "primary": task.metrics[0].name,
-        }
-        for task in setting.benchmark.tasks
-    }
+    tasks = of_tasks(setting.benchmark.tasks)
     settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
     return {
         "command": args.command,
         "benchmark": args.benchmark,
         "options": options_of(args),
         "tasks": tasks,
+        "digests": of_study(tasks, setting.splits),
         "data": data_facts(setting.benchmark.tasks, setting.splits),
         "strategies": [str(strategy) for strategy in strategies],
         "seeds": [*seeds],
@@ -119,6 +124,11 @@ def run_directory(
         for damage in directory.damages():
             tell(f"{damage}; the other lines count")
         if before is not None:
+            if found := difference(before, config):
+                raise BadInput(
+                    f"output directory {str(path)!r} was started with something else than there is now: {found}; "
+                    "use another --out"
+                )
             _check_same(before, config, directory.path, (*_FIXED, *fixed), growing)
         # Identifies the study wherever its runs are shown together; kept when it is resumed.
         # W&B's own variable names it where several processes carry out one study.

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl.digest import difference, digest_difference
 from mtl.records import named_lines, read_records
 from mtl.stats import Directions, Metrics, finite
 from mtl.yaml_files import read_values
 
 _DONE = "done"
 # What parts of one study may differ in, because it says which part they are or where it ran.
-_PART_KEYS = ("strategies", "seeds", "machine", "versions", "out", "created", "command_line")
+_PART_KEYS = (
+    *("strategies", "seeds", "machine", "versions", "out", "created", "command_line", "command", "options", "study"),
+    *("tasks", "data", "digests"),  # compared by themselves
+)
 
 
 @dataclass(frozen=True)
@@ -131,21 +135,24 @@ def read_study(directories: Sequence[Path]) -> Study:
         raise ValueError("no run directory is given")
     configs = [read_config(directory) for directory in directories]
     for directory, config in zip(directories, configs, strict=True):
-        if (config["benchmark"], config["tasks"]) != (configs[0]["benchmark"], configs[0]["tasks"]):
-            what = "benchmarks" if config["benchmark"] != configs[0]["benchmark"] else "tasks or metrics"
-            raise ValueError(
-                f"run directories hold different {what}: {str(directories[0])!r} holds {configs[0]['benchmark']!r}, "
-                f"{str(directory)!r} holds {config['benchmark']!r}"
-            )
+        if config["benchmark"] != configs[0]["benchmark"]:
+            apart: str | None = f"the benchmark ({configs[0]['benchmark']!r}; {config['benchmark']!r})"
+        else:
+            apart = difference(configs[0], config)
+        if apart:
+            raise ValueError(f"run directories {str(directories[0])!r} and {str(directory)!r} differ in {apart}")
     runs: list[Run] = []
     unreadable: list[str] = []
     for directory in directories:
         found, faults = read_runs(directory)
         runs += found
         unreadable += faults
+    for run in runs:
+        if apart := digest_difference(configs[0].get("digests") or {}, run.record.get("digests") or {}):
+            raise ValueError(f"run {run.record['run']} in {str(run.directory)!r} was made on something else: {apart}")
     if not runs:
         raise ValueError(f"no finished run in {', '.join(repr(str(directory)) for directory in directories)}")
-    unique, remarks = _once_each(runs)
+    unique, remarks = _once_each(runs, dict(zip(directories, configs, strict=True)))
     tasks = configs[0]["tasks"]
     final = [run for run in unique if run.record["phase"] == "final"]
     strategies = _in_order([spec for config in configs for spec in config.get("strategies") or ()], final)
@@ -202,14 +209,23 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def _once_each(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Parts of an array may share runs, such as baselines: keep the first that finished."""
+def _once_each(runs: Sequence[Run], configs: Mapping[Path, Mapping[str, Any]]) -> tuple[list[Run], list[str]]:
+    """Parts of an array may share runs, such as baselines: keep the first that finished.
+
+    Raises:
+        ValueError: two parts have a run in common, and differ in a setting: one of the two would be dropped.
+    """
     kept: dict[tuple[Any, ...], Run] = {}
     repeated = 0
     for run in runs:
         trial = run.record["run"] if run.record["phase"] == "search" else None
         key = (run.record["phase"], run.strategy, run.record.get("task"), run.seed, trial)
         repeated += key in kept
+        if key in kept and (apart := _settings_apart(configs[kept[key].directory], configs[run.directory])):
+            raise ValueError(
+                f"run {run.record['run']} is in {str(kept[key].directory)!r} and in {str(run.directory)!r}, which "
+                f"differ in {apart[0]}: report each by itself"
+            )
         if key not in kept or (run.done and not kept[key].done):
             kept[key] = run
     remark = f"{repeated} runs occur more than once; the first finished one of each counts."
@@ -218,6 +234,19 @@ def _once_each(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 def _in_order(asked_for: Sequence[Any], runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys([*map(str, asked_for), *(run.strategy for run in runs)]))
+
+
+def _settings_apart(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The settings in which two directories differ, with the values of each; those within a group by themselves."""
+    found = []
+    for key in sorted({*map(str, first), *map(str, other)} - {*_PART_KEYS, "reference"}):
+        old, new = first.get(key), other.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+            found += [f"{key}.{name} ({old.get(name)}; {new.get(name)})" for name in names]
+        elif old != new:
+            found.append(f"{key} ({old}; {new})")
+    return found
 
 
 def _differing_settings(directories: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,6 +20,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._digests: Mapping[str, str] | None = None
 
     @property
     def results_path(self) -> Path:
@@ -54,6 +55,8 @@ class RunDirectory:
         The checkpoint of one that failed stays, so that it is tried again from there.
         """
         record = {**record, "history": f"history/{record['run']}.json"}
+        if self._digests is not None:
+            record["digests"] = self._digests
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
         curves.write_text(to_json(history), encoding="utf-8")
@@ -94,7 +97,8 @@ class RunDirectory:
         return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Record the resolved settings."""
+        """Record the resolved settings; every record from now on carries the digests among them."""
+        self._digests = config.get("digests")
         partial = self.path / "config.yaml.partial"
         partial.write_text(write_values(config), encoding="utf-8")
         partial.replace(self.path / "config.yaml")
