@@ -11,7 +11,7 @@ from mtl.benchmarks import Benchmark, Split, Splits, Task, load_checked
 from mtl.benchmarks.checked import check_tasks
 from mtl.cli.main import main
 from mtl.losses import IGNORE, MSE, BinaryCrossEntropy, CrossEntropy, Focal, make_loss
-from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, mae, r2
+from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, log_loss, mae, r2
 from mtl.models import HardSharing
 from mtl.train import Settings, check_losses, check_model, train
 from tests.tiny import Tiny
@@ -189,12 +189,17 @@ def test_an_absolute_error_of_a_tutorial_is_that_of_each_example():
 
 def test_an_undefined_metric_and_an_absent_class_are_said():
     one_class = {"validation": torch.zeros(40)}
-    said = said_of(One(POSITIVE, BinaryCrossEntropy(), (auc, accuracy), **one_class))
+    said = said_of(One(POSITIVE, BinaryCrossEntropy(), (auc, accuracy, log_loss), **one_class))
     assert said == [
         "task 'rare': its validation split has no example of class 1",
         "task 'rare', validation split: metric 'auc' is undefined: all 40 labels are 0; "
-        "runs are selected by 'accuracy'",
+        "runs are selected by 'log_loss'",
     ]
+    # The best network by accuracy would be one that always says no.
+    assert (
+        "has no metric that can judge runs on the validation split: 'auc' is undefined: all 40 labels are 0; "
+        "'accuracy' is perfect for a constant prediction"
+    ) in refused(One(POSITIVE, BinaryCrossEntropy(), (auc, accuracy), **one_class))
     said = said_of(One(POSITIVE, BinaryCrossEntropy(), (auc, accuracy), test=torch.zeros(40)))
     assert said[1:] == ["task 'rare', test split: no value of metric 'auc' will be given: all 40 labels are 0"]
     assert "has no metric that can judge runs on the validation split: 'auc' is undefined" in refused(

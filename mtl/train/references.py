@@ -33,8 +33,9 @@ def references(tasks: Sequence[Task], fitted_on: Split, measured_on: Split) -> t
     """What the skill of each task refers to, and what a user should know of it.
 
     Runs are selected by the first metric of each task that can judge. Its value without skill is that of the best
-    constant prediction. Where that has none, or is perfect, it is 0, which makes the skill a share of perfection. A
-    metric whose perfection is 0 cannot judge then, nor can one that is undefined on the split.
+    constant prediction; where that has none, as a correlation has none, it is 0, which makes the skill a share of
+    perfection. A metric cannot judge that is undefined on the split, or perfect for a constant prediction: a network
+    that has learnt nothing would do best.
 
     Args:
         tasks: all that count.
@@ -66,18 +67,16 @@ def references(tasks: Sequence[Task], fitted_on: Split, measured_on: Split) -> t
 
 def _reference(metric: Metric, task: Task, constant: float, split: Split) -> tuple[float | None, str]:
     """The value without skill, or None where the metric cannot judge, and what is unusual about it."""
-    if math.isfinite(constant) and constant != metric.perfect:
+    if constant == metric.perfect:
+        return None, "is perfect for a constant prediction"
+    if math.isfinite(constant):
         return constant, ""
     if not defined(metric, task, split):
         return None, f"is undefined: {one_sided(task, split)}"
-    why = (
-        "is perfect for a constant prediction"
-        if constant == metric.perfect
-        else "has no value for a constant prediction"
-    )
+    without = "has no value for a constant prediction"
     if metric.perfect == 0:
-        return None, why
-    return 0.0, f"{why}, so skill is its share of {metric.perfect:g}"
+        return None, without
+    return 0.0, f"{without}, so skill is its share of {metric.perfect:g}"
 
 
 def one_sided(task: Task, split: Split) -> str:
