@@ -151,6 +151,14 @@ def test_models_that_do_not_fit_are_refused(model, message):
     assert message in refused(benchmark)
 
 
+def test_a_model_that_needs_all_tasks_is_refused_where_each_is_trained_alone():
+    benchmark = Tiny()
+    splits, model = load_checked(benchmark), benchmark.model
+    benchmark.model = lambda tasks, inputs: model([tasks[1], tasks[0]], inputs)
+    with pytest.raises(ValueError, match=r"task 'sign' alone: its model\(\) fails: IndexError"):
+        check_model(benchmark, splits, Settings(), alone=True)
+
+
 @pytest.mark.parametrize(
     "benchmark",
     [

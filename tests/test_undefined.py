@@ -9,6 +9,7 @@ import torch
 from scipy.stats import pearsonr
 
 from mtl.benchmarks import load_checked
+from mtl.labels import known
 from mtl.losses import MSE, BinaryCrossEntropy
 from mtl.metrics import Metric, accuracy, auc, log_loss, mae, r2
 from mtl.pareto import pareto_front
@@ -17,6 +18,7 @@ from mtl.train import Settings, train
 from mtl.train.evaluate import selection
 from mtl.train.references import references
 from tests.test_checks import One
+from tests.test_losses import incomplete_labels
 
 nan = math.nan
 LENGTH = 60
@@ -151,6 +153,19 @@ def test_a_metric_that_raises_breaks_its_own_run_alone():
         cohort.exploit({1: 0})
         assert cohort.finished() == [False, False]
         cohort.advance(LENGTH - 10)
+
+
+@pytest.mark.parametrize("whole_numbers", [False, True])
+def test_labels_missing_one_by_one_train_alike_alone_and_in_a_population(whole_numbers):
+    _, labels = incomplete_labels(whole_numbers)
+    alone, together, by_itself = both(One(labels, BinaryCrossEntropy(), (accuracy,), 12))
+    there = known(labels)
+    assert int(there.sum()) > 1600
+    for other in (together, by_itself):
+        assert other.metrics["rare"]["accuracy"] == pytest.approx(alone.metrics["rare"]["accuracy"], abs=2e-3)
+        losses, same = (torch.tensor(result.history["validation_loss"]) for result in (other, alone))
+        torch.testing.assert_close(losses, same, atol=1e-4, rtol=0)
+    assert 0.5 < alone.metrics["rare"]["accuracy"] < 0.8 and not alone.skipped
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ValueError])

@@ -43,7 +43,8 @@ def make_setting(args: argparse.Namespace) -> Setting:
     started = time.perf_counter()
     splits: Splits = load_checked(benchmark)
     check_repeats(benchmark, splits, time.perf_counter() - started, tell)
-    check_model(benchmark, splits, settings, tell)
+    alone = not getattr(args, "no_single_task", True)  # each task by itself, where the command has such runs
+    check_model(benchmark, splits, settings, tell, alone=alone)
     one_at_a_time = getattr(args, "one_at_a_time", False)
     return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
 

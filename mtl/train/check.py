@@ -25,7 +25,12 @@ def _silent(_text: str) -> None:
 
 
 def check_model(
-    benchmark: Benchmark, splits: Splits, settings: Settings, tell: Callable[[str], None] = _silent
+    benchmark: Benchmark,
+    splits: Splits,
+    settings: Settings,
+    tell: Callable[[str], None] = _silent,
+    *,
+    alone: bool = False,
 ) -> None:
     """Take two examples of each split and task through model, loss and backward pass, and all labels through metrics.
 
@@ -34,12 +39,13 @@ def check_model(
         splits: its data.
         settings: of the runs to come.
         tell: called with what a user should know, such as a metric that is undefined on a split.
+        alone: try the models of single tasks too.
 
     Raises:
         ValueError: something does not fit together; one line that names task and split.
     """
     where = f"benchmark {benchmark.name!r}"
-    model = _built(where, benchmark, splits, settings)
+    model = _built(where, benchmark, benchmark.tasks, splits, settings)
     for name, split in splits.items():
         place = f"{where}, {name} split"
         model.train(name == "train")
@@ -53,6 +59,10 @@ def check_model(
             _check_loss(of_task, task, prediction, split.targets[task.name], chosen[task.name], model)
             if name != "train":
                 _check_metrics(of_task, task, prediction.detach(), split)
+    for task in benchmark.tasks if alone else ():
+        by_itself = f"{where}, task {task.name!r} alone"
+        single = _built(by_itself, benchmark, [task], splits, settings)
+        _predicted(by_itself, single.eval(), [task], splits.train.inputs[:2])
     for text in _remarks(benchmark.tasks, splits, where):
         tell(text)
 
@@ -64,7 +74,7 @@ def check_losses(
     if not losses:
         return
     where = f"benchmark {benchmark.name!r}"
-    model = _built(where, benchmark, splits, settings).eval()
+    model = _built(where, benchmark, benchmark.tasks, splits, settings).eval()
     predictions = _predicted(where, model, benchmark.tasks, splits.train.inputs[:2])
     for task, several in losses.items():
         for loss in several:
@@ -73,9 +83,9 @@ def check_losses(
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
 
 
-def _built(where: str, benchmark: Benchmark, splits: Splits, settings: Settings) -> Any:
+def _built(where: str, benchmark: Benchmark, tasks: Sequence[Task], splits: Splits, settings: Settings) -> Any:
     try:
-        model = build_model(benchmark, benchmark.tasks, splits.train.inputs[:2], settings)
+        model = build_model(benchmark, tasks, splits.train.inputs[:2], settings)
     except ValueError:
         raise
     except Exception as error:
