@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -14,6 +17,7 @@ from mtl.population import Population
 from mtl.strategies import REGISTRY, make
 from tests.oracles.base import trace
 from tests.problems import TwoLayers, random_signals, run
+from tests.processes import ROOT
 from tests.test_conformance import LEADING_TASKS, SPECS, SQUARE
 
 Signals = dict[str, Tensor]
@@ -177,4 +181,8 @@ def test_each_strategy_says_what_it_is_made_for():
     assert made_for["log"] == made_for["stch"] == "positive" and made_for["dtp"] == "nonnegative"
     assert made_for["equal"] == made_for["nash"] == "any"
     assert make("mgda:norm=loss").domain == "positive" and make("stch:form=plain").domain == "any"
+    listed = subprocess.run([sys.executable, "-m", "mtl", "list", "--json"], capture_output=True, text=True, check=True)
+    shown = {row["name"]: row["domain"] for row in json.loads(listed.stdout)}
+    assert {name: shown[name] for name in made_for} == made_for
+    assert "Made for losses above zero" in (ROOT / "docs" / "strategies" / "log.md").read_text(encoding="utf-8")
     assert make("equal+dtp+ema").domain == "nonnegative" and make("dtp+log").domain == "positive"
