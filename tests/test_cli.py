@@ -241,6 +241,47 @@ def test_the_config_of_a_run_serves_as_a_config_file(arguments, tmp_path, capsys
     assert f"it is of `mtl {arguments[0]}`, not of `mtl {other}`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", TINY, "--patience", "3"], "--patience 3: runs of a search end when the method says"),
+        (["compare", TINY, "--tune", "random", "--patience", "3"], "--patience 3: runs of --tune METHOD"),
+        (["train", "tests/tiny.py:OwnModel", "--dropout", "0.5"], "dropout=0.5: benchmark 'own-model' builds its own"),
+        (
+            ["train", "tests/tiny.py:OwnModel", "--model", "mlp"],
+            "model=mlp: benchmark 'own-model' builds its own model",
+        ),
+        (["search", "tests/tiny.py:OwnModel", "--search", "dropout=0:0.5"], "dropout: benchmark 'own-model' builds"),
+        (["train", TINY, "--epochs", "1", "--steps", "3"], "--epochs 1 and --steps 3: give one"),
+        (["train", TINY, "--momentum", "0.5"], "--momentum 0.5: it is a setting of sgd, and the optimizer is adam"),
+        (["train", TINY, "--align-data", "train"], "no strategy here reads gradients of another split"),
+        (["search", TINY, "--method", "random", "--quantile", "0.5"], "--quantile 0.5: random has no use for it"),
+        (["search", TINY, "--eta", "2"], "--eta 2.0: pbt has no use for it"),
+        (["search", TINY, "--asynchronous"], "--asynchronous: there is nothing to wait for in one process"),
+        (["search", TINY, "--strategy", "famo", "--strategies", "equal", "rlw"], "--strategy famo: --strategies names"),
+        (["search", TINY, "--strategy", "famo", "--search", "strategy=equal,rlw"], "--strategy: --search names"),
+        (["search", TINY, "--members", "100000"], "--members 100000: one process trains at most"),
+        (["search", TINY, "--method", "grid", "--grid-points", "100000"], "grid: the space has 10000000000 points"),
+        (["compare", TINY, "--seeds", "100000"], "--seeds 100000: one process trains at most"),
+    ],
+)
+def test_what_would_do_nothing_or_never_end_is_refused(arguments, message, out, capsys):
+    assert call(*arguments, out=out) == 2
+    assert message in capsys.readouterr().err
+    assert not (out / "config.yaml").exists()
+
+
+def test_members_that_memory_cannot_hold_are_refused(out, capsys, monkeypatch):
+    monkeypatch.setattr("mtl.cli.size.free_memory", lambda _device: 1e6)
+    assert call("search", TINY, "--members=300", out=out) == 2
+    assert "--members 300: parameters and state of so many take" in capsys.readouterr().err
+
+
+def test_a_model_of_a_users_own_that_looks_at_the_trunk_hears_of_it(out):
+    assert call("train", "tests/tiny.py:OwnTrunk", "--model=anything", "--steps=2", "--quiet", out=out) == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["training"]["model"] == "anything"
+
+
 @pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models", "methods"])
 def test_list_prints_a_table_and_json(what, capsys):
     assert call("list", what) == 0

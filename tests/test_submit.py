@@ -102,6 +102,22 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
         (["compare", TINY, "--seeds", "0"], "--seeds 0: must be at least 1"),
         (["compare", TINY, "--by-strategy"], "must be the first argument"),
         (["compare", "--", "--by-strategy", TINY], "--strategies must name them"),
+        (["compare", TINY, "--strategies", "equal", "--reference", "famo"], "famo: it is not among the strategies"),
+        (
+            ["compare", "--", "--by-strategy", TINY, "--strategies", "equal", "--reference", "equal"],
+            "--reference: with",
+        ),
+        (["compare", TINY, "--tune", "grid"], "the number of its trials cannot be given"),
+        (["compare", TINY, "--tune", "pbt", "--budget", "1"], "--budget 1: pbt needs at least 2"),
+        (["compare", TINY, "--budget", "4"], "--budget 4: it is an option of --tune METHOD"),
+        (["compare", TINY, "--engine", "ray"], "without --tune METHOD there is no search"),
+        (["search", TINY, "--members", "1"], "--members 1: pbt needs at least 2"),
+        (["search", TINY, "--steps", "10", "--interval", "20"], "--interval 20: a run has only 10 steps"),
+        (["search", TINY, "--objective", "sign", "product"], "pbt pursues one objective"),
+        (["search", TINY, "--gpus-per-shard", "2"], "--gpus-per-shard 2: must be in (0, 1]"),
+        (["train", TINY, "--model", "mlpp"], "unknown model 'mlpp': did you mean mlp"),
+        (["train", TINY, "--model", "mlp:widht=3"], "did you mean width"),
+        (["train", TINY, "--model", "conv", "--dropout", "0.1"], "has no dropout to set"),
         (["replay", "runs/x"], "invalid choice: 'replay'"),
     ],
 )
@@ -111,6 +127,36 @@ def test_a_job_that_would_fail_is_not_queued(queued, capsys, arguments, message)
     assert message in error
     assert error.count("\n") == 1
     assert not queued.exists()
+
+
+def test_a_directory_that_holds_a_run_is_seen_before_the_job_is_queued(queued, tmp_path, capsys):
+    (tmp_path / "run" / "seed-0").mkdir(parents=True)
+    (tmp_path / "run" / "seed-0" / "config.yaml").write_text("command: compare")
+    assert main(["submit", "compare", TINY, f"--out={tmp_path / 'run'}"]) == 2
+    assert "already holds a run" in capsys.readouterr().err and not queued.exists()
+    assert main(["submit", "compare", TINY, f"--out={tmp_path / 'run'}", "--resume"]) == 0
+
+
+@pytest.mark.parametrize("form", [["--job-name=foo"], ["--job-name", "foo"], ["-J", "foo"], ["-Jfoo"]])
+@pytest.mark.usefixtures("queued")
+def test_the_log_has_the_name_of_the_job_and_paths_are_quoted(form, capsys):
+    assert main(["submit", "compare", *form, "--", TINY, "--out=a b"]) == 0
+    told = capsys.readouterr().out
+    assert "output  foo-42_*.out\n" in told and "files   'a b'\n" in told and "mtl report 'a b'\n" in told
+    assert "login-sync.sh 'a b'\n" in told
+
+
+def test_what_describes_the_job_from_inside_which_another_is_queued_stays_behind(queued, monkeypatch):
+    (queued.parent / "sbatch").write_text('#!/bin/bash\nenv >"$QUEUED"\necho 42\n')
+    variables = {"SLURM_CPUS_PER_TASK": "7", "SBATCH_ACCOUNT": "me", "SRUN_CPUS_PER_TASK": "7", "SLURM_CONF": "/c"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for job, left in ((None, {*variables}), ("1", {"SLURM_CONF"})):
+        if job:
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+        assert main(["submit", "train", TINY]) == 0
+        passed = {line.partition("=")[0] for line in queued.read_text().splitlines()}
+        assert {name for name in passed if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))} == left
 
 
 @pytest.mark.usefixtures("queued")

@@ -1,10 +1,12 @@
 """A benchmark of two tasks that trains in a fraction of a second; also used as a user's own `path.py:Class`."""
 
 import torch
+from torch import nn
 
 from mtl.benchmarks import Benchmark, Split, Splits, Task
 from mtl.losses import MSE, CrossEntropy
 from mtl.metrics import accuracy, mae, r2
+from mtl.models import HardSharing
 
 
 class Tiny(Benchmark):
@@ -53,6 +55,25 @@ class MissingLabels(Tiny):
         splits = super().load()
         splits.train.targets["product"][torch.arange(256) % 8 > 0] = torch.nan
         return splits
+
+
+class OwnModel(Tiny):
+    """Builds its model itself."""
+
+    name = "own-model"
+
+    def model(self, tasks, inputs):
+        return HardSharing(nn.Linear(inputs.shape[1], 4), {task.name: nn.Linear(4, task.outputs) for task in tasks})
+
+
+class OwnTrunk(OwnModel):
+    """Builds its model itself, of the trunk that is named."""
+
+    name = "own-trunk"
+
+    def model(self, tasks, inputs):
+        assert self.trunk
+        return super().model(tasks, inputs)
 
 
 class NoModel:

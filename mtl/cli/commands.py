@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.benchmarks import Benchmark
+from mtl.benchmarks import find_benchmark
+from mtl.cli.checks import read_comparison, read_training
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.listing import show_list
 from mtl.cli.outcome import at_work, exit_code, reporting
-from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, BadInput
+from mtl.cli.parser import BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
+from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal, console
+from mtl.population import Member
+from mtl.search.plan import cohort_maker
 from mtl.study.execute import execute
-from mtl.study.plan import Plan, RunPlan, compare_plan, parse_strategies, usual_reference
+from mtl.study.plan import Plan, RunPlan, compare_plan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.tracking import StudyTracker, Tracker, log_report
@@ -41,42 +45,33 @@ def bench(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace) -> int:
     """`mtl train`."""
     try:
-        setting = make_setting(args)
-        strategies = parse_strategies([args.strategy], setting.benchmark)
+        benchmark = find_benchmark(args.benchmark)
+        strategy = read_training(args, benchmark)
+        setting = make_setting(args, benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    plan = Plan((RunPlan("final", str(strategies[0]), args.seed),))
-    config = make_config(args, setting, strategies, [args.seed], strategies[0])
+    plan = Plan((RunPlan("final", str(strategy), args.seed),))
+    config = make_config(args, setting, [strategy], [args.seed], strategy)
     return _carry_out(args, plan, setting, config)
 
 
 def compare(args: argparse.Namespace) -> int:
     """`mtl compare`."""
-    if args.seeds < 1:
-        raise BadInput(f"--seeds {args.seeds}: must be at least 1")
     try:
-        setting = make_setting(args)
-        specs = args.strategies or default_strategies(setting.benchmark)
-        strategies = parse_strategies(specs, setting.benchmark)
-        reference = (
-            parse_strategies([args.reference], setting.benchmark)[0] if args.reference else usual_reference(strategies)
-        )
+        benchmark = find_benchmark(args.benchmark)
+        asked = read_comparison(args, benchmark)
+        setting = make_setting(args, benchmark)
+        if not args.one_at_a_time:
+            members = (Member(str(asked.reference), seed) for seed in asked.seeds)
+            check_size("--seeds", args.seeds, members, cohort_maker(setting), setting.device, tell)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if reference not in strategies:
-        raise BadInput(f"--reference {reference}: it is not among the strategies")
-    seeds = [args.seed + k for k in range(args.seeds)]
-    plan = compare_plan(setting.benchmark, strategies, seeds, single=not args.no_single_task)
-    config = make_config(args, setting, strategies, seeds, reference)
-    if args.tune:
+    plan = compare_plan(setting.benchmark, asked.strategies, asked.seeds, single=not args.no_single_task)
+    config = make_config(args, setting, asked.strategies, asked.seeds, asked.reference)
+    if args.tune is not None:
         from mtl.cli.tuning import compare_tuned  # brings the search methods
 
-        return compare_tuned(args, plan, setting, config, strategies)
-    for name in ("budget", *ENGINE_OPTIONS):
-        if (value := getattr(args, name)) is not None:
-            raise BadInput(f"--{name.replace('_', '-')} {value}: it is an option of --tune METHOD")
-    if args.engine != "population":
-        raise BadInput(f"--engine {args.engine}: without --tune METHOD there is no search to be spread over processes")
+        return compare_tuned(args, plan, setting, config, asked.strategies)
     return _carry_out(args, plan, setting, config)
 
 
@@ -109,11 +104,6 @@ def _parts(directory: Path) -> Sequence[Path]:
         if (path / "config.yaml").is_file() and path not in parts:
             print(f"mtl: {str(path)!r} holds no finished run and is left out", file=sys.stderr)
     return parts
-
-
-def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
-    """The nine of the main job; static weights only where their number fits."""
-    return tuple(spec for spec in DEFAULT_STRATEGIES if len(benchmark.tasks) == 3 or not spec.startswith("static:"))
 
 
 def _carry_out(args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:

@@ -42,13 +42,18 @@ def merge_config(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
         entries = read_texts(Path(args.config))
     except ValueError as error:
         raise BadInput(f"--config {error}") from error
+    given = args.given
     if _is_recorded(entries):
         entries = _recorded(entries, args.command, where)
+    else:  # what a user has written is meant, what a run has recorded may be what did not matter in it
+        args.given = given | {key.replace("-", "_") for key in entries}
+    if given & {"epochs", "steps"}:  # either is the length of a run: that of the command line holds
+        entries = {key: entry for key, entry in entries.items() if key not in ("epochs", "steps")}
     for key, entry in entries.items():
         name, place = key.replace("-", "_"), f"{where}, line {entry.line}"
         if name not in actions or name == "config":
             raise BadInput(f"{place}: unknown setting {key!r}: {nearest(name, actions, '`--help` shows all')}")
-        if name not in args.given:
+        if name not in given:
             setattr(args, name, _converted(actions[name], entry.value, f"{place}: {key}"))
     return args
 
@@ -77,6 +82,8 @@ def _recorded(entries: Mapping[str, Entry], command: str, where: str) -> dict[st
     for part in ("options", "training"):
         line, held = entries[part].line, entries[part].value
         found |= {name: Entry(value, line) for name, value in held.items() if value is not None}
+    if "steps" in found:
+        found.pop("epochs", None)  # it did not count
     return found
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mtl.cli.checks import check_engine
 from mtl.cli.errors import BadInput
-from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.cli.shared import tell
 from mtl.extras import install
 from mtl.population import Member
@@ -58,11 +58,6 @@ class RayEngine(Engine):
     """Processes of a Ray cluster. One that dies costs the segment that was being trained."""
 
     def __init__(self, args: argparse.Namespace, setting: Setting) -> None:
-        for name in ("shards", "nodes"):
-            if (value := getattr(args, name)) is not None and value < 1:
-                raise ValueError(f"--{name} {value}: must be at least 1")
-        if args.gpus_per_shard is not None and not 0 < args.gpus_per_shard <= 1:
-            raise ValueError(f"--gpus-per-shard {args.gpus_per_shard:g}: must be in (0, 1]")
         super().__init__(setting)
         self._args, self._setting = args, setting
         self._hosts: Any = None
@@ -197,10 +192,8 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
     Raises:
         ValueError: Ray is not installed, or its options are given without it.
     """
+    check_engine(args)
     if args.engine == "population":
-        for name in ENGINE_OPTIONS:
-            if (value := getattr(args, name)) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine ray")
         return Engine(setting)
     if importlib.util.find_spec("ray") is None:
         raise ValueError(f"--engine ray needs Ray, which is not installed: {install('ray')}")

@@ -16,14 +16,15 @@ from typing import Any
 import torch
 
 import mtl
-from mtl.benchmarks import Splits, find_benchmark, load_checked
+from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
+from mtl.benchmarks.trunk import reads_trunk
+from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
-from mtl.cli.parser import TRAINING, BadInput
+from mtl.cli.parser import BadInput
 from mtl.digest import check_repeats, difference, of_study, of_tasks
 from mtl.hyperparameters import domains
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
-from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_model
 from mtl.train.allocator import keep_freed_memory
 from mtl.train.facts import data_facts
@@ -32,13 +33,11 @@ from mtl.train.facts import data_facts
 _FIXED = ("command", "benchmark", "training", "device")
 
 
-def make_setting(args: argparse.Namespace) -> Setting:
+def make_setting(args: argparse.Namespace, benchmark: Benchmark | None = None) -> Setting:
     """Everything that the runs share, checked before any work starts."""
-    check_mode(args.wandb)
     keep_freed_memory()
-    benchmark = find_benchmark(args.benchmark)
-    chosen = {name: getattr(args, name) for name in TRAINING}
-    settings = Settings.of(getattr(benchmark, "recipe", {}), chosen)
+    benchmark = benchmark or find_benchmark(args.benchmark)
+    settings = read_settings(args, benchmark)
     device = _device(args.device)
     started = time.perf_counter()
     splits: Splits = load_checked(benchmark)
@@ -91,11 +90,17 @@ def make_config(
         "strategies": [str(strategy) for strategy in strategies],
         "seeds": [*seeds],
         "reference": str(reference),
-        "training": settings | {"model": setting.settings.model or getattr(setting.benchmark, "trunk", "")},
+        "training": settings | {"model": setting.settings.model or _trunk(setting)},
         "device": str(setting.device),
         "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
     }
+
+
+def _trunk(setting: Setting) -> str:
+    """The trunk that the benchmark itself names; none where its model is not built from it."""
+    benchmark, inputs = setting.benchmark, setting.splits.train.inputs[:2]
+    return getattr(benchmark, "trunk", "") if reads_trunk(benchmark, inputs) else ""
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import shlex
@@ -13,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl.benchmarks import find_benchmark
-from mtl.cli.commands import default_strategies
+from mtl.cli.checks import read_comparison, read_search, read_training
 from mtl.cli.config_file import merge_config
-from mtl.cli.parser import TRAINING, BadInput, build_parser
-from mtl.study.plan import parse_strategies
-from mtl.train import Settings
+from mtl.cli.parser import BadInput, build_parser
 
 _SCRIPTS = Path(__file__).parents[1] / "slurm"
 _BY_STRATEGY = "--by-strategy"
+_OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_")
 # What the scripts say themselves.
 _OF_THE_JOB = {"search": ("engine", "address", "nodes")}
 
@@ -40,11 +40,21 @@ def submit(args: argparse.Namespace) -> int:
     # The job inherits the environment; its `mtl` is to be this one, whether its virtual environment is active or not.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     command = ["sbatch", "--parsable", *options, str(script), *arguments]
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env={**_environment(), "PATH": path}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return 1  # sbatch has said why
     _explain(args.kind, done.stdout.strip().partition(";")[0], options, arguments, parsed)
     return 0
+
+
+def _environment() -> dict[str, str]:
+    """What the job inherits: inside an allocation not what describes that job, which sbatch would take for wishes."""
+    inside = "SLURM_JOB_ID" in os.environ
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not inside or not name.startswith(_OF_A_JOB) or name.startswith("SLURM_CONF")
+    }
 
 
 def standalone(kind: str) -> str:
@@ -74,26 +84,22 @@ def _checked(kind: str, arguments: Sequence[str]) -> argparse.Namespace:
     for name in _OF_THE_JOB.get(kind, ()):
         if getattr(args, name) != getattr(before, name):
             raise BadInput(f"--{name} {getattr(args, name)}: {kind}.sbatch sets it, from the nodes of the job")
-    if kind == "compare" and args.seeds < 1:
-        raise BadInput(f"--seeds {args.seeds}: must be at least 1")
+    if kind == "search":
+        args.engine = "ray"  # as the script will say
     try:
         benchmark = find_benchmark(args.benchmark)
-        Settings.of(getattr(benchmark, "recipe", {}), {name: getattr(args, name) for name in TRAINING})
         if kind == "search":
-            from mtl.cli.searching import read_search  # brings the search methods
-
             read_search(args, benchmark)
         elif kind == "compare":
-            args.strategies = args.strategies or [*default_strategies(benchmark)]
-            parse_strategies(args.strategies, benchmark)
-            if args.tune is not None:
-                from mtl.search.methods import find_method
-
-                find_method(args.tune)
+            args.strategies = [str(strategy) for strategy in read_comparison(args, benchmark).strategies]
         else:
-            parse_strategies([args.strategy], benchmark)
+            read_training(args, benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    if args.out is not None and not args.resume:
+        held = [path for path in (args.out, *args.out.glob("*")) if (path / "config.yaml").is_file()]
+        if held:
+            raise BadInput(f"output directory {str(held[0])!r} already holds a run: --resume continues it")
     return args
 
 
@@ -103,22 +109,38 @@ def _with_array(options: list[str], arguments: Sequence[str], args: argparse.Nam
     if _BY_STRATEGY in arguments:
         if arguments[0] != _BY_STRATEGY:
             raise BadInput(f"{_BY_STRATEGY}: it must be the first argument after `--`")
+        if any(argument.partition("=")[0] == "--reference" for argument in arguments):
+            raise BadInput(f"--reference: with {_BY_STRATEGY} it is the first strategy")
         if "--strategies" not in arguments:
             raise BadInput(f"{_BY_STRATEGY}: --strategies must name them on the command line")
         return options if chosen else [f"--array=0-{len(args.strategies) - 1}", *options]
     return options if chosen else [f"--array={args.seed}-{args.seed + args.seeds - 1}", *options]
 
 
+def _value_of(options: Sequence[str], short: str, long: str) -> str | None:
+    """The value of an option of sbatch, in any of the forms that it takes; the last one counts."""
+    found = None
+    for option, following in itertools.zip_longest(options, options[1:]):
+        if option in (short, long):
+            found = following
+        elif option.startswith(f"{long}="):
+            found = option.partition("=")[2]
+        elif option.startswith(short) and not option.startswith("--"):
+            found = option.removeprefix(short)
+    return found
+
+
 def _explain(kind: str, job: str, options: Sequence[str], arguments: Sequence[str], args: argparse.Namespace) -> None:
     """What the user does next."""
     out = args.out or Path("runs") / f"{kind}-{job}"
-    log = f"mtl-{kind}-{job}" + ("_*" if kind == "compare" else "") + ".out"
-    lines = {"job": f"{job}: mtl {shlex.join([kind, *arguments])}", "files": str(out)}
-    if not any(option.startswith(("-o", "--output")) for option in options):
-        lines["output"] = log
+    name = _value_of(options, "-J", "--job-name") or _environment().get("SBATCH_JOB_NAME") or f"mtl-{kind}"
+    log = f"{name}-{job}" + ("_*" if kind == "compare" else "") + ".out"
+    lines = {"job": f"{job}: mtl {shlex.join([kind, *arguments])}", "files": shlex.quote(str(out))}
+    if _value_of(options, "-o", "--output") is None:
+        lines["output"] = log if name == shlex.quote(name) else shlex.quote(log)
     lines |= {"watch": f"squeue --jobs {job}", "stop": f"scancel {job} (saves its state)"}
     if kind == "compare":
-        lines["report"] = f"mtl report {out}"
+        lines["report"] = f"mtl report {shlex.quote(str(out))}"
     if args.wandb == "offline":
-        lines["W&B"] = f"{_SCRIPTS / 'login-sync.sh'} {out}"
+        lines["W&B"] = shlex.join([str(_SCRIPTS / "login-sync.sh"), str(out)])
     print("\n".join(f"{name:<7} {text}" for name, text in lines.items()))

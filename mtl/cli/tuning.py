@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from mtl.cli.checks import DEFAULT_BUDGET
 from mtl.cli.engines import find_engine, opened
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.outcome import at_work, exit_code, reporting
@@ -24,8 +25,6 @@ from mtl.study.setting import Setting
 from mtl.tracking import SearchTracker, Tracker, log_report
 from mtl.train import Stopped
 
-_DEFAULT_BUDGET = 16
-
 
 def compare_tuned(
     args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any], strategies: Sequence[Strategy]
@@ -39,7 +38,7 @@ def compare_tuned(
         config: to be recorded.
         strategies: to be tuned and compared.
     """
-    budget = args.budget if args.budget is not None else _DEFAULT_BUDGET
+    budget = args.budget if args.budget is not None else DEFAULT_BUDGET
     seeds = config["seeds"]
     try:
         engine = find_engine(args, setting)

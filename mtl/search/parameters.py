@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,10 @@ class Parameter(ABC):
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
         """`points` values along each number (or all integers, if they are fewer), or all choices."""
+
+    def count(self, points: int) -> int:
+        """How many values `grid` gives, without making them where they are many."""
+        return len(self.grid(points))
 
     @abstractmethod
     def suggest(self, trial: Suggester, name: str) -> Any:
@@ -102,6 +106,9 @@ class Number(Parameter):
                 values[k] = min(values[k], round(self.high) - (points - 1 - k))
         return list(dict.fromkeys(values))
 
+    def count(self, points: int) -> int:
+        return min(points, round(self.high - self.low) + 1) if self.integer else points
+
     def suggest(self, trial: Suggester, name: str) -> Any:
         if self.integer:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
@@ -154,8 +161,11 @@ class Simplex(Parameter):
     def grid(self, points: int) -> list[tuple[float, ...]]:
         """The points of the lattice with `points` steps that lie inside the simplex."""
         steps = points + self.size - 1
-        inside = product(range(1, steps), repeat=self.size)
-        return [tuple(k / steps for k in point) for point in inside if sum(point) == steps]
+        bars = ((0, *cuts, steps) for cuts in combinations(range(1, steps), self.size - 1))
+        return [tuple((end - begin) / steps for begin, end in pairwise(bar)) for bar in bars]
+
+    def count(self, points: int) -> int:
+        return math.comb(points + self.size - 2, self.size - 1)
 
     def suggest(self, trial: Suggester, name: str) -> tuple[float, ...]:
         shares = [trial.suggest_float(f"{name}[{k}]", 1e-6, 1 - 1e-6) for k in range(self.size)]

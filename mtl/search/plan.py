@@ -11,7 +11,7 @@ from mtl.losses import Loss, make_loss
 from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
 from mtl.search.engine import Search, default_interval
-from mtl.search.methods import Options, Problem, find_method
+from mtl.search.methods import SPECIAL, Method, Options, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.space import Space
 from mtl.strategies import make
@@ -53,19 +53,6 @@ def cohort_maker(setting: Setting) -> MakeCohort:
     return make
 
 
-def make_problem(setting: Setting, space: Space, options: Options, seed: int, objectives: int = 1) -> Problem:
-    """What a method is told.
-
-    Raises:
-        ValueError: the interval is longer than a run.
-    """
-    length = run_length(setting)
-    interval = options.interval if options.interval is not None else default_interval(length)
-    if interval > length:
-        raise ValueError(f"--interval {interval}: a run has only {length} steps")
-    return Problem(space, length, interval, seed, objectives)
-
-
 def make_search(
     setting: Setting,
     method: str,
@@ -97,6 +84,18 @@ def make_search(
         ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one; a
             loss in the space that cannot take a task's outputs and labels.
     """
+    chosen = make_method(method, options, space, objective, seed, run_length(setting))
+    check_losses(setting.benchmark, setting.splits, setting.settings, searched_losses(setting.benchmark, space))
+    cohorts = make_cohort or cohort_maker(setting)
+    return Search(name, label, chosen, chosen.problem, objective, cohorts, tell=setting.tell, task=task)
+
+
+def make_method(method: str, options: Options, space: Space, objective: Objective, seed: int, length: int) -> Method:
+    """A method for runs of `length` steps.
+
+    Raises:
+        ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one.
+    """
     cls = find_method(method)
     if objective.several and not cls.several:
         raise ValueError(
@@ -105,10 +104,14 @@ def make_search(
     kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
-    check_losses(setting.benchmark, setting.splits, setting.settings, searched_losses(setting.benchmark, space))
-    problem = make_problem(setting, space, options, seed, len(objective.names))
-    cohorts = make_cohort or cohort_maker(setting)
-    return Search(name, label, cls(problem, options), problem, objective, cohorts, tell=setting.tell, task=task)
+    usual = Options()
+    for option in sorted(SPECIAL - cls.hears):
+        if (value := getattr(options, option)) != getattr(usual, option):
+            raise ValueError(f"--{option.replace('_', '-')} {value}: {method} has no use for it")
+    interval = options.interval if options.interval is not None else default_interval(length)
+    if interval > length:
+        raise ValueError(f"--interval {interval}: a run has only {length} steps")
+    return cls(Problem(space, length, interval, seed, len(objective.names)), options)
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:

@@ -105,6 +105,23 @@ class Space:
             values[name] = parameter.suggest(trial, name)
         return values
 
+    def count(self, points: int) -> int:
+        """How many points `grid` has, without making them."""
+        parents = {dimension.condition.parent for dimension in self.dimensions.values() if dimension.condition}
+        branches: list[tuple[Values, int]] = [({}, 1)]  # choices that others depend on, and points beside them
+        for name, dimension in self.dimensions.items():
+            grown: list[tuple[Values, int]] = []
+            for values, count in branches:
+                condition = dimension.condition
+                if condition is not None and values.get(condition.parent) not in condition.choices:
+                    grown.append((values, count))
+                elif name in parents:
+                    grown += [({**values, name: value}, count) for value in dimension.parameter.grid(points)]
+                else:
+                    grown.append((values, count * dimension.parameter.count(points)))
+            branches = grown
+        return sum(count for _, count in branches)
+
     def grid(self, points: int) -> list[Values]:
         """Every combination of at most `points` values a number and all choices."""
         found: list[Values] = [{}]

@@ -2,6 +2,6 @@
 
 from mtl.train.check import check_losses, check_model
 from mtl.train.settings import Settings
-from mtl.train.trainer import Result, Stopped, train
+from mtl.train.trainer import Result, Stopped, check_trunk, train
 
-__all__ = ["Result", "Settings", "Stopped", "check_losses", "check_model", "train"]
+__all__ = ["Result", "Settings", "Stopped", "check_losses", "check_model", "check_trunk", "train"]

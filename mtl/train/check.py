@@ -10,12 +10,13 @@ from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
 from mtl.benchmarks.checked import in_one_line
+from mtl.benchmarks.trunk import reads_trunk
 from mtl.labels import elementwise, known, numbers
 from mtl.losses import Loss, loss_of, takes_classes
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
-from mtl.train.trainer import build_model
+from mtl.train.trainer import build_model, no_trunk
 
 _LISTED = 5  # absent classes that are named
 
@@ -63,6 +64,8 @@ def check_model(
         by_itself = f"{where}, task {task.name!r} alone"
         single = _built(by_itself, benchmark, [task], splits, settings)
         _predicted(by_itself, single.eval(), [task], splits.train.inputs[:2])
+    if (settings.model or settings.dropout is not None) and not reads_trunk(benchmark, splits.train.inputs[:2]):
+        raise ValueError(no_trunk(benchmark, settings))
     for text in _remarks(benchmark.tasks, splits, where):
         tell(text)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.trunk import may_read_trunk
 from mtl.labels import known
 from mtl.models import make_trunk
 from mtl.strategies import make
@@ -303,10 +304,32 @@ class Run:
 def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
     """The model of a run, its parameters drawn from torch's global generator."""
     if settings.model or settings.dropout is not None:
-        spec = settings.model or getattr(benchmark, "trunk", "")
+        spec = _trunk(benchmark, settings)
         benchmark = copy.copy(benchmark)
-        benchmark.trunk = spec if settings.dropout is None else _with_dropout(spec, settings.dropout)
+        benchmark.trunk = spec
     return benchmark.model(tasks, inputs)
+
+
+def check_trunk(benchmark: Benchmark, settings: Settings) -> None:
+    """Raise `ValueError` for a `model` or `dropout` that cannot be read or has no effect, as far as is clear without
+    data."""
+    if settings.model or settings.dropout is not None:
+        if not may_read_trunk(benchmark):
+            raise ValueError(no_trunk(benchmark, settings))
+        spec = _trunk(benchmark, settings)
+        if type(benchmark).model is Benchmark.model:  # one of a user's own may have names of its own
+            make_trunk(spec)
+
+
+def no_trunk(benchmark: Benchmark, settings: Settings) -> str:
+    """What is said of a `model` or `dropout` that the benchmark's model does not look at."""
+    given = f"model={settings.model}" if settings.model else f"dropout={settings.dropout}"
+    return f"{given}: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
+
+
+def _trunk(benchmark: Benchmark, settings: Settings) -> str:
+    spec = settings.model or getattr(benchmark, "trunk", "")
+    return spec if settings.dropout is None else _with_dropout(spec, settings.dropout)
 
 
 def _with_dropout(spec: str, dropout: float) -> str:

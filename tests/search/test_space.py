@@ -156,6 +156,13 @@ def test_a_grid_of_integers_loses_no_point(log):
     assert Number(0, 2, integer=True).grid(3) == [0, 1, 2]
 
 
+def test_the_points_of_a_grid_are_counted_without_making_them():
+    built = space("loss.product=mse,huber", "warmup=0:4", strategies=["gradnorm", "static", "uncertainty+gradnorm"])
+    for points in (1, 2, 3):
+        assert built.count(points) == len(built.grid(points))
+    assert Simplex(5).count(10**6) > 10**20
+
+
 def test_perturbation_is_a_fifth_within_bounds():
     number = Number(0.1, 1.0, log=True)
     assert {round(number.perturbed(0.5, RNG), 6) for _ in range(50)} == {0.4, 0.6}

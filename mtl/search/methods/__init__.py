@@ -7,6 +7,7 @@ import importlib
 from mtl.hyperparameters import nearest
 from mtl.search.methods.method import (
     OPTIONS,
+    SPECIAL,
     Decision,
     Exploit,
     Method,
@@ -15,11 +16,13 @@ from mtl.search.methods.method import (
     Report,
     Start,
     make_options,
+    random_starts,
 )
 
 __all__ = [
     "METHODS",
     "OPTIONS",
+    "SPECIAL",
     "Decision",
     "Exploit",
     "Method",
@@ -29,6 +32,7 @@ __all__ = [
     "Start",
     "find_method",
     "make_options",
+    "random_starts",
 ]
 
 # Modules are named here and imported when asked for: Optuna and scikit-learn take a second that most commands spare.

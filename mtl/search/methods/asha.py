@@ -17,6 +17,7 @@ class ASHA(Method):
     name: ClassVar[str] = "asha"
     waves: ClassVar[int] = 4
     about: ClassVar[str] = "asynchronous successive halving (Li et al. 2020)"
+    hears: ClassVar[frozenset[str]] = frozenset({"eta"})
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)

@@ -5,6 +5,8 @@ from typing import ClassVar
 from mtl.search.methods.method import Method, Options, Problem, Start
 from mtl.search.methods.waves import Waves
 
+_MOST = 10_000  # runs
+
 
 class Grid(Waves):
     """Every combination of a few values a parameter, trained to the end."""
@@ -12,15 +14,18 @@ class Grid(Waves):
     name: ClassVar[str] = "grid"
     about: ClassVar[str] = "every combination of a few values of each parameter"
     several: ClassVar[bool] = True
+    hears: ClassVar[frozenset[str]] = frozenset({"grid_points"})
 
     def __init__(self, problem: Problem, options: Options) -> None:
         Method.__init__(self, problem, options)
-        self._points = problem.space.grid(options.grid_points)
-        if options.trials is not None and len(self._points) > options.trials:
+        most = _MOST if options.trials is None else options.trials
+        if (count := problem.space.count(options.grid_points)) > most:
+            limit = f"the {most} that are trained unasked" if options.trials is None else f"--trials {most}"
             raise ValueError(
-                f"grid: the space has {len(self._points)} points, more than --trials {options.trials}; "
-                "name fewer parameters, or give --grid-points"
+                f"grid: the space has {count} points, more than {limit}; name fewer parameters, or give another "
+                "--grid-points or --trials"
             )
+        self._points = problem.space.grid(options.grid_points)
         self.trials, self.told, self.started = len(self._points), [], 0
 
     def propose(self, count: int) -> list[Start]:

@@ -19,6 +19,7 @@ class Hyperband(Method):
     name: ClassVar[str] = "hyperband"
     waves: ClassVar[int] = 4
     about: ClassVar[str] = "brackets of successive halving (Li et al. 2018)"
+    hears: ClassVar[frozenset[str]] = frozenset({"eta"})
 
     def __init__(self, problem: Problem, options: Options) -> None:
         super().__init__(problem, options)

@@ -141,6 +141,8 @@ class Method(ABC):
     about: ClassVar[str]
     #: It can pursue several objectives at once.
     several: ClassVar[bool] = False
+    #: Options of `SPECIAL` that it heeds.
+    hears: ClassVar[frozenset[str]] = frozenset()
     #: Members that it takes at least.
     fewest: ClassVar[int] = 1
     #: Waves of runs, one after another, that it makes unless it is told how many trials there are.
@@ -209,4 +211,6 @@ def make_options(method: type[Method], given: Mapping[str, Any]) -> Options:
     return Options(**given)
 
 
+#: Options that mean something to some methods alone.
+SPECIAL = frozenset({"quantile", "burn_in", "resample", "eta", "grid_points"})
 OPTIONS = tuple(field.name for field in dataclasses.fields(Options))

@@ -23,6 +23,7 @@ class PBT(Method):
     """
 
     name: ClassVar[str] = "pbt"
+    hears: ClassVar[frozenset[str]] = frozenset({"quantile", "burn_in", "resample"})
     fewest: ClassVar[int] = 2
     waits: ClassVar[bool] = False
     shares_seed: ClassVar[bool] = False  # one state after another survives: more initial parameters are more chances
