@@ -9,10 +9,23 @@ from mtl.strategies import make
 from mtl.strategy import Strategy
 
 __version__ = "0.1.0"
-__all__ = ["Balancer", "Strategy", "chain", "ema", "every", "make"]
+__all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
 
 #: Packages that `import mtl` gives without `import mtl.NAME`; they are imported when they are first asked for.
 _PACKAGES = ("benchmarks", "losses", "metrics", "models", "population", "search", "stats", "train")
+
+
+def load(directory: Any, run: str = "best") -> Any:
+    """The model that a study has left, in evaluation mode on the CPU; see `mtl.study.models.load_model`.
+
+    Args:
+        directory: the `--out` of `mtl train`, `compare` or `search`.
+        run: a run's name, of a study with `--keep-models all`.
+
+    Raises:
+        ValueError: the directory is not that of a study, or does not hold the run's weights.
+    """
+    return import_module("mtl.study.models").load_model(directory, run)
 
 
 def __getattr__(name: str) -> Any:

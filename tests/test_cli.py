@@ -98,7 +98,7 @@ def test_train_writes_the_files_of_a_run(out, capsys):
     history = json.loads((out / record["history"]).read_text())
     assert len(history["weights"]) == len(history["step"]) == 24
     assert (out / "report.html").stat().st_size > 1000
-    assert not list((out / "checkpoints").glob("*"))
+    assert {path.name for path in (out / "checkpoints").glob("*")} == {"best.pt", "best.json"}
     assert "report.html" in capsys.readouterr().out
 
 

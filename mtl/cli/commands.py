@@ -14,7 +14,7 @@ from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.listing import show_list
-from mtl.cli.outcome import at_work, exit_code, reporting
+from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
 from mtl.cli.parser import BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.size import check_size
@@ -126,7 +126,9 @@ def _in_directory(
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75
         with reporting(directory.path):
-            log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
+            summary = show_report([directory.path], directory.path)
+            keep_best(directory, summary)
+            log_report(tracker, directory.path, name, summary)
             closing.close()
     return exit_code([record for record in records if record["phase"] == "final"], directory.path)
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from mtl.cli.errors import BadInput, Failed, Interrupted
 from mtl.cli.shared import tell
+from mtl.cli.terminal import console
 from mtl.extras import missing
 from mtl.study.rundir import RunDirectory
 from mtl.study.watchers import one_line
@@ -22,6 +25,13 @@ def exit_code(records: Sequence[Mapping[str, Any]], directory: Path) -> int:
     lost = ", ".join(sorted({str(record["status"]) for record in records})) or "none was begun"
     tell(f"failed: no run was trained to its end ({lost}); {directory / 'results.jsonl'} says why of each")
     return 1
+
+
+def keep_best(directory: RunDirectory, summary: Mapping[str, Any]) -> None:
+    """Give the weights of the run that the report names first their name, and say where they are."""
+    ranking = summary.get("ranking") or [None]
+    if directory.models and (path := directory.models.settle(directory.records(), ranking[0])):
+        console.print(f"Best model: {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -105,6 +105,8 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=Path, metavar="DIR", help="where the run's files go (default: runs/NAME)")
     group.add_argument("--seed", type=int, default=0, help="first seed (default: 0)")
+    about = "weights that checkpoints/ keeps: of the best run as best.pt (default), of all, of none"
+    group.add_argument("--keep-models", default="best", choices=("none", "best", "all"), help=about)
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     group.add_argument("--wandb", default="offline", choices=("offline", "online", "disabled"), help="default: offline")
     group.add_argument("--resume", action="store_true", help="continue what the directory holds, or start")

@@ -12,7 +12,7 @@ from mtl.benchmarks.trunk import reads_trunk
 from mtl.cli.checks import read_search
 from mtl.cli.engines import Engine, find_engine, opened
 from mtl.cli.interrupt import stop_on_signals
-from mtl.cli.outcome import at_work, exit_code, reporting
+from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
@@ -109,7 +109,7 @@ def _in_directory(
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75
         with reporting(directory.path):
-            show_report([directory.path], directory.path)
+            keep_best(directory, show_report([directory.path], directory.path))
             log.report(config)
             log.close()
             closing.close()

@@ -23,6 +23,7 @@ from mtl.cli.config_file import options_of
 from mtl.cli.parser import BadInput
 from mtl.digest import check_repeats, difference, of_study, of_tasks
 from mtl.hyperparameters import domains
+from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import Settings, check_model
@@ -142,6 +143,7 @@ def run_directory(
         study = (before or {}).get("study") or named
         recorded = {"study": study, **config}
         directory.write_config(recorded)
+        directory.models = Models(directory.path, args.keep_models, config.get("search", {}).get("objective"))
         try:
             yield directory, recorded
         except BadInput:

@@ -11,7 +11,7 @@ from typing import Any
 from mtl.cli.checks import DEFAULT_BUDGET
 from mtl.cli.engines import find_engine, opened
 from mtl.cli.interrupt import stop_on_signals
-from mtl.cli.outcome import at_work, exit_code, reporting
+from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
@@ -85,6 +85,8 @@ def compare_tuned(
             from mtl.cli.commands import show_report
 
             with reporting(directory.path):
-                log_report(tracker, directory.path, name, show_report([directory.path], directory.path))
+                summary = show_report([directory.path], directory.path)
+                keep_best(directory, summary)
+                log_report(tracker, directory.path, name, summary)
                 closing.close()
         return exit_code([record for record in records if record["phase"] == "final"], directory.path)

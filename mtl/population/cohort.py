@@ -142,6 +142,14 @@ class Cohort:
             found |= zip(part.ids, part.shard.results(), strict=True)
         return [found[number] for number in range(len(self.members))]
 
+    def weights(self, number: int) -> dict[str, Tensor]:
+        """The parameters and buffers of one member's best evaluation, as a `state_dict` of its model."""
+        self._check([number])
+        part, row = self._place(number)
+        if isinstance(part.shard, Alone):
+            return part.shard.run.best_model
+        return part.shard.population.program.state_dict(*part.shard.slots[row].best)
+
     def exploit(self, sources: Mapping[int, int], keeping: Collection[int] = ()) -> None:
         """Give each target member the state of its source member: parameters, buffers, optimizer and strategy state,
         and the best evaluation so far. Seed and hyperparameters of the target stay; where its structure is another, it

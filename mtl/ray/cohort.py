@@ -117,6 +117,11 @@ class ShardedCohort:
             here.setdefault(shard, []).append(place)
         self._hosts.gather([self._hosts.call(shard, "remember", some) for shard, some in here.items()])
 
+    def weights(self, number: int) -> dict[str, Any]:
+        """The parameters and buffers of one member's best evaluation, by name."""
+        found: dict[str, Any] = self._hosts.gather([self._at(number, "weights")])[0]
+        return found
+
     def exploit(self, sources: Mapping[int, int], keeping: Collection[int] = ()) -> None:
         """Give each target member the state of its source member; all sources are read before any target is written.
 

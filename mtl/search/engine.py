@@ -194,7 +194,7 @@ class Search:
                 name = self.run_name(trial.number)
                 if name not in records:
                     record, history = self.record(trial, result, benchmark)
-                    records[name] = directory.append(record, history)
+                    records[name] = directory.append(record, history, partial(self._weights, trial))
                 trial.status = records[name]["status"]
                 for observer in observers:
                     observer.trial(self, records[name])
@@ -277,6 +277,11 @@ class Search:
             return self._cohort.arrivals(steps)
         self._cohort.advance(steps)
         return dict(enumerate(self._cohort.evaluate()))
+
+    def _weights(self, trial: Trial) -> dict[str, Any]:
+        """Of a living run, those of its best evaluation."""
+        assert self._cohort is not None
+        return self._cohort.weights(self.alive.index(trial))
 
     def _results(self, ended: set[int]) -> list[tuple[Trial, Result]]:
         if not ended:

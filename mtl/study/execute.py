@@ -109,6 +109,6 @@ def _execute_one(
         setting.tell(f"{run.name} failed: {one_line(failure)} (traceback: {path})")
         result = Result("failed", {}, {}, float("nan"), 0, {}, {}, {})
     plain, _ = record_of(run, result, setting.benchmark.name, error, traceback)
-    record = directory.append(plain, result.history)
+    record = directory.append(plain, result.history, lambda: result.weights or {})
     watchers.end(run, record)
     return record

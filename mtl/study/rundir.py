@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import shutil
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mtl.json_lines import append_line, read_lines, to_json
 from mtl.records import named_lines, read_records
+from mtl.study.models import Models, Weights
 from mtl.yaml_files import read_values, write_values
 
 
@@ -21,6 +22,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._digests: Mapping[str, str] | None = None
+        self.models: Models | None = None  # what becomes of the weights of finished runs; None keeps none
 
     @property
     def results_path(self) -> Path:
@@ -49,10 +51,13 @@ class RunDirectory:
             found.append(f"{named_lines(self.schedule_path, lines)}: no event can be read there")
         return found
 
-    def append(self, record: Mapping[str, Any], history: Mapping[str, Any]) -> dict[str, Any]:
+    def append(
+        self, record: Mapping[str, Any], history: Mapping[str, Any], weigh: Callable[[], Weights] | None = None
+    ) -> dict[str, Any]:
         """Write a finished run: its curves first, then its line, which makes it count.
 
-        The checkpoint of one that failed stays, so that it is tried again from there.
+        The checkpoint of one that failed stays, so that it is tried again from there. `weigh` gives the weights, in
+        case they are kept.
         """
         record = {**record, "history": f"history/{record['run']}.json"}
         if self._digests is not None:
@@ -60,6 +65,8 @@ class RunDirectory:
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
         curves.write_text(to_json(history), encoding="utf-8")
+        if self.models is not None and weigh is not None:
+            self.models.offer(record, self.records, weigh)
         append_line(self.results_path, record)
         if record["status"] != "failed":
             self.checkpoint(record["run"]).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,7 +155,7 @@ class _Population:
         """Write every run that is not written yet, and tell the watchers of each from beginning to end."""
         written = {record["run"]: record for record in self.directory.records()}
         records = []
-        for run, result, rows in zip(self.runs, self.cohort.results(), self.rows, strict=True):
+        for number, (run, result, rows) in enumerate(zip(self.runs, self.cohort.results(), self.rows, strict=True)):
             if run.name in written:
                 records.append(written[run.name])
                 continue
@@ -162,7 +163,7 @@ class _Population:
             watchers.begin(run, hyperparameters)
             for step, values in rows:
                 watchers.row(run, step, values)
-            record = self.directory.append(plain, result.history)
+            record = self.directory.append(plain, result.history, partial(self.cohort.weights, number))
             watchers.end(run, record)
             records.append(record)
         self.path.unlink(missing_ok=True)

@@ -55,6 +55,7 @@ class Result:
         cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
         skipped: steps by what was wrong in them.
         history: curves of weights, losses and the validation selection.
+        weights: the parameters and buffers that did best, by name; None where they are asked for otherwise.
         reason: why it is not `done`.
     """
 
@@ -66,6 +67,7 @@ class Result:
     cost: dict[str, float]
     skipped: dict[str, int]
     history: dict[str, list[Any]] = field(repr=False, default_factory=dict)
+    weights: dict[str, Tensor] | None = field(repr=False, default=None)
     reason: str = ""
 
 
@@ -126,7 +128,9 @@ def train(
             if checkpoint_path is not None:
                 checkpoint.save(checkpoint_path, run.state())
             raise Stopped
-    return run.result()
+    found = run.result()
+    found.weights = run.best_model
+    return found
 
 
 class Run:

@@ -1,0 +1,126 @@
+"""The weights that finished runs leave: of the best one, of all, or of none; and the model made of them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl.benchmarks import find_benchmark
+from mtl.lineage import winner
+from mtl.train import Settings, checkpoint
+from mtl.train.trainer import build_model
+from mtl.yaml_files import read_values
+
+KEEP = ("none", "best", "all")
+Weights = dict[str, Tensor]
+
+
+class Models:
+    """Files of weights in `checkpoints/` of a run directory.
+
+    Until it is known which run is the best one, those that may become it are kept as `RUN.weights`.
+
+    Args:
+        directory: of the study.
+        keep: `none`, `best` or `all`.
+        objective: of a search, whether higher is better by name; None in a comparison.
+    """
+
+    def __init__(self, directory: Path, keep: str, objective: Mapping[str, bool] | None) -> None:
+        self._folder, self._keep, self._objective = directory / "checkpoints", keep, objective
+        self._seen: list[Mapping[str, Any]] | None = None
+
+    def offer(
+        self,
+        record: Mapping[str, Any],
+        recorded: Callable[[], Sequence[Mapping[str, Any]]],
+        weigh: Callable[[], Weights],
+    ) -> None:
+        """Keep the weights of a finished run if it may be the best one, instead of those that cannot be it any more.
+
+        Args:
+            record: of the run.
+            recorded: gives the records of the runs before the first that is offered.
+            weigh: gives its weights.
+        """
+        if self._keep == "none" or record["status"] != "done":
+            return
+        if self._seen is None:
+            self._seen = list(recorded())
+        rivals = [each for each in self._seen if each["phase"] == record["phase"] and self._rivals(each, record)]
+        self._seen.append(record)
+        leads = self._best([*rivals, record]) is record
+        if self._keep == "all" or (leads and self._counts(record)):
+            checkpoint.save(self._file(record["run"]), {name: value.cpu() for name, value in weigh().items()})
+            for each in rivals if self._keep == "best" else ():
+                self._file(each["run"]).unlink(missing_ok=True)
+
+    def settle(self, records: Sequence[Mapping[str, Any]], first: str | None) -> Path | None:
+        """Give the best run's weights their name, and the others theirs; returns the file of the best.
+
+        Args:
+            records: of all runs.
+            first: the strategy that a comparison ranks first.
+        """
+        candidates = [
+            each for each in records if each["status"] == "done" and self._counts(each)
+            and (self._objective is not None or each["strategy"] == first)
+        ]  # fmt: skip
+        best = self._best(candidates)
+        target = self._folder / "best.pt"
+        if best is not None and self._file(best["run"]).exists():
+            content = torch.load(self._file(best["run"]), weights_only=True)
+            checkpoint.save(target, content)
+            (self._folder / "best.json").write_text(
+                json.dumps({key: best[key] for key in ("run", "strategy", "seed", "selection")}) + "\n",
+                encoding="utf-8",
+            )
+        for path in self._folder.glob("*.weights"):
+            if self._keep == "all":
+                path.replace(path.with_suffix(".pt"))
+            else:
+                path.unlink()
+        return target if target.exists() else None
+
+    def _counts(self, record: Mapping[str, Any]) -> bool:
+        return bool(record["phase"] == ("final" if self._objective is None else "search"))
+
+    def _rivals(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        return self._objective is not None or one["strategy"] == other["strategy"]
+
+    def _best(self, records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        if self._objective is not None:
+            return winner(records, self._objective)
+        whole = [each for each in records if each["status"] == "done" and each["selection"] is not None]
+        return max(whole, key=lambda each: float(each["selection"]), default=None)
+
+    def _file(self, run: str) -> Path:
+        return self._folder / f"{run}.weights"
+
+
+def load_model(directory: Path | str, run: str = "best") -> nn.Module:
+    """The model of a finished study, in evaluation mode, on the CPU.
+
+    Args:
+        directory: of the study.
+        run: a run's name, of a study with `--keep-models all`.
+
+    Raises:
+        ValueError: the directory is not that of a study, or does not hold the run's weights.
+    """
+    directory = Path(directory)
+    path = directory / "checkpoints" / f"{run}.pt"
+    config = read_values(directory / "config.yaml")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: the study is not finished, or was made with other --keep-models")
+    benchmark = find_benchmark(config["benchmark"])
+    inputs = benchmark.load().train.inputs[:2]
+    with torch.random.fork_rng():
+        model = build_model(benchmark, benchmark.tasks, inputs, Settings.of(config["training"]))
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model.eval()

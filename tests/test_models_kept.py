@@ -1,0 +1,60 @@
+"""The weights that a finished study leaves, and the model made of them."""
+
+import json
+
+import pytest
+import torch
+
+import mtl
+from mtl.benchmarks import load_checked
+from mtl.cli.main import main
+from mtl.train.evaluate import evaluate
+from tests.tiny import Tiny
+
+TINY = "tests/tiny.py:Tiny"
+COMMANDS = {
+    "train": ["train", TINY, "--strategy=famo", "--steps=24"],
+    "alone": ["compare", TINY, "--strategies", "equal", "rlw", "--seeds=2", "--no-single-task", "--steps=16"],
+    "together": ["compare", TINY, "--strategies", "equal", "--seeds=3", "--no-single-task", "--steps=16"],
+    "search": ["search", TINY, "--members=4", "--interval=4", "--steps=16", "--quantile=0.5"],
+}
+
+
+def call(out, *arguments):
+    return main([*arguments, "--wandb=disabled", "--quiet", "--out", str(out)])
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_the_best_model_is_kept_and_gives_what_was_recorded(kind, tmp_path):
+    assert call(tmp_path, *COMMANDS[kind]) == 0
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("*") if path.stem != "search") == [
+        "best.json",
+        "best.pt",
+    ]
+    about = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
+    records = {r["run"]: r for r in map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    if kind == "search":
+        assert about["run"] == summary["best"]["run"]
+    else:
+        first = [r for r in records.values() if r["strategy"] == summary["ranking"][0]]
+        assert about["run"] == max(first, key=lambda r: r["selection"])["run"]
+    model = mtl.load(tmp_path)
+    assert not model.training
+    _, metrics = evaluate(model, Tiny.tasks, load_checked(Tiny()).test)
+    for task, values in records[about["run"]]["metrics"].items():
+        assert metrics[task] == pytest.approx(values, abs=1e-5)
+    state = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)
+    assert state.keys() == model.state_dict().keys()
+
+
+def test_all_are_kept_where_asked_for_and_none(tmp_path):
+    command = COMMANDS["alone"]
+    assert call(tmp_path / "all", *command, "--keep-models=all") == 0
+    names = {path.stem for path in (tmp_path / "all" / "checkpoints").glob("*.pt")}
+    assert names == {"best", "final-equal-0", "final-equal-1", "final-rlw-0", "final-rlw-1"}
+    assert mtl.load(tmp_path / "all", "final-rlw-1") is not None
+    assert call(tmp_path / "none", *command, "--keep-models=none") == 0
+    assert not list((tmp_path / "none").glob("checkpoints/*"))
+    with pytest.raises(ValueError, match="--keep-models"):
+        mtl.load(tmp_path / "none")
