@@ -44,6 +44,11 @@ def _laid_out(gradient: Tensor, leaf: Tensor) -> Tensor:
     return torch.empty_like(leaf, requires_grad=False).copy_(gradient)
 
 
+def cleared(gradient: Tensor) -> Tensor:
+    """The gradient with zeros where it is not finite; one operation on the device, nobody waits for it."""
+    return finite_part(gradient)[0] if gradient.is_sparse else torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
+
+
 def finite_part(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient with zeros where it is not finite, and whether (a tensor ()) it was finite everywhere."""
     if gradient.is_sparse:

@@ -15,8 +15,8 @@ from mtl.arguments import refuse_call, refuse_counts, refuse_options, refuse_val
 from mtl.autocast import Autocast
 from mtl.backward import (
     accumulate,
+    cleared,
     combined,
-    finite_part,
     guarded_gradients,
     weighted_backward,
     weighted_gradients,
@@ -460,7 +460,7 @@ class Balancer:
         passes = [(trained, seeds), (others, on_heads)] if own else [([*trained, *others], seeds)]
         update = weighted_gradients(losses, passes, retain_graph=retain_graph)
         if self._clears:
-            update = [(leaf, finite_part(gradient)[0]) for leaf, gradient in update]
+            update = [(leaf, cleared(gradient)) for leaf, gradient in update]
         accumulate(self._averaged(update, whole=batch.whole))
 
     def _apply_gradients(
@@ -483,7 +483,7 @@ class Balancer:
         else:
             update = combined(rows, weights, self._leaves.trained) + found.update(weights_of, {HEAD, INPUT})
         if finite is not None and self._loss_scale is None:
-            update = [(leaf, torch.nan_to_num(gradient, 0.0, 0.0, 0.0)) for leaf, gradient in update]
+            update = [(leaf, cleared(gradient)) for leaf, gradient in update]
         accumulate(update)
 
     def _broken_step(self, batch: Collected, retain_graph: bool) -> Tensor:
