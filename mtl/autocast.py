@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -26,13 +26,14 @@ class Autocast:
         kinds = ("cpu",) if device.type in ("cpu", "meta") else ("cpu", device.type)
         self._on = [(kind, torch.get_autocast_dtype(kind)) for kind in kinds if torch.is_autocast_enabled(kind)]
 
-    @contextlib.contextmanager
-    def off(self) -> Iterator[None]:
+    def off(self) -> contextlib.AbstractContextManager[object]:
         """Inside the block nothing is cast."""
-        with contextlib.ExitStack() as stack:
-            for kind, _ in self._on:
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
+        if not self._on:
+            return contextlib.nullcontext()
+        stack = contextlib.ExitStack()
+        for kind, _ in self._on:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        return stack
 
     def around(self, forward: Callable[_P, _R]) -> Callable[_P, _R]:
         """The same forward pass, run under this autocast wherever it is called."""

@@ -26,6 +26,7 @@ class Leaves:
     Attributes:
         shared: all of them, each once.
         trained: those that require grad at this step, whose numbers are the columns of a Jacobian.
+        dimension: D, the number of columns.
         blocks: the number of blocks.
         unmeasurable: in words, a part that a Gramian is formed on and that has been frozen since; None if none is.
 
@@ -41,7 +42,7 @@ class Leaves:
     ) -> None:
         self.shared = distinct(shared)
         self._frozen = [not parameter.requires_grad for parameter in self.shared]
-        self.trained = self._now()
+        self.trained, self.dimension = self._now()
         if not self.trained:
             raise ValueError("shared holds no parameter that requires grad (was a generator already used up?)")
         self._groups, self.blocks = grouped(self.shared, measured_on, blocks)
@@ -55,11 +56,6 @@ class Leaves:
         return self.shared[0].device
 
     @property
-    def dimension(self) -> int:
-        """D, the number of columns."""
-        return sum(map(size, self.trained))
-
-    @property
     def positions(self) -> list[int]:
         """The places in `shared` of the parameters that have columns."""
         return [at for at, frozen in enumerate(self._frozen) if not frozen]
@@ -67,7 +63,7 @@ class Leaves:
     def layout(self, positions: Sequence[int]) -> None:
         """Take up the columns that `positions` told of."""
         self._frozen = [at not in positions for at in range(len(self.shared))]
-        self.trained = self._now()
+        self.trained, self.dimension = self._now()
 
     def refresh(self) -> tuple[Tensor, Tensor] | None:
         """See which shared parameters require grad now.
@@ -79,7 +75,7 @@ class Leaves:
         if frozen == self._frozen:
             return None
         former, self._frozen = self._frozen, frozen
-        self.trained = self._now()
+        self.trained, self.dimension = self._now()
         there = {self._groups.get(id(parameter)) for parameter in self.trained}
         gone = next((block for block in range(self.blocks) if block not in there), None)
         whole = "measured_on" if self._some else "shared"
@@ -105,8 +101,9 @@ class Leaves:
         """Those of the leaves that belong to tasks, without inputs."""
         return [leaf for leaf in leaves if self.group(leaf) == HEAD]
 
-    def _now(self) -> list[Tensor]:
-        return [parameter for parameter, frozen in zip(self.shared, self._frozen, strict=True) if not frozen]
+    def _now(self) -> tuple[list[Tensor], int]:
+        trained = [parameter for parameter, frozen in zip(self.shared, self._frozen, strict=True) if not frozen]
+        return trained, sum(map(size, trained))
 
     def _columns(self, frozen: Sequence[bool], other: Sequence[bool]) -> Tensor:
         """In the Jacobian without what is `frozen`, the columns of what is in the other one too."""
