@@ -14,9 +14,11 @@ from mtl.losses import MSE, BinaryCrossEntropy
 from mtl.metrics import Metric, accuracy, auc, log_loss, mae, r2
 from mtl.pareto import pareto_front
 from mtl.population import Cohort, Member
+from mtl.ray.cohort import ShardedCohort
 from mtl.train import Settings, train
 from mtl.train.evaluate import selection
 from mtl.train.references import references
+from tests.ray.here import Here
 from tests.test_checks import One
 from tests.test_losses import incomplete_labels
 
@@ -200,3 +202,18 @@ def test_labels_missing_from_the_last_batch_do_not_make_a_member_broken():
 
 def test_points_that_are_not_finite_are_on_no_front():
     assert pareto_front([(1.0, nan), (0.0, 0.0), (-math.inf, 2.0)]) == [1]
+
+
+def test_a_metric_that_raises_breaks_its_own_run_alone_in_shards_too():
+    benchmark = learnable(metrics=(raising_when_large(1e3),))
+    hosts = Here(2, benchmark=lambda: benchmark, steps=20)
+    wild = {"lr": 1e4, "optimizer": "sgd", "momentum": 0.0, "clip": 1.0}
+    cohort = ShardedCohort(hosts, [Member("equal"), Member("equal", 0, wild)], lambda _text: None)
+    cohort.advance(5)
+    fine, broken = cohort.evaluate()
+    assert fine.finite and not broken.finite and broken.failure.startswith("metric 'picky' of task 'rare' raises")
+    cohort.remember([0])
+    assert [result.status for result in cohort.results()] == ["done", "failed"]
+    cohort.exploit({1: 0})
+    cohort.replace({1: Member("equal", 0)})
+    assert all(evaluation.finite for evaluation in cohort.evaluate())
