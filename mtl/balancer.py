@@ -8,10 +8,24 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl.amp import LossScale
-from mtl.arguments import refuse_call, refuse_counts, refuse_options, refuse_values
+from mtl.arguments import (
+    Absent,
+    Batching,
+    HeadWeighting,
+    Scale,
+    Unused,
+    named_parameters,
+    refuse_call,
+    refuse_counts,
+    refuse_options,
+    refuse_sharded,
+    refuse_subset,
+    refuse_values,
+    sharded,
+)
 from mtl.autocast import Autocast
 from mtl.backward import (
     accumulate,
@@ -22,6 +36,7 @@ from mtl.backward import (
     weighted_gradients,
 )
 from mtl.collect import Collected, Losses, collect, names
+from mtl.diagnostics import Diagnostics, diagnose
 from mtl.engine.checks import check_reach
 from mtl.engine.cut import cut
 from mtl.engine.gradients import FREED, Engine
@@ -65,14 +80,23 @@ class Balancer:
 
     Args:
         spec: a strategy or its spec, such as `famo` or `uncertainty+mgda`.
-        shared: the parameters that all tasks share, on which gradients are compared; one named twice counts once, a
-            frozen one from when it requires grad. Numbers that a strategy keeps for a parameter go when it is frozen.
+        shared: the parameters that all tasks share, on which gradients are compared, or the module that they are of,
+            whose names errors then give. One named twice counts once, a frozen one from when it requires grad. Numbers
+            that a strategy keeps for a parameter go when it is frozen.
         num_tasks: checked against the losses when given.
         tasks: the names of all tasks in order; only needed when a dict of losses may lack one on the first step.
         head_weighting: heads receive their loss's gradient `weighted` as the shared parameters do, or their `own`.
         scale: `sum_to_k` scales the weights to sum |w| = K, so that strategies share one effective learning rate;
             `raw` applies them as the paper has them.
-        steps_per_epoch: for strategies that average over epochs (dwa).
+        absent: what a step without some of its tasks does. `hold`: the strategy is not updated, and the tasks at hand
+            keep their weights. `subset`: it sees and weighs these as if there were no others, and learns from them; the
+            weights of a step then add up to the number of tasks at hand (with one task a step, only `scale="raw"`
+            weights differ). For strategies that read losses and Gramian.
+        unused: whether a shared parameter that no loss of the first whole step reaches is an `error`, or has `zero`
+            gradient, as where steps go past a layer (stochastic depth, experts).
+        update_every: of so many calls, the strategy weighs in the first, and the others apply the same weights: for
+            gradient accumulation, the number of micro-batches to an optimizer step.
+        steps_per_epoch: for strategies that average over epochs (dwa), in updates.
         seed: of the noise that stochastic strategies read.
         scaler: a `torch.amp.GradScaler`; gradients are unscaled before they are measured and scaled when applied.
         measured_on: the shared parameters to form the Gramian on, where that is not all of them: GradNorm's last
@@ -97,32 +121,46 @@ class Balancer:
     def __init__(
         self,
         spec: str | Strategy,
-        shared: Iterable[Tensor],
+        shared: nn.Module | Iterable[Tensor],
         num_tasks: int | None = None,
         *,
         tasks: Sequence[str] | None = None,
-        head_weighting: str = "weighted",
-        scale: str = "sum_to_k",
+        head_weighting: HeadWeighting = "weighted",
+        scale: Scale = "sum_to_k",
+        absent: Absent = "hold",
+        unused: Unused = "error",
+        update_every: int = 1,
         steps_per_epoch: int | None = None,
         seed: int = 0,
         scaler: torch.amp.GradScaler | None = None,
         measured_on: Iterable[Tensor] | None = None,
         blocks: Iterable[Iterable[Tensor]] | None = None,
-        batching: str = "auto",
+        batching: Batching = "auto",
         memory_limit: int | None = None,
         process_group: dist.ProcessGroup | None = None,
         host_checks: bool | None = None,
         **hyperparameters: Any,
     ) -> None:
         self.strategy = make(spec, **hyperparameters)
-        refuse_values(head_weighting=head_weighting, scale=scale)
-        refuse_counts(steps_per_epoch=steps_per_epoch, memory_limit=memory_limit)
+        refuse_values(head_weighting=head_weighting, scale=scale, batching=batching, absent=absent, unused=unused)
+        refuse_counts(steps_per_epoch=steps_per_epoch, memory_limit=memory_limit, update_every=update_every)
+        if absent == "subset":
+            refuse_subset(self.strategy, several_processes=process_group is not None)
         self.head_weighting, self.scale = head_weighting, scale
         self.tasks = list(tasks) if tasks is not None else None
         self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
         #: Forward and backward passes made so far; a pass from one loss counts as one.
         self.passes: Counter[str] = Counter()
-        self._leaves = Leaves(shared, measured_on, blocks)
+        parameters, names = named_parameters(shared)
+        self._names = dict(zip(map(id, parameters), names, strict=True)) if names is not None else {}
+        self._leaves = Leaves(parameters, measured_on, blocks)
+        self._sharded = sharded(parameters)
+        if self._sharded:
+            refuse_sharded(self.strategy, head_weighting, {"process_group": process_group is not None})
+        self._subset, self._unused, self._update_every = absent == "subset", unused == "zero", update_every
+        self._calls = 0
+        #: Of the last step that measured some: Gramians (blocks, K, K), the weights on them, indices of its tasks.
+        self._measured: tuple[Tensor, Tensor | None, list[int]] | None = None
         self._blocks = self._leaves.blocks
         self._in_passing = memory_limit is not None or measured_on is not None
         self._memory_limit = memory_limit
@@ -132,7 +170,7 @@ class Balancer:
             self.strategy.elementwise or self.strategy.tracking or bool(self.strategy.needs & {"jacobian", *MEASURERS})
         )
         looks = host_checks if host_checks is not None else self._leaves.device.type == "cpu"
-        self._looks = looks or self._dense or self.strategy.needs_at(1) != self.strategy.needs_at(0)
+        self._looks = looks or self._dense or self._sharded or self.strategy.needs_at(1) != self.strategy.needs_at(0)
         self._ranks = Ranks(process_group) if process_group is not None else None
         refuse_options(
             self.strategy,
@@ -154,6 +192,7 @@ class Balancer:
             looks=self._looks,
             loss_scale=self._loss_scale,
             tally=self._tally,
+            subset=self._subset,
         )
         self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
@@ -186,6 +225,24 @@ class Balancer:
         self._watch.look(self.tasks)
         return self._tally.counts()
 
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What the task gradients of the last measured step tell: norms, cosines, conflicts, whom the update serves.
+
+        They come from the Gramian that was measured anyway, and stay on its device.
+
+        Raises:
+            RuntimeError: no step has measured one, as where a strategy reads losses alone.
+        """
+        if self._measured is None:
+            raise RuntimeError(
+                f"no step has measured task gradients: {self.strategy} "
+                + ("has made none yet" if self.strategy.needs & NEEDS_GRADIENTS else "reads none")
+            )
+        gramians, weights, tasks = self._measured
+        names = self.tasks
+        return diagnose(gramians, weights, tuple(tasks) if names is None else tuple(names[task] for task in tasks))
+
     def backward(
         self,
         losses: Losses,
@@ -195,12 +252,14 @@ class Balancer:
         fresh: Callable[[], Losses] | None = None,
         lookahead_lr: float | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
+        update: bool = True,
         retain_graph: bool = False,
     ) -> Tensor:
         """Weigh the losses and add the gradients of their weighted sum to `.grad`.
 
         Args:
-            losses: (K,) tensor or a dict of scalars by task name.
+            losses: (K,) tensor, a dict of scalars by task name, or a list of scalars in a fixed order, None where a
+                task is absent.
             recompute: reads the losses of this same batch again; called without grad at the start of the next step,
                 by strategies that ask for `after` (famo).
             validation: reads the losses of a validation batch, for strategies that ask for `align` (auto-lambda) or
@@ -210,10 +269,17 @@ class Balancer:
             lookahead_lr: step size of the lookahead for `align`; usually the optimizer's learning rate.
             features: measure the Gramian on these intermediate activations instead of the shared parameters (MGDA-UB);
                 costs K backward passes down to them and one through the trunk.
+            update: False applies the weights of the last update, ones before any; the strategy sees nothing of the
+                call, which counts as no step. For closures that an optimizer calls several times a step (L-BFGS).
             retain_graph: keep the graph for another backward pass.
 
         Returns:
             The weights applied, (K,), (K, D) or (blocks, K), detached.
+
+        Raises:
+            TypeError: a loss is no tensor.
+            ValueError: losses are not one number a task, depend on no parameter, or something that the strategy reads
+                is missing.
         """
         caller = Autocast(self._leaves.device)
         recompute, validation, fresh = (
@@ -221,15 +287,22 @@ class Balancer:
         )
         given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
         with caller.off():
+            updates = update and self._calls % self._update_every == 0
             self._weigher.settle()
-            self._read_after()
+            if updates:
+                self._read_after()
             batch = self._collect(losses)
             moved = self._leaves.refresh()
             self._weigher.start(batch.values, self._leaves.dimension, moved)
-            needs = self._weigher.needs if self._begin(batch) else frozenset()
+            sees = self._begin(batch) and updates
+            needs = self._weigher.needs if sees else frozenset()
             refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
             try:
-                weights = self._step(batch, needs, given, features, retain_graph)
+                if sees:
+                    weights = self._step(batch, needs, given, features, retain_graph)
+                else:
+                    self._weigher.steps += updates
+                    weights = self._held_step(batch, retain_graph)
             except RuntimeError as error:
                 if FREED not in str(error):
                     raise
@@ -237,6 +310,7 @@ class Balancer:
                     "the graph of these losses was freed by an earlier backward pass: compute the losses again for "
                     "each backward(), or keep the graph with backward(losses, retain_graph=True)"
                 ) from error
+        self._calls += update
         if "after" in needs and recompute is not None:
             self._recompute = recompute, random_states(self._leaves.device)
         return weights.clone()  # the next step may hold them, and a caller may change what it got
@@ -253,38 +327,54 @@ class Balancer:
         signals = {"losses": values, **self._weigher.drawn(needs, values, self._leaves.dimension)}
         whole = None
         if not self._looks:
-            whole = values.isfinite().all()
+            whole = (values if batch.whole else values[batch.tasks]).isfinite().all()
             signals["losses"] = torch.where(values.isfinite(), values, 1)  # no solver should meet a NaN
         if "after" in needs:
             signals["after"] = values if self._after is None else self._after
-        if not batch.tasks:
-            return self._weigher.held(values)
-        if not batch.whole and not self.strategy.elementwise:
-            return self._broken_step(batch, retain_graph)
         if needs & NEEDS_GRADIENTS and features is not None:
             gramian = self._feature_gramian(batch.present, features)
-            weights = self._weigher.weigh(signals, gramian[None], whole)
+            weights = self._weigher.weigh(signals, gramian[None], whole, batch.tasks)
+            self._keep(gramian[None], weights, batch.tasks)
         elif needs & NEEDS_GRADIENTS or self.strategy.elementwise or self._blocks > 1:
             return self._step_by_gradients(batch, signals, needs, given, whole, retain_graph)
         else:
             self._measure_others(signals, needs, batch, given)
-            weights = self._weigher.weigh(signals, None, whole)
+            weights = self._weigher.weigh(signals, None, whole, batch.tasks)
+        self._apply_by_backward(batch, weights, retain_graph)
+        return weights
+
+    def _held_step(self, batch: Collected, retain_graph: bool) -> Tensor:
+        """A step that the strategy does not see: the tasks at hand go on with the previous weights."""
+        weights = self._weigher.held(batch.values)
+        if not batch.tasks:
+            return weights
+        if not batch.whole and not self.strategy.elementwise:
+            return self._broken_step(batch, retain_graph)
+        if self.strategy.elementwise or self._blocks > 1:
+            return self._step_by_gradients(batch, {}, frozenset(), {}, None, retain_graph)
         self._apply_by_backward(batch, weights, retain_graph)
         return weights
 
     # --- collect ---------------------------------------------------------------------------------------------------
 
-    def _collect(self, losses: Losses) -> Collected:
+    def _collect(self, losses: Losses, *, differentiable: bool = True) -> Collected:
         """The losses in the order of the tasks, which the first ones name."""
         if self.tasks is None and isinstance(losses, Mapping) and losses:
             self.tasks = names(losses, self.num_tasks)
         average = self._ranks.average if self._ranks is not None else None
-        batch = collect(losses, self.tasks, self.num_tasks, look=self._looks, average=average)
+        batch = collect(
+            losses,
+            self.tasks,
+            self.num_tasks,
+            look=self._looks,
+            average=average,
+            differentiable=differentiable,
+        )
         self.num_tasks = len(batch.values)
         return batch
 
     def _begin(self, batch: Collected) -> bool:
-        """Count what is missing, and check the graph of the first step that has every task; whether this one has."""
+        """Count what is missing, check the graph of the first whole step; whether the strategy is to see this one."""
         self._watch.see(batch.values, self.tasks, look=self._looks)
         if batch.absent:
             self._tally.add("absent_task")
@@ -294,14 +384,15 @@ class Balancer:
         elif len(batch.tasks) + batch.absent < len(batch.values):
             self._tally.add("nonfinite_loss")
         if batch.whole and not self._checked:
-            check_reach(batch.present, self._leaves.trained, self.tasks)
+            if not self._sharded:  # whose graph ends at parameters that are whole for the length of a pass
+                check_reach(batch.present, self._leaves.trained, self.tasks, self._names, unused=self._unused)
             self._checked = True
         if not self._checked and self._ranks is not None:
             raise ValueError(
                 "the first step of a data-parallel run must have a finite loss for every task in every process: only "
                 "then is it known whose gradients to average"
             )
-        return batch.whole
+        return batch.whole or (self._subset and bool(batch.tasks))
 
     @property
     def shared(self) -> list[Tensor]:
@@ -315,7 +406,7 @@ class Balancer:
         if self._recompute is not None:
             recompute, states = self._recompute
             with torch.no_grad(), frozen_statistics(), replayed_randomness(states, self._leaves.device):
-                self._after = self._collect(recompute()).values
+                self._after = self._collect(recompute(), differentiable=False).values
             self._recompute = None
             self.passes["forward"] += 1
 
@@ -401,13 +492,23 @@ class Balancer:
             heads = self._leaves.heads(reached)
             weights, rows = self._weigh_rows(batch, signals, needs, given, heads, found, gramians, one)
         elif needs:
-            weights, rows = self._weigher.weigh(signals, gramians, whole), None
+            weights, rows = self._weigher.weigh(signals, gramians, whole, batch.tasks), None
         else:
             weights, rows = self._weigher.held(batch.values), None
-        self._apply_gradients(
-            found, rows, weights[batch.tasks] if rows is not None else weights, None if sound else finite
-        )
+        if sound or whole is not None:
+            self._keep(gramians, weights, batch.tasks)
+        tasks_at: Any = batch.tasks if rows is not None else (..., batch.tasks)
+        at_hand = weights if batch.whole else weights[tasks_at]
+        self._apply_gradients(found, rows, at_hand, None if sound else finite)
         return weights
+
+    def _keep(self, gramians: Tensor, weights: Tensor, tasks: list[int]) -> None:
+        """Remember what `diagnostics` are made of."""
+        applied = None
+        if not (self.strategy.tracking or (self.strategy.elementwise and weights.ndim == 2)):
+            some = weights if len(tasks) == weights.shape[-1] else weights[..., tasks]
+            applied = some if self._blocks > 1 else some[None]
+        self._measured = gramians, applied, tasks
 
     def _weigh_rows(
         self,
@@ -448,14 +549,16 @@ class Balancer:
     def _apply_by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:
         if not self._looks:
             weights = torch.where(batch.values.isfinite(), weights, 0)
-        losses = batch.present if batch.joint is None else batch.joint
+        losses = batch.present if batch.joint is None or not batch.whole else batch.joint
+        if not batch.whole:
+            weights = weights[batch.tasks]
         seeds, own = weights * self._one(weights) if self._loss_scale else weights, self.head_weighting == "own"
         self.passes["backward"] += 1
         if not (own or self._clears or self._ranks):
             weighted_backward(losses, seeds, retain_graph=retain_graph)
             return
         trained = self._leaves.trained
-        others = self._leaves.others(leaves(batch.present if batch.joint is None else [batch.joint]))
+        others = self._leaves.others(leaves([losses] if isinstance(losses, Tensor) else losses))
         on_heads = torch.ones_like(weights) * self._one(weights) if own else seeds
         passes = [(trained, seeds), (others, on_heads)] if own else [([*trained, *others], seeds)]
         update = weighted_gradients(losses, passes, retain_graph=retain_graph)
@@ -490,6 +593,10 @@ class Balancer:
         """Some task is absent or not finite: the others go on with the previous weights."""
         weights = self._weigher.held(batch.values)
         one = self._one(batch.values)
+        if self._sharded:
+            weighted_backward(batch.present, (weights * one)[batch.tasks], retain_graph=retain_graph)
+            self.passes["backward"] += 1
+            return weights
         on_heads = (self._on_heads(weights) * one)[batch.tasks]
 
         def weights_of(leaf: Tensor) -> Tensor:
@@ -547,6 +654,7 @@ class Balancer:
             "num_tasks": self.num_tasks,
             "after": self._after,
             "columns": self._leaves.positions,
+            "calls": self._calls,
             "skipped": dict(self.skipped),
             "passes": dict(self.passes),
         }
@@ -561,6 +669,7 @@ class Balancer:
         self._weigher.load_state_dict(saved, device)
         self.tasks, self.num_tasks = saved["tasks"] and list(saved["tasks"]), saved["num_tasks"]
         self._after, self._recompute = None if after is None else after.to(device, copy=True), None
+        self._calls = saved.get("calls", 0)
         if "columns" in saved:
             self._leaves.layout(saved["columns"])
         self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])

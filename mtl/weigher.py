@@ -14,6 +14,7 @@ from mtl.amp import LossScale
 from mtl.collect import all_finite
 from mtl.combinators.normalize import sum_to_k
 from mtl.strategy import Strategy
+from mtl.subset import SubsetStep
 from mtl.tally import Tally
 
 _FALLBACK_EPOCH = 100
@@ -31,6 +32,7 @@ class Weigher:
         looks: whether the host looks at weights, and waits for the device.
         loss_scale: tells which steps a `GradScaler` skipped.
         tally: counts what went wrong.
+        subset: whether the strategy may see some of the tasks only.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Weigher:
         looks: bool,
         loss_scale: LossScale | None,
         tally: Tally,
+        subset: bool = False,
     ) -> None:
         self.strategy, self.steps_per_epoch = strategy, steps_per_epoch
         self.state: Any = None
@@ -53,6 +56,9 @@ class Weigher:
         self._loss_scale, self.tally = loss_scale, tally
         self._noise = torch.Generator().manual_seed(seed)
         self._loaded: list[Tensor] | None = None
+        self._subset: SubsetStep | None = None
+        #: Tasks that some step has weighed, where that is not all.
+        self._met: set[int] | None = set() if subset else None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -138,21 +144,28 @@ class Weigher:
         return signals
 
     def weigh(
-        self, signals: Mapping[str, Tensor], gramians: Tensor | None = None, whole: Tensor | None = None
+        self,
+        signals: Mapping[str, Tensor],
+        gramians: Tensor | None = None,
+        whole: Tensor | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         """New weights and state; where either is not finite, or the step is not whole, the previous ones.
 
         Args:
             signals: what was measured.
-            gramians: (blocks, K, K), for the signal `gramian`.
+            gramians: (blocks, K, K), for the signal `gramian`; of the `tasks` alone where they are given.
             whole: () whether all that was measured is finite, if the host has not looked.
+            tasks: the tasks that the strategy is to see, if not all; the others keep their weights.
         """
         each = [signals] if gramians is None else [{**signals, "gramian": gramian} for gramian in gramians]
-        results = [self.strategy(state, given) for state, given in zip(self._states(), each, strict=True)]
+        if tasks is None:
+            tasks = range(len(signals["losses"]))
+        results = [self._stepped(state, given, tasks) for state, given in zip(self._states(), each, strict=True)]
         weights = torch.stack([raw for raw, _ in results]) if len(results) > 1 else results[0][0]
         state = tuple(after for _, after in results) if len(results) > 1 else results[0][1]
         before = self.state, self.held(signals["losses"])
-        scaled = self.on_scale(weights).detach()
+        scaled = self._among(before[1], self.on_scale(weights).detach(), tasks)
         if self._looks:
             if not all_finite(weights):
                 self.tally.add("nonfinite_weights")
@@ -165,7 +178,27 @@ class Weigher:
             state, scaled = pytree.tree_map(lambda new, old: torch.where(kept, new, old), (state, scaled), before)
         self.state, self.weights = state, scaled
         self.updates += 1
+        if self._met is not None:
+            self._met.update(tasks)
         return scaled
+
+    def _stepped(self, state: Any, signals: Mapping[str, Tensor], tasks: Sequence[int]) -> tuple[Tensor, Any]:
+        """The strategy's step on some tasks; on all of them it is the strategy's own, unless some are new."""
+        total = len(signals["losses"])
+        new = [task for task in tasks if task not in self._met] if self._met is not None and self.updates else []
+        if len(tasks) == total and not new:
+            return self.strategy(state, signals)
+        if self._subset is None:
+            self._subset = SubsetStep(self.strategy, signals["losses"])
+        return self._subset(state, signals, tasks, new)
+
+    def _among(self, before: Tensor, scaled: Tensor, tasks: Sequence[int]) -> Tensor:
+        """The weights of all tasks, where only some have new ones."""
+        if len(tasks) == before.shape[-1] or scaled.shape == before.shape:
+            return scaled
+        merged = before.clone()
+        merged[..., list(tasks)] = scaled.to(merged.dtype)
+        return merged
 
     def current(self, signals: Mapping[str, Tensor]) -> Tensor:
         """The weights before this step's measurements of other batches."""
@@ -195,6 +228,7 @@ class Weigher:
             "steps": self.steps,
             "updates": self.updates,
             "steps_per_epoch": self.steps_per_epoch,
+            "met": None if self._met is None else sorted(self._met),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
@@ -211,6 +245,10 @@ class Weigher:
         self._noise.set_state(saved["noise"].cpu())
         self.steps, self.updates = saved["steps"], saved["updates"]
         self.steps_per_epoch = saved["steps_per_epoch"]
+        if self._met is not None or saved.get("met") is not None:
+            # The checkpoint of a balancer that held its weights instead has no such entry: it has weighed all or none.
+            everybody: set[int] | None = None if self.updates else set()
+            self._met = everybody if saved.get("met") is None else set(saved["met"])
 
     def _states(self) -> Sequence[Any]:
         return [self.state] if self._blocks == 1 else list(self.state)

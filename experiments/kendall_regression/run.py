@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import mtl
+from mtl.arguments import Scale
 from mtl.report.figures.style import GREY, INK, figure, log_scale, styled, task_colours
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -65,7 +66,7 @@ def notebook(epochs: int = 2000) -> list[list[float]]:
     return history
 
 
-def companion(scale: str, steps: int, points: int = 20_000) -> list[list[float]]:
+def companion(scale: Scale, steps: int, points: int = 20_000) -> list[list[float]]:
     """Enough points for the truth and a linear model that cannot overfit; the sigmas after every tenth step.
 
     Args:

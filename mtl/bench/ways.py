@@ -11,6 +11,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
+from mtl.arguments import HeadWeighting
 from mtl.balancer import Balancer
 from mtl.bench.models import Problem
 
@@ -46,7 +47,7 @@ def equal_step(problem: Problem) -> Step:
 
 def our_step(problem: Problem, spec: str) -> Step:
     """The three lines of a user's loop. Where TorchJD is the peer, heads keep their own gradients, as they do in it."""
-    heads = "own" if spec.partition(":")[0] in TORCHJD else "weighted"
+    heads: HeadWeighting = "own" if spec.partition(":")[0] in TORCHJD else "weighted"
     balancer = Balancer(
         spec, problem.trunk.parameters(), problem.tasks, head_weighting=heads, scale="raw", steps_per_epoch=100
     )

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from mtl.arguments import HeadWeighting, Scale
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
 from mtl.benchmarks.trunk import may_read_trunk
@@ -161,8 +162,8 @@ class Run:
             strategy,
             self.model.shared_parameters(),  # type: ignore[operator]
             tasks=[task.name for task in self.tasks],
-            head_weighting=settings.head_weighting,
-            scale=settings.scale,
+            head_weighting=cast(HeadWeighting, settings.head_weighting),
+            scale=cast(Scale, settings.scale),
             steps_per_epoch=self.batches.per_epoch,
             seed=seed,
         )

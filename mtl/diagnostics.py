@@ -1,0 +1,55 @@
+"""What the Gramian of a step tells: how large task gradients are, which conflict, whom the update serves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Diagnostics(NamedTuple):
+    """Of the last step that measured task gradients; K counts its tasks. All tensors stay on the device.
+
+    Attributes:
+        tasks: names of the tasks, or their indices.
+        norms: (K,) of the task gradients.
+        cosines: (K, K) between the task gradients; zero where one is zero.
+        conflicts: () pairs of tasks whose gradients point apart (cosine below zero).
+        condition: () of the Gramian, its largest eigenvalue over its smallest; infinite where gradients depend linearly
+            on each other.
+        update_norm: () of the update `sum_k w_k g_k`.
+        update_cosines: (K,) between that update and the task gradients: below zero, the step raises the task's loss.
+            This and `update_norm` are None where the update is no such sum: weights by coordinate, kept gradients.
+    """
+
+    tasks: tuple[str, ...] | tuple[int, ...]
+    norms: Tensor
+    cosines: Tensor
+    conflicts: Tensor
+    condition: Tensor
+    update_norm: Tensor | None
+    update_cosines: Tensor | None
+
+
+def diagnose(gramians: Tensor, weights: Tensor | None, tasks: tuple[str, ...] | tuple[int, ...]) -> Diagnostics:
+    """The diagnostics of Gramians (blocks, K, K) under weights (blocks, K), or under None that apply to them."""
+    gramian = gramians.sum(0)
+    norms = gramian.diagonal().clamp(min=0).sqrt()
+    cosines = _over(gramian, norms[:, None] * norms)
+    smallest, largest = torch.linalg.eigvalsh(gramian.double())[[0, -1]].unbind()
+    rounding = gramian.shape[-1] * torch.finfo(gramian.dtype).eps * largest
+    condition = torch.where(smallest > rounding, largest / smallest, torch.inf).to(gramian.dtype)
+    update_norm = update_cosines = None
+    if weights is not None:
+        # The update has a part in each block; inner products add up over them.
+        products = torch.einsum("bkj,bj->bk", gramians, weights)
+        update_norm = (weights * products).sum().clamp(min=0).sqrt()
+        update_cosines = _over(products.sum(0), norms * update_norm)
+    pairs = cosines.triu(1) < 0
+    return Diagnostics(tasks, norms, cosines, pairs.sum(), condition, update_norm, update_cosines)
+
+
+def _over(products: Tensor, lengths: Tensor) -> Tensor:
+    """Cosines; zero where a length is, as such a gradient has no direction."""
+    return torch.where(lengths > 0, products / lengths, 0).clamp(-1, 1)
