@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -280,6 +282,35 @@ def test_members_that_memory_cannot_hold_are_refused(out, capsys, monkeypatch):
 def test_a_model_of_a_users_own_that_looks_at_the_trunk_hears_of_it(out):
     assert call("train", "tests/tiny.py:OwnTrunk", "--model=anything", "--steps=2", "--quiet", out=out) == 0
     assert yaml.safe_load((out / "config.yaml").read_text())["training"]["model"] == "anything"
+
+
+def test_brackets_in_specs_and_paths_are_printed_as_they_are(tmp_path, capsys):
+    out, spec = tmp_path / "lr[best]" / "[" / "b]", "uncertainty+[mgda+every:n=4]"
+    assert call("compare", TINY, "--strategies", spec, steps=2, seeds=1, wandb="disabled", out=out) == 0
+    printed = capsys.readouterr().out
+    assert "[/b]/report.html" in printed.replace("\n", "") and "lr[best]" in printed and spec in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_terminal_of_another_encoding_ends_nothing(encoding, out):
+    command = [sys.executable, "-m", "mtl", "compare", TINY, "--strategies", "equal", "rlw", "--steps=2", "--seeds=2"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*command, "--wandb=disabled", f"--out={out}"], env=environment, capture_output=True)
+    assert done.returncode == 0 and b"report.html" in done.stdout
+
+
+def test_a_benchmark_finds_what_is_beside_its_file_and_is_found_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "beside_mine.py").write_text("from tests.tiny import Tiny\n")
+    (tmp_path / "mine.py").write_text("from beside_mine import Tiny\nclass Mine(Tiny):\n    name = 'mine'\n")
+    monkeypatch.syspath_prepend(os.getcwd())
+    monkeypatch.chdir(tmp_path)
+    options = {"steps": 2, "wandb": "disabled"}
+    assert call("train", "mine.py:Mine", out=tmp_path / "run", **options) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["benchmark"] == f"{tmp_path}/mine.py:Mine"
+    assert call("train", "../mine.py:Mine", "--resume", out=tmp_path / "run", **options) == 0
 
 
 @pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models", "methods"])

@@ -51,6 +51,12 @@ def find_benchmark(name: str) -> Benchmark:
     return made  # type: ignore[no-any-return]
 
 
+def resolved_name(name: str) -> str:
+    """The name by which `find_benchmark` finds the same benchmark from any directory."""
+    path, colon, cls_name = name.rpartition(":")
+    return f"{Path(path).resolve()}:{cls_name}" if colon else name
+
+
 def _imported(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"benchmark file {str(path)!r} does not exist")
@@ -58,6 +64,8 @@ def _imported(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise ValueError(f"benchmark file {str(path)!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    if (beside := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(beside)  # for what the file imports from beside itself; what is installed comes before it
     sys.modules[spec.name] = module  # dataclasses in the file look themselves up here
     try:
         spec.loader.exec_module(module)

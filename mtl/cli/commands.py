@@ -146,11 +146,11 @@ def _show(summary: dict[str, Any], out: Path) -> None:
     if summary.get("command") == "search":
         from mtl.report.search.words import verdict as search_verdict
 
-        console.print(search_verdict(summary), highlight=False)
+        console.print(search_verdict(summary), highlight=False, markup=False)
     else:
         from mtl.report.tables import terminal
         from mtl.report.words import verdict
 
         console.print(terminal(summary, console.width))
-        console.print(verdict(summary), highlight=False)
-    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+        console.print(verdict(summary), highlight=False, markup=False)
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)

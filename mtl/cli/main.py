@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ _MODULES = {"search": "searching", "replay": "replaying", "submit": "submitting"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped early and resumable."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal's encoding lacks must not end a study
     try:
         from mtl.cli.config_file import merge_config  # needs the extra `study`, as the commands do
         from mtl.cli.parser import build_parser

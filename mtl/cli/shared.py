@@ -17,6 +17,7 @@ import torch
 
 import mtl
 from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
+from mtl.benchmarks.catalogue import resolved_name
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
@@ -83,7 +84,7 @@ def make_config(
     settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
     return {
         "command": args.command,
-        "benchmark": args.benchmark,
+        "benchmark": resolved_name(args.benchmark),
         "options": options_of(args),
         "tasks": tasks,
         "digests": of_study(tasks, setting.splits),

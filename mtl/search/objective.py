@@ -77,22 +77,28 @@ class Objective:
 
             value = delta_m_over_tasks(metrics, self.baseline, self._directions)
         else:
-            task, _, metric = name.partition("/")
+            task, metric = self._parts(name)
             found = metrics.get(task, {}).get(metric)
             value = None if found is None else found if self._higher(name) else -found
         return value if value is not None and math.isfinite(value) else -math.inf
 
     def _higher(self, name: str) -> bool:
-        task, _, metric = name.partition("/")
-        return name in (SELECTION, DELTA_M) or self._directions[task][metric]
+        if name in (SELECTION, DELTA_M):
+            return True
+        task, metric = self._parts(name)
+        return self._directions[task][metric]
+
+    def _parts(self, name: str) -> tuple[str, str]:
+        """Task and metric; the task's name may have a slash of its own."""
+        found = {f"{task}/{metric}": (task, metric) for task, metrics in self._directions.items() for metric in metrics}
+        return found[name]
 
     def _resolved(self, name: str) -> str:
         if name in (SELECTION, DELTA_M):
             return name
-        task, _, metric = name.partition("/")
-        if task in self._directions:
-            metric = metric or next(iter(self._directions[task]))
-            if metric in self._directions[task]:
-                return f"{task}/{metric}"
         known = [f"{task}/{metric}" for task, metrics in self._directions.items() for metric in metrics]
+        if name in known:
+            return name
+        if name in self._directions:
+            return f"{name}/{next(iter(self._directions[name]))}"
         raise ValueError(f"--objective {name!r}: {nearest(name, [SELECTION, DELTA_M, *self._directions, *known])}")

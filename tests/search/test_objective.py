@@ -1,5 +1,6 @@
 """Objectives, the Pareto front and its hypervolume."""
 
+import dataclasses
 import math
 
 import pytest
@@ -54,3 +55,12 @@ def test_the_front_and_its_hypervolume_by_hand():
     assert hypervolume(points, (0.0, 0.0)) == pytest.approx(6.0)
     assert worst_corner(points) == (1.0, 1.0)
     assert pareto_front([(math.nan,)]) == [] and hypervolume([], (0.0,)) == 0.0 and worst_corner([]) is None
+
+
+def test_a_task_with_a_slash_in_its_name_can_be_an_objective() -> None:
+    class Slashed(Tiny):
+        tasks = (dataclasses.replace(Tiny.tasks[0], name="left/sign"), Tiny.tasks[1])
+
+    objective = Objective(["left/sign", "product/mae"], Slashed())
+    assert objective.names == ["left/sign/accuracy", "product/mae"]
+    assert objective.scores({"left/sign": {"accuracy": 0.5}, "product": {"mae": 0.25}}, 0.0) == (0.5, -0.25)

@@ -66,7 +66,7 @@ class PB2(PBT):
         self._gains = (gains - gains.mean()) / (gains.std() or 1.0)
         scales = np.ones(self._points.shape[1])
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * RBF(scales, (1e-1, 1e2)) + WhiteKernel(0.1, (1e-3, 1e1))
-        model = GaussianProcessRegressor(kernel, random_state=self.problem.seed + reports[0].step)
+        model = GaussianProcessRegressor(kernel, random_state=(self.problem.seed + reports[0].step) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is a fine answer
             self._model = model.fit(self._points, self._gains)
