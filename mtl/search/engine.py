@@ -239,8 +239,9 @@ class Search:
 
     @property
     def shards(self) -> int | None:
-        """In how many shards the living runs are trained; None where in one process."""
-        return self._cohort.shards if isinstance(self._cohort, Scattered) else None
+        """In how many shards the living runs are trained; None where they are one program, wherever that is."""
+        shards = self._cohort.shards if isinstance(self._cohort, Scattered) else 1
+        return shards if shards > 1 else None
 
     def _segment(self) -> list[Report]:
         """Train living runs for an interval, or to the end of the first that ends before, and evaluate them.
