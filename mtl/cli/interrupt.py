@@ -18,12 +18,14 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # of `nohup`: the run is to survive the terminal
+        del before[signal.SIGHUP]
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, handle)
     try:
         yield lambda: bool(received)
