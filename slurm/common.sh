@@ -11,22 +11,23 @@ BEFORE=()
 
 MTL=("${BEFORE[@]}" mtl) RAY=("${BEFORE[@]}" ray) PYTHON=("${BEFORE[@]}" python3)
 STEP=() # options of the srun that starts mtl
-REQUEUES=${MTL_REQUEUES:-5} # how often a job goes back to the queue when its time is up or it cannot go on; not for preemption
+REQUEUES=${MTL_REQUEUES:-5} # how often a job puts itself back into the queue; preemption does not count
 
 # The number of the last task of an array is also that of the whole array, so tasks are named ARRAY_TASK.
 JOB=$SLURM_JOB_ID
 if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then JOB=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
 
-warned='' signalled='' failed='' retry='' child='' # retry: why the job goes back to the queue unasked
+warned='' failed='' retry='' child='' # retry: why the job goes back to the queue unasked
 
 # Before its time limit SLURM sends USR1 to this shell (--signal=B:USR1@120). Preemption and scancel send TERM to what
 # srun started, and to that only: so mtl is started by srun, and takes either signal, more than once.
 warn() {
-  warned=yes signalled=yes
+  warned=yes
   if [ -n "$child" ]; then kill -USR1 "$child" 2>/dev/null; fi
 }
 trap warn USR1 TERM
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun does not take it from the job
+unset SLURM_EXPORT_ENV # of `sbatch --export=NONE`: it would keep from mtl what was loaded above
 
 # A step that SLURM cannot start, on a node that is not ready or does not answer, must not wait until the time limit.
 # The exit code of srun is then one of these or an error of SLURM above 159, which no program or signal has.
@@ -62,48 +63,65 @@ run_mtl() {
     child=$!
     await "$child"
   fi
+  # Killed from outside, such as for want of memory: 128 + KILL, or what srun says of SLURM's own limit of memory.
+  case $status in 137 | 253) if saved "$out"; then retry='mtl was killed'; else failed=$status; fi ;; esac
   # While it is still loading, and while it writes its report, a signal kills mtl: nothing is lost either time.
   case $status in $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) status=75 ;; esac
-  if not_started "$status"; then
+  if not_started "$status" && [ -z "$failed" ] && [ "$retry" != 'mtl was killed' ]; then
     say "SLURM did not start mtl: srun ended with $status"
     retry='not started'
   fi
-  if [ -n "$failed" ]; then status=1; elif [ -n "$retry" ]; then status=75; fi
+  if [ -n "$failed" ]; then status=$failed; elif [ -n "$retry" ]; then status=75; fi
   if [ "$status" -eq 75 ]; then requeue "$out"; fi
   exit "$status"
 }
 
-# await PROCESS: wait until it has ended, signals or not, and set `status` to its exit code.
+# saved DIR: whether a run has saved something there, so that it was no mistake of the user's that ended it.
+saved() { compgen -G "$1/checkpoints/*.pt" >/dev/null; }
+
+# await PROCESS: wait until it has ended, signals or not, and set `status` to its exit code. A signal that comes as the
+# process ends would make `wait` lose the code, so the process is waited for only when it is gone, and without signals.
 await() {
-  local code
-  signalled=yes
-  while [ -n "$signalled" ]; do
-    signalled=''
-    wait "$1"
-    code=$?
-    if [ "$code" -ne 127 ]; then status=$code; fi # 127: an earlier turn has it
+  while kill -0 "$1" 2>/dev/null; do
+    sleep 0.5 &
+    wait $!
   done
+  trap '' USR1 TERM
+  wait "$1"
+  status=$?
+  trap warn USR1 TERM
 }
 
+# Whether SLURM preempts this start of the job, and not an earlier one.
+preempted() {
+  local when
+  when=$(job_field PreemptTime)
+  case $when in '' | None | Unknown) return 1 ;; esac
+  [[ ! "$when" < "$(job_field StartTime)" ]]
+}
+
+# requeue DIR: put the job back into the queue. DIR/requeues.log gets a line for each time, and why.
 requeue() {
-  local state log=$1/requeues.log count=0
+  local state log=$1/requeues.log count=0 why=${retry:-stopped}
   state=$(job_field JobState)
   # A job that the user cancelled stays cancelled; one that SLURM has requeued is in the queue already.
   if [ "$state" != RUNNING ]; then
     say "stopped; not requeued, because its state is $state"
     return
   fi
-  if [ -n "$warned$retry" ]; then
-    mkdir -p "$1" && touch "$log" || return
-    count=$(grep -c "^$JOB " "$log")
+  if [ -n "$warned" ] && [ -z "$retry" ]; then why='time is up'; fi
+  if preempted; then why=preempted; fi # with or without the signal of the time limit, as the site has it
+  mkdir -p "$1" && touch "$log" || return
+  if [ "$why" = preempted ]; then
+    say "preempted; requeued"
+  else
+    count=$(grep "^$JOB " "$log" | grep -vc ' preempted$')
     if [ "$count" -ge "$REQUEUES" ]; then
-      say "stopped; not requeued, because it was $count times: the same sbatch with --resume --out $1 continues"
+      say "$why; not requeued, because it was $count times: the same sbatch with --resume --out $1 continues"
       return
     fi
-    echo "$JOB $(date +%FT%T)" >>"$log"
-    say "${retry:-time is up}; requeued, $((count + 1)) of at most $REQUEUES times"
-  else
-    say "preempted; requeued"
+    say "$why; requeued, $((count + 1)) of at most $REQUEUES times"
   fi
+  echo "$JOB $(date +%FT%T) $why" >>"$log"
   scontrol requeue "$JOB"
 }

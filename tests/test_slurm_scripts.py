@@ -18,12 +18,13 @@ SCONTROL = f"""#!/bin/bash
 if [ "$1" = requeue ]; then echo "$2" >>requeued; exit; fi
 if [ "$2" = hostnames ]; then printf 'localhost\\nnode2\\n'; exit; fi
 command="{ROOT}/slurm/train.sbatch bench ./mine.py:Mine"
-echo "JobId=7 JobName=x JobState=$STATE Reason=None PreemptTime=None Command=$command WorkDir=/"
+times="PreemptTime=${{PREEMPTED:-None}} StartTime=2026-01-02T03:04:05"
+echo "JobId=7 JobName=x JobState=$STATE Reason=None $times Command=$command WorkDir=/"
 """
 MTL = """#!/bin/bash
 printf '%s\\n' "$@" >arguments
-trap 'exit 75' USR1 TERM
-touch started
+trap 'exit "${STOPPED:-75}"' USR1 TERM
+echo "${SLURM_EXPORT_ENV:-all}" >started
 for _ in $(seq "${TENTHS:-0}"); do sleep 0.1; done
 exit "${CODE:-0}"
 """
@@ -82,6 +83,11 @@ class Site:
         return (self.path / "arguments").read_text().split()
 
     @property
+    def log(self):
+        """Of the requeues of a training."""
+        return self.path / "runs" / "train-7" / "requeues.log"
+
+    @property
     def requeued(self):
         path = self.path / "requeued"
         return path.read_text().split() if path.exists() else []
@@ -121,7 +127,7 @@ def test_a_failure_is_reported_and_not_requeued(site):
 
 
 def test_a_warned_job_is_requeued_until_it_was_so_often(site):
-    log = site.path / "runs" / "train-7" / "requeues.log"
+    log = site.log
     for turn in range(2):
         (site.path / "started").unlink(missing_ok=True)
         assert site.warned("train.sbatch", "multidigits", MTL_REQUEUES="2")[0] == 75
@@ -132,10 +138,49 @@ def test_a_warned_job_is_requeued_until_it_was_so_often(site):
     assert "not requeued, because it was 2 times" in output and "--out runs/train-7" in output
 
 
-def test_a_preempted_job_is_requeued_without_being_counted(site):
-    assert site.run("train.sbatch", "multidigits", CODE="75")[0] == 75
-    assert site.requeued == ["7"]
-    assert not (site.path / "runs").exists()
+@pytest.mark.parametrize("warns", [False, True])
+def test_preemption_is_not_counted_whichever_signal_the_site_sends(site, warns):
+    run = site.warned if warns else site.run
+    code, output = run("train.sbatch", "b", CODE="75", MTL_REQUEUES="0", PREEMPTED="2026-01-02T09:00:00")
+    assert (code, site.requeued) == (75, ["7"]), output
+    assert "preempted; requeued" in output
+    assert site.log.read_text().split()[2:] == ["preempted"]
+    code, output = site.warned(
+        "train.sbatch", "b", MTL_REQUEUES="1", PREEMPTED="2026-01-01T09:00:00"
+    )  # an earlier start
+    assert (code, site.requeued) == (75, ["7", "7"])
+    assert "time is up; requeued, 1 of at most 1 times" in output
+
+
+def test_every_other_requeue_is_counted(site):
+    for turn in range(2):
+        code, output = site.run("train.sbatch", "b", CODE="75", MTL_REQUEUES="1")
+        assert (code, site.requeued) == (75, ["7"])
+        assert ("stopped; not requeued, because it was 1 times" in output) == (turn == 1)
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 126, 127, 139])
+def test_every_exit_code_keeps_its_meaning(site, code):
+    assert site.run("train.sbatch", "b", CODE=str(code))[0] == code
+    assert site.warned("train.sbatch", "b", STOPPED=str(code))[0] == code
+    assert site.requeued == []
+
+
+@pytest.mark.parametrize("code", ["137", "253"])
+def test_mtl_that_is_killed_goes_on_from_what_it_saved(site, code):
+    assert site.run("train.sbatch", "b", CODE=code)[0] == int(code)
+    assert site.requeued == []
+    (site.log.parent / "checkpoints").mkdir(parents=True)
+    (site.log.parent / "checkpoints" / "group.pt").touch()
+    for _ in range(2):
+        status, output = site.run("train.sbatch", "b", CODE=code, MTL_REQUEUES="1")
+        assert (status, site.requeued) == (75, ["7"])
+    assert "mtl was killed; not requeued, because it was 1 times" in output
+
+
+def test_what_the_script_loads_reaches_mtl_whatever_sbatch_was_told_to_export(site):
+    site.run("train.sbatch", "b", SLURM_EXPORT_ENV="NONE")
+    assert (site.path / "started").read_text() == "all\n"
 
 
 def test_a_signal_before_mtl_is_ready_loses_nothing(site):

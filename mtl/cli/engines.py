@@ -30,6 +30,10 @@ _MOST_LOSSES = 10  # without a segment between them that was finished
 _SIGNAL_SECONDS = 3.0  # by which the signal to one process of a job may be behind that to another
 
 
+class _NodeCame(Exception):
+    """Shards can be spread over more nodes than they are; the segment before is checkpointed."""
+
+
 class Engine(contextlib.AbstractContextManager["Engine"]):
     """This process and its device."""
 
@@ -92,15 +96,26 @@ class RayEngine(Engine):
         observers: Sequence[Observer],
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
-        """Carry out the search that `make` gives, as often from its last checkpoint as a process is lost."""
+        """Carry out the search that `make` gives; goes on from its checkpoint as processes and nodes come and go."""
         from mtl.ray.cluster import nodes
         from mtl.ray.cohort import ShardLost
 
         lost, spent = 0, -1
+
+        def stop_or_spread() -> bool:
+            if should_stop():
+                return True
+            if self._hosts is not None and self._hosts.could_spread():
+                raise _NodeCame
+            return False
+
         while True:
             search = make()
             try:
-                return search.run(directory, benchmark, observers, should_stop)
+                return search.run(directory, benchmark, observers, stop_or_spread)
+            except _NodeCame:
+                tell("a node of the Ray cluster has come: going on from the last segment with its help")
+                self._close_hosts()
             except ShardLost as error:
                 if _comes(should_stop):
                     raise Stopped from error
@@ -113,9 +128,12 @@ class RayEngine(Engine):
                     raise Stopped from error
                 tell(f"lost {error}; going on from the last segment")
                 self.lost += 1
-                if self._hosts is not None:
-                    self._hosts.close()
-                    self._hosts = None
+                self._close_hosts()
+
+    def _close_hosts(self) -> None:
+        if self._hosts is not None:
+            self._hosts.close()
+            self._hosts = None
 
     def _sharded(self, members: Sequence[Member]) -> Cohort:
         from mtl.ray.cluster import nodes

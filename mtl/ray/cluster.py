@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 _START_SECONDS = 120
+_LONGEST_DIRECTORY = 35  # a socket's path has at most 107 bytes, of which Ray adds about 70
 
 
 @contextmanager
@@ -20,16 +22,37 @@ def connected(address: str | None, wanted: int = 1) -> Iterator[None]:
     """A connection to the cluster at `address` as soon as it has so many nodes, or to a new one of this machine.
 
     Raises:
-        ValueError: there are too few after two minutes.
+        ValueError: there are too few after two minutes, or a new one does not start.
     """
     if address is None:
-        ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        _start()
     else:
         _connect(address, wanted)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    try:
+        ray.init(
+            address="local",
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            include_dashboard=False,
+            _temp_dir=_short_directory(),
+        )
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        ray.shutdown()
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"--engine ray: Ray does not start on this machine: {why}") from error
+
+
+def _short_directory() -> str | None:
+    """Where Ray is to put its files if its own choice is too long a path for the sockets in it."""
+    own = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return None if len(os.fsencode(own)) <= _LONGEST_DIRECTORY else "/tmp/ray"
 
 
 def _connect(address: str, wanted: int) -> None:

@@ -14,6 +14,10 @@ class ShardLost(Exception):
     """A process that trained a shard is gone, and all that happened since the last checkpoint with it."""
 
 
+class HostFailed(Exception):
+    """A process that is to train shards cannot be made: another attempt would end like this one."""
+
+
 class Place(NamedTuple):
     """A shard as it is now: where it is, the numbers of its members, and what it does."""
 

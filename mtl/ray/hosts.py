@@ -8,12 +8,18 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, TaskUnschedulableError
+from ray.exceptions import (
+    GetTimeoutError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    TaskUnschedulableError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl.population import Member
 from mtl.ray.cluster import nodes
-from mtl.ray.cohort import ShardLost
+from mtl.ray.cohort import HostFailed, ShardLost
 from mtl.ray.host import Host, Recipe
 
 
@@ -32,27 +38,30 @@ class RayHosts:
     """
 
     def __init__(self, recipe: Recipe, wanted: int | None) -> None:
-        on_gpu = recipe.device == "cuda"
-        slots = [node for node in nodes() for _ in range(_gpu_slots(node, recipe.share) if on_gpu else 1)]
-        # Node after node in turn, so that a few processes do not crowd the first.
-        turns = in_turn([str(node["NodeID"]) for node in slots])
-        if not turns:
+        self._recipe, self._wanted = recipe, wanted
+        plan = self._plan()
+        if not plan:
             raise ValueError("the Ray cluster has no node with a GPU")
-        count = len(turns) if wanted is None else min(wanted, len(turns)) if on_gpu else wanted
+        self._nodes = set(plan)
         actor = ray.remote(Host)
         self._hosts: list[Any] = [
             actor.options(
                 num_cpus=0,
-                num_gpus=recipe.share if on_gpu else 0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(turns[place % len(turns)], soft=True),
+                num_gpus=recipe.share if recipe.device == "cuda" else 0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
             ).remote(recipe)
-            for place in range(count)
+            for node in plan
         ]
-        self.shards = count
+        self.shards = len(plan)
         self._where = self.gather([host.where.remote() for host in self._hosts])
 
     def __len__(self) -> int:
         return len(self._hosts)
+
+    def could_spread(self) -> bool:
+        """Whether there are nodes by now that would train some of the shards, as when one that was lost is back."""
+        plan = self._plan()[: self.shards]
+        return len(plan) > len(self._hosts) or len(set(plan)) > len(self._nodes)
 
     def fits(self, members: Sequence[Member]) -> int | None:
         """Members like these that any of the processes has memory for; None where that is not limited."""
@@ -90,12 +99,20 @@ class RayHosts:
 
         Raises:
             ShardLost: a process or its node is gone.
-            ValueError: the memory of a device does not suffice.
+            HostFailed: a process could not be made, for a reason of its own.
+            ValueError: the memory of a device, or of Ray's object store, does not suffice.
         """
         try:
             return [ray.get(call) for call in calls]
         except (RayActorError, TaskUnschedulableError, GetTimeoutError) as error:
+            if isinstance(error, RayActorError) and error.actor_init_failed:
+                raise HostFailed(f"a process that trains shards cannot be made: {_reason(error)}") from None
             raise ShardLost(_short(str(error))) from error
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise ValueError(
+                "the state of a shard has no room in Ray's object store, nor in its directory on disk: give more "
+                "--shards, or Ray more room (`ray start --object-store-memory`; sbatch --mem, or MTL_OBJECT_STORE in MB)"
+            ) from error
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 "a GPU is out of memory: give more --shards, fewer --members or a smaller --batch-size"
@@ -116,8 +133,25 @@ class RayHosts:
         for host in self._hosts:
             ray.kill(host)
 
+    def _plan(self) -> list[str]:
+        """Of each process the node that it is to be on, as the cluster is now."""
+        on_gpu = self._recipe.device == "cuda"
+        slots = [node for node in nodes() for _ in range(_gpu_slots(node, self._recipe.share) if on_gpu else 1)]
+        # Node after node in turn, so that a few processes do not crowd the first.
+        turns = in_turn([str(node["NodeID"]) for node in slots])
+        if not turns or self._wanted is None:
+            return turns
+        count = min(self._wanted, len(turns)) if on_gpu else self._wanted
+        return [turns[place % len(turns)] for place in range(count)]
+
     def _of(self, shard: int) -> Any:
         return self._hosts[shard % len(self._hosts)]
+
+
+def _reason(error: RayActorError) -> str:
+    """All that was said where the process was being made; its last line comes first."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return f"{text.splitlines()[-1].strip()}\n{text}"
 
 
 def _short(error: str) -> str:

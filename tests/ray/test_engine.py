@@ -138,3 +138,53 @@ def _without_clocks(path):
     if path.suffix == ".yaml":
         return [line for line in path.read_text().splitlines() if not line.startswith("study:")]
     return [{**json.loads(line), "cost": None} for line in path.read_text().splitlines()]
+
+
+LACKING = """
+import os
+from tests.tiny import Tiny as Whole
+
+
+class Tiny(Whole):
+    def load(self):
+        if "ray::" in open("/proc/self/cmdline").read():
+            raise FileNotFoundError("no data on this node: " + "x" * 300 + " END")
+        return super().load()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_be_made_ends_the_search_at_once_with_its_whole_reason(tmp_path):
+    pytest.importorskip("ray")
+    (tmp_path / "lacking.py").write_text(LACKING)
+    arguments = ["search", tmp_path / "lacking.py:Tiny", *SEARCH[2:], "--engine=ray", "--shards=1", "--device=cpu"]
+    process = start(*arguments, f"--out={tmp_path / 'run'}")
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 1 and "going on" not in errors, errors
+    assert "no data on this node" in errors.partition("cannot be made: ")[2].splitlines()[0] and "x END" in errors, (
+        errors
+    )
+
+
+@pytest.mark.slow
+def test_a_long_temporary_directory_is_no_hindrance(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    finish(start(*SEARCH, "--steps=4", "--interval=2", "--engine=ray", "--shards=1", f"--out={tmp_path / 'run'}"))
+
+
+@pytest.mark.slow
+def test_ray_that_does_not_start_is_said_in_a_line_and_leaves_no_run_behind(tmp_path, monkeypatch, capsys):
+    ray = pytest.importorskip("ray")
+
+    def late(**_options):
+        raise RuntimeError("node timed out\nduring startup")
+
+    monkeypatch.setattr(ray, "init", late)
+    out = tmp_path / "run"
+    assert main([*SEARCH, "--engine=ray", f"--out={out}"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "does not start" in line]
+    assert lines == ["mtl: --engine ray: Ray does not start on this machine: node timed out during startup"]
+    assert not (out / "config.yaml").exists()

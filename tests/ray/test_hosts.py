@@ -12,7 +12,8 @@ from tests.processes import ROOT
 
 pytest.importorskip("ray", reason="needs ray, of the extra `ray`")
 
-from mtl.ray.hosts import in_turn
+from mtl.ray.host import Recipe
+from mtl.ray.hosts import RayHosts, in_turn
 
 SCRIPT = """
 import json, os, sys
@@ -66,6 +67,25 @@ def test_processes_share_gpus_as_they_are_told_and_what_does_not_fit_is_said():
         "0.4 None": [["0", "0", "1", "1"], 5],
         "1.0 5": [["0", "1"], 5],
     }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shards", "used", "there", "spreads"),
+    [
+        (None, 2, ["a"], ["a", "b"], True),  # b is back
+        (2, 2, ["a", "a"], ["a", "b"], True),
+        (None, 2, ["a", "b"], ["a", "b", "c"], False),  # no shard for c
+        (4, 4, ["a", "b", "a", "b"], ["a", "b", "c"], True),
+        (2, 2, ["b", "c"], ["a", "b", "c"], False),
+        (None, 2, ["a", "b"], ["a"], False),
+    ],
+)
+def test_shards_spread_to_a_node_that_comes_if_there_is_one_for_it(monkeypatch, wanted, shards, used, there, spreads):
+    monkeypatch.setattr("mtl.ray.hosts.nodes", lambda: [{"NodeID": name, "Resources": {}} for name in there])
+    hosts = RayHosts.__new__(RayHosts)
+    hosts._recipe, hosts._wanted, hosts.shards = Recipe("", "", None, "cpu", True), wanted, shards
+    hosts._hosts, hosts._nodes = used, set(used)
+    assert hosts.could_spread() is spreads
 
 
 def test_names_come_in_turn():

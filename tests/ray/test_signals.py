@@ -60,3 +60,19 @@ def test_a_search_that_loses_processes_again_and_again_fails(engine, monkeypatch
     with pytest.raises(ShardLost):
         engine.run(searches, None, "tiny", [], lambda: False)
     assert searches.made == 11
+
+
+def test_a_node_that_comes_back_trains_again_and_counts_as_no_loss(engine):
+    searches, came = [], iter([False, True, False, False])
+    hosts = SimpleNamespace(could_spread=lambda: next(came), close=lambda: searches.append("closed"))
+
+    def make():
+        engine._hosts = engine._hosts or hosts
+        return SimpleNamespace(run=run)
+
+    def run(_directory, _benchmark, _observers, should_stop):
+        searches.append("begun")
+        return [should_stop(), should_stop()]
+
+    assert engine.run(make, None, "tiny", [], lambda: False) == [False, False]
+    assert searches == ["begun", "closed", "begun"] and engine.lost == 0

@@ -92,6 +92,7 @@ def test_a_preempted_job_gives_way_and_continues_afterwards(jobs, scripts, unint
     # The grace of the partition is longer: the job has left of its own accord.
     assert jobs.finish(urgent, seconds=50)[0]["JobState"] == "COMPLETED"
     assert "preempted; requeued" in jobs.output(job)
+    assert (jobs.directory / "run" / "requeues.log").read_text().split()[2:] == ["preempted"]
     check_resumed(jobs, job, uninterrupted)
 
 
@@ -124,3 +125,14 @@ def test_a_cancelled_job_saves_its_state_and_stays_cancelled(jobs, scripts):
     assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0")
     assert "mtl: stopped" in jobs.output(job)
     assert list((jobs.directory / "run" / "checkpoints").glob("*.pt"))
+
+
+def test_what_common_sh_loads_reaches_mtl_on_a_cluster_that_exports_nothing(jobs, scripts):
+    loaded = "".join(f"export {name}={jobs.cluster.environment[name]}\n" for name in ("PATH", "PYTHONPATH"))
+    own = jobs.directory / "slurm"
+    own.mkdir()
+    (own / "train.sbatch").write_text((scripts / "train.sbatch").read_text())
+    (own / "common.sh").write_text(loaded + (scripts / "common.sh").read_text())
+    job = jobs.submit(f"{ONE} --export=NONE", own / "train.sbatch", SLOW, "--steps=8", "--wandb=disabled", "--out=run")
+    [ended] = jobs.finish(job)
+    assert ended["ExitCode"] == "0:0", jobs.everything(job)

@@ -27,6 +27,16 @@ def no_ray_left(cluster) -> bool:
     return not any("ray" in line for node in cluster.alive for line in cluster.processes(node))
 
 
+def nothing_left(jobs, job) -> None:
+    """No process and no directory of Ray is on any node."""
+
+    def left() -> list[str]:
+        nodes = jobs.cluster.base / "nodes"
+        return [str(path) for node in jobs.cluster.alive for path in (nodes / node).glob("ray-*")]
+
+    jobs.until(job, lambda: no_ray_left(jobs.cluster) and not left(), 40, "no process and no directory of Ray")
+
+
 def check_same(directory, alone) -> None:
     schedules = [
         [json.loads(line) for line in (path / "schedule.jsonl").read_text().splitlines()] for path in (directory, alone)
@@ -56,7 +66,7 @@ def check_ended(jobs, job, alone, restarts=1) -> None:
     [ended] = jobs.finish(job, seconds=150)
     assert ended["ExitCode"] == "0:0" and int(ended["Restarts"]) >= restarts, jobs.everything(job)
     check_same(jobs.directory / "run", alone)
-    jobs.until(job, lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")
+    nothing_left(jobs, job)
 
 
 def test_a_search_uses_both_nodes_and_leaves_nothing_behind(jobs, scripts, alone):
@@ -79,16 +89,16 @@ def test_a_search_whose_time_is_up_continues_from_the_queue(jobs, scripts, alone
     job = start_slow(jobs, scripts)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     jobs.until(job, lambda: jobs.one(job)["Restarts"] == "1", 60, "requeued")
-    jobs.until(job, lambda: no_ray_left(jobs.cluster), 8, "no process of Ray while it waits")
+    nothing_left(jobs, job)
     check_ended(jobs, job, alone)
     assert "time is up; requeued, 1 of at most 5 times" in jobs.output(job)
 
 
 def test_a_preempted_search_gives_way_and_continues_afterwards(jobs, scripts, alone):
     job = start_slow(jobs, scripts, partition="low")
-    urgent = jobs.submit("--partition=main --nodes=2 --exclusive --wrap", "sleep 8")
+    urgent = jobs.submit("--partition=main --nodes=2 --exclusive --wrap", "sleep 12")
     jobs.until(job, lambda: jobs.state(urgent) == "RUNNING", 60, "the urgent job runs")
-    jobs.until(job, lambda: no_ray_left(jobs.cluster), 6, "no process of Ray beside the urgent job")
+    nothing_left(jobs, job)
     check_ended(jobs, job, alone)
     assert "preempted; requeued" in jobs.output(job)
 
@@ -101,7 +111,7 @@ def test_ray_that_ends_on_one_node_ends_the_job_at_once(jobs, scripts):
     [ended] = jobs.finish(job, seconds=60)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0"), jobs.everything(job)
     assert "Ray ended on a node with 3; see run/ray.log" in jobs.output(job)
-    jobs.until(job, lambda: no_ray_left(jobs.cluster), 20, "no process of Ray on any node")
+    nothing_left(jobs, job)
 
 
 def test_a_node_that_does_not_answer_sends_the_search_back_to_the_queue(jobs, scripts, alone):
@@ -111,3 +121,18 @@ def test_a_node_that_does_not_answer_sends_the_search_back_to_the_queue(jobs, sc
     check_ended(jobs, job, alone)
     assert "SLURM did not start Ray on a node" in jobs.output(job)
     assert "not started; requeued, 1 of at most 5 times" in jobs.output(job)
+
+
+def test_a_cancelled_search_leaves_nothing_on_any_node(jobs, scripts):
+    job = start_slow(jobs, scripts)
+    jobs.cluster.run("scancel", job)
+    [ended] = jobs.finish(job)
+    assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0")
+    nothing_left(jobs, job)
+
+
+def test_a_search_whose_driver_is_killed_goes_on_from_the_queue(jobs, scripts, alone):
+    job = start_slow(jobs, scripts)
+    jobs.cluster.kill("node1", "bin/mtl search")
+    check_ended(jobs, job, alone)
+    assert "mtl was killed; requeued, 1 of at most 5 times" in jobs.output(job)
