@@ -111,7 +111,7 @@ class RayHosts:
         except (ObjectStoreFullError, OutOfDiskError) as error:
             raise ValueError(
                 "the state of a shard has no room in Ray's object store, nor in its directory on disk: give more "
-                "--shards, or Ray more room (`ray start --object-store-memory`; sbatch --mem, or MTL_OBJECT_STORE in MB)"
+                "--shards, or Ray more room (`ray start --object-store-memory`; sbatch --mem or MTL_OBJECT_STORE in MB)"
             ) from error
         except torch.OutOfMemoryError as error:
             raise ValueError(
