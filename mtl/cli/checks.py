@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mtl.benchmarks import Benchmark
 from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, TRAINING
+from mtl.ray.tune.asked import check_tune, method_of
 from mtl.search.build import build_space
 from mtl.search.grammar import Range, read_file, read_options
 from mtl.search.methods import OPTIONS, Options, find_method, make_options
@@ -103,6 +104,7 @@ def read_comparison(args: argparse.Namespace, benchmark: Benchmark) -> Compariso
 
 def read_search(args: argparse.Namespace, benchmark: Benchmark) -> Asked:
     """The space, objective and options of `mtl search`."""
+    args.method = method_of(args)
     method = find_method(args.method)
     if "evaluate_every" in args.given:
         raise ValueError(f"--evaluate-every {args.evaluate_every}: a search evaluates its runs at every --interval")
@@ -133,10 +135,13 @@ def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
 
 def check_engine(args: argparse.Namespace) -> None:
     """Refuse options of an engine that is not used, or out of range."""
-    if args.engine == "population":
-        for name in ENGINE_OPTIONS:
-            if (value := getattr(args, name)) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine ray")
+    for name, engines in ENGINE_OPTIONS.items():
+        if args.engine not in engines and (value := getattr(args, name)) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine {' and '.join(engines)}")
+    if args.engine == "tune":
+        if args.command == "compare":
+            raise ValueError("--engine tune: mtl compare tunes by its own methods; give population or ray")
+        check_tune(args)
     for name in ("shards", "nodes"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ValueError(f"--{name} {value}: must be at least 1")

@@ -7,8 +7,8 @@ import contextlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mtl.cli.checks import check_engine
@@ -36,6 +36,9 @@ class _NodeCame(Exception):
 
 class Engine(contextlib.AbstractContextManager["Engine"]):
     """This process and its device."""
+
+    #: What config.yaml records of it beside the search.
+    about: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, setting: Setting) -> None:
         self.lost = 0  # processes, so far
@@ -214,5 +217,9 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
     if args.engine == "population":
         return Engine(setting)
     if importlib.util.find_spec("ray") is None:
-        raise ValueError(f"--engine ray needs Ray, which is not installed: {install('ray')}")
-    return RayEngine(args, setting)
+        raise ValueError(f"--engine {args.engine} needs Ray, which is not installed: {install('ray')}")
+    if args.engine == "ray":
+        return RayEngine(args, setting)
+    from mtl.cli.tune_engine import TuneEngine
+
+    return TuneEngine(args, setting)

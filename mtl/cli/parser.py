@@ -23,7 +23,7 @@ DEFAULT_STRATEGIES = (
 LISTS = ("strategies", "benchmarks", "losses", "models", "methods")
 
 
-ENGINES = ("population", "ray")
+ENGINES = ("population", "ray", "tune")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,7 +118,10 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 def _where(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where searches train")
     group.add_argument(
-        "--engine", default="population", choices=ENGINES, help="this process (default), or processes of Ray"
+        "--engine",
+        default="population",
+        choices=ENGINES,
+        help="this process (default), our methods in processes of Ray, or Ray Tune's trials",
     )
     group.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of this machine)")
     group.add_argument("--nodes", type=int, metavar="N", help="of that cluster, to be waited for (default: 1)")
@@ -134,9 +137,19 @@ def _where(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of a GPU, for a process: 0.5 trains two shards on each at a time (default: 1)",
     )
+    about = "of --engine tune: pbt (default), pb2, asha, hyperband, bohb, median or none"
+    group.add_argument("--scheduler", metavar="NAME", help=about)
+    about = "of --engine tune: random (default), grid, optuna, bohb, hyperopt or none"
+    group.add_argument("--searcher", metavar="NAME", help=about)
+    group.add_argument("--gpus-per-trial", type=float, metavar="N", help="of --engine tune (default: 1 if there are)")
 
 
-ENGINE_OPTIONS = ("address", "nodes", "shards", "gpus_per_shard")
+#: Options of an engine, and the engines that take them.
+ENGINE_OPTIONS = {
+    **dict.fromkeys(("address", "nodes", "shards"), ("ray", "tune")),
+    "gpus_per_shard": ("ray",),
+    **dict.fromkeys(("scheduler", "searcher", "gpus_per_trial"), ("tune",)),
+}
 
 
 def _training(parser: argparse.ArgumentParser) -> None:
@@ -258,7 +271,7 @@ def _add_bench(commands: Any) -> None:
     about = "steps: one training step; solvers: weights from a Gramian; population, search: whole runs"
     parser.add_argument("name", help=about)
     about = "of the bench of the search: population against Ray Tune (default), ray against population"
-    parser.add_argument("--engine", default="population", choices=ENGINES, help=about)
+    parser.add_argument("--engine", default="population", choices=ENGINES[:2], help=about)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each candidate (default: the bench's own)")
     parser.add_argument("--quick", action="store_true", help="few cases, one round: whether it works, not how fast")

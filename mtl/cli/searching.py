@@ -58,6 +58,7 @@ def search(args: argparse.Namespace) -> int:
         raise BadInput(str(error)) from error
     about = {
         "method": args.method,
+        **engine.about,
         **{name: getattr(options, name) for name in OPTIONS},
         "interval": made.problem.interval,
         "trials": made.method.trials,

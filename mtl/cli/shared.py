@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import secrets
 import sys
 import time
@@ -15,21 +14,18 @@ from typing import Any
 
 import torch
 
-import mtl
 from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
-from mtl.benchmarks.trunk import reads_trunk
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.parser import BadInput
 from mtl.digest import check_repeats, difference, of_study, of_tasks
-from mtl.hyperparameters import domains
+from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import Settings, check_model
 from mtl.train.allocator import keep_freed_memory
-from mtl.train.facts import data_facts
 
 # What a resumed study may not change: finished and new runs would not be comparable.
 _FIXED = ("command", "benchmark", "training", "device")
@@ -80,29 +76,8 @@ def make_config(
     args: argparse.Namespace, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
 ) -> dict[str, Any]:
     """The resolved settings, as recorded in config.yaml."""
-    tasks = of_tasks(setting.benchmark.tasks)
-    settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
-    return {
-        "command": args.command,
-        "benchmark": resolved_name(args.benchmark),
-        "options": options_of(args),
-        "tasks": tasks,
-        "digests": of_study(tasks, setting.splits),
-        "data": data_facts(setting.benchmark.tasks, setting.splits),
-        "strategies": [str(strategy) for strategy in strategies],
-        "seeds": [*seeds],
-        "reference": str(reference),
-        "training": settings | {"model": setting.settings.model or _trunk(setting)},
-        "device": str(setting.device),
-        "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
-    }
-
-
-def _trunk(setting: Setting) -> str:
-    """The trunk that the benchmark itself names; none where its model is not built from it."""
-    benchmark, inputs = setting.benchmark, setting.splits.train.inputs[:2]
-    return getattr(benchmark, "trunk", "") if reads_trunk(benchmark, inputs) else ""
+    told = described(setting, resolved_name(args.benchmark), strategies, seeds, reference)
+    return {"command": args.command, "options": options_of(args), **told}
 
 
 @contextlib.contextmanager

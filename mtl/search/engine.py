@@ -78,10 +78,24 @@ class Trial:
             self.best = Best(self.number, self.step, dict(self.values), scores, evaluation.selection, metrics)
         return found
 
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return {**vars(self), "best": self.best and {**vars(self.best)}}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Trial:
+        """The inverse of `plain`."""
+        return cls(**{**plain, "best": None if plain["best"] is None else Best(**plain["best"])})
+
     @property
     def broken(self) -> bool:
         """Whether its last evaluation was not finite."""
         return bool(self.curve) and not all(map(math.isfinite, self.curve[-1][2]))
+
+
+def better_of(own: Best | None, other: Best | None) -> Best | None:
+    """What a run that takes over another keeps as its best evaluation: its own if they are equal."""
+    return other if own is None or (other is not None and other.scores > own.scores) else own
 
 
 def _covers(other: Scores, scores: Scores) -> bool:
@@ -377,8 +391,7 @@ class Search:
         found = {}
         for exploit in exploits:
             own, other = self.trials[exploit.target].best, self.trials[exploit.source].best
-            better = own is None or (other is not None and other.scores > own.scores)
-            found[exploit.target] = other if better or self.method.forgets else own
+            found[exploit.target] = other if self.method.forgets else better_of(own, other)
         return found
 
     def _start(self, starts: Sequence[Start]) -> list[Event]:
@@ -401,7 +414,7 @@ class Search:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "trials": [{**vars(trial), "best": trial.best and {**vars(trial.best)}} for trial in self.trials],
+            "trials": [trial.plain() for trial in self.trials],
             "alive": [trial.number for trial in self.alive],
             "method": self.method.state_dict(),
             "tally": dataclasses.asdict(self.tally),
@@ -411,10 +424,7 @@ class Search:
         }
 
     def _load(self, saved: Mapping[str, Any]) -> None:
-        self.trials = [
-            Trial(**{**trial, "best": None if trial["best"] is None else Best(**trial["best"])})
-            for trial in saved["trials"]
-        ]
+        self.trials = [Trial.of(trial) for trial in saved["trials"]]
         self.alive = [self.trials[number] for number in saved["alive"]]
         self.tally = Tally(**saved["tally"])
         self._offset = saved["offset"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, Protocol
@@ -168,7 +169,10 @@ class Simplex(Parameter):
         return math.comb(points + self.size - 2, self.size - 1)
 
     def suggest(self, trial: Suggester, name: str) -> tuple[float, ...]:
-        shares = [trial.suggest_float(f"{name}[{k}]", 1e-6, 1 - 1e-6) for k in range(self.size)]
+        return self.from_shares([trial.suggest_float(f"{name}[{k}]", 1e-6, 1 - 1e-6) for k in range(self.size)])
+
+    def from_shares(self, shares: Sequence[float]) -> tuple[float, ...]:
+        """The weights that belong to `size` independent numbers in (0, 1); flat if those are."""
         return self._scaled(-np.log(shares))  # exponential variables, scaled, are flat on the simplex
 
     def describe(self) -> str:

@@ -105,6 +105,12 @@ class Space:
             values[name] = parameter.suggest(trial, name)
         return values
 
+    def to_tune(self) -> dict[str, Any]:
+        """The space in Ray Tune's distributions; see `mtl.ray.param_space`."""
+        from mtl.ray.tune.space import to_tune
+
+        return to_tune(self)
+
     def count(self, points: int) -> int:
         """How many points `grid` has, without making them."""
         parents = {dimension.condition.parent for dimension in self.dimensions.values() if dimension.condition}

@@ -1,0 +1,142 @@
+"""`mtl search --engine tune`: Ray Tune's trials, schedulers and searchers."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mtl.cli.engines import Engine
+from mtl.cli.errors import BadInput, Failed
+from mtl.cli.shared import tell
+from mtl.ray.tune.asked import scheduler_of, searcher_of
+from mtl.search.engine import Observer, Search
+from mtl.study.rundir import RunDirectory
+from mtl.study.setting import Setting
+from mtl.train import Stopped
+
+if TYPE_CHECKING:
+    from mtl.ray.tune.driver import Asked
+
+#: Read by Ray when it is imported: no output and files of its own, and the working directory stays the command's.
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # so much of a search is lost with its driver
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+class TuneEngine(Engine):
+    """A trial of Ray Tune for each member, or with --shards for each shard of members."""
+
+    def __init__(self, args: argparse.Namespace, setting: Setting) -> None:
+        super().__init__(setting)
+        self._args, self._setting = args, setting
+        self._scheduler, self._searcher = scheduler_of(args), searcher_of(args)
+        chosen = {"scheduler": self._scheduler, "searcher": self._searcher, "shards": args.shards}
+        self.about = {"engine": "tune", **chosen}
+        self._open = contextlib.ExitStack()
+        self._gpus = 0.0
+
+    def __enter__(self) -> TuneEngine:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mtl.ray.guard import guard
+
+        guard(own_cluster=self._args.address is None)
+        from mtl.ray.cluster import connected
+
+        tell(f"connecting to Ray at {self._args.address}" if self._args.address else "starting Ray on this machine")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connected(self._args.address, self._args.nodes or 1))
+            self._gpus = self._lent()
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        return self._open.__exit__(kind, error, at)
+
+    def run(
+        self,
+        make: Callable[[], Search],
+        directory: RunDirectory,
+        benchmark: str,  # noqa: ARG002
+        observers: Sequence[Observer],
+        should_stop: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        """Carry out the search that `make` gives, or what is left of it."""
+        from mtl.ray.tune.driver import Unshared, carry_out
+        from mtl.ray.tune.results import write_results
+
+        search = make()
+        options = search.method.options
+        trainable = self._trainable(search)
+        try:
+            folders, errors, unfinished = carry_out(
+                trainable, self._asked, search, options, directory.path, observers, should_stop
+            )
+        except Unshared as error:
+            raise BadInput(str(error)) from error
+        if errors:
+            tell(f"{len(errors)} trials failed, the first with: {' '.join(errors[0].split())[-300:]}")
+        records = write_results(directory, folders, search, self._setting) if folders else directory.records()
+        if unfinished:
+            raise Stopped
+        if not records:
+            raise Failed(f"no trial was trained; see {directory.path / 'tune'}")
+        self._conclude(search, records, observers)
+        return records
+
+    def _conclude(self, search: Search, records: Sequence[dict[str, Any]], observers: Sequence[Observer]) -> None:
+        """Tell the observers what has become of the trials, in the order in which they are recorded."""
+        seeds = {trial.seed: trial for trial in search.trials}
+        for record in records:
+            if record["seed"] in seeds and not self._args.shards:
+                seeds[record["seed"]].status = record["status"]
+                for observer in observers:
+                    observer.trial(search, {**record, "trial": seeds[record["seed"]].number})
+        search.alive = []
+        search.evaluations = {}
+        for observer in observers:
+            observer.segment(search)
+
+    @property
+    def _asked(self) -> Asked:
+        from mtl.ray.tune.driver import Asked
+
+        return Asked(self._scheduler, self._searcher, self._args.shards, self._gpus)
+
+    def _trainable(self, search: Search) -> Any:
+        import mtl.ray
+
+        args, options = self._args, search.method.options
+        if args.shards and options.members % args.shards:
+            raise BadInput(f"--shards {args.shards}: {options.members} members do not divide into so many")
+        return mtl.ray.trainable(
+            args.benchmark,
+            strategy=search.problem.space.dimensions["strategy"].parameter.grid(1)[0],
+            settings=self._setting.settings,
+            members=options.members // args.shards if args.shards else 1,
+            method=args.method or "pbt",
+            objective=search.objective,
+            device="cuda" if self._gpus else "cpu",
+        )
+
+    def _lent(self) -> float:
+        """GPUs of a trial."""
+        from mtl.ray.cluster import gpus, nodes
+
+        wanted = self._args.gpus_per_trial
+        if wanted is None:
+            return 1.0 if self._args.device != "cpu" and gpus() > 0 else 0.0
+        most = max((float(node["Resources"].get("GPU", 0)) for node in nodes()), default=0.0)
+        if wanted > most:
+            raise ValueError(f"--gpus-per-trial {wanted:g}: the node of the Ray cluster with most GPUs has {most:g}")
+        return float(wanted)

@@ -1,0 +1,80 @@
+"""What a trainable is made from, and how the processes of a cluster make a run's setting from it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mtl.benchmarks import find_benchmark, load_checked
+from mtl.search.objective import Objective
+from mtl.study.setting import Setting
+from mtl.train import Settings, check_model
+from mtl.train.allocator import keep_freed_memory
+
+STATE = "state.pt"  # of a checkpoint
+_NUMBER = re.compile(r"_(\d{5,})$")
+
+
+@dataclass(frozen=True)
+class About:
+    """Arguments of `mtl.ray.trainable`, checked.
+
+    Attributes:
+        benchmark: a name that `find_benchmark` takes in any process.
+        strategy: of trials whose configuration names none.
+        settings: training settings over the benchmark's recipe.
+        members: of a trial.
+        method: by which the members of a trial search.
+        objective: what counts.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    benchmark: str
+    strategy: str
+    settings: Mapping[str, Any]
+    members: int
+    method: str
+    objective: Objective
+    device: str
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        objective = {"names": list(self.objective.names), "baseline": dict(self.objective.baseline)}
+        return {**vars(self), "settings": dict(self.settings), "objective": objective}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> About:
+        """The inverse of `plain`."""
+        objective = Objective(plain["objective"]["names"], find_benchmark(plain["benchmark"]))
+        objective.baseline = plain["objective"]["baseline"]
+        return cls(**{**plain, "objective": objective})
+
+    def setting(self, *, trains: bool = True) -> Setting:
+        """Benchmark, data, settings and device, in this process.
+
+        Args:
+            trains: False for the checks of a driver, which may have no such device.
+
+        Raises:
+            ValueError: one line that says what does not exist.
+        """
+        keep_freed_memory()
+        benchmark = find_benchmark(self.benchmark)
+        settings = Settings.of(getattr(benchmark, "recipe", {}), self.settings)
+        splits = load_checked(benchmark)
+        check_model(benchmark, splits, settings)
+        on_gpu = self.device != "cpu" and torch.cuda.is_available()
+        if trains and self.device == "cuda" and not on_gpu:
+            raise ValueError("device='cuda': Ray lent this trial no GPU; tune.with_resources(..., {'gpu': 1})")
+        return Setting(benchmark, splits, settings, torch.device("cuda" if on_gpu else "cpu"))
+
+
+def number_of(trial_id: str) -> int:
+    """A number that no other trial of an experiment has: Tune's own, or one made of the name that a searcher gave."""
+    match = _NUMBER.search(trial_id)
+    return int(match[1]) if match else zlib.crc32(trial_id.encode())

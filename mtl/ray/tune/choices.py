@@ -1,0 +1,89 @@
+"""Schedulers and searchers of Ray Tune, and the configurations of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mtl.search.methods import Options, Problem
+from mtl.search.methods.method import random_starts
+from mtl.search.space import Space
+
+_METRIC, _MODE = "objective", "max"
+
+
+def make_scheduler(name: str, problem: Problem, options: Options) -> Any:
+    """The scheduler of that name, over runs that report `steps` and `objective`."""
+    from ray.tune import schedulers
+
+    from mtl.ray.tune.pbt import PBT
+    from mtl.ray.tune.space import mutations
+
+    length, interval = problem.length, problem.interval
+    shared: dict[str, Any] = {"metric": _METRIC, "mode": _MODE}
+    made: dict[str, Callable[[], Any]] = {
+        "pbt": lambda: PBT(
+            "steps",
+            perturbation_interval=interval,
+            burn_in_period=options.burn_in,
+            hyperparam_mutations=mutations(problem.space),
+            quantile_fraction=options.quantile,
+            resample_probability=options.resample,
+            synch=not options.asynchronous,
+            seed=problem.seed,
+            method=name,
+            length=length,
+            **shared,
+        ),
+        "asha": lambda: schedulers.ASHAScheduler(
+            "steps", max_t=length, grace_period=interval, reduction_factor=options.eta, **shared
+        ),
+        # These two count in reports, so that their rungs are at least one segment apart.
+        "hyperband": lambda: schedulers.HyperBandScheduler(
+            max_t=-(-length // interval), reduction_factor=options.eta, **shared
+        ),
+        "bohb": lambda: schedulers.HyperBandForBOHB(
+            max_t=-(-length // interval), reduction_factor=options.eta, **shared
+        ),
+        "median": lambda: schedulers.MedianStoppingRule("steps", grace_period=interval, **shared),
+        "none": schedulers.FIFOScheduler,
+    }
+    made["pb2"] = made["pbt"]
+    return made[name]()
+
+
+def make_searcher(name: str, problem: Problem, constants: Mapping[str, Any]) -> Any:
+    """A searcher that learns, or None where the configurations are known beforehand (see `configurations`).
+
+    Args:
+        name: of it.
+        problem: its space and seed.
+        constants: that every configuration has.
+    """
+    from mtl.ray.tune import searchers
+
+    if name == "optuna":
+        return searchers.optuna(problem, constants, _METRIC, _MODE)
+    if name == "bohb":
+        return searchers.bohb(problem, constants, _METRIC, _MODE)
+    if name == "hyperopt":
+        return searchers.hyperopt(problem, constants, _METRIC, _MODE)
+    return None
+
+
+def configurations(
+    searcher: str, problem: Problem, options: Options, trials: int, constants: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """Configurations that are known beforehand: those with which our own searches begin under the same seed."""
+    if searcher == "grid":
+        values = problem.space.grid(options.grid_points)
+    else:
+        values = [start.values for start in random_starts(problem, trials)]
+    return [{**constants, **some, "seed": problem.seed + number} for number, some in enumerate(values)]
+
+
+def shard_configurations(
+    space: Space, seed: int, shards: int, members: int, constants: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """One for each shard: the whole space, and seeds of its own."""
+    return [{**constants, **space.describe(), "seed": seed + number * members} for number in range(shards)]

@@ -1,0 +1,146 @@
+"""A trial of Ray Tune that is one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ray import tune
+
+from mtl.lineage import Event
+from mtl.population import Member
+from mtl.ray.tune.about import STATE, About, number_of
+from mtl.ray.tune.space import check_names, from_config
+from mtl.search.engine import Trial, better_of, default_interval
+from mtl.search.plan import cohort_maker, run_length
+from mtl.search.space import Values, make_member
+from mtl.train import checkpoint as checkpoints
+
+#: What the configuration of a trial may hold beside values of a run.
+OWN = ("seed", "first_seed", "interval")
+
+
+class MemberTrial(tune.Trainable):
+    """One run as a `Cohort` of one; each step of Tune is a segment of training.
+
+    A checkpoint of another trial is taken over as in our own searches: parameters, optimizer and strategy state are
+    the other's, seed, data order, random numbers and number of steps stay.
+    """
+
+    about: ClassVar[About]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.setting = self.about.setting()
+        self.length = run_length(self.setting)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        run = self._run
+        steps = min(self._interval, self.length - run.step)
+        self._cohort.advance(steps)
+        (evaluation,) = self._cohort.evaluate()
+        run.step += steps
+        scores = self.about.objective.of(evaluation)
+        if run.hear(evaluation, scores, run.step):
+            self._cohort.remember([0])
+        return {
+            **evaluation.metrics,
+            "metrics": evaluation.metrics,
+            "selection": evaluation.selection if evaluation.finite else -math.inf,
+            "objective": scores[0],
+            "steps": run.step,
+            "finite": evaluation.finite,
+            "failure": evaluation.failure,
+            "exploits": sum(event["source"] not in (None, self.trial_id) for event in self._events),
+            "hyperparameters": run.values,
+            "curves": evaluation.curves,
+            "done": run.step >= self.length,
+            "should_checkpoint": True,  # a segment that is reported is saved
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        content = {
+            "trial": self.trial_id,
+            "about": self.about.plain(),
+            "interval": self._interval,
+            "run": self._run.plain(),
+            "events": self._events,
+            "cohort": self._cohort.state_dict(),
+        }
+        checkpoints.save(Path(checkpoint_dir) / STATE, content)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+        path = Path(checkpoint_dir)
+        saved = checkpoints.load(path / STATE)
+        if saved is None:
+            raise ValueError(f"checkpoint {path / STATE} cannot be read")
+        if saved["trial"] == self.trial_id:
+            self._continue(saved)
+            if self._run.values != self._wanted:
+                self._change(self.trial_id, self._run.step, None)
+        else:
+            self._take_over(saved)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        tasks = [task.name for task in self.setting.benchmark.tasks]
+        check_names(config, OWN, tasks)
+        values = {"strategy": self.about.strategy} | {n: v for n, v in config.items() if n not in OWN}
+        self._wanted: Values = from_config(values)
+        number = number_of(self.trial_id)
+        seed = int(config["seed"]) if "seed" in config else int(config.get("first_seed", 0)) + number
+        self._interval = int(config.get("interval") or default_interval(self.length))
+        self._run = Trial(number, seed, dict(self._wanted))
+        self._cohort = self._made(make_member(self._wanted, seed))
+        self._events: list[dict[str, Any]] = [
+            _event(Event("", 0, 0, None, seed, None, self._wanted, {}), self.trial_id, None)
+        ]
+
+    def _made(self, member: Member) -> Any:
+        return cohort_maker(self.setting)([member])
+
+    def _continue(self, saved: dict[str, Any]) -> None:
+        self._run = Trial.of(saved["run"])
+        self._events = list(saved["events"])
+        self._cohort.load_state_dict(saved["cohort"])
+
+    def _take_over(self, saved: dict[str, Any]) -> None:
+        own = self._own_newest()
+        if own is not None:
+            self._continue(own)
+        source = self._made(Member(**saved["cohort"]["members"][0]))
+        source.load_state_dict(saved["cohort"])
+        theirs = Trial.of(saved["run"])
+        kept = better_of(self._run.best, theirs.best)
+        self._cohort.adopt(0, source.extract(0), best=kept is not self._run.best)
+        self._run.best = kept
+        self._change(saved["trial"], theirs.step, theirs.curve[-1][2][0])
+
+    def _change(self, source: str, source_step: int, source_score: float | None) -> None:
+        """Go on with the values of the configuration, and note it."""
+        run = self._run
+        self._cohort.replace({0: make_member(self._wanted, run.seed)})
+        score = run.curve[-1][2][0] if run.curve else None
+        scores = {"target": score, "source": score if source == self.trial_id else source_score}
+        event = Event("", run.step, 0, 0, run.seed, dict(run.values), self._wanted, scores, source_step)
+        self._events = [*self._events, _event(event, self.trial_id, source)]
+        run.values = dict(self._wanted)
+
+    def _own_newest(self) -> dict[str, Any] | None:
+        """The trial's own state when it last reported: what it was given is another's."""
+        assert self._storage is not None
+        for folder in sorted(Path(self._storage.trial_fs_path).glob("checkpoint_*"), reverse=True):
+            saved = checkpoints.load(folder / STATE)
+            if saved is not None:
+                return saved
+        return None
+
+
+def _event(event: Event, target: str, source: str | None) -> dict[str, Any]:
+    """The event with the names of trials in place of their numbers, which only the whole experiment knows."""
+    return {**dataclasses.asdict(event), "target": target, "source": source}

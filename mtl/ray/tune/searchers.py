@@ -1,0 +1,80 @@
+"""Searchers of Ray Tune that know our spaces, and give each trial a seed of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtl.ray.tune.space import to_tune
+from mtl.search.methods import Problem
+from mtl.search.space import Values
+
+
+class _Suggest:
+    """Optuna's own way of a space in which parameters exist only beside some choices."""
+
+    def __init__(self, problem: Problem, constants: Mapping[str, Any]) -> None:
+        self._problem, self._constants = problem, dict(constants)
+
+    def __call__(self, trial: Any) -> Values:
+        values = self._problem.space.suggest(trial)
+        return {**self._constants, **values, "seed": self._problem.seed + trial.number}
+
+
+def optuna(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
+    """Optuna's TPE."""
+    import optuna as library
+    from ray.tune.search.optuna import OptunaSearch
+
+    library.logging.set_verbosity(library.logging.ERROR)
+    suggest = _Suggest(problem, constants)
+    return OptunaSearch(space=suggest, metric=metric, mode=mode, sampler=library.samplers.TPESampler(seed=problem.seed))
+
+
+def bohb(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
+    """The kernel density model of BOHB."""
+    from ray.tune.search.bohb import TuneBOHB
+
+    space = TuneBOHB.convert_search_space(_varied(problem))
+    made = _seeded(TuneBOHB, problem, constants)(space=space, metric=metric, mode=mode, seed=problem.seed)
+    made.all_constants = _constant(problem)
+    return made
+
+
+def hyperopt(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
+    """HyperOpt's TPE."""
+    from ray.tune.search.hyperopt import HyperOptSearch
+
+    cls = _seeded(HyperOptSearch, problem, constants)
+    made = cls(space=_varied(problem), metric=metric, mode=mode, random_state_seed=problem.seed)
+    made.all_constants = _constant(problem)
+    return made
+
+
+def _varied(problem: Problem) -> dict[str, Any]:
+    return {
+        name: value for name, value in to_tune(problem.space, conditional=False).items() if hasattr(value, "sample")
+    }
+
+
+def _constant(problem: Problem) -> dict[str, Any]:
+    drawn = to_tune(problem.space, conditional=False)
+    return {name: value for name, value in drawn.items() if not hasattr(value, "sample")}
+
+
+def _seeded(base: type[Any], problem: Problem, constants: Mapping[str, Any]) -> type[Any]:
+    """The searcher with constants and a seed in each of its suggestions."""
+
+    class Seeded(base):  # type: ignore[misc]
+        suggested = 0
+        all_constants: Mapping[str, Any] = {}
+
+        def suggest(self, trial_id: str) -> Any:
+            found = super().suggest(trial_id)
+            if not isinstance(found, dict):
+                return found
+            self.suggested += 1
+            return {**constants, **self.all_constants, **found, "seed": problem.seed + self.suggested - 1}
+
+    Seeded.__name__ = base.__name__
+    return Seeded

@@ -1,0 +1,110 @@
+"""A trial of Ray Tune that is a vectorised shard of runs, which search among themselves."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ray import tune
+
+from mtl.ray.tune.about import STATE, About, number_of
+from mtl.ray.tune.space import check_names, space_of
+from mtl.search.engine import Search
+from mtl.search.methods import OPTIONS, Options
+from mtl.search.plan import make_search
+from mtl.study.rundir import RunDirectory
+from mtl.train import checkpoint as checkpoints
+
+#: What the configuration of a trial may hold beside ranges of values.
+OWN = ("seed", "first_seed", *(name for name in OPTIONS if name != "members"))
+_FILES = ("results.jsonl", "schedule.jsonl", "history", "checkpoints")
+
+
+class ShardTrial(tune.Trainable):
+    """Runs trained as one program, and a search among them; each step of Tune is a segment of all.
+
+    The configuration of a trial is the space of its search, in the words of the command line: a value such as 0.001
+    holds for all its runs, a range such as "1e-4:1e-2:log" is searched inside.
+    """
+
+    about: ClassVar[About]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.setting = self.about.setting()
+        self._folder = Path(tempfile.mkdtemp(prefix="mtl-shard-"))
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        next(self._segments)
+        search, best = self._search, self._search.best
+        metrics: dict[str, Any] = {}
+        objective, values = -math.inf, {}
+        if best is not None:
+            _, found = best
+            objective, values, metrics = found.scores[0], found.values, dict(found.metrics)
+        finite = [each.selection for each in search.evaluations.values() if each.finite]
+        return {
+            **metrics,
+            "metrics": metrics,
+            "selection": max(finite, default=-math.inf),
+            "objective": objective,
+            "steps": search.tally.steps,
+            "members": len(search.alive),
+            "finite": bool(finite),
+            "exploits": search.tally.exploits,
+            "replaced_nonfinite": search.tally.replaced_nonfinite,
+            "hyperparameters": values,
+            "done": not search.alive,
+            "should_checkpoint": True,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        checkpoints.save(Path(checkpoint_dir) / STATE, {"trial": self.trial_id, "about": self.about.plain()})
+        _copy(self._folder, Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+        path = Path(checkpoint_dir)
+        saved = checkpoints.load(path / STATE)
+        if saved is None:
+            raise ValueError(f"checkpoint {path / STATE} cannot be read")
+        if saved["trial"] != self.trial_id:
+            raise ValueError("trials of several members search by themselves: no scheduler such as PBT copies them")
+        _copy(path, self._folder)
+        self._search, self._segments = self._made()
+
+    def cleanup(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        check_names(config, OWN, [task.name for task in self.setting.benchmark.tasks])
+        number = number_of(self.trial_id)
+        self._seed = int(config.get("seed", int(config.get("first_seed", 0)) + number * self.about.members))
+        given = {name: value for name, value in config.items() if name not in OWN and value is not None}
+        self._space = space_of(self.setting.benchmark, [self.about.strategy], given)
+        options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
+        self._options = Options(members=self.about.members, **options)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._search, self._segments = self._made()
+
+    def _made(self) -> tuple[Search, Iterator[None]]:
+        about = self.about
+        search = make_search(self.setting, about.method, self._options, self._space, about.objective, self._seed)
+        return search, search.segments(RunDirectory(self._folder), self.setting.benchmark.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    for name in _FILES:
+        path, new = source / name, target / name
+        if path.is_dir():
+            shutil.copytree(path, new, dirs_exist_ok=True)
+        elif path.exists():
+            shutil.copyfile(path, new)

@@ -1,0 +1,52 @@
+"""What config.yaml says of the setting of a study."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import mtl
+from mtl.benchmarks.trunk import reads_trunk
+from mtl.digest import of_study, of_tasks
+from mtl.hyperparameters import domains
+from mtl.study.setting import Setting
+from mtl.train.facts import data_facts
+
+
+def described(
+    setting: Setting, benchmark: str, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
+) -> dict[str, Any]:
+    """Tasks, data, training settings, versions and machine, as plain values.
+
+    Args:
+        setting: of the runs.
+        benchmark: by which name it is found again.
+        strategies: that were asked for.
+        seeds: the first of a search, those of a comparison.
+        reference: the strategy that others are compared with.
+    """
+    tasks = of_tasks(setting.benchmark.tasks)
+    settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
+    return {
+        "benchmark": benchmark,
+        "tasks": tasks,
+        "digests": of_study(tasks, setting.splits),
+        "data": data_facts(setting.benchmark.tasks, setting.splits),
+        "strategies": [str(strategy) for strategy in strategies],
+        "seeds": [*seeds],
+        "reference": str(reference),
+        "training": settings | {"model": setting.settings.model or _trunk(setting)},
+        "device": str(setting.device),
+        "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
+    }
+
+
+def _trunk(setting: Setting) -> str:
+    """The trunk that the benchmark itself names; none where its model is not built from it."""
+    benchmark, inputs = setting.benchmark, setting.splits.train.inputs[:2]
+    return getattr(benchmark, "trunk", "") if reads_trunk(benchmark, inputs) else ""
