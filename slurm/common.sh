@@ -64,7 +64,10 @@ run_mtl() {
     await "$child"
   fi
   # Killed from outside, such as for want of memory: 128 + KILL, or what srun says of SLURM's own limit of memory.
-  case $status in 137 | 253) if saved "$out"; then retry='mtl was killed'; else failed=$status; fi ;; esac
+  # Where Ray was lost, this script has killed it, and the reason is known.
+  if [ -z "$failed$retry" ]; then
+    case $status in 137 | 253) if saved "$out"; then retry='mtl was killed'; else failed=$status; fi ;; esac
+  fi
   # While it is still loading, and while it writes its report, a signal kills mtl: nothing is lost either time.
   case $status in $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) status=75 ;; esac
   if not_started "$status" && [ -z "$failed" ] && [ "$retry" != 'mtl was killed' ]; then

@@ -23,7 +23,8 @@ echo "JobId=7 JobName=x JobState=$STATE Reason=None $times Command=$command Work
 """
 MTL = """#!/bin/bash
 printf '%s\\n' "$@" >arguments
-trap 'exit "${STOPPED:-75}"' USR1 TERM
+trap 'exit "${STOPPED:-75}"' USR1
+trap 'exit "${KILLED:-75}"' TERM
 echo "${SLURM_EXPORT_ENV:-all}" >started
 for _ in $(seq "${TENTHS:-0}"); do sleep 0.1; done
 exit "${CODE:-0}"
@@ -204,14 +205,16 @@ SEARCH = {"SLURM_JOB_NODELIST": "localhost,node2", "TENTHS": "200"}
 
 
 def test_a_search_goes_back_to_the_queue_when_slurm_does_not_start_ray_on_a_node(site):
-    code, output = site.run("search.sbatch", "multidigits", **SEARCH, UNSTARTED="--nodelist=node2")
+    code, output = site.run("search.sbatch", "multidigits", **SEARCH, KILLED="137", UNSTARTED="--nodelist=node2")
     assert (code, site.requeued) == (75, ["7"])
     assert "SLURM did not start Ray on a node: srun ended with 233; see runs/search-7/ray.log" in output
 
 
 @pytest.mark.parametrize("node", ["localhost", "node2"])
 def test_a_search_fails_when_ray_ends_on_a_node(site, node):
-    code, output = site.run("search.sbatch", "multidigits", **SEARCH, ENDING=f"--nodelist={node} --kill-on-bad-exit=1")
+    code, output = site.run(
+        "search.sbatch", "multidigits", **SEARCH, KILLED="137", ENDING=f"--nodelist={node} --kill-on-bad-exit=1"
+    )
     assert (code, site.requeued) == (1, [])
     assert "Ray ended on a node with 3; see runs/search-7/ray.log" in output
 
@@ -220,7 +223,9 @@ def test_a_search_goes_back_to_the_queue_when_ray_ends_after_something_is_saved(
     saved = site.path / "runs" / "search-7" / "checkpoints" / "search.pt"
     saved.parent.mkdir(parents=True)
     saved.touch()
-    code, output = site.run("search.sbatch", "multidigits", **SEARCH, ENDING="--nodelist=node2 --kill-on-bad-exit=1")
+    code, output = site.run(
+        "search.sbatch", "multidigits", **SEARCH, KILLED="137", ENDING="--nodelist=node2 --kill-on-bad-exit=1"
+    )
     assert (code, site.requeued) == (75, ["7"])
     assert "Ray was lost; requeued, 1 of at most 5 times" in output
 
