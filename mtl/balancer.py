@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mtl.amp import LossScale
+from mtl.applying import Applier
 from mtl.arguments import (
     Absent,
     Batching,
@@ -27,21 +28,13 @@ from mtl.arguments import (
     sharded,
 )
 from mtl.autocast import Autocast
-from mtl.backward import (
-    accumulate,
-    cleared,
-    combined,
-    guarded_gradients,
-    weighted_backward,
-    weighted_gradients,
-)
 from mtl.collect import Collected, Losses, collect, names
 from mtl.diagnostics import Diagnostics, diagnose
 from mtl.engine.checks import check_reach
 from mtl.engine.cut import cut
 from mtl.engine.gradients import FREED, Engine
-from mtl.engine.measured import HEAD, INPUT, TaskGradients, measure, measure_in_passing
-from mtl.graph import Output, Update, distinct, jacobian, leaves, task_gradients
+from mtl.engine.measured import TaskGradients, measure, measure_in_passing
+from mtl.graph import Output, distinct, jacobian, task_gradients
 from mtl.leaves import Leaves
 from mtl.passes import frozen_statistics, random_states, replayed_randomness
 from mtl.ranks import Ranks
@@ -196,10 +189,17 @@ class Balancer:
         )
         self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
         self._after: Tensor | None = None
-        #: Whether what is not finite has to be cleared from `.grad`, as nobody looked for it before.
-        self._clears = not self._looks and self._loss_scale is None
+        self._applier = Applier(
+            self._leaves,
+            elementwise=self.strategy.elementwise,
+            own_heads=head_weighting == "own",
+            looks=self._looks,
+            loss_scale=self._loss_scale,
+            ranks=self._ranks,
+            sharded=self._sharded,
+            passes=self.passes,
+        )
         self._checked = False
-        self._known: list[Tensor] = []
         if self.num_tasks is not None:
             self.strategy.check_tasks(self.num_tasks)
 
@@ -340,7 +340,7 @@ class Balancer:
         else:
             self._measure_others(signals, needs, batch, given)
             weights = self._weigher.weigh(signals, None, whole, batch.tasks)
-        self._apply_by_backward(batch, weights, retain_graph)
+        self._applier.by_backward(batch, weights, retain_graph)
         return weights
 
     def _held_step(self, batch: Collected, retain_graph: bool) -> Tensor:
@@ -349,10 +349,12 @@ class Balancer:
         if not batch.tasks:
             return weights
         if not batch.whole and not self.strategy.elementwise:
-            return self._broken_step(batch, retain_graph)
+            whole = self._applier.broken(batch, weights, retain_graph)
+            self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
+            return weights
         if self.strategy.elementwise or self._blocks > 1:
             return self._step_by_gradients(batch, {}, frozenset(), {}, None, retain_graph)
-        self._apply_by_backward(batch, weights, retain_graph)
+        self._applier.by_backward(batch, weights, retain_graph)
         return weights
 
     # --- collect ---------------------------------------------------------------------------------------------------
@@ -463,11 +465,11 @@ class Balancer:
                 f"no parameter of {self._leaves.unmeasurable} requires grad any more: {self.strategy} compares "
                 "gradients on them; unfreeze some, or go on without the balancer"
             )
-        graph, one = cut(batch.present), self._one(batch.values)
+        graph, one = cut(batch.present), self._applier.one(batch.values)
         reached = graph.leaves()
         groups = self._leaves.groups(reached)
         if self._ranks is not None and batch.whole:
-            self._known = self._leaves.heads(reached)
+            self._applier.see_heads(self._leaves.heads(reached))
         options: dict[str, Any] = {
             "blocks": self._blocks,
             "average": self._ranks.average if self._ranks is not None else None,
@@ -499,7 +501,7 @@ class Balancer:
             self._keep(gramians, weights, batch.tasks)
         tasks_at: Any = batch.tasks if rows is not None else (..., batch.tasks)
         at_hand = weights if batch.whole else weights[tasks_at]
-        self._apply_gradients(found, rows, at_hand, None if sound else finite)
+        self._applier.from_gradients(found, rows, at_hand, None if sound else finite)
         return weights
 
     def _keep(self, gramians: Tensor, weights: Tensor, tasks: list[int]) -> None:
@@ -534,113 +536,6 @@ class Balancer:
             rows = self.strategy.gradients(self._weigher.state, rows)
         return weights, rows * one
 
-    # --- apply -----------------------------------------------------------------------------------------------------
-
-    def _one(self, values: Tensor) -> Tensor:
-        """What a loss's gradient by itself is taken to be: the scaler's factor, or 1."""
-        return values.new_ones(()) if self._loss_scale is None else self._loss_scale.of(values).to(values.dtype)
-
-    def _on_heads(self, weights: Tensor) -> Tensor:
-        by_coordinate = self.strategy.elementwise and weights.ndim == 2  # held before the first update they are (K,)
-        if self.head_weighting == "own" or by_coordinate:
-            return torch.ones_like(weights[:, 0] if by_coordinate else weights.reshape(-1, weights.shape[-1])[0])
-        return weights.mean(0) if self._blocks > 1 else weights
-
-    def _apply_by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:
-        if not self._looks:
-            weights = torch.where(batch.values.isfinite(), weights, 0)
-        losses = batch.present if batch.joint is None or not batch.whole else batch.joint
-        if not batch.whole:
-            weights = weights[batch.tasks]
-        seeds, own = weights * self._one(weights) if self._loss_scale else weights, self.head_weighting == "own"
-        self.passes["backward"] += 1
-        if not (own or self._clears or self._ranks):
-            weighted_backward(losses, seeds, retain_graph=retain_graph)
-            return
-        trained = self._leaves.trained
-        others = self._leaves.others(leaves([losses] if isinstance(losses, Tensor) else losses))
-        on_heads = torch.ones_like(weights) * self._one(weights) if own else seeds
-        passes = [(trained, seeds), (others, on_heads)] if own else [([*trained, *others], seeds)]
-        update = weighted_gradients(losses, passes, retain_graph=retain_graph)
-        if self._clears:
-            update = [(leaf, cleared(gradient)) for leaf, gradient in update]
-        accumulate(self._averaged(update, whole=batch.whole))
-
-    def _apply_gradients(
-        self, found: TaskGradients, rows: Tensor | None, weights: Tensor, finite: Tensor | None
-    ) -> None:
-        """Combine gradients at hand; `finite` (K,) says which are, where not all are known to be."""
-        on_heads = self._on_heads(weights)
-        if finite is not None and self._loss_scale is None:  # under AMP the scaler has to see what is not finite
-            found = found.kept(finite)
-            if rows is not None:
-                rows = torch.where(finite[:, None], rows, 0)
-
-        def weights_of(group: int) -> Tensor:
-            if group in (HEAD, INPUT):
-                return on_heads
-            return weights[group] if self._blocks > 1 else weights
-
-        if rows is None:
-            update = found.update(weights_of)
-        else:
-            update = combined(rows, weights, self._leaves.trained) + found.update(weights_of, {HEAD, INPUT})
-        if finite is not None and self._loss_scale is None:
-            update = [(leaf, cleared(gradient)) for leaf, gradient in update]
-        accumulate(update)
-
-    def _broken_step(self, batch: Collected, retain_graph: bool) -> Tensor:
-        """Some task is absent or not finite: the others go on with the previous weights."""
-        weights = self._weigher.held(batch.values)
-        one = self._one(batch.values)
-        if self._sharded:
-            weighted_backward(batch.present, (weights * one)[batch.tasks], retain_graph=retain_graph)
-            self.passes["backward"] += 1
-            return weights
-        on_heads = (self._on_heads(weights) * one)[batch.tasks]
-
-        def weights_of(leaf: Tensor) -> Tensor:
-            group = self._leaves.group(leaf)
-            if group in (HEAD, INPUT):
-                return on_heads
-            shared = weights[max(group, 0)] if self._blocks > 1 else weights
-            return (shared * one)[batch.tasks]
-
-        update, whole = guarded_gradients(batch.present, weights_of, retain_graph=retain_graph)
-        self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
-        self.passes["backward"] += len(batch.present)
-        accumulate(self._averaged(update, whole=False))
-        return weights
-
-    def _averaged(self, update: Update, *, whole: bool) -> Update:
-        """The mean over the processes of a data-parallel run; one that has no gradient on a leaf counts with zeros.
-
-        Args:
-            update: that of this process.
-            whole: every process has every task. Otherwise, unless the host has made the processes agree on the tasks
-                that are there, they average the heads of the last step that all had whole.
-        """
-        if self._ranks is None:
-            return update
-        heads = self._leaves.heads(leaf for leaf, _ in update)
-        if whole:
-            self._known = heads
-        elif self._looks:
-            heads = distinct([*self._known, *heads])
-        else:
-            heads = self._known
-        there = {id(leaf): gradient for leaf, gradient in update}
-        common = [*self._leaves.trained, *(head for head in heads if head.requires_grad)]
-        means = [
-            there[id(leaf)].clone(memory_format=torch.contiguous_format)
-            if id(leaf) in there
-            else leaf.new_zeros(leaf.shape)
-            for leaf in common
-        ]
-        self._ranks.average(means)
-        inputs = [(leaf, gradient) for leaf, gradient in update if self._leaves.group(leaf) == INPUT]
-        return [*zip(common, means, strict=True), *inputs]
-
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -672,5 +567,7 @@ class Balancer:
         self._calls = saved.get("calls", 0)
         if "columns" in saved:
             self._leaves.layout(saved["columns"])
-        self._tally, self.passes = Tally(saved["skipped"]), Counter(saved["passes"])
+        self._tally = Tally(saved["skipped"])
+        self.passes.clear()
+        self.passes.update(saved["passes"])
         self._weigher.tally = self._tally
