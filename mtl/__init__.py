@@ -8,7 +8,7 @@ from mtl.combinators import chain, ema, every
 from mtl.strategies import make
 from mtl.strategy import Strategy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
 
 #: Packages that `import mtl` gives without `import mtl.NAME`; they are imported when they are first asked for.
