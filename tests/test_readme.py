@@ -14,8 +14,8 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 
 
-def test_the_first_two_commands_are_the_main_job_and_the_tests():
-    assert [line.split("#")[0].strip() for line in SHELL[:2]] == ["make compare", "make test"]
+def test_the_first_commands_are_the_main_job_the_tests_and_a_search():
+    assert [line.split("#")[0].strip() for line in SHELL[:3]] == ["make compare", "make test", "make search"]
 
 
 @pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("make")])

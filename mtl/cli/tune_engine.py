@@ -39,7 +39,9 @@ class TuneEngine(Engine):
         self._args, self._setting = args, setting
         self._scheduler, self._searcher = scheduler_of(args), searcher_of(args)
         chosen = {"scheduler": self._scheduler, "searcher": self._searcher, "shards": args.shards}
-        self.about = {"engine": "tune", **chosen}
+        names = [n for n in (self._scheduler, self._searcher) if n not in ("none", "random")]
+        own = args.method if args.shards else "random"
+        self.about = {"method": "+".join(dict.fromkeys(names)) or own, "engine": "tune", **chosen}
         self._open = contextlib.ExitStack()
         self._gpus = 0.0
 
@@ -102,8 +104,9 @@ class TuneEngine(Engine):
                 seeds[record["seed"]].status = record["status"]
                 for observer in observers:
                     observer.trial(search, {**record, "trial": seeds[record["seed"]].number})
-        search.alive = []
-        search.evaluations = {}
+        search.alive, search.evaluations = [], {}
+        if not search.trials:
+            return  # all had ended before this process began
         for observer in observers:
             observer.segment(search)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
 from mtl.cli.main import main
-from tests.processes import finish, start
+from tests.processes import ROOT, finish, start, wait
 from tests.tiny import Tiny
 
 pytest.importorskip("ray", reason="needs the extra ray")
@@ -151,4 +154,77 @@ def test_a_search_by_ray_tune_is_replayed_and_goes_on(tmp_path):
     assert all(record["status"] == "done" and math.isfinite(record["objective"]["selection"]) for record in records)
     assert any(event["source"] is not None for event in events)
     assert (out / "report.html").exists() and (out / "summary.json").exists()
-    finish(start("replay", out))
+    replayed = start("replay", out)
+    said, _ = replayed.communicate(timeout=120)
+    assert replayed.returncode == 0 and "bit for bit" in said
+
+
+def _script(name, *arguments):
+    environment = {**os.environ, "RAY_AIR_NEW_OUTPUT": "0", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "ignore", f"tests/ray/{name}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("synch", ["synch", "asynch"])
+def test_pbt_replaces_what_is_not_finite_keeps_seeds_and_bounds(tmp_path, synch):
+    """Against Ray Tune itself, on a trainable of a user's own."""
+    trials = json.loads(_script("pbt_script.py", tmp_path, synch).splitlines()[-1])
+    assert sorted(trial["seed"] for trial in trials) == [0, 1, 2, 3]
+    assert all(trial["done"] and math.isfinite(trial["height"]) and 0.1 <= trial["rate"] <= 1 for trial in trials)
+
+
+@pytest.mark.slow
+def test_a_script_of_ones_own_becomes_a_run_directory_and_is_logged(tmp_path, capsys):
+    _script("own_script.py", tmp_path)
+    assert main(["report", str(tmp_path / "run")]) == 0
+    logged = [path.name for path in (tmp_path / "ray/mine/mtl/wandb").glob("offline-run-*")]
+    assert len(logged) == 5, "a run a trial, and one for the whole"
+    assert "selection" in capsys.readouterr().out
+
+
+def test_the_three_changes_that_the_docs_show_are_those_of_the_script():
+    diff = (ROOT / "docs/ray.md").read_text(encoding="utf-8").split("```diff\n")[1].split("```")[0]
+    script = (ROOT / "tests/ray/own_script.py").read_text(encoding="utf-8")
+    added = [line[1:].strip() for line in diff.splitlines() if line.startswith("+")]
+    assert added and all(line in script for line in added)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_and_still_exploits(tmp_path):
+    out = tmp_path / "run"
+    line = ["search", SPEC, "--engine=tune", "--strategies", "equal", "gradnorm", "--members=4", "--epochs=10"]
+    line += ["--interval=8", "--wandb=disabled", f"--out={out}"]
+    process = start(*line)
+    wait(process, lambda: len([*out.glob("tune/*/checkpoint_000003")]) >= 2)
+    process.kill()
+    process.communicate()
+    before = {path.name for path in out.glob("tune/*/checkpoint_*")}
+    finish(start(*line, "--resume"))
+    assert len(_rows(out / "results.jsonl")) == 4 and before
+    late = [event for event in _rows(out / "schedule.jsonl") if event["source"] is not None and event["step"] > 40]
+    assert late, "no exploits after the restore"
+    assert main([*line, "--resume", "--search", "lr=1e-4:1e-3"]) == 2, "another space"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--scheduler=pb2"],
+        ["--scheduler=asha", "--searcher=optuna", "--trials=6"],
+        ["--scheduler=hyperband"],
+        ["--scheduler=median", "--searcher=none"],
+        ["--shards=2"],
+    ],
+)
+def test_schedulers_and_searchers_end_in_a_report(tmp_path, options):
+    out = tmp_path / "run"
+    finish(
+        start("search", SPEC, "--engine=tune", "--members=4", "--epochs=3", "--interval=8", *options, f"--out={out}")
+    )
+    records = _rows(out / "results.jsonl")
+    assert len(records) >= 4 and len({record["seed"] for record in records}) == len(records)
+    assert main(["report", str(out)]) == 0

@@ -149,8 +149,8 @@ class PBT(PopulationBasedTraining):
         if resting:
             self._go_on(controller, trials, resting, self._decide(trials, resting))
         free = [t for name, t in trials.items() if name not in self._due and t.status in _WAITING]
-        # Tune asks for the actor of one trial at a time: first for those for which it has not, so that all go together.
-        return min(free, key=lambda t: (t.status == Trial.PENDING, self._time_of(t)), default=None)
+        # Tune asks for the actor of one trial at a time: of equals first those for which it has not.
+        return min(free, key=lambda t: (self._time_of(t), t.status == Trial.PENDING), default=None)
 
     def _decide(self, trials: Mapping[str, Trial], arrived: set[str]) -> set[str]:
         """Hand over states among trials at rest; the names of those that took one over."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from mtl.lineage import Event, read_events, write_events
+from mtl.lineage import Event, read_events, taken, write_events
 from mtl.population import Member
 from mtl.ray.tune.about import STATE, About, number_of
 from mtl.search.engine import Search, Trial
@@ -40,11 +40,11 @@ def watched(about: About, setting: Setting, name: str, trials: int, interval: in
     return Search("search", "", method, problem, about.objective, cohort_maker(setting))
 
 
-def result_dir(grid: tune.ResultGrid | str | Path, path: str | Path) -> Path:
+def result_dir(grid: tune.ResultGrid | str | Path | list[Path], path: str | Path) -> Path:
     """Write `config.yaml`, `results.jsonl`, `schedule.jsonl` and the report of any experiment of our trainable.
 
     Args:
-        grid: what `Tuner.fit()` returned, or the directory of the experiment.
+        grid: what `Tuner.fit()` returned, the directory of the experiment, or a checkpoint of each trial.
         path: of the run directory, which must not hold a run yet.
 
     Returns:
@@ -85,12 +85,14 @@ def result_dir(grid: tune.ResultGrid | str | Path, path: str | Path) -> Path:
     return directory.path
 
 
-def checkpoints_of(grid: tune.ResultGrid | str | Path) -> list[Path]:
+def checkpoints_of(grid: tune.ResultGrid | str | Path | list[Path]) -> list[Path]:
     """The newest checkpoint of each trial that has one of ours, in order of the trials."""
     if isinstance(grid, str | Path):
         # What a trial was given of another's counts only once it went on from there, and then it has one of its own.
         newest = [sorted(trial.glob("checkpoint_*"))[-1:] for trial in sorted(Path(grid).iterdir()) if trial.is_dir()]
         found = [path for some in newest for path in some]
+    elif isinstance(grid, list):
+        found = [*grid]
     else:
         found = [Path(result.checkpoint.path) for result in _results(grid) if result.checkpoint is not None]
     return [path for path in found if (path / STATE).is_file()]
@@ -120,8 +122,10 @@ def write_results(
         for number, (state, _) in enumerate(saved):
             if search.run_name(number) not in recorded:
                 record, history = _record(state, number, numbers, search, setting)
+                record["shards"] = len(saved)
                 recorded[record["run"]] = directory.append(record, history)
             events += _events(state, numbers, search.name)
+        events = _by_clock(events, [state["run"]["step"] for state, _ in saved])
     else:
         first = 0
         for _, folder in saved:
@@ -173,6 +177,18 @@ def _events(state: Mapping[str, Any], numbers: Mapping[str, int], search: str) -
         source = None if event["source"] is None else numbers[event["source"]]
         found.append(Event(**{**event, "search": search, "target": numbers[event["target"]], "source": source}))
     return found
+
+
+def _by_clock(events: Sequence[Event], ends: Sequence[int]) -> list[Event]:
+    """The events with what all trials together had spent, where all went together: then they can be trained again so.
+
+    Each trial is a shard of its own.
+    """
+    together = len(set(ends)) == 1 and all(event.source is None or taken(event) == event.step for event in events)
+    if not together:
+        return list(events)
+    count = len(ends)
+    return [dataclasses.replace(event, spent=event.step * count, shards=count) for event in events]
 
 
 def _moved(event: Event, first: int) -> Event:
