@@ -1,18 +1,30 @@
 """Weigh the losses of multi-task training: strategies, a balancer for any loop, a search and a fair comparison."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtl.balancer import Balancer
-from mtl.combinators import chain, ema, every
-from mtl.strategies import make
-from mtl.strategy import Strategy
+if TYPE_CHECKING:
+    from mtl.balancer import Balancer
+    from mtl.combinators import chain, ema, every
+    from mtl.strategies import make
+    from mtl.strategy import Strategy
 
 __version__ = "0.2.0"
 __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
 
-#: Packages that `import mtl` gives without `import mtl.NAME`; they are imported when they are first asked for.
-_PACKAGES = ("benchmarks", "losses", "metrics", "models", "population", "search", "stats", "train")
+# What `import mtl` gives is imported when it is first asked for, so that `mtl --help` does not wait for torch.
+_NAMES = {
+    "Balancer": "balancer",
+    "Strategy": "strategy",
+    "chain": "combinators",
+    "ema": "combinators",
+    "every": "combinators",
+    "make": "strategies",
+}
+_PACKAGES = (
+    *("backward", "balancer", "benchmarks", "combinators", "hyperparameters", "losses", "metrics", "models"),
+    *("population", "search", "signals", "solvers", "stats", "strategies", "strategy", "train"),
+)
 
 
 def load(directory: Any, run: str = "best") -> Any:
@@ -29,6 +41,12 @@ def load(directory: Any, run: str = "best") -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(f"mtl.{_NAMES[name]}"), name)
     if name in _PACKAGES:
         return import_module(f"mtl.{name}")
     raise AttributeError(f"module 'mtl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES, *_PACKAGES})

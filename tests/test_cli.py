@@ -313,15 +313,6 @@ def test_a_benchmark_finds_what_is_beside_its_file_and_is_found_from_elsewhere(t
     assert call("train", "../mine.py:Mine", "--resume", out=tmp_path / "run", **options) == 0
 
 
-@pytest.mark.parametrize("what", ["strategies", "benchmarks", "losses", "models", "methods"])
-def test_list_prints_a_table_and_json(what, capsys):
-    assert call("list", what) == 0
-    table = capsys.readouterr().out
-    assert call("list", what, "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert rows and all(row["name"] in table for row in rows)
-
-
 def test_report_prints_the_summary_as_json(out, capsys):
     assert call("compare", TINY, "--strategies", "equal", "rlw", "--seeds=2", out=out, wandb="disabled", steps=4) == 0
     capsys.readouterr()

@@ -60,7 +60,7 @@ def test_an_import_that_no_extra_explains_is_not_taken_for_one(monkeypatch):
     def broken(_args):
         raise ModuleNotFoundError("No module named 'mine'", name="mine")
 
-    monkeypatch.setattr("mtl.cli.commands.list", broken)
+    monkeypatch.setattr("mtl.cli.showing.list", broken)
     with pytest.raises(ModuleNotFoundError, match="mine"):
         main(["list", "strategies"])
     assert missing(ModuleNotFoundError("x", name="optuna.samplers")) == (

@@ -1,6 +1,7 @@
 """What options ask for, and whether it can be done: all that can be said without the data.
 
-`mtl train`, `compare` and `search` begin with it, and `mtl submit` does it before the job is queued.
+`mtl train`, `compare` and `search` begin with it, and `mtl submit` does it before the job is queued. What options say
+against each other is found before, in `contradictions`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from mtl.benchmarks import Benchmark
-from mtl.cli.parser import DEFAULT_STRATEGIES, ENGINE_OPTIONS, TRAINING
-from mtl.ray.tune.asked import check_tune, method_of
+from mtl.cli.contradictions import searches
+from mtl.cli.parser import DEFAULT_STRATEGIES, TRAINING
+from mtl.ray.tune.asked import method_of
 from mtl.search.build import build_space
 from mtl.search.grammar import Range, read_file, read_options
 from mtl.search.methods import OPTIONS, Options, find_method, make_options
@@ -56,13 +58,8 @@ def read_settings(args: argparse.Namespace, benchmark: Benchmark) -> Settings:
         ValueError: they cannot be worked with; one line, as in all functions here.
     """
     check_mode(args.wandb)
-    if {"epochs", "steps"} <= args.given:
-        raise ValueError(f"--epochs {args.epochs} and --steps {args.steps}: give one, both are the length of a run")
     settings = Settings.of(getattr(benchmark, "recipe", {}), {name: getattr(args, name) for name in TRAINING})
-    if _searches(args):
-        if "patience" in args.given:
-            what = "--tune METHOD" if args.command == "compare" else "a search"
-            raise ValueError(f"--patience {args.patience}: runs of {what} end when the method says, not by themselves")
+    if searches(args):
         settings = dataclasses.replace(settings, patience=None)
     check_trunk(benchmark, settings)
     return settings
@@ -77,8 +74,6 @@ def read_training(args: argparse.Namespace, benchmark: Benchmark) -> Strategy:
 
 def read_comparison(args: argparse.Namespace, benchmark: Benchmark) -> Comparison:
     """The strategies and seeds of `mtl compare`."""
-    if args.seeds < 1:
-        raise ValueError(f"--seeds {args.seeds}: must be at least 1")
     strategies = parse_strategies(args.strategies or default_strategies(benchmark), benchmark)
     reference = parse_strategies([args.reference], benchmark)[0] if args.reference else usual_reference(strategies)
     if reference not in strategies:
@@ -86,19 +81,10 @@ def read_comparison(args: argparse.Namespace, benchmark: Benchmark) -> Compariso
     settings = read_settings(args, benchmark)
     _check_heard(args, settings, strategies)
     if args.tune is not None:
-        check_engine(args)
         for strategy in strategies:
             options = tuning_options(args.tune, DEFAULT_BUDGET if args.budget is None else args.budget)
             space = build_space(benchmark, [str(strategy)], {})
             _check_method(args.tune, options, space, Objective([SELECTION], benchmark), settings)
-    else:
-        for name in ("budget", *ENGINE_OPTIONS):
-            if (value := getattr(args, name)) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --tune METHOD")
-        if args.engine != "population":
-            raise ValueError(
-                f"--engine {args.engine}: without --tune METHOD there is no search to be spread over processes"
-            )
     return Comparison(strategies, reference, [args.seed + k for k in range(args.seeds)])
 
 
@@ -106,11 +92,7 @@ def read_search(args: argparse.Namespace, benchmark: Benchmark) -> Asked:
     """The space, objective and options of `mtl search`."""
     args.method = method_of(args)
     method = find_method(args.method)
-    if "evaluate_every" in args.given:
-        raise ValueError(f"--evaluate-every {args.evaluate_every}: a search evaluates its runs at every --interval")
     ranges = {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
-    if "strategy" in args.given and args.strategies is not None:
-        raise ValueError(f"--strategy {args.strategy}: --strategies names those that are searched")
     for name in ("strategy", "strategies"):
         if name in args.given and "strategy" in ranges:
             raise ValueError(f"--{name}: {ranges['strategy'].where} names the strategies with strategy=")
@@ -121,36 +103,13 @@ def read_search(args: argparse.Namespace, benchmark: Benchmark) -> Asked:
     settings = read_settings(args, benchmark)
     searched = parse_strategies(space.dimensions["strategy"].parameter.grid(1), benchmark)
     _check_heard(args, settings, searched, space)
-    check_engine(args)
     _check_method(args.method, options, space, objective, settings)
-    if options.asynchronous and args.engine == "population":
-        raise ValueError("--asynchronous: there is nothing to wait for in one process; it is an option of --engine ray")
     return Asked(searched, ranges, space, objective, options)
 
 
 def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
     """The nine of the main job; static weights only where their number fits."""
     return tuple(spec for spec in DEFAULT_STRATEGIES if len(benchmark.tasks) == 3 or not spec.startswith("static:"))
-
-
-def check_engine(args: argparse.Namespace) -> None:
-    """Refuse options of an engine that is not used, or out of range."""
-    for name, engines in ENGINE_OPTIONS.items():
-        if args.engine not in engines and (value := getattr(args, name)) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine {' and '.join(engines)}")
-    if args.engine == "tune":
-        if args.command == "compare":
-            raise ValueError("--engine tune: mtl compare tunes by its own methods; give population or ray")
-        check_tune(args)
-    for name in ("shards", "nodes"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise ValueError(f"--{name} {value}: must be at least 1")
-    if args.gpus_per_shard is not None and not 0 < args.gpus_per_shard <= 1:
-        raise ValueError(f"--gpus-per-shard {args.gpus_per_shard:g}: must be in (0, 1]")
-
-
-def _searches(args: argparse.Namespace) -> bool:
-    return args.command == "search" or getattr(args, "tune", None) is not None
 
 
 def _check_method(method: str, options: Options, space: Space, objective: Objective, settings: Settings) -> None:

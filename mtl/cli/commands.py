@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
 from mtl.cli.interrupt import stop_on_signals
-from mtl.cli.listing import show_list
 from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
 from mtl.cli.parser import BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
+from mtl.cli.showing import show_report
 from mtl.cli.size import check_size
-from mtl.cli.terminal import Terminal, console
+from mtl.cli.terminal import Terminal
 from mtl.population import Member
 from mtl.search.plan import cohort_maker
 from mtl.study.execute import execute
@@ -27,12 +23,6 @@ from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.tracking import StudyTracker, Tracker, log_report
 from mtl.train import Stopped
-
-
-def list(args: argparse.Namespace) -> int:
-    """`mtl list`."""
-    show_list(args.what, as_json=args.json)
-    return 0
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -75,37 +65,6 @@ def compare(args: argparse.Namespace) -> int:
     return _carry_out(args, plan, setting, config)
 
 
-def report(args: argparse.Namespace) -> int:
-    """`mtl report`."""
-    directories = [part for directory in args.directories for part in _parts(directory)]
-    from mtl.report import write_report
-
-    out = args.out or args.directories[0]
-    try:
-        summary = write_report(directories, out)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    if args.json:
-        print(json.dumps(summary, indent=2))
-    else:
-        _show(summary, out)
-    return 0
-
-
-def _parts(directory: Path) -> Sequence[Path]:
-    """The directory itself, or where it only holds those of several jobs, all of them that have finished runs."""
-    if (directory / "results.jsonl").is_file():
-        return [directory]
-    inside = sorted(path for path in directory.glob("*") if path.is_dir())
-    parts = [path for path in inside if (path / "results.jsonl").is_file()]
-    if not parts:
-        raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
-    for path in inside:
-        if (path / "config.yaml").is_file() and path not in parts:
-            print(f"mtl: {str(path)!r} holds no finished run and is left out", file=sys.stderr)
-    return parts
-
-
 def _carry_out(args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:
     with run_directory(args, config) as (directory, recorded), at_work(args.command, directory):
         return _in_directory(args, plan, setting, recorded, directory)
@@ -131,26 +90,3 @@ def _in_directory(
             log_report(tracker, directory.path, name, summary)
             closing.close()
     return exit_code([record for record in records if record["phase"] == "final"], directory.path)
-
-
-def show_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Write the report of finished runs, show its main lines, and return its summary."""
-    from mtl.report import write_report  # brings matplotlib, which training does not need
-
-    summary = write_report(directories, out)
-    _show(summary, out)
-    return summary
-
-
-def _show(summary: dict[str, Any], out: Path) -> None:
-    if summary.get("command") == "search":
-        from mtl.report.search.words import verdict as search_verdict
-
-        console.print(search_verdict(summary), highlight=False, markup=False)
-    else:
-        from mtl.report.tables import terminal
-        from mtl.report.words import verdict
-
-        console.print(terminal(summary, console.width))
-        console.print(verdict(summary), highlight=False, markup=False)
-    console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mtl.cli.checks import check_engine
 from mtl.cli.errors import BadInput
 from mtl.cli.shared import tell
 from mtl.extras import install
@@ -211,9 +210,8 @@ def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
     """The engine that the options name.
 
     Raises:
-        ValueError: Ray is not installed, or its options are given without it.
+        ValueError: Ray is not installed.
     """
-    check_engine(args)
     if args.engine == "population":
         return Engine(setting)
     if importlib.util.find_spec("ray") is None:

@@ -1,38 +1,76 @@
-"""`mtl list`: what there is, as tables or JSON."""
+"""`mtl list`: what there is, for people and as JSON."""
 
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from mtl.benchmarks import BENCHMARKS
-from mtl.cli.terminal import console
+from mtl.cli.console import console
+from mtl.cli.errors import BadInput
+from mtl.cli.groups import GROUPS, group_of
 from mtl.combinators import COMBINATORS
 from mtl.hyperparameters import defaults, domains, show
 from mtl.losses import LOSSES
-from mtl.models import MODELS
+from mtl.models import ARCHITECTURES, MODELS
 from mtl.search.methods import METHODS, find_method
 from mtl.strategies import REGISTRY
 from mtl.strategy import Strategy
 
-_RATIOS = {"source": 5, "about": 5, "parameters": 4, "needs": 2, "cost": 2, "tasks": 3}
+_RATIOS = {"about": 5, "parameters": 4, "needs": 2, "tasks": 3}
+#: What a step costs, from the cheapest.
+COSTS = (
+    "1 bwd",
+    "1 bwd + 1 fwd",
+    "K bwd",
+    "2K bwd + 1 fwd",
+    "2K + 1 bwd + 2 fwd",
+    "3K bwd + 2 fwd",
+    "(2 + terms) K bwd + 1 fwd",
+    "as inner",
+)
 
 
-def show_list(what: str, *, as_json: bool) -> None:
-    """Print the strategies, benchmarks, losses, models or search methods."""
+def show_list(what: str, *, grep: str | None, by_cost: bool, as_json: bool) -> None:
+    """Print the strategies, benchmarks, losses, models, architectures or search methods.
+
+    Args:
+        what: of these.
+        grep: only rows that have this text somewhere, in any case of letters.
+        by_cost: strategies by what a step costs; otherwise by group.
+        as_json: all that is known of each, as a list.
+
+    Raises:
+        BadInput: no row has the text.
+    """
     rows = {
         "strategies": _strategies,
         "benchmarks": _benchmarks,
         "losses": _losses,
         "models": _models,
+        "architectures": _architectures,
         "methods": _methods,
     }[what]()
+    if grep is not None:
+        rows = [row for row in rows if grep.casefold() in json.dumps(row, ensure_ascii=False).casefold()]
+        if not rows:
+            raise BadInput(f"--grep {grep}: no {what} with this text; `mtl list {what}` shows all")
+    if by_cost:
+        rows.sort(key=lambda row: COSTS.index(row["cost"]))
     if as_json:
         print(json.dumps(rows, indent=2))
-        return
+    elif what == "strategies":
+        _show_strategies(rows, by_cost=by_cost)
+    else:
+        _show_table(rows)
+
+
+def _show_table(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(show_edge=False, pad_edge=False, expand=True)
     for column in rows[0]:
         if column != "description":
@@ -42,10 +80,52 @@ def show_list(what: str, *, as_json: bool) -> None:
     console.print(table)
 
 
+def _show_strategies(rows: Sequence[dict[str, Any]], *, by_cost: bool) -> None:
+    """A paragraph for each, wrapped at the width of the terminal."""
+    _say(
+        "In brackets: what a step costs, in forward and backward passes with K tasks, and which losses it is made for."
+    )
+    if by_cost:
+        for row in rows:
+            _show_strategy(row, f"{row['cost']}; {row['group']}")
+        return
+    for group, advice in GROUPS.items():
+        if inside := [row for row in rows if row["group"] == group]:
+            _say("")
+            _say(f"{group.upper()} ({len(inside)})")
+            _say(f"Which one should I use? {advice}", "  ")
+            for row in inside:
+                _show_strategy(row, row["cost"])
+
+
+def _show_strategy(row: dict[str, Any], head: str) -> None:
+    losses = "" if row["domain"] in ("any", "as inner") else f"; {row['domain']} losses"
+    _say("")
+    _say(f"{row['name']}  ({head}{losses})")
+    _say(row["description"], "    ")
+    for parameter in row["parameters"]:
+        _say(f"{parameter['name']}={parameter['default'] or '()'}  {parameter['range']}  {parameter['about']}", "    ")
+    if row["source"]:
+        _say(row["source"], "    ")
+
+
+def _say(text: str, indent: str = "") -> None:
+    further = indent + "  " if indent else ""
+    lines = textwrap.wrap(
+        text,
+        console.width,
+        initial_indent=indent,
+        subsequent_indent=further,
+        break_on_hyphens=False,  # names such as db-mtl stay whole
+    )
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
 def _strategies() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "group": group_of(cls),
             "needs": sorted(cls.needs) if isinstance(cls.needs, frozenset) else "as inner",
             "domain": cls().domain if cls.name in REGISTRY else "as inner",
             "cost": cost_class(cls),
@@ -94,6 +174,10 @@ def _models() -> list[dict[str, Any]]:
     return [
         {"name": name, "parameters": _parameters(cls), "about": _first_paragraph(cls)} for name, cls in MODELS.items()
     ]
+
+
+def _architectures() -> list[dict[str, Any]]:
+    return [{"name": name, "about": _first_paragraph(cls)} for name, cls in ARCHITECTURES.items()]
 
 
 def _methods() -> list[dict[str, Any]]:

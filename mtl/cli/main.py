@@ -11,7 +11,13 @@ from mtl.cli.errors import BadInput, Failed, Interrupted
 from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
-_MODULES = {"search": "searching", "replay": "replaying", "submit": "submitting"}
+_MODULES = {
+    "list": "showing",
+    "report": "showing",
+    "search": "searching",
+    "replay": "replaying",
+    "submit": "submitting",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,10 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # what a terminal's encoding lacks must not end a study
     try:
         from mtl.cli.config_file import merge_config  # needs the extra `study`, as the commands do
+        from mtl.cli.contradictions import check_options
         from mtl.cli.parser import build_parser
 
         args = merge_config(build_parser(), arguments)
-        # Commands load torch, scikit-learn and more; `mtl --help` and a mistyped option need none of them.
+        # Commands load torch, scikit-learn and more; `mtl --help`, a mistyped option and options that contradict each
+        # other need none of them.
+        check_options(args)
         module = importlib.import_module(f"mtl.cli.{_MODULES.get(args.command, 'commands')}")
         code: int = getattr(module, args.command)(args)
     except BadInput as error:

@@ -20,7 +20,7 @@ DEFAULT_STRATEGIES = (
     "mgda",
     "auto-lambda",
 )
-LISTS = ("strategies", "benchmarks", "losses", "models", "methods")
+LISTS = ("strategies", "benchmarks", "losses", "models", "architectures", "methods")
 
 
 ENGINES = ("population", "ray", "tune")
@@ -186,8 +186,10 @@ TRAINING = (
 
 
 def _add_list(commands: Any) -> None:
-    parser = commands.add_parser("list", help="what there is: strategies, benchmarks, losses, models, methods")
+    parser = commands.add_parser("list", help=f"what there is: {', '.join(LISTS)}")
     parser.add_argument("what", nargs="?", choices=LISTS, default="strategies")
+    parser.add_argument("--grep", metavar="TEXT", help="only what has this text in its name, description, paper, ...")
+    parser.add_argument("--cost", action="store_true", help="sort strategies by what a step costs, in place of groups")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

@@ -88,7 +88,7 @@ def _in_directory(
     name = setting.benchmark.name
     objective = make().objective
     plan = baseline_plan(setting, objective, args.seed)
-    from mtl.cli.commands import show_report
+    from mtl.cli.showing import show_report
 
     with contextlib.ExitStack() as closing:
         tracker = closing.enter_context(Tracker(args.wandb, directory.path, config, tell))

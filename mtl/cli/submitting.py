@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.benchmarks import find_benchmark
-from mtl.cli.checks import read_comparison, read_search, read_training
 from mtl.cli.config_file import merge_config
+from mtl.cli.contradictions import check_options
 from mtl.cli.parser import BadInput, build_parser
 
 _SCRIPTS = Path(__file__).parents[1] / "slurm"
@@ -86,6 +85,10 @@ def _checked(kind: str, arguments: Sequence[str]) -> argparse.Namespace:
             raise BadInput(f"--{name} {getattr(args, name)}: {kind}.sbatch sets it, from the nodes of the job")
     if kind == "search":
         args.engine = "ray"  # as the script will say
+    check_options(args)
+    from mtl.benchmarks import find_benchmark  # brings torch
+    from mtl.cli.checks import read_comparison, read_search, read_training
+
     try:
         benchmark = find_benchmark(args.benchmark)
         if kind == "search":

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mtl.cli.console import console as console
 from mtl.study.plan import Plan, RunPlan
 
-console = Console()
 _STYLES = {"done": "green", "diverged": "yellow", "failed": "red"}
 
 

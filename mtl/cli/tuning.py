@@ -82,7 +82,7 @@ def compare_tuned(
             except Stopped:
                 tell(f"stopped; the same command with --resume --out {directory.path} continues")
                 return 75
-            from mtl.cli.commands import show_report
+            from mtl.cli.showing import show_report
 
             with reporting(directory.path):
                 summary = show_report([directory.path], directory.path)

@@ -1,0 +1,75 @@
+"""`mtl list` and `mtl report`: commands that show what is there and train nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl.cli.console import console
+from mtl.cli.errors import BadInput
+
+
+def list(args: argparse.Namespace) -> int:
+    """`mtl list`."""
+    from mtl.cli.listing import show_list  # brings torch, which a report does not need
+
+    show_list(args.what, grep=args.grep, by_cost=args.cost, as_json=args.json)
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """`mtl report`."""
+    directories = [part for directory in args.directories for part in _parts(directory)]
+    from mtl.report import write_report
+
+    out = args.out or args.directories[0]
+    try:
+        summary = write_report(directories, out)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if args.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        _show(summary, out)
+    return 0
+
+
+def _parts(directory: Path) -> Sequence[Path]:
+    """The directory itself, or where it only holds those of several jobs, all of them that have finished runs."""
+    if (directory / "results.jsonl").is_file():
+        return [directory]
+    inside = sorted(path for path in directory.glob("*") if path.is_dir())
+    parts = [path for path in inside if (path / "results.jsonl").is_file()]
+    if not parts:
+        raise BadInput(f"{str(directory)!r} holds no results.jsonl: is it the directory of a run?")
+    for path in inside:
+        if (path / "config.yaml").is_file() and path not in parts:
+            print(f"mtl: {str(path)!r} holds no finished run and is left out", file=sys.stderr)
+    return parts
+
+
+def show_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write the report of finished runs, show its main lines, and return its summary."""
+    from mtl.report import write_report  # brings matplotlib, which training does not need
+
+    summary = write_report(directories, out)
+    _show(summary, out)
+    return summary
+
+
+def _show(summary: dict[str, Any], out: Path) -> None:
+    if summary.get("command") == "search":
+        from mtl.report.search.words import verdict as search_verdict
+
+        console.print(search_verdict(summary), highlight=False, markup=False)
+    else:
+        from mtl.report.tables import terminal
+        from mtl.report.words import verdict
+
+        console.print(terminal(summary, console.width))
+        console.print(verdict(summary), highlight=False, markup=False)
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
