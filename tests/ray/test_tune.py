@@ -228,3 +228,32 @@ def test_schedulers_and_searchers_end_in_a_report(tmp_path, options):
     records = _rows(out / "results.jsonl")
     assert len(records) >= 4 and len({record["seed"] for record in records}) == len(records)
     assert main(["report", str(out)]) == 0
+
+
+def test_without_ray_a_name_says_which_extra_brings_it(names, monkeypatch):
+    import importlib.util
+
+    assert not hasattr(names, "no_such_name")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(ImportError, match=r"mtl-lab\[ray\]"):
+        _ = names.trainable
+
+
+def test_importing_mtl_ray_does_not_import_ray():
+    script = "import sys, mtl.ray; assert 'ray' not in sys.modules; assert 'trainable' in dir(mtl.ray)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_a_searcher_whose_package_is_absent_names_it(monkeypatch):
+    from mtl.ray.tune.asked import check_pair
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "hyperopt" else object())
+    with pytest.raises(ValueError, match="--searcher hyperopt needs the package hyperopt, which is not installed"):
+        check_pair("asha", "hyperopt", None)
+
+
+@pytest.mark.slow
+def test_gpus_that_the_cluster_does_not_have_are_refused(tmp_path):
+    out = f"--out={tmp_path / 'run'}"
+    errors = finish(start("search", SPEC, "--engine=tune", "--members=4", "--gpus-per-trial=64", out), code=2)
+    assert "--gpus-per-trial 64: the node of the Ray cluster with most GPUs has" in errors
