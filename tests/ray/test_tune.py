@@ -257,3 +257,29 @@ def test_gpus_that_the_cluster_does_not_have_are_refused(tmp_path):
     out = f"--out={tmp_path / 'run'}"
     errors = finish(start("search", SPEC, "--engine=tune", "--members=4", "--gpus-per-trial=64", out), code=2)
     assert "--gpus-per-trial 64: the node of the Ray cluster with most GPUs has" in errors
+
+
+@pytest.mark.parametrize("members", [1, 4])
+def test_a_restored_trial_is_one_that_was_never_interrupted(names, members, tmp_path):
+    """Bit for bit, also in a process that has trained another trial before (`reuse_actors`)."""
+    made = names.trainable(SPEC, strategy="gradnorm", settings={"epochs": 4}, members=members)
+    config = {"lr": 0.01 if members == 1 else "1e-3:1e-1:log", "dropout": 0.2, "seed": 3, "interval": 8}
+    whole, first, second = made(config), made(config), made({**config, "seed": 9})
+    expected = [_told(whole.step()) for _ in range(4)]
+    assert [_told(first.step()) for _ in range(2)] == expected[:2]
+    first.save_checkpoint(str(tmp_path))
+    second.step()
+    assert second.reset_config(config)
+    second.load_checkpoint(str(tmp_path))
+    assert [_told(second.step()) for _ in range(2)] == expected[2:]
+    assert expected[-1]["done"] and not expected[-2]["done"]
+
+
+def _told(result):
+    return {name: result[name] for name in ("selection", "objective", "steps", "metrics", "hyperparameters", "done")}
+
+
+def test_a_configuration_with_an_unknown_name_is_refused(names):
+    made = names.trainable(SPEC)
+    with pytest.raises(ValueError, match="config: unknown name 'learning_rate': did you mean lr"):
+        made({"learning_rate": 0.1})
