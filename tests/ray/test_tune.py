@@ -13,6 +13,7 @@ import pytest
 from mtl.cli.main import main
 from tests.processes import ROOT, finish, start, wait
 from tests.tiny import Tiny
+from tests.wandb_files import read_files
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
@@ -182,6 +183,9 @@ def test_a_script_of_ones_own_becomes_a_run_directory_and_is_logged(tmp_path, ca
     assert main(["report", str(tmp_path / "run")]) == 0
     logged = [path.name for path in (tmp_path / "ray/mine/mtl/wandb").glob("offline-run-*")]
     assert len(logged) == 5, "a run a trial, and one for the whole"
+    files = read_files(tmp_path / "ray/mine/mtl")
+    trials = [found for found, *_ in files.values() if any("hyperparameters/lr" in row for row in found.rows.values())]
+    assert len(trials) == 4, "the values in use are metrics"
     assert "selection" in capsys.readouterr().out
 
 
