@@ -67,7 +67,7 @@ def test_kill_9_in_the_middle_then_resume_equals_an_uninterrupted_comparison(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(number, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     arguments = ["train", DROPOUT, "--strategy=famo", "--epochs=150", "--wandb=disabled"]

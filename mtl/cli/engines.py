@@ -104,17 +104,14 @@ class RayEngine(Engine):
 
         lost, spent = 0, -1
 
-        def stop_or_spread() -> bool:
-            if should_stop():
-                return True
+        def spread() -> None:
             if self._hosts is not None and self._hosts.could_spread():
                 raise _NodeCame
-            return False
 
         while True:
             search = make()
             try:
-                return search.run(directory, benchmark, observers, stop_or_spread)
+                return search.run(directory, benchmark, observers, should_stop, spread)
             except _NodeCame:
                 tell("a node of the Ray cluster has come: going on from the last segment with its help")
                 self._close_hosts()

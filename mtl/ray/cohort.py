@@ -37,13 +37,17 @@ class Hosts(Protocol):
     def train(self, shard: int, steps: int) -> Any: ...
     def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any: ...
     def gather(self, calls: Sequence[Any]) -> list[Any]: ...
-    def done(self, calls: Sequence[Any]) -> list[int]: ...
+    def done(self, calls: Sequence[Any]) -> list[int]: ...  # may be none after a moment, to be asked again
     def where(self, shard: int) -> str: ...
 
 
 #: What a shard does while a method of its cohort is called.
 _DOING = {"advance": "training", "evaluate": "evaluating", "results": "testing", "state_dict": "saving"}
 _IDLE = "waiting"
+
+
+def _never() -> bool:
+    return False
 
 
 class ShardedCohort:
@@ -84,15 +88,15 @@ class ShardedCohort:
             for shard in sorted(members)
         ]
 
-    def advance(self, steps: int) -> None:
-        """Make so many optimizer steps with every member."""
-        self._everywhere("advance", steps)
+    def advance(self, steps: int, should_stop: Callable[[], bool] = _never) -> None:
+        """Make so many optimizer steps with every member; `should_stop` is asked while it waits, and raises if so."""
+        self._everywhere("advance", steps, should_stop=should_stop)
 
-    def arrivals(self, steps: int) -> dict[int, Evaluation]:
+    def arrivals(self, steps: int, should_stop: Callable[[], bool] = _never) -> dict[int, Evaluation]:
         """Let all shards make so many steps that are not on their way, and wait for some; their members' evaluations.
 
         A shard on its way cannot be changed and has no results. It is saved, and is a source, as it was when it set
-        out.
+        out. `should_stop` is asked while it waits, and raises if so.
         """
         if not self._before:
             self._before = self._saved()
@@ -100,7 +104,8 @@ class ShardedCohort:
         self._going |= {shard: self._hosts.train(shard, steps) for shard in shards}
         self._states = dict.fromkeys(self._going, "training")
         shards = list(self._going)
-        over = [shards[place] for place in self._hosts.done(list(self._going.values()))]
+        while not (over := [shards[place] for place in self._hosts.done(list(self._going.values()))]):
+            should_stop()
         found = dict(zip(over, self._hosts.gather([self._going.pop(shard) for shard in over]), strict=True))
         self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
         return {index: found[shard][number] for index, (shard, number) in enumerate(self._places) if shard in found}
@@ -242,7 +247,7 @@ class ShardedCohort:
             return self._at(source, "extract")
         return self._hosts.extracted(self._places[target][0], self._before[shard], number)
 
-    def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
+    def _everywhere(self, method: str, *arguments: Any, should_stop: Callable[[], bool] = _never) -> dict[int, Any]:
         """Call a method of all shards that are not on their way."""
         shards = [shard for shard in self._occupied() if shard not in self._going]
         calls = {shard: self._hosts.call(shard, method, *arguments) for shard in shards}
@@ -250,6 +255,8 @@ class ShardedCohort:
         going = list(shards)
         while going:
             over = [going[place] for place in self._hosts.done([calls[shard] for shard in going])]
+            if not over:
+                should_stop()
             self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
             going = [shard for shard in going if shard not in over]
         return dict(zip(shards, self._hosts.gather([calls[shard] for shard in shards]), strict=True))

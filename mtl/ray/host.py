@@ -52,7 +52,7 @@ class Host:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the search decides
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):  # to every process of a job; the search decides
             signal.signal(number, signal.SIG_IGN)
         keep_freed_memory()
         os.chdir(recipe.directory)

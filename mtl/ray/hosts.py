@@ -22,6 +22,8 @@ from mtl.ray.cluster import nodes
 from mtl.ray.cohort import HostFailed, ShardLost
 from mtl.ray.host import Host, Recipe
 
+_MOMENT_SECONDS = 0.5  # after which whoever waits for a process looks whether a signal has come
+
 
 class RayHosts:
     """Processes spread over the nodes. Shard n is that of process n modulo their number.
@@ -119,8 +121,8 @@ class RayHosts:
             ) from error
 
     def done(self, calls: Sequence[Any]) -> list[int]:
-        """Which of the calls are over, as soon as one is, whether it went well or not."""
-        ray.wait(list(calls), num_returns=1, fetch_local=False)
+        """Which of the calls are over, as soon as one is, whether it went well or not; none after a moment."""
+        ray.wait(list(calls), num_returns=1, timeout=_MOMENT_SECONDS, fetch_local=False)
         over, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0, fetch_local=False)
         return [place for place, call in enumerate(calls) if call in over]
 

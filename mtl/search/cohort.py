@@ -25,9 +25,9 @@ class Evaluation(Protocol):
 
 
 class Cohort(Protocol):
-    """Members of one benchmark that are trained together."""
+    """Members of one benchmark that are trained together; `advance` asks `should_stop`, which may raise, as it goes."""
 
-    def advance(self, steps: int) -> None: ...
+    def advance(self, steps: int, should_stop: Callable[[], bool]) -> None: ...
     def evaluate(self) -> Sequence[Evaluation]: ...
     def remember(self, numbers: Sequence[int]) -> None: ...
     def exploit(self, sources: Mapping[int, int], keeping: Collection[int] = ()) -> None: ...
@@ -71,8 +71,11 @@ class Arriving(Protocol):
     when they set out.
     """
 
-    def arrivals(self, steps: int) -> Mapping[int, Evaluation]:
-        """Let all parts make so many steps that are not on their way, and wait for some; their members' evaluations."""
+    def arrivals(self, steps: int, should_stop: Callable[[], bool]) -> Mapping[int, Evaluation]:
+        """Let all parts make so many steps that are not on their way, and wait for some; their members' evaluations.
+
+        While it waits it asks `should_stop`, which may raise.
+        """
 
 
 #: Makes a cohort of new members.

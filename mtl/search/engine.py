@@ -98,6 +98,13 @@ def better_of(own: Best | None, other: Best | None) -> Best | None:
     return other if own is None or (other is not None and other.scores > own.scores) else own
 
 
+def _go_on(should_stop: Callable[[], bool]) -> bool:
+    """False, for whoever asks whether to stop; otherwise `Stopped`, and nothing is kept of a segment in its midst."""
+    if should_stop():
+        raise Stopped
+    return False
+
+
 def _covers(other: Scores, scores: Scores) -> bool:
     return all(theirs >= own for theirs, own in zip(other, scores, strict=True))
 
@@ -173,20 +180,35 @@ class Search:
         benchmark: str,
         observers: Sequence[Observer] = (),
         should_stop: Callable[[], bool] = lambda: False,
+        between: Callable[[], None] = lambda: None,
     ) -> list[dict[str, Any]]:
         """Carry out the search, or what is left of it, and return the records of its runs.
 
+        Args:
+            directory: of the run.
+            benchmark: as recorded.
+            observers: told of each segment and each run that ended.
+            should_stop: asked after each segment and within it, between two steps where it is trained in this process.
+            between: called after each segment; may raise.
+
         Raises:
-            Stopped: `should_stop` said so; the last segment is checkpointed.
+            Stopped: `should_stop` said so; the last segment that was finished is checkpointed.
             OSError: something could not be written; what was written before is intact.
         """
-        for _ in self.segments(directory, benchmark, observers):
-            if self.alive and should_stop():
-                raise Stopped
+        for _ in self.segments(directory, benchmark, observers, should_stop):
+            if self.alive:
+                _go_on(should_stop)
+                between()
         records = {record["run"]: record for record in directory.records()}
         return [records[self.run_name(trial.number)] for trial in self.trials]
 
-    def segments(self, directory: RunDirectory, benchmark: str, observers: Sequence[Observer] = ()) -> Iterator[None]:
+    def segments(
+        self,
+        directory: RunDirectory,
+        benchmark: str,
+        observers: Sequence[Observer] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
         """Carry out the search, or what is left of it, and pause after each segment, which is checkpointed."""
         records = {record["run"]: record for record in directory.records()}
         saved = recovered_state(directory, self.name, records, self.run_name, self.tell)
@@ -201,7 +223,7 @@ class Search:
             self._offset = write_events(directory.schedule_path, events, self._offset)
             save_state(directory, self.name, self._state())
         while self.alive:
-            reports = self._segment()
+            reports = self._segment(should_stop)
             decision = self.method.decide(reports)
             ended = {report.trial for report in reports if report.finished} | decision.stop
             for trial, result in self._results(ended):
@@ -257,13 +279,13 @@ class Search:
         shards = self._cohort.shards if isinstance(self._cohort, Scattered) else 1
         return shards if shards > 1 else None
 
-    def _segment(self) -> list[Report]:
+    def _segment(self, should_stop: Callable[[], bool]) -> list[Report]:
         """Train living runs for an interval, or to the end of the first that ends before, and evaluate them.
 
         All of them, unless the method does not wait for all and the cohort can give some.
         """
         steps = min(self.problem.interval, min(self.problem.length - trial.step for trial in self.alive))
-        found = self._trained(steps)
+        found = self._trained(steps, partial(_go_on, should_stop))
         self.tally.steps += steps * len(found)
         reports, better = [], []
         known = {number: evaluation.failure for number, evaluation in self.evaluations.items()}
@@ -286,11 +308,11 @@ class Search:
         self.tally.best.append((self.tally.steps, -math.inf if self.best is None else self.best[1].scores[0]))
         return reports
 
-    def _trained(self, steps: int) -> Mapping[int, Evaluation]:
+    def _trained(self, steps: int, go_on: Callable[[], bool]) -> Mapping[int, Evaluation]:
         assert self._cohort is not None
         if self.method.options.asynchronous and isinstance(self._cohort, Arriving):
-            return self._cohort.arrivals(steps)
-        self._cohort.advance(steps)
+            return self._cohort.arrivals(steps, go_on)
+        self._cohort.advance(steps, go_on)
         return dict(enumerate(self._cohort.evaluate()))
 
     def _weights(self, trial: Trial) -> dict[str, Any]:

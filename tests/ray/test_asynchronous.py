@@ -177,6 +177,6 @@ def test_in_processes_of_which_one_is_killed_the_winner_can_be_replayed(tmp_path
     ],
 )
 def test_what_cannot_be_asynchronous_is_refused(options, message, capsys, tmp_path):
-    command = ["search", "tests/tiny.py:Tiny", "--asynchronous", "--members=4", f"--out={tmp_path / 'run'}"]
-    assert main([*command, *options]) == 2
+    command = ["search", "tests/tiny.py:Tiny", "--asynchronous", "--engine=ray", "--members=4"]
+    assert main([*command, f"--out={tmp_path / 'run'}", *options]) == 2
     assert message in capsys.readouterr().err

@@ -70,8 +70,10 @@ def test_a_node_that_comes_back_trains_again_and_counts_as_no_loss(engine):
         engine._hosts = engine._hosts or hosts
         return SimpleNamespace(run=run)
 
-    def run(_directory, _benchmark, _observers, should_stop):
+    def run(_directory, _benchmark, _observers, should_stop, between):
         searches.append("begun")
+        for _ in range(2):
+            between()
         return [should_stop(), should_stop()]
 
     assert engine.run(make, None, "tiny", [], lambda: False) == [False, False]

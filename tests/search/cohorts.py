@@ -23,7 +23,7 @@ class ToyCohort:
         self.members += members
         self.rows += [{"theta": 1 + m.seed / 100, "step": 0, "best": 1 + m.seed / 100, "at": 0} for m in members]
 
-    def advance(self, steps):
+    def advance(self, steps, should_stop=None):  # noqa: ARG002
         for member, row in zip(self.members, self.rows, strict=True):
             row["theta"] *= (1 - 2 * member.settings["lr"]) ** steps
             row["step"] += steps

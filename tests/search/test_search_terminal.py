@@ -126,8 +126,8 @@ def test_a_terminal_shows_the_table_and_leaves_the_result(tmp_path, monkeypatch)
     with SearchTerminal(quiet=False) as terminal:
 
         class Slow(Placed):
-            def advance(self, steps):
-                super().advance(steps)
+            def advance(self, steps, should_stop=None):
+                super().advance(steps, should_stop)
                 terminal._live.refresh()
 
         searched(tmp_path, [terminal], Slow)
