@@ -36,18 +36,18 @@ def section(name: str, rows: list[dict[str, object]]) -> str:
 
 def main() -> None:
     """Replace what stands between `<!-- NAME -->` and `<!-- end -->` for every bench with results."""
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     for name in SECTIONS:
         path = RESULTS / f"{name}.json"
         if path.exists():
-            text = section(name, json.loads(path.read_text()))
+            text = section(name, json.loads(path.read_text(encoding="utf-8")))
             pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
             page, found = re.subn(
                 pattern, lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.S
             )
             if not found:
                 raise SystemExit(f"{PAGE.name} has no place for {name}: <!-- {name} --> ... <!-- end -->")
-    PAGE.write_text(page)
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -214,7 +214,8 @@ def draw(name: str, cls: type[Strategy], path: Path) -> None:
         axes.set(xlim=(-1.1, 1.1), ylim=(-0.85, 0.95), aspect="equal")
         axes.axis("off")
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+    text = path.read_text(encoding="utf-8")
+    path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -222,7 +223,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail when a page is not what the docstrings give")
     wanted = texts()
     if parser.parse_args().check:
-        there = {path.name: path.read_text() for path in TARGET.glob("*.md")}
+        there = {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.md")}
         stale = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
         stale += [f"{name}.svg" for name in REGISTRY if not (TARGET / f"{name}.svg").exists()]
         if stale:
@@ -232,7 +233,7 @@ def main() -> int:
     for path in TARGET.iterdir():
         path.unlink()
     for name, text in wanted.items():
-        (TARGET / name).write_text(text)
+        (TARGET / name).write_text(text, encoding="utf-8")
     for name, cls in REGISTRY.items():
         draw(name, cls, TARGET / f"{name}.svg")
     return 0

@@ -73,7 +73,7 @@ def main() -> None:
     lines = [line for line, _ in rows.values()]
     over = [name for name, (_, worst) in rows.items() if not worst <= BAR]
     foot = f"\n{len(rows)} strategies, largest deviation {max(worst for _, worst in rows.values()):.0e}.\n"
-    (ROOT / "docs" / "oracles.md").write_text(HEAD + "\n".join(lines) + "\n" + foot)
+    (ROOT / "docs" / "oracles.md").write_text(HEAD + "\n".join(lines) + "\n" + foot, encoding="utf-8")
     if over:
         sys.exit(f"above {BAR:g}: {', '.join(over)}")
 

@@ -333,3 +333,41 @@ def test_report_gathers_the_parts_that_a_directory_holds(tmp_path, capsys):
     assert call("report", tmp_path / "study") == 0
     assert "seed-2' holds no finished run and is left out" in capsys.readouterr().err
     assert json.loads((tmp_path / "study" / "summary.json").read_text())["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "option", "mode"),
+    [
+        (None, None, "offline"),
+        ("", None, "offline"),
+        ("online", None, "online"),
+        ("disabled", None, "disabled"),
+        ("dryrun", None, "offline"),
+        ("online", "disabled", "disabled"),
+        ("disabled", "offline", "offline"),
+    ],
+)
+def test_wandb_mode_of_the_environment_holds_where_no_option_says_otherwise(said, option, mode, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if said is not None:
+        monkeypatch.setenv("WANDB_MODE", said)
+    given = [] if option is None else [f"--wandb={option}"]
+    assert merge_config(build_parser(), ["train", TINY, *given]).wandb == mode
+
+
+def test_wandb_mode_of_the_environment_is_what_the_tracker_gets(monkeypatch, out, capsys):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert call("train", TINY, steps=2, out=out) == 0
+    assert not (out / "wandb").exists()
+    monkeypatch.setenv("WANDB_MODE", "of-line")
+    assert call("train", TINY, "--resume", steps=2, out=out) == 2
+    assert "WANDB_MODE=of-line: must be one of offline, online, disabled" in capsys.readouterr().err
+    assert call("train", TINY, "--resume", steps=2, out=out, wandb="disabled") == 0
+
+
+def test_pb2_takes_a_seed_that_has_no_room_in_32_bits(out):
+    options = {"method": "pb2", "seed": 4300000000, "members": 4, "steps": 12, "interval": 2, "wandb": "disabled"}
+    assert call("search", TINY, "--search", "lr=1e-3:0.1:log", out=out, **options) == 0
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert sorted(line["seed"] for line in lines if line["phase"] == "search") == [4300000000 + k for k in range(4)]
+    assert '"source": ' in (out / "schedule.jsonl").read_text()

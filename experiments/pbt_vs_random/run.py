@@ -96,7 +96,7 @@ def summarize(scores: dict[str, dict[str, dict[int, float]]], costs: dict[str, i
         found[split] = {"difference": test.difference.mean, "p_value": test.p_value, "effect_size": test.effect_size}
         p = "–" if test.p_value is None else f"{test.p_value:.3f}"
         print(f"  pbt − random: {test.difference.mean:+.4f}, paired t-test p = {p}")
-    (out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    (out / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return found
 
 

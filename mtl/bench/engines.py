@@ -120,7 +120,7 @@ def _search(size: Size, shards: int) -> _Timed:
         placed = replace(size, folder=str(Path(folder) / "run"))
         command = [sys.executable, "-m", "mtl.bench.engines_side", placed.text(), str(shards)]
         started = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
         ended = time.monotonic()
     if done.returncode != 0:
         raise RuntimeError(f"the search with {shards} shards failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -82,7 +82,13 @@ def _timed(size: tuple[int, int, int], side: str, *arguments: str, limit: float 
         command = [sys.executable, "-m", f"mtl.bench.search_{side}", text, *arguments]
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
         )
         try:
             _, errors = process.communicate(timeout=limit)

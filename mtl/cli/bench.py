@@ -43,7 +43,8 @@ def bench(args: argparse.Namespace) -> int:
             for row in chosen.run(options):
                 rows.append(row)
                 if console.is_terminal:
-                    console.print(f"{row['case']} against {row['peer_name']}: {row['ratio']:.2f}", highlight=False)
+                    told = f"{row['case']} against {row['peer_name']}: {row['ratio']:.2f}"
+                    console.print(told, highlight=False, markup=False)
     finally:
         torch.set_num_threads(before)
     for table in chosen.tables(rows):
@@ -65,7 +66,7 @@ def bench(args: argparse.Namespace) -> int:
         )
     where = {"command": _command(args), "machine": _machine(options.device, args.threads)}
     if args.json is not None:
-        args.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n")
+        args.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -79,7 +80,7 @@ def _check_writable(path: Path) -> None:
     """Before minutes of measuring."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
+        path.open("ab").close()
     except OSError as error:
         raise BadInput(f"--json {str(path)!r} cannot be written: {error.strerror}") from error
 
@@ -104,7 +105,7 @@ def _machine(device: torch.device, threads: int) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

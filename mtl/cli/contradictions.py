@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mtl.cli.errors import BadInput
-from mtl.cli.parser import ENGINE_OPTIONS
+from mtl.cli.parser import ENGINE_OPTIONS, WANDB_MODES
 from mtl.ray.tune.asked import check_tune
 
 
@@ -36,6 +36,8 @@ def searches(args: argparse.Namespace) -> bool:
 
 
 def _check_training(args: argparse.Namespace) -> None:
+    if args.wandb not in WANDB_MODES:  # argparse has checked what an option gave
+        raise ValueError(f"WANDB_MODE={args.wandb}: must be one of {', '.join(WANDB_MODES)}; --wandb overrides it")
     if {"epochs", "steps"} <= args.given:
         raise ValueError(f"--epochs {args.epochs} and --steps {args.steps}: give one, both are the length of a run")
     if searches(args) and "patience" in args.given:

@@ -39,7 +39,9 @@ def submit(args: argparse.Namespace) -> int:
     # The job inherits the environment; its `mtl` is to be this one, whether its virtual environment is active or not.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     command = ["sbatch", "--parsable", *options, str(script), *arguments]
-    done = subprocess.run(command, env={**_environment(), "PATH": path}, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, env={**_environment(), "PATH": path}, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     if done.returncode:
         return 1  # sbatch has said why
     _explain(args.kind, done.stdout.strip().partition(";")[0], options, arguments, parsed)
@@ -58,8 +60,8 @@ def _environment() -> dict[str, str]:
 
 def standalone(kind: str) -> str:
     """The batch script with the file that it shares with the others written into it."""
-    shared = (_SCRIPTS / "common.sh").read_text()
-    text = (_SCRIPTS / f"{kind}.sbatch").read_text()
+    shared = (_SCRIPTS / "common.sh").read_text(encoding="utf-8")
+    text = (_SCRIPTS / f"{kind}.sbatch").read_text(encoding="utf-8")
     return re.sub(r'^here=.*\nsource "\$here/common.sh".*\n', lambda _: shared, text, flags=re.MULTILINE)
 
 

@@ -121,7 +121,7 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        lock = (path / ".lock").open("wb")
     except OSError as error:
         raise ValueError(f"output directory {str(path)!r} cannot be written: {error.strerror}") from error
     with lock:

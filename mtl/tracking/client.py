@@ -59,7 +59,7 @@ class Tracker:
             self._folder.mkdir(exist_ok=True)
             self._spool_path = self._folder / SPOOL
             self._spool = self._spool_path.open("ab")
-            log = (self._folder / "tracker.log").open("a")
+            log = (self._folder / "tracker.log").open("ab")
         except OSError as error:
             say(f"nothing is logged to W&B: {error}")
             return
@@ -172,4 +172,4 @@ class Tracker:
         """Pass on what the logging process has to say to the user."""
         assert process.stdout is not None
         while select.select([process.stdout], [], [], 0)[0] and (line := process.stdout.readline()):
-            self._say(line.decode().strip())
+            self._say(line.decode(errors="replace").strip())

@@ -161,10 +161,12 @@ def main(mode: str, spool: Path, study: int, token: str) -> None:
                 raise
             log.restart()
     # W&B replaces a run by what another file says of it. So a resumed run is logged from its beginning once more.
-    left = [line for line in spool.read_text().splitlines(keepends=True) if _still_open(line, log.ended)]
+    left = [
+        line for line in spool.read_text(encoding="utf-8").splitlines(keepends=True) if _still_open(line, log.ended)
+    ]
     if left:
         partial = spool.with_suffix(".partial")
-        partial.write_text("".join(left))
+        partial.write_text("".join(left), encoding="utf-8")
         partial.replace(spool)
     else:
         spool.unlink()

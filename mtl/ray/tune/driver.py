@@ -146,12 +146,12 @@ def _check_shared(directory: Path) -> None:
     if len(alive) < 2:
         return
     token, file = secrets.token_hex(8), directory.resolve() / ".shared"
-    file.write_text(token)
+    file.write_text(token, encoding="utf-8")
 
     @ray.remote(num_cpus=0)
     def seen(path: str) -> str:
         try:
-            return Path(path).read_text()
+            return Path(path).read_text(encoding="utf-8")
         except OSError:
             return ""
 
