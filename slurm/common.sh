@@ -38,16 +38,16 @@ say() { echo "slurm: job $JOB on $(hostname), GPU ${CUDA_VISIBLE_DEVICES:-none}:
 
 job_field() { scontrol --oneliner show job "$JOB" | sed -n "1s/.* $1=\([^ ]*\).*/\1/p"; }
 
-# out_of DEFAULT ARGUMENTS...: the value of --out among the arguments.
-out_of() {
-  local out=$1 before='' argument
-  shift
+# value_of OPTION DEFAULT ARGUMENTS...: the value of an option of mtl, such as --out, among the arguments.
+value_of() {
+  local option=$1 value=$2 before='' argument
+  shift 2
   for argument; do
-    case $before in --out) out=$argument ;; esac
-    case $argument in --out=*) out=${argument#--out=} ;; esac
+    case $before in "$option") value=$argument ;; esac
+    case $argument in "$option="*) value=${argument#"$option="} ;; esac
     before=$argument
   done
-  printf '%s\n' "$out"
+  printf '%s\n' "$value"
 }
 
 # run_mtl DIR ARGUMENTS...: `mtl ARGUMENTS --override --out DIR`, continued where an earlier start of this job left it. Ends the
@@ -80,7 +80,7 @@ run_mtl() {
 }
 
 # saved DIR: whether a run has saved something there, so that it was no mistake of the user's that ended it.
-saved() { compgen -G "$1/checkpoints/*.pt" >/dev/null; }
+saved() { compgen -G "$1/checkpoints/*.pt" >/dev/null || compgen -G "$1/tune/*/checkpoint_*/state.pt" >/dev/null; }
 
 # await PROCESS: wait until it has ended, signals or not, and set `status` to its exit code. A signal that comes as the
 # process ends would make `wait` lose the code, so the process is waited for only when it is gone, and without signals.

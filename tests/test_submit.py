@@ -49,6 +49,15 @@ def test_a_search_is_queued_with_both_kinds_of_options_and_what_comes_next_is_to
     ]
 
 
+@pytest.mark.parametrize("where", ["options", "config"])
+def test_a_search_by_ray_tune_is_queued_wherever_the_engine_is_named(where, queued, tmp_path):
+    (tmp_path / "mine.yaml").write_text("engine: tune\n")
+    given = {"options": ["--engine=tune"], "config": ["--config", str(tmp_path / "mine.yaml")]}[where]
+    assert main(["submit", "search", TINY, *given, "--scheduler=asha", "--searcher=random"]) == 0
+    passed = queued.read_text().splitlines()
+    assert passed.count("--engine=tune") == 1 and passed[passed.index(TINY) :][1 : 1 + len(given)] == given
+
+
 @pytest.mark.parametrize("page", ["README.md", "slurm/README.md"])
 def test_what_the_documentation_queues_is_queued(page, queued):
     commands = re.findall(r"^mtl (submit (?!--print).*)$", (ROOT / page).read_text(), re.MULTILINE)
@@ -94,7 +103,11 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
         (["search", TINY, "--search", "nothing=1,2"], "nothing"),
         (["search", TINY, "--objective", "nothing"], "nothing"),
         (["search", TINY, "--nodes", "3"], "--nodes 3: search.sbatch sets it"),
-        (["search", TINY, "--engine", "ray"], "--engine ray: search.sbatch sets it"),
+        (["search", TINY, "--engine", "population"], "--engine population: a job of search.sbatch has ray"),
+        (["search", TINY, "--engine", "tune", "--scheduler", "pbtt"], "did you mean pbt"),
+        (["search", TINY, "--engine", "tune", "--scheduler", "pbt", "--searcher", "optuna"], "changes values itself"),
+        (["search", TINY, "--engine", "tune", "--gpus-per-trial", "-1"], "--gpus-per-trial -1: must not be negative"),
+        (["search", TINY, "--gpus-per-trial", "1"], "it is an option of --engine tune"),
         (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
         (["train", TINY, "--time=1:00"], "unrecognized arguments: --time=1:00"),
         (["train", TINY, "--strategy", "equl"], "did you mean equal"),

@@ -21,7 +21,7 @@ _SCRIPTS = Path(__file__).parents[1] / "slurm"
 _BY_STRATEGY = "--by-strategy"
 _OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_")
 # What the scripts say themselves.
-_OF_THE_JOB = {"search": ("engine", "address", "nodes")}
+_OF_THE_JOB = {"search": ("address", "nodes")}
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -31,6 +31,8 @@ def submit(args: argparse.Namespace) -> int:
         return 0
     options, arguments = _divided(args.rest, args.kind)
     parsed = _checked(args.kind, arguments)
+    if getattr(parsed, "engine", "") == "tune" and not any(word.partition("=")[0] == "--engine" for word in arguments):
+        arguments = [*arguments, "--engine=tune"]  # that of a --config, which the script does not read
     if args.kind == "compare":
         options = _with_array(options, arguments, parsed)
     if shutil.which("sbatch") is None:
@@ -85,7 +87,9 @@ def _checked(kind: str, arguments: Sequence[str]) -> argparse.Namespace:
     for name in _OF_THE_JOB.get(kind, ()):
         if getattr(args, name) != getattr(before, name):
             raise BadInput(f"--{name} {getattr(args, name)}: {kind}.sbatch sets it, from the nodes of the job")
-    if kind == "search":
+    if kind == "search" and args.engine != "tune":
+        if "engine" in args.given:
+            raise BadInput(f"--engine {args.engine}: a job of search.sbatch has ray (default) and tune")
         args.engine = "ray"  # as the script will say
     check_options(args)
     from mtl.benchmarks import find_benchmark  # brings torch

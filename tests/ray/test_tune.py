@@ -148,7 +148,8 @@ def _rows(path):
 def test_a_search_by_ray_tune_is_replayed_and_goes_on(tmp_path):
     """PBT over strategies: no two trials share a seed, there are exploits, and the winner is trained again."""
     out = tmp_path / "run"
-    options = ["--engine=tune", "--members=4", "--epochs=4", "--interval=8", "--wandb=disabled", f"--out={out}"]
+    options = ["--engine=tune", "--members=4", "--epochs=4", "--interval=8", "--wandb=disabled"]
+    options += [f"--out={os.path.relpath(out)}"]
     finish(start("search", SPEC, "--strategies", "equal", "gradnorm", *options))
     records, events = _rows(out / "results.jsonl"), _rows(out / "schedule.jsonl")
     assert len({record["seed"] for record in records}) == 4 == len(records)

@@ -82,7 +82,7 @@ def carry_out(
     random.seed(problem.seed)
     np.random.seed(problem.seed % 2**32)
     mirror = Mirror(search, observers, should_stop)
-    path = directory / EXPERIMENT
+    path = directory.resolve() / EXPERIMENT  # Tune takes what is relative for a URI
     resources: dict[str, float] = {"cpu": 1, "gpu": asked.gpus} if asked.gpus else {"cpu": 1}
     runnable = tune.with_resources(trainable, resources)
     if tune.Tuner.can_restore(str(path)):
@@ -141,11 +141,11 @@ def _name(trial: Any) -> str:
 
 
 def _check_shared(directory: Path) -> None:
-    """Raise `ValueError` unless every node sees what this one writes."""
+    """Raise `Unshared` unless every node sees what this one writes."""
     alive = nodes()
     if len(alive) < 2:
         return
-    token, file = secrets.token_hex(8), directory.resolve() / ".shared"
+    token, file = secrets.token_hex(8), directory.resolve() / f".shared-{secrets.token_hex(4)}"
     file.write_text(token, encoding="utf-8")
 
     @ray.remote(num_cpus=0)
