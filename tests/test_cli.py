@@ -361,7 +361,10 @@ def test_wandb_mode_of_the_environment_is_what_the_tracker_gets(monkeypatch, out
     assert not (out / "wandb").exists()
     monkeypatch.setenv("WANDB_MODE", "of-line")
     assert call("train", TINY, "--resume", steps=2, out=out) == 2
-    assert "WANDB_MODE=of-line: must be one of offline, online, disabled" in capsys.readouterr().err
+    assert (
+        "W&B mode 'of-line', of an option or of WANDB_MODE: must be one of offline, online, disabled"
+        in capsys.readouterr().err
+    )
     assert call("train", TINY, "--resume", steps=2, out=out, wandb="disabled") == 0
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from mtl.cli.errors import BadInput
-from mtl.cli.parser import ENGINE_OPTIONS, WANDB_MODES
+from mtl.cli.parser import ENGINE_OPTIONS
 from mtl.ray.tune.asked import check_tune
+from mtl.wandb_mode import check_word
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -36,8 +37,7 @@ def searches(args: argparse.Namespace) -> bool:
 
 
 def _check_training(args: argparse.Namespace) -> None:
-    if args.wandb not in WANDB_MODES:  # argparse has checked what an option gave
-        raise ValueError(f"WANDB_MODE={args.wandb}: must be one of {', '.join(WANDB_MODES)}; --wandb overrides it")
+    check_word(args.wandb)  # that of the environment; argparse has checked what an option gave
     if {"epochs", "steps"} <= args.given:
         raise ValueError(f"--epochs {args.epochs} and --steps {args.steps}: give one, both are the length of a run")
     if searches(args) and "patience" in args.given:

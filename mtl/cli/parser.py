@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mtl.cli.errors import BadInput as BadInput
+from mtl.wandb_mode import MODES, usual_mode
 
 DEFAULT_STRATEGIES = (
     "equal",
@@ -23,7 +23,6 @@ DEFAULT_STRATEGIES = (
 )
 LISTS = ("strategies", "benchmarks", "losses", "models", "architectures", "methods")
 
-WANDB_MODES = ("offline", "online", "disabled")
 ENGINES = ("population", "ray", "tune")
 
 
@@ -110,17 +109,11 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--keep-models", default="best", choices=("none", "best", "all"), help=about)
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     about = "default: what WANDB_MODE says, or offline"
-    group.add_argument("--wandb", default=_usual_wandb(), choices=WANDB_MODES, help=about)
+    group.add_argument("--wandb", default=usual_mode(), choices=MODES, help=about)
     group.add_argument("--resume", action="store_true", help="continue what the directory holds, or start")
     group.add_argument("--config", metavar="FILE", help="YAML of options; the command line overrides it")
     group.add_argument("--quiet", action="store_true", help="print the result only")
     group.add_argument("--override", action="store_true", help=argparse.SUPPRESS)
-
-
-def _usual_wandb() -> str:
-    """The mode of W&B where no option gives one; the variable is W&B's own, and so are its two older words."""
-    said = os.environ.get("WANDB_MODE") or "offline"
-    return {"dryrun": "offline", "run": "online"}.get(said, said)
 
 
 def _where(parser: argparse.ArgumentParser) -> None:

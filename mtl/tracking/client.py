@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from mtl.extras import install
+from mtl.wandb_mode import check_word
 
-MODES = ("offline", "online", "disabled")
 SPOOL = "to-log.jsonl"
 _CLOSE_SECONDS = 60
 _WORKER = str(Path(__file__).with_name("worker.py"))
 
 
 def check_mode(mode: str) -> None:
-    """Raise `ValueError` if the user asked for a tracker that cannot work here."""
+    """Raise `ValueError` if the user asked for a tracker that does not exist or cannot work here."""
+    check_word(mode)
     if mode == "online" and importlib.util.find_spec("wandb") is None:
         raise ValueError(f"--wandb online needs wandb, which is not installed: {install('wandb')}")
 

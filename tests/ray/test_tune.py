@@ -288,3 +288,14 @@ def test_a_configuration_with_an_unknown_name_is_refused(names):
     made = names.trainable(SPEC)
     with pytest.raises(ValueError, match="config: unknown name 'learning_rate': did you mean lr"):
         made({"learning_rate": 0.1})
+
+
+def test_the_callback_logs_as_wandbs_own_variable_says(monkeypatch):
+    from mtl.ray import callback
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert callback()._mode == "disabled" and callback("offline")._mode == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    assert callback()._mode == "offline"
+    with pytest.raises(ValueError, match="W&B mode 'of-line', of an option or of WANDB_MODE: must be one of"):
+        callback("of-line")

@@ -16,22 +16,25 @@ from mtl.search.space import Dimension, Space
 from mtl.study.rundir import RunDirectory
 from mtl.tracking import SearchTracker, Tracker
 from mtl.tracking.client import check_mode
+from mtl.wandb_mode import usual_mode
 
 
-def callback(wandb: str = "offline") -> tune.Callback:
+def callback(wandb: str | None = None) -> tune.Callback:
     """A callback for `tune.RunConfig(callbacks=[...])` with trials of `mtl.ray.trainable`.
 
     W&B's files go to `mtl/wandb` in the directory of the experiment, and the files of a run directory to `mtl`. Metrics
     and the values in use are logged at each report, at the end a table of who took over whom.
 
     Args:
-        wandb: `offline` (needs no account and no network), `online` or `disabled`.
+        wandb: `offline` (needs no account and no network), `online` or `disabled`; None for what `WANDB_MODE` says, or
+            `offline`.
 
     Raises:
-        ValueError: `online`, and W&B is not installed.
+        ValueError: there is no such mode, or it is `online` and W&B is not installed.
     """
-    check_mode(wandb)
-    return Logging(wandb)
+    mode = usual_mode() if wandb is None else wandb
+    check_mode(mode)
+    return Logging(mode)
 
 
 class Logging(tune.Callback):
