@@ -16,6 +16,7 @@ from mtl.ray.tune.asked import scheduler_of, searcher_of
 from mtl.search.engine import Observer, Search
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
+from mtl.study.watchers import one_line
 from mtl.train import Stopped
 
 if TYPE_CHECKING:
@@ -87,10 +88,17 @@ class TuneEngine(Engine):
         except Unshared as error:
             raise BadInput(str(error)) from error
         if errors:
-            tell(f"{len(errors)} trials failed, the first with: {' '.join(errors[0].split())[-300:]}")
-        records = write_results(directory, folders, search, self._setting) if folders else directory.records()
-        if unfinished:
+            path = directory.write_failure("tune", errors[0])
+            tell(f"{len(errors)} trials were lost, the first with {one_line(errors[0])} (traceback: {path})")
+        if unfinished:  # their numbers are known once all have ended
             raise Stopped
+        records = write_results(directory, folders, search, self._setting) if folders else directory.records()
+        if failed := [record for record in records if record.get("traceback")]:
+            first = failed[0]
+            tell(
+                f"{len(failed)} of {len(records)} runs failed, the first, {first['run']}, with {first['error']} "
+                f"(traceback: {directory.path / first['traceback']})"
+            )
         if not records:
             raise Failed(f"no trial was trained; see {directory.path / 'tune'}")
         self._conclude(search, records, observers)
@@ -122,7 +130,7 @@ class TuneEngine(Engine):
         args, options = self._args, search.method.options
         if args.shards and options.members % args.shards:
             raise BadInput(f"--shards {args.shards}: {options.members} members do not divide into so many")
-        return mtl.ray.trainable(
+        made = mtl.ray.trainable(
             args.benchmark,
             strategy=search.problem.space.dimensions["strategy"].parameter.grid(1)[0],
             settings=self._setting.settings,
@@ -130,7 +138,10 @@ class TuneEngine(Engine):
             method=args.method or "pbt",
             objective=search.objective,
             device="cuda" if self._gpus else "cpu",
+            keep_models=args.keep_models,
         )
+        made.ends_on_failure = True
+        return made
 
     def _lent(self) -> float:
         """GPUs of a trial."""

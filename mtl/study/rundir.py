@@ -72,11 +72,15 @@ class RunDirectory:
             self.checkpoint(record["run"]).unlink(missing_ok=True)
         return record
 
-    def write_failure(self, name: str, error: BaseException) -> Path:
-        """Write the traceback of what went wrong in `name`, a run or another part of the study; returns the file."""
+    def write_failure(self, name: str, error: BaseException | str) -> Path:
+        """Write the traceback of what went wrong in `name`, a run or another part of the study; returns the file.
+
+        `error` is the exception, or its traceback from another process.
+        """
         path = self.path / "failures" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
+        path.write_text(text, encoding="utf-8")
         return path
 
     def begun(self) -> bool:

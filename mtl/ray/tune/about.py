@@ -32,6 +32,7 @@ class About:
         method: by which the members of a trial search.
         objective: what counts.
         device: `auto`, `cpu` or `cuda`.
+        keep_models: of the runs of a shard, see `mtl.study.models`.
     """
 
     benchmark: str
@@ -41,6 +42,7 @@ class About:
     method: str
     objective: Objective
     device: str
+    keep_models: str = "best"
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

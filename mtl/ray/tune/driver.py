@@ -58,7 +58,7 @@ def carry_out(
     directory: Path,
     observers: Sequence[Observer],
     should_stop: Callable[[], bool],
-) -> tuple[list[Path], list[str], bool]:
+) -> tuple[list[Path], list[Exception], bool]:
     """Carry out the experiment, or what is left of it.
 
     Args:
@@ -71,7 +71,7 @@ def carry_out(
         should_stop: asked now and then.
 
     Returns:
-        The newest checkpoint of each trial that ended, errors of trials that failed, and whether trials are left.
+        The newest checkpoint of each trial that ended, errors of trials lost too often, and whether trials are left.
 
     Raises:
         Unshared: the nodes do not share the directory.
@@ -94,7 +94,7 @@ def carry_out(
     with _own_signals():
         grid: Any = tuner.fit()
     ended = [r for r in grid if r.checkpoint is not None and (not mirror.unfinished or (r.metrics or {}).get("done"))]
-    errors = [str(result.error) for result in grid if result.error is not None]
+    errors = [result.error for result in grid if result.error is not None]
     return [Path(result.checkpoint.path) for result in ended if result.checkpoint], errors, mirror.unfinished
 
 

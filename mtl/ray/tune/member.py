@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, ClassVar
-
-from ray import tune
+from typing import Any
 
 from mtl.lineage import Event
 from mtl.population import Member
-from mtl.ray.tune.about import STATE, About, number_of
+from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, from_config
+from mtl.ray.tune.trial import OurTrial
 from mtl.search.engine import Trial, better_of, default_interval
 from mtl.search.plan import cohort_maker, run_length
 from mtl.search.space import Values, make_member
@@ -22,25 +21,14 @@ from mtl.train import checkpoint as checkpoints
 OWN = ("seed", "first_seed", "interval")
 
 
-class MemberTrial(tune.Trainable):
+class MemberTrial(OurTrial):
     """One run as a `Cohort` of one; each step of Tune is a segment of training.
 
     A checkpoint of another trial is taken over as in our own searches: parameters, optimizer and strategy state are
     the other's, seed, data order, random numbers and number of steps stay.
     """
 
-    about: ClassVar[About]
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self.setting = self.about.setting()
-        self.length = run_length(self.setting)
-        self._begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def segment(self) -> dict[str, Any]:
         run = self._run
         steps = min(self._interval, self.length - run.step)
         self._cohort.advance(steps)
@@ -52,17 +40,19 @@ class MemberTrial(tune.Trainable):
         return {
             **evaluation.metrics,
             "metrics": evaluation.metrics,
+            **self.ended(),
             "selection": evaluation.selection if evaluation.finite else -math.inf,
             "objective": scores[0],
-            "steps": run.step,
             "finite": evaluation.finite,
             "failure": evaluation.failure,
-            "exploits": sum(event["source"] not in (None, self.trial_id) for event in self._events),
-            "hyperparameters": run.values,
             "curves": evaluation.curves,
             "done": run.step >= self.length,
             "should_checkpoint": True,  # a segment that is reported is saved
         }
+
+    def ended(self) -> dict[str, Any]:
+        exploits = sum(event["source"] not in (None, self.trial_id) for event in self._events)
+        return {"steps": self._run.step, "exploits": exploits, "hyperparameters": self._run.values}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         content = {
@@ -71,23 +61,24 @@ class MemberTrial(tune.Trainable):
             "interval": self._interval,
             "run": self._run.plain(),
             "events": self._events,
-            "cohort": self._cohort.state_dict(),
+            "failure": self.failure,
+            "cohort": None if self.failure else self._cohort.state_dict(),
         }
         checkpoints.save(Path(checkpoint_dir) / STATE, content)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
-        path = Path(checkpoint_dir)
-        saved = checkpoints.load(path / STATE)
+    def restore_from(self, folder: Path) -> None:
+        saved = checkpoints.load(folder / STATE)
         if saved is None:
-            raise ValueError(f"checkpoint {path / STATE} cannot be read")
+            raise ValueError(f"checkpoint {folder / STATE} cannot be read")
         if saved["trial"] == self.trial_id:
             self._continue(saved)
-            if self._run.values != self._wanted:
+            if self.failure is None and self._run.values != self._wanted:
                 self._change(self.trial_id, self._run.step, None)
         else:
             self._take_over(saved)
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def begin(self, config: dict[str, Any]) -> None:
+        self.length = run_length(self.setting)
         tasks = [task.name for task in self.setting.benchmark.tasks]
         check_names(config, OWN, tasks)
         values = {"strategy": self.about.strategy} | {n: v for n, v in config.items() if n not in OWN}
@@ -96,10 +87,10 @@ class MemberTrial(tune.Trainable):
         seed = int(config["seed"]) if "seed" in config else int(config.get("first_seed", 0)) + number
         self._interval = int(config.get("interval") or default_interval(self.length))
         self._run = Trial(number, seed, dict(self._wanted))
-        self._cohort = self._made(make_member(self._wanted, seed))
         self._events: list[dict[str, Any]] = [
             _event(Event("", 0, 0, None, seed, None, self._wanted, {}), self.trial_id, None)
         ]
+        self._cohort = self._made(make_member(self._wanted, seed))
 
     def _made(self, member: Member) -> Any:
         return cohort_maker(self.setting)([member])
@@ -107,7 +98,9 @@ class MemberTrial(tune.Trainable):
     def _continue(self, saved: dict[str, Any]) -> None:
         self._run = Trial.of(saved["run"])
         self._events = list(saved["events"])
-        self._cohort.load_state_dict(saved["cohort"])
+        self.failure = saved.get("failure")
+        if self.failure is None:
+            self._cohort.load_state_dict(saved["cohort"])
 
     def _take_over(self, saved: dict[str, Any]) -> None:
         own = self._own_newest()

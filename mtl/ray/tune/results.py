@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from mtl.lineage import Event, read_events, taken, write_events
 from mtl.population import Member
 from mtl.ray.tune.about import STATE, About, number_of
+from mtl.ray.tune.trial import failed_result
 from mtl.search.engine import Search, Trial
 from mtl.search.methods import Method, Options, Problem, Start
 from mtl.search.plan import cohort_maker, run_length
 from mtl.search.space import Space
 from mtl.study.described import described
+from mtl.study.models import Models, Weights
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import checkpoint as checkpoints
@@ -41,7 +44,7 @@ def watched(about: About, setting: Setting, name: str, trials: int, interval: in
 
 
 def result_dir(grid: tune.ResultGrid | str | Path | list[Path], path: str | Path) -> Path:
-    """Write `config.yaml`, `results.jsonl`, `schedule.jsonl` and the report of any experiment of our trainable.
+    """Make a run directory, with report and the best model's weights, of any experiment of our trainable.
 
     Args:
         grid: what `Tuner.fit()` returned, the directory of the experiment, or a checkpoint of each trial.
@@ -66,6 +69,7 @@ def result_dir(grid: tune.ResultGrid | str | Path | list[Path], path: str | Path
             {"study": directory.path.resolve().name, "command": "search", "benchmark": about.benchmark}
         )
         search = watched(about, setting, "tune", len(folders), int(first.get("interval", 1)), Space({}), 0)
+        directory.models = Models(directory.path, about.keep_models, about.objective.higher_is_better())
         records = write_results(directory, folders, search, setting)
         strategies = list(dict.fromkeys(record["strategy"] for record in records))
         found = {
@@ -82,6 +86,7 @@ def result_dir(grid: tune.ResultGrid | str | Path | list[Path], path: str | Path
         told = described(setting, about.benchmark, strategies, seeds, strategies[0])
         directory.write_config({"study": directory.path.resolve().name, "command": "search", **told, "search": found})
         write_report([directory.path], directory.path)
+        directory.models.settle(records, None)
     return directory.path
 
 
@@ -121,15 +126,18 @@ def write_results(
         numbers = {state["trial"]: number for number, (state, _) in enumerate(saved)}
         for number, (state, _) in enumerate(saved):
             if search.run_name(number) not in recorded:
-                record, history = _record(state, number, numbers, search, setting)
+                record, history, weigh = _record(state, number, numbers, search, setting)
                 record["shards"] = len(saved)
-                recorded[record["run"]] = directory.append(record, history)
+                if state.get("failure"):
+                    record["traceback"] = _traceback(directory, record["run"], state)
+                recorded[record["run"]] = directory.append(record, history, weigh)
             events += _events(state, numbers, search.name)
         events = _by_clock(events, [state["run"]["step"] for state, _ in saved])
     else:
         first = 0
-        for _, folder in saved:
+        for place, (state, folder) in enumerate(saved):
             inside = RunDirectory(folder)
+            traceback = _traceback(directory, f"shard-{place}", state) if state.get("failure") else None
             for record in inside.records():
                 number = first + record["trial"]
                 name = search.run_name(number)
@@ -137,7 +145,9 @@ def write_results(
                     curves = _curves(folder / str(record["history"]))
                     best = first + record["best_trial"]
                     moved = {**record, "run": name, "trial": number, "best_trial": best, "spent": None}
-                    recorded[name] = directory.append(moved, curves)
+                    if record["status"] == "failed":
+                        moved["traceback"] = traceback
+                    recorded[name] = directory.append(moved, curves, _kept(folder, record["run"]))
             shard = read_events(inside.schedule_path, "search")
             events += [_moved(event, first) for event in shard]
             first += 1 + max((event.target for event in shard), default=0)
@@ -155,19 +165,21 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _record(
     state: Mapping[str, Any], number: int, numbers: Mapping[str, int], search: Search, setting: Setting
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The record of a trial, from its newest checkpoint."""
+) -> tuple[dict[str, Any], dict[str, Any], Callable[[], Weights]]:
+    """The record of a trial, its curves and what gives its weights, from its newest checkpoint."""
     run = Trial.of(state["run"])
     by_own = {number_of(name): place for name, place in numbers.items()}
     if run.best is not None:
         run.best = dataclasses.replace(run.best, trial=by_own.get(run.best.trial, number))
     run.number = number
+    if state.get("failure"):
+        return (*search.record(run, failed_result(state["failure"]["error"]), setting.benchmark.name), dict)
     member = Member(**state["cohort"]["members"][0])
     cohort = cohort_maker(setting)([member])
     cohort.load_state_dict(state["cohort"])
     (result,) = cohort.results()
     assert result is not None
-    return search.record(run, result, setting.benchmark.name)
+    return (*search.record(run, result, setting.benchmark.name), lambda: cohort.weights(0))
 
 
 def _events(state: Mapping[str, Any], numbers: Mapping[str, int], search: str) -> list[Event]:
@@ -194,6 +206,18 @@ def _by_clock(events: Sequence[Event], ends: Sequence[int]) -> list[Event]:
 def _moved(event: Event, first: int) -> Event:
     source = None if event.source is None else first + event.source
     return dataclasses.replace(event, target=first + event.target, source=source, spent=None)
+
+
+def _traceback(directory: RunDirectory, name: str, state: Mapping[str, Any]) -> str:
+    """The file that a trial's traceback is written to, within the run directory."""
+    path = directory.write_failure(name, state["failure"]["traceback"])
+    return str(path.relative_to(directory.path))
+
+
+def _kept(folder: Path, run: str) -> Callable[[], Weights] | None:
+    """What gives the weights of a run of a shard; None where the shard did not keep them."""
+    path = folder / "checkpoints" / f"{run}.weights"
+    return (lambda: torch.load(path, weights_only=True)) if path.exists() else None
 
 
 def _curves(path: Path) -> dict[str, Any]:

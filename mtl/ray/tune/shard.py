@@ -7,15 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from ray import tune
-
-from mtl.ray.tune.about import STATE, About, number_of
+from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, space_of
+from mtl.ray.tune.trial import OurTrial, failed_result
 from mtl.search.engine import Search
 from mtl.search.methods import OPTIONS, Options
 from mtl.search.plan import make_search
+from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory
 from mtl.train import checkpoint as checkpoints
 
@@ -24,25 +24,18 @@ OWN = ("seed", "first_seed", *(name for name in OPTIONS if name != "members"))
 _FILES = ("results.jsonl", "schedule.jsonl", "history", "checkpoints")
 
 
-class ShardTrial(tune.Trainable):
+class ShardTrial(OurTrial):
     """Runs trained as one program, and a search among them; each step of Tune is a segment of all.
 
     The configuration of a trial is the space of its search, in the words of the command line: a value such as 0.001
     holds for all its runs, a range such as "1e-4:1e-2:log" is searched inside.
     """
 
-    about: ClassVar[About]
-
     def setup(self, config: dict[str, Any]) -> None:
-        self.setting = self.about.setting()
         self._folder = Path(tempfile.mkdtemp(prefix="mtl-shard-"))
-        self._begin(config)
+        super().setup(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def segment(self) -> dict[str, Any]:
         next(self._segments)
         search, best = self._search, self._search.best
         metrics: dict[str, Any] = {}
@@ -56,34 +49,39 @@ class ShardTrial(tune.Trainable):
             "metrics": metrics,
             "selection": max(finite, default=-math.inf),
             "objective": objective,
-            "steps": search.tally.steps,
+            **self.ended(),
             "members": len(search.alive),
             "finite": bool(finite),
-            "exploits": search.tally.exploits,
             "replaced_nonfinite": search.tally.replaced_nonfinite,
             "hyperparameters": values,
             "done": not search.alive,
             "should_checkpoint": True,
         }
 
+    def ended(self) -> dict[str, Any]:
+        return {"steps": self._search.tally.steps, "exploits": self._search.tally.exploits, "hyperparameters": {}}
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        checkpoints.save(Path(checkpoint_dir) / STATE, {"trial": self.trial_id, "about": self.about.plain()})
+        if self.failure is not None:
+            self._record_failed(self.failure["error"])
+        content = {"trial": self.trial_id, "about": self.about.plain(), "failure": self.failure}
+        checkpoints.save(Path(checkpoint_dir) / STATE, content)
         _copy(self._folder, Path(checkpoint_dir))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
-        path = Path(checkpoint_dir)
-        saved = checkpoints.load(path / STATE)
+    def restore_from(self, folder: Path) -> None:
+        saved = checkpoints.load(folder / STATE)
         if saved is None:
-            raise ValueError(f"checkpoint {path / STATE} cannot be read")
+            raise ValueError(f"checkpoint {folder / STATE} cannot be read")
         if saved["trial"] != self.trial_id:
             raise ValueError("trials of several members search by themselves: no scheduler such as PBT copies them")
-        _copy(path, self._folder)
+        _copy(folder, self._folder)
+        self.failure = saved.get("failure")
         self._search, self._segments = self._made()
 
     def cleanup(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def begin(self, config: dict[str, Any]) -> None:
         check_names(config, OWN, [task.name for task in self.setting.benchmark.tasks])
         number = number_of(self.trial_id)
         self._seed = int(config.get("seed", int(config.get("first_seed", 0)) + number * self.about.members))
@@ -95,10 +93,20 @@ class ShardTrial(tune.Trainable):
         self._folder.mkdir(parents=True)
         self._search, self._segments = self._made()
 
+    def _record_failed(self, error: str) -> None:
+        """Write the runs that were under way as failed."""
+        directory, search = RunDirectory(self._folder), self._search
+        written = {record["run"] for record in directory.records()}
+        for trial in search.alive:
+            if search.run_name(trial.number) not in written:
+                directory.append(*search.record(trial, failed_result(error), self.setting.benchmark.name))
+
     def _made(self) -> tuple[Search, Iterator[None]]:
         about = self.about
         search = make_search(self.setting, about.method, self._options, self._space, about.objective, self._seed)
-        return search, search.segments(RunDirectory(self._folder), self.setting.benchmark.name)
+        directory = RunDirectory(self._folder)
+        directory.models = Models(self._folder, about.keep_models, about.objective.higher_is_better())
+        return search, search.segments(directory, self.setting.benchmark.name)
 
 
 def _copy(source: Path, target: Path) -> None:

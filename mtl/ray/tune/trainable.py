@@ -17,6 +17,7 @@ from mtl.ray.tune.shard import ShardTrial
 from mtl.search.methods import find_method
 from mtl.search.objective import Objective
 from mtl.strategies import make
+from mtl.study.models import KEEP
 from mtl.train import Settings
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -31,6 +32,7 @@ def trainable(
     method: str = "pbt",
     objective: str | Sequence[str] | Objective = "selection",
     device: str = "auto",
+    keep_models: str = "best",
 ) -> type[tune.Trainable]:
     """A trainable for `ray.tune.Tuner`.
 
@@ -50,6 +52,8 @@ def trainable(
         method: by which the runs of a shard search, a name of `mtl list methods`.
         objective: `selection`, `TASK` or `TASK/METRIC`.
         device: `auto` (a GPU where the cluster has some), `cpu` or `cuda`.
+        keep_models: runs of a shard whose weights its checkpoint holds: `best`, `all` or `none`. That of a trial of one
+            run always holds them.
 
     Raises:
         ValueError: one line that names what does not exist or does not fit.
@@ -60,12 +64,14 @@ def trainable(
         raise ValueError(f"members={members}: must be at least 1")
     if device not in DEVICES:
         raise ValueError(f"device={device!r}: must be one of {', '.join(DEVICES)}")
+    if keep_models not in KEEP:
+        raise ValueError(f"keep_models={keep_models!r}: must be one of {', '.join(KEEP)}")
     find_method(method)
     if not isinstance(objective, Objective):
         objective = Objective([objective] if isinstance(objective, str) else list(objective), made)
     make(strategy).check_tasks(len(made.tasks))
     plain = dataclasses.asdict(settings) if isinstance(settings, Settings) else dict(settings or {})
-    about = About(spec, str(make(strategy)), plain, members, method, objective, device)
+    about = About(spec, str(make(strategy)), plain, members, method, objective, device, keep_models)
     about.setting(trains=False)
     base = MemberTrial if members == 1 else ShardTrial
     return type(f"{made.name}", (base,), {"about": about, "default_resource_request": classmethod(_resources)})
