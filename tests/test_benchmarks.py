@@ -7,10 +7,21 @@ from mtl.models import HardSharing, make_trunk
 TINY = "tests/tiny.py"
 
 
+def loaded(name):
+    """A benchmark and its data; a test of data that is not installed is skipped with the command that installs it."""
+    benchmark = find_benchmark(name)
+    try:
+        return benchmark, load_checked(benchmark)
+    except ValueError as error:
+        if benchmark.install and benchmark.install in str(error):
+            pytest.skip(str(error))
+        raise
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmarks_load_whole_and_twice_the_same(name):
-    benchmark = find_benchmark(name)
-    first, second = load_checked(benchmark), load_checked(benchmark)
+    benchmark, first = loaded(name)
+    second = load_checked(benchmark)
     for (split, a), (_, b) in zip(first.items(), second.items(), strict=True):
         assert torch.equal(a.inputs, b.inputs), split
         assert all(torch.equal(a.targets[task], b.targets[task]) for task in a.targets)
@@ -30,7 +41,7 @@ def test_no_test_digit_occurs_in_training():
 
 
 def test_scaling_is_fitted_on_the_training_split_only():
-    splits = load_checked(find_benchmark("rf1"))
+    _, splits = loaded("rf1")
     table = torch.cat([splits.train.inputs, torch.stack(list(splits.train.targets.values()), 1)], 1)
     assert table.mean(0).abs().max() < 0.05 and (table.std(0) - 1).abs().max() < 0.05
     assert splits.test.inputs.std(0).sub(1).abs().max() > 0.2

@@ -15,6 +15,8 @@ import pytest
 from mtl.tracking import Tracker, client
 from tests.wandb_files import read_files
 
+pytest.importorskip("wandb", reason="reads back what W&B wrote: pip install 'mtl-lab[wandb]'")
+
 TINY = "tests/tiny.py:Tiny"
 ROOT = Path(__file__).parent.parent
 _LONG = 200

@@ -27,13 +27,13 @@ def bench(args: argparse.Namespace) -> int:
         chosen = find_bench(args.name, args.engine)
         options = Options(args.rounds, args.quick, args.models, args.strategies, _device(args.device))
         chosen.check(options)
+        if args.threads < 1:
+            raise ValueError(f"--threads {args.threads}: must be at least 1")
+        if args.json is not None:
+            _check_writable(args.json)
         chosen.check_peers()
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if args.threads < 1:
-        raise BadInput(f"--threads {args.threads}: must be at least 1")
-    if args.json is not None:
-        _check_writable(args.json)
     rows = []
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
