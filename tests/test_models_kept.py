@@ -58,3 +58,34 @@ def test_all_are_kept_where_asked_for_and_none(tmp_path):
     assert not list((tmp_path / "none").glob("checkpoints/*"))
     with pytest.raises(ValueError, match="--keep-models"):
         mtl.load(tmp_path / "none")
+
+
+def test_the_model_of_a_single_task_run_is_loaded(tmp_path):
+    arguments = ["compare", TINY, "--strategies", "equal", "rlw", "--seeds=1", "--steps=12", "--keep-models=all"]
+    assert call(tmp_path, *arguments) == 0
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    alone = [record for record in records if record["phase"] == "single_task"]
+    assert len(alone) == len(Tiny.tasks)
+    for record in alone:
+        tasks = [task for task in Tiny.tasks if task.name == record["task"]]
+        _, metrics = evaluate(mtl.load(tmp_path, record["run"]), tasks, load_checked(Tiny()).test)
+        assert metrics[record["task"]] == pytest.approx(record["metrics"][record["task"]], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", TINY, "--strategies", "equal", "gradnorm", "--tune=random", "--budget=2", "--seeds=1", "--steps=8"],
+        ["search", TINY, "--members=4", "--interval=4", "--steps=8", "--engine=ray", "--shards=2"],
+    ],
+    ids=["tuned", "ray"],
+)
+def test_a_best_model_is_kept_however_it_was_trained(arguments, tmp_path):
+    assert call(tmp_path, *arguments) == 0
+    name = json.loads((tmp_path / "checkpoints" / "best.json").read_text())["run"]
+    lines = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    record = next(record for record in lines if record["run"] == name)
+    _, metrics = evaluate(mtl.load(tmp_path), Tiny.tasks, load_checked(Tiny()).test)
+    for task, values in record["metrics"].items():
+        assert metrics[task] == pytest.approx(values, abs=1e-5)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtl.benchmarks import find_benchmark
 from mtl.lineage import winner
+from mtl.records import read_records
 from mtl.train import Settings, checkpoint
 from mtl.train.trainer import build_model
 from mtl.yaml_files import read_values
@@ -120,7 +121,9 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
         raise ValueError(f"{path} does not exist: the study is not finished, or was made with other --keep-models")
     benchmark = find_benchmark(config["benchmark"])
     inputs = benchmark.load().train.inputs[:2]
+    task = read_records(directory / "results.jsonl").runs.get(run, {}).get("task")
+    tasks = [each for each in benchmark.tasks if task in (None, each.name)]  # a single-task run has a model of its own
     with torch.random.fork_rng():
-        model = build_model(benchmark, benchmark.tasks, inputs, Settings.of(config["training"]))
+        model = build_model(benchmark, tasks, inputs, Settings.of(config["training"]))
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return model.eval()
