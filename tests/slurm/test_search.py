@@ -28,11 +28,12 @@ def no_ray_left(cluster) -> bool:
 
 
 def nothing_left(jobs, job) -> None:
-    """No process and no directory of Ray is on any node."""
+    """No process and no directory of Ray, or of its trials, is on any node."""
 
     def left() -> list[str]:
         nodes = jobs.cluster.base / "nodes"
-        return [str(path) for node in jobs.cluster.alive for path in (nodes / node).glob("ray-*")]
+        patterns = ("ray*", "mtl-shard-*")
+        return [str(path) for n in jobs.cluster.alive for each in patterns for path in (nodes / n).glob(each)]
 
     jobs.until(job, lambda: no_ray_left(jobs.cluster) and not left(), 40, "no process and no directory of Ray")
 

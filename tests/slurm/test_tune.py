@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,15 +20,15 @@ SEARCH = [SLOW, "--engine=tune", "--strategy=gradnorm", f"--members={MEMBERS}", 
 SEARCH += [f"--interval={INTERVAL}", "--wandb=disabled", "--device=cpu", "--out=run"]
 
 
-def start(jobs: Jobs, scripts: Path, *extra: str, options: str = "", sleep: float = 0) -> str:
-    given = f"{ONE} --nodes=2 --mem=3G --export=ALL,SLEEP={sleep} {options}"
+def start(jobs: Jobs, scripts: Path, *extra: str, sleep: float) -> str:
+    given = f"{ONE} --nodes=2 --mem=3G --export=ALL,SLEEP={sleep}"
     return jobs.submit(given, scripts / "search.sbatch", *SEARCH, *extra)
 
 
-def start_slow(jobs: Jobs, scripts: Path, options: str = "") -> str:
+def start_slow(jobs: Jobs, scripts: Path, *extra: str, trials: int = MEMBERS) -> str:
     """A search of some ten seconds of training, once each trial has reported twice."""
-    job = start(jobs, scripts, options=options, sleep=0.1)
-    goes(jobs, job, lambda: len(reports(jobs)) == MEMBERS and min(reports(jobs)) >= 2, "two reports of each trial")
+    job = start(jobs, scripts, *extra, sleep=0.1)
+    goes(jobs, job, lambda: len(reports(jobs)) == trials and min(reports(jobs)) >= 2, "two reports of each trial")
     return job
 
 
@@ -54,23 +55,24 @@ def check_ended(jobs: Jobs, job: str, restarts: int, reported: int) -> None:
     assert ended["ExitCode"] == "0:0" and int(ended["Restarts"]) >= restarts, jobs.everything(job)
     run = jobs.directory / "run"
     records = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
-    assert [(record["status"], record["steps"]) for record in records] == [("done", STEPS)] * MEMBERS
+    assert [(record["status"], record["cost"]["steps"]) for record in records] == [("done", STEPS)] * MEMBERS
     assert len({record["seed"] for record in records}) == MEMBERS
     events = [json.loads(line) for line in (run / "schedule.jsonl").read_text().splitlines()]
     exploits = [event["step"] for event in events if event["source"] not in (None, event["target"])]
     assert max(exploits) > reported * INTERVAL, events
-    assert (run / "report.html").exists() and "Best" in jobs.output(job)
+    assert (run / "report.html").exists()
     nothing_left(jobs, job)
 
 
-def trained_on(jobs: Jobs) -> set[str]:
-    """Nodes on which a process of a trial is."""
-    return {node for node in jobs.cluster.alive if any("ray::slow" in line for line in jobs.cluster.processes(node))}
+def training_on(jobs: Jobs) -> set[str]:
+    """Nodes on which a trial is being trained."""
+    running = re.compile(r"ray::\w+\.train")
+    return {node for node in jobs.cluster.alive if any(map(running.match, jobs.cluster.processes(node)))}
 
 
 def test_trials_of_ray_tune_train_on_both_nodes(jobs, scripts):
-    job = start(jobs, scripts, "--gpus-per-trial=0", sleep=0.05)
-    goes(jobs, job, lambda: trained_on(jobs) == {"node1", "node2"}, "trials on both nodes")
+    job = start(jobs, scripts, "--gpus-per-trial=0", sleep=0.1)
+    goes(jobs, job, lambda: training_on(jobs) == {"node1", "node2"}, "trials on both nodes at a time")
     check_ended(jobs, job, restarts=0, reported=1)
 
 
@@ -96,7 +98,7 @@ def test_a_search_by_ray_tune_whose_time_is_up_continues_from_the_queue(jobs, sc
 
 
 def test_a_cancelled_search_by_ray_tune_leaves_nothing_on_any_node(jobs, scripts):
-    job = start_slow(jobs, scripts)
+    job = start_slow(jobs, scripts, "--shards=2", "--method=pbt", trials=2)  # which have directories of their own
     jobs.cluster.run("scancel", job)
     [ended] = jobs.finish(job)
     assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0")
