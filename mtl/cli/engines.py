@@ -60,6 +60,19 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         return make().run(directory, benchmark, observers, should_stop)
 
 
+@contextlib.contextmanager
+def on_ray(args: argparse.Namespace) -> Iterator[None]:
+    """Connected to the Ray cluster that a command names, or to one of its own on this machine."""
+    from mtl.ray.guard import guard
+
+    guard(own_cluster=args.address is None)
+    from mtl.ray.cluster import connected
+
+    tell(f"connecting to Ray at {args.address}" if args.address else "starting Ray on this machine")
+    with connected(args.address, args.nodes or 1):
+        yield
+
+
 class RayEngine(Engine):
     """Processes of a Ray cluster. One that dies costs the segment that was being trained."""
 
@@ -72,14 +85,8 @@ class RayEngine(Engine):
         self.make_cohort = self._sharded
 
     def __enter__(self) -> RayEngine:
-        from mtl.ray.guard import guard
-
-        guard(own_cluster=self._args.address is None)
-        from mtl.ray.cluster import connected
-
-        tell(f"connecting to Ray at {self._args.address}" if self._args.address else "starting Ray on this machine")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(connected(self._args.address, self._args.nodes or 1))
+            stack.enter_context(on_ray(self._args))
             if self._args.gpus_per_shard is not None and not self._on_gpu:
                 raise ValueError(f"--gpus-per-shard {self._args.gpus_per_shard:g}: the search trains on no GPU")
             self._open = stack.pop_all()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mtl.cli.engines import Engine
+from mtl.cli.engines import Engine, on_ray
 from mtl.cli.errors import BadInput, Failed
 from mtl.cli.shared import tell
 from mtl.ray.tune.asked import scheduler_of, searcher_of
@@ -49,14 +49,8 @@ class TuneEngine(Engine):
     def __enter__(self) -> TuneEngine:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from mtl.ray.guard import guard
-
-        guard(own_cluster=self._args.address is None)
-        from mtl.ray.cluster import connected
-
-        tell(f"connecting to Ray at {self._args.address}" if self._args.address else "starting Ray on this machine")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(connected(self._args.address, self._args.nodes or 1))
+            stack.enter_context(on_ray(self._args))
             self._gpus = self._lent()
             self._open = stack.pop_all()
         return self
