@@ -77,10 +77,11 @@ class Progress:
         tally, trials = self.search.tally, self.search.trials
         alive = {trial.number for trial in self.search.alive}
         broken = sum(_broken(trial) for trial in list(trials) if trial.number not in alive)
-        words = [f"{len(alive)} of {len(trials)} runs" if alive else f"{len(trials)} runs"]
+        unit = f"{self.search.unit}s"
+        words = [f"{len(alive)} of {len(trials)} {unit}" if alive else f"{len(trials)} {unit}"]
         words += [f"{tally.exploits} exploits"] if tally.exploits else []
         words += [f"{tally.replaced_nonfinite} of runs that were not finite"] if tally.replaced_nonfinite else []
-        words += [f"{broken} runs ended not finite"] if broken else []
+        words += [f"{broken} {unit} ended not finite"] if broken else []
         words += [f"{self.lost} process{'es' * (self.lost > 1)} lost"] if self.lost else []
         return ", ".join(words)
 
@@ -102,7 +103,7 @@ class Progress:
         bar.add_row(Text(title), done, _one_line(pace))
         lines: list[RenderableType] = [bar, _one_line(self.best() + self._run()), _one_line(self.counts())]
         room = max(1, (options.height or console.height) - _AROUND)
-        yield Group(*lines, *([self._shards(room)] if self.search.alive else [Text("starting")]))
+        yield Group(*lines, *(self._places(room)))
 
     def _run(self) -> str:
         best = self.search.best
@@ -110,7 +111,12 @@ class Progress:
             return ""
         trial, found = best
         values = [f"{name.removeprefix('strategy.')}={_short(value)}" for name, value in found.values.items()]
-        return f" by run {trial.number} at step {found.step:,}: {' '.join(values)}"
+        return f" by {self.search.unit} {trial.number} at step {found.step:,}: {' '.join(values)}"
+
+    def _places(self, room: int) -> list[RenderableType]:
+        if self.search.alive:
+            return [self._shards(room)]
+        return [] if self.search.tally.steps else [Text("starting")]
 
     def _shards(self, room: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

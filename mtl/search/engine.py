@@ -170,6 +170,8 @@ class Search:
         self.tally = Tally()
         #: Of the last segment, by number of the run.
         self.evaluations: dict[int, Evaluation] = {}
+        #: What one of `trials` is, in a word, and where they are, if another than this process carries out the search.
+        self.unit, self.elsewhere = "run", tuple[Place, ...]()
         self._make_cohort, self.tell = make_cohort, tell
         self._cohort: Cohort | None = None
         self._offset = 0
@@ -271,7 +273,7 @@ class Search:
     @property
     def places(self) -> Sequence[Place]:
         """Where the living runs are trained; empty if it is in this process."""
-        return self._cohort.places() if isinstance(self._cohort, Scattered) else ()
+        return self._cohort.places() if isinstance(self._cohort, Scattered) else self.elsewhere
 
     @property
     def shards(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import signal
@@ -109,7 +110,7 @@ def test_a_search_of_which_every_trial_raises_fails_and_names_the_traceback(tmp_
 def test_a_search_that_is_told_to_stop_ends_with_75_and_goes_on(tmp_path, how):
     """And the winner by a metric of one task is the best by that metric."""
     out = tmp_path / "run"
-    search = ["search", SPEC, *COMMAND, "--strategies", "equal", "gradnorm", "--steps=160", f"--out={out}"]
+    search = ["search", SPEC, *COMMAND, "--strategies", "equal", "gradnorm", "--steps=96", f"--out={out}"]
     search += ["--objective=product/mae"]
     process = start(*search)
     wait(process, lambda: len([*out.glob("tune/*/checkpoint_000002/state.pt")]) >= 2)
@@ -119,7 +120,41 @@ def test_a_search_that_is_told_to_stop_ends_with_75_and_goes_on(tmp_path, how):
     before = {path.parent.name: path.name for path in sorted(out.glob("tune/*/checkpoint_*"))}
     finish(start(*search, "--resume"))
     records = _rows(out / "results.jsonl")
-    assert before and [record["cost"]["steps"] for record in records] == [160] * 4
+    assert before and [record["cost"]["steps"] for record in records] == [96] * 4
     best = min(records, key=lambda record: record["objective"]["product/mae"])
     assert json.loads((out / "summary.json").read_text())["best"]["run"] == best["run"]
     assert json.loads((out / "checkpoints/best.json").read_text())["run"] == best["run"]
+
+
+def test_the_terminal_says_where_trials_are_and_calls_shards_by_their_name():
+    from types import SimpleNamespace
+
+    from rich.console import Console
+
+    from mtl.cli.search_table import Progress
+    from mtl.ray.tune.about import About
+    from mtl.ray.tune.mirror import Mirror
+    from mtl.ray.tune.results import watched
+    from mtl.search.objective import Objective
+    from mtl.search.space import Space
+
+    about = About(SPEC, "equal", {}, 4, "pbt", Objective(["selection"], Tiny()), "cpu")
+    search = watched(about, about.setting(), "tune", 2, 8, Space({}), 0)
+    search.unit = "shard"
+    mirror, progress = Mirror(search), Progress(search)
+    console = Console(width=100, record=True, file=io.StringIO())
+    trials = [
+        SimpleNamespace(trial_id=f"a_0000{number}", config={"seed": number}, status=status)
+        for number, status in enumerate(["RUNNING", "PAUSED"])
+    ]
+    result = {"steps": 8, "exploits": 0, "objective": 0.5, "selection": 0.5, "metrics": {}, "finite": True}
+    result["node_ip"] = "10.0.0.7"
+    for trial in trials:
+        mirror.on_trial_result(1, trials, trial, result)
+    console.print(progress)
+    shown = console.export_text()
+    assert "2 of 2 shards" in shown and "this process" not in shown
+    assert shown.count("10.0.0.7") == 2 and "training" in shown and "waiting" in shown
+    search.alive = []
+    console.print(progress)
+    assert "starting" not in console.export_text()

@@ -81,6 +81,7 @@ def carry_out(
     problem = search.problem
     random.seed(problem.seed)
     np.random.seed(problem.seed % 2**32)
+    search.unit = "run" if asked.shards is None else "shard"
     mirror = Mirror(search, observers, should_stop)
     path = directory.resolve() / EXPERIMENT  # Tune takes what is relative for a URI
     resources: dict[str, float] = {"cpu": 1, "gpu": asked.gpus} if asked.gpus else {"cpu": 1}

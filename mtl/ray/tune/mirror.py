@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -13,6 +14,17 @@ from ray.tune.experiment import Trial as TuneTrial
 from mtl.population import Evaluation
 from mtl.ray.tune.about import number_of
 from mtl.search.engine import Observer, Search, Trial
+
+_STATES = {TuneTrial.RUNNING: "training", TuneTrial.PAUSED: "waiting", TuneTrial.PENDING: "waiting"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials on one node, by their numbers, and what they do."""
+
+    where: str
+    members: Sequence[int]
+    state: str
 
 
 class Mirror(tune.Callback):
@@ -34,6 +46,7 @@ class Mirror(tune.Callback):
         #: Whether trials are left that have not ended.
         self.unfinished = False
         self._numbers: dict[str, int] = {}
+        self._nodes: dict[str, str] = {}  # that reported last; Tune forgets that of a trial that waits
         self._exploits: dict[str, int] = {}
         self._steps: dict[str, int] = {}
 
@@ -60,6 +73,8 @@ class Mirror(tune.Callback):
         run.hear(seen, (score if seen.finite else -math.inf,), search.tally.steps)
         search.evaluations = {run.number: seen}
         search.tally.best.append((search.tally.steps, -math.inf if search.best is None else search.best[1].scores[0]))
+        self._nodes[trial.trial_id] = str(result.get("node_ip", ""))
+        search.elsewhere = self._places(trials)
         for observer in self._observers:
             observer.segment(search)
 
@@ -67,6 +82,14 @@ class Mirror(tune.Callback):
         self.unfinished = any(not trial.is_finished() for trial in trials)
         if self._should_stop():
             signal.raise_signal(signal.SIGUSR1)  # at which Tune saves all and leaves
+
+    def _places(self, trials: Sequence[TuneTrial]) -> tuple[Group, ...]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for trial in trials:
+            if trial.trial_id in self._nodes:
+                place = (self._nodes[trial.trial_id], _STATES.get(trial.status, "ended"))
+                found.setdefault(place, []).append(self._numbers[trial.trial_id])
+        return tuple(Group(where, numbers, state) for (where, state), numbers in sorted(found.items()))
 
     def _run(self, trial: TuneTrial) -> Trial:
         number = self._numbers.get(trial.trial_id)
