@@ -9,10 +9,9 @@ from typing import Any
 from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
 from mtl.cli.interrupt import stop_on_signals
-from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
+from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.parser import BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
-from mtl.cli.showing import show_report
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
 from mtl.population import Member
@@ -21,7 +20,7 @@ from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
-from mtl.tracking import StudyTracker, Tracker, log_report
+from mtl.tracking import StudyTracker, Tracker
 from mtl.train import Stopped
 
 
@@ -84,9 +83,5 @@ def _in_directory(
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75
-        with reporting(directory.path):
-            summary = show_report([directory.path], directory.path)
-            keep_best(directory, summary)
-            log_report(tracker, directory.path, name, summary)
-            closing.close()
+        report_comparison(directory, name, tracker, closing)
     return exit_code([record for record in records if record["phase"] == "final"], directory.path)

@@ -15,6 +15,7 @@ from mtl.cli.terminal import console
 from mtl.extras import missing
 from mtl.study.rundir import RunDirectory
 from mtl.study.watchers import one_line
+from mtl.tracking import Tracker, log_report
 from mtl.train import Stopped
 
 
@@ -32,6 +33,24 @@ def keep_best(directory: RunDirectory, summary: Mapping[str, Any]) -> None:
     ranking = summary.get("ranking") or [None]
     if directory.models and (path := directory.models.settle(directory.records(), ranking[0])):
         console.print(f"Best model: {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+def report_comparison(directory: RunDirectory, benchmark: str, tracker: Tracker, closing: contextlib.ExitStack) -> None:
+    """What ends a study of strategies: its report, the best model, and what is logged of both.
+
+    Args:
+        directory: of the study.
+        benchmark: its name.
+        tracker: logs.
+        closing: closes the tracker, which belongs to the report.
+    """
+    from mtl.cli.showing import show_report  # brings matplotlib, which training does not need
+
+    with reporting(directory.path):
+        summary = show_report([directory.path], directory.path)
+        keep_best(directory, summary)
+        log_report(tracker, directory.path, benchmark, summary)
+        closing.close()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from mtl.cli.checks import DEFAULT_BUDGET
 from mtl.cli.engines import find_engine, opened
 from mtl.cli.interrupt import stop_on_signals
-from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
+from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
@@ -22,7 +22,7 @@ from mtl.strategies import make
 from mtl.strategy import Strategy
 from mtl.study.plan import Plan
 from mtl.study.setting import Setting
-from mtl.tracking import SearchTracker, Tracker, log_report
+from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Stopped
 
 
@@ -82,11 +82,5 @@ def compare_tuned(
             except Stopped:
                 tell(f"stopped; the same command with --resume --out {directory.path} continues")
                 return 75
-            from mtl.cli.showing import show_report
-
-            with reporting(directory.path):
-                summary = show_report([directory.path], directory.path)
-                keep_best(directory, summary)
-                log_report(tracker, directory.path, name, summary)
-                closing.close()
+            report_comparison(directory, name, tracker, closing)
         return exit_code([record for record in records if record["phase"] == "final"], directory.path)
