@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from mtl.bench import find_bench
 from mtl.bench.bench import Options
-from mtl.cli.parser import BadInput
+from mtl.cli.errors import BadInput
 from mtl.cli.terminal import console
 
 

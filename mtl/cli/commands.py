@@ -8,9 +8,9 @@ from typing import Any
 
 from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
+from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.outcome import at_work, exit_code, report_comparison
-from mtl.cli.parser import BadInput
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal

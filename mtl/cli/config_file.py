@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.cli.parser import BadInput, actions_of, build_parser
+from mtl.cli.errors import BadInput
+from mtl.cli.parser import actions_of, build_parser
 from mtl.suggestions import nearest
 from mtl.yaml_files import Entry, integer, read_texts
 

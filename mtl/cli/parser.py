@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtl.cli.errors import BadInput as BadInput
+from mtl.cli.errors import BadInput
 from mtl.wandb_mode import MODES, usual_mode
 
 DEFAULT_STRATEGIES = (

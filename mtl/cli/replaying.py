@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.cli.parser import BadInput
+from mtl.cli.errors import BadInput
 from mtl.cli.shared import load_setting, tell
 from mtl.cli.terminal import console
 from mtl.lineage import Event, read_events, winner, winning_line

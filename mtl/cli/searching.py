@@ -11,9 +11,9 @@ from mtl.benchmarks import find_benchmark
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.cli.checks import read_search
 from mtl.cli.engines import Engine, find_engine, opened
+from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
-from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
 from mtl.cli.size import check_size

@@ -18,7 +18,7 @@ from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
-from mtl.cli.parser import BadInput
+from mtl.cli.errors import BadInput
 from mtl.digest import check_repeats, difference, of_study, of_tasks
 from mtl.study.described import described
 from mtl.study.models import Models

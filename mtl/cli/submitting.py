@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mtl.cli.config_file import merge_config
 from mtl.cli.contradictions import check_options
-from mtl.cli.parser import BadInput, build_parser
+from mtl.cli.errors import BadInput
+from mtl.cli.parser import build_parser
 
 _SCRIPTS = Path(__file__).parents[1] / "slurm"
 _BY_STRATEGY = "--by-strategy"

@@ -10,9 +10,9 @@ from typing import Any
 
 from mtl.cli.checks import DEFAULT_BUDGET
 from mtl.cli.engines import find_engine, opened
+from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.outcome import at_work, exit_code, report_comparison
-from mtl.cli.parser import BadInput
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
 from mtl.search.engine import Search
