@@ -24,8 +24,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 LONGEST = 570  # seconds
 
 TESTS = {
-    "tests-strategies": ["tests/test_conformance.py"],
-    "tests-others": ["tests", "--ignore=tests/test_conformance.py", "--ignore=tests/slurm"],
+    "tests-strategies": ["tests/strategies/test_conformance.py"],
+    "tests-others": ["tests", "--ignore=tests/strategies/test_conformance.py", "--ignore=tests/slurm"],
 }
 BENCHES = {
     **{f"steps-{model}": ["steps", "--models", model] for model in MODELS},

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from mtl.cli.listing import cost_class
-from mtl.combinators import COMBINATORS
-from mtl.combinators.normalize import sum_to_k
 from mtl.hyperparameters import defaults, domains, show
 from mtl.strategies import REGISTRY
-from mtl.strategy import DOMAINS, SIGNALS, Strategy
+from mtl.strategies.combinators import COMBINATORS
+from mtl.strategies.combinators.normalize import sum_to_k
+from mtl.strategies.strategy import DOMAINS, SIGNALS, Strategy
 
 TARGET = Path(__file__).resolve().parent / "strategies"
 GRADIENTS = torch.tensor([[1.0, 0.25], [-0.55, 0.75]], dtype=torch.float64)
@@ -46,7 +46,7 @@ up to 1e6: a strategy computes in float64 from a Gramian whose rounding is relat
 tells what is rounding from their cosines, not their products. What no computation can give back are directions lost
 when the Gramian was formed: gradients that nearly depend on each other (a matrix of cosines of condition c) leave
 errors of c x 1e-7 in strategies that use that direction, and beyond c = 1e6 it counts as none. Three strategies are
-less exact, and `tests/test_precision.py` says how much: pmgda (1e-2), moml (5e-3), wc-mgda (1e-4)."""
+less exact, and `tests/strategies/test_precision.py` says how much: pmgda (1e-2), moml (5e-3), wc-mgda (1e-4)."""
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

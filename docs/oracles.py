@@ -33,7 +33,7 @@ optimum, it is by how much the conditions are missed. Kinds of gradients:
 * *scaled*: norms from 1e-8 to 1e8, one gradient 1e4 times the others.
 
 A method is tested on the kinds that its definition covers: opposed gradients, for one, have no Nash bargaining
-solution. On all others its weights are finite, which `tests/test_conformance.py` checks.
+solution. On all others its weights are finite, which `tests/strategies/test_conformance.py` checks.
 
 | strategy | oracle | gradients | deviation | largest at |
 | --- | --- | --- | --- | --- |

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtl.balancer import Balancer
-    from mtl.combinators import chain, ema, every
     from mtl.strategies import make
-    from mtl.strategy import Strategy
+    from mtl.strategies.combinators import chain, ema, every
+    from mtl.strategies.strategy import Strategy
 
 __version__ = "0.2.0"
 __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
@@ -15,15 +15,15 @@ __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
 # What `import mtl` gives is imported when it is first asked for, so that `mtl --help` does not wait for torch.
 _NAMES = {
     "Balancer": "balancer",
-    "Strategy": "strategy",
-    "chain": "combinators",
-    "ema": "combinators",
-    "every": "combinators",
+    "Strategy": "strategies.strategy",
+    "chain": "strategies.combinators",
+    "ema": "strategies.combinators",
+    "every": "strategies.combinators",
     "make": "strategies",
 }
 _PACKAGES = (
-    *("backward", "balancer", "benchmarks", "combinators", "hyperparameters", "losses", "metrics", "models"),
-    *("population", "search", "signals", "solvers", "stats", "strategies", "strategy", "train"),
+    *("balancer", "benchmarks", "hyperparameters", "losses", "metrics", "models"),
+    *("population", "ray", "search", "stats", "strategies", "train"),
 )
 
 

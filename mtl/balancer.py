@@ -10,9 +10,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mtl.amp import LossScale
-from mtl.applying import Applier
-from mtl.arguments import (
+from mtl.gradients.checks import check_reach
+from mtl.gradients.cut import cut
+from mtl.gradients.graph import Output, distinct, jacobian, task_gradients
+from mtl.gradients.measured import TaskGradients, measure, measure_in_passing
+from mtl.gradients.task_gradients import FREED, Engine
+from mtl.step.amp import LossScale
+from mtl.step.apply import Applier
+from mtl.step.arguments import (
     Absent,
     Batching,
     HeadWeighting,
@@ -27,22 +32,17 @@ from mtl.arguments import (
     refuse_values,
     sharded,
 )
-from mtl.autocast import Autocast
-from mtl.collect import Collected, Losses, collect, names
-from mtl.diagnostics import Diagnostics, diagnose
-from mtl.engine.checks import check_reach
-from mtl.engine.cut import cut
-from mtl.engine.gradients import FREED, Engine
-from mtl.engine.measured import TaskGradients, measure, measure_in_passing
-from mtl.graph import Output, distinct, jacobian, task_gradients
-from mtl.leaves import Leaves
-from mtl.passes import frozen_statistics, random_states, replayed_randomness
-from mtl.ranks import Ranks
-from mtl.signals import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
+from mtl.step.autocast import Autocast
+from mtl.step.collect import Collected, Losses, collect, names
+from mtl.step.diagnostics import Diagnostics, diagnose
+from mtl.step.leaves import Leaves
+from mtl.step.measure import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
+from mtl.step.passes import frozen_statistics, random_states, replayed_randomness
+from mtl.step.ranks import Ranks
+from mtl.step.tally import Tally, Watch
+from mtl.step.weigh import Weigher
 from mtl.strategies import make
-from mtl.strategy import Strategy
-from mtl.tally import Tally, Watch
-from mtl.weigher import Weigher
+from mtl.strategies.strategy import Strategy
 
 
 class Balancer:

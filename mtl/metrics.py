@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mtl.labels import elementwise, known
+from mtl.losses.labels import elementwise, known
 
 Array = npt.NDArray[Any]
 

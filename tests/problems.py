@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mtl.strategies import make
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 
 
 def random_signals(tasks: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 from mtl import metrics
 from mtl.losses import IGNORE
 from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, mae, r2, rmse
-from tests.test_losses import incomplete_labels
+from tests.losses.test_losses import incomplete_labels
 
 nan = math.nan
 

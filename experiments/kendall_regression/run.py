@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import mtl
-from mtl.arguments import Scale
 from mtl.report.figures.style import GREY, INK, figure, log_scale, styled, task_colours
+from mtl.step.arguments import Scale
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mtl.benchmarks import find_benchmark, load_checked
-from mtl.lineage import winner
+from mtl.files.lineage import winner
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options

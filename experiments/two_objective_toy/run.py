@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 import mtl
-from mtl.learned import Moments, descend, moments
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, figure, styled
+from mtl.strategies.learned import Moments, descend, moments
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

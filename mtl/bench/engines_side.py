@@ -14,12 +14,12 @@ from typing import Any
 from mtl.bench import search_problem
 from mtl.bench.search_ours import make_setting, pbt
 from mtl.bench.search_problem import Size
-from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
 from mtl.search.engine import Search
 from mtl.search.plan import cohort_maker, member_settings
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting
+from mtl.train import Member
 from mtl.train.allocator import keep_freed_memory
 
 

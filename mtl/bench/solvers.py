@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mtl import solvers
 from mtl.bench.bench import Bar, Bench, Options, Row, Table, chosen, pivot
 from mtl.bench.solver_peers import SOLVER_PEERS
 from mtl.bench.timing import in_turn
+from mtl.strategies import solvers
 
 SIZES = (2, 5, 10, 20, 40)
 BATCH = 64

@@ -11,9 +11,9 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from mtl.arguments import HeadWeighting
 from mtl.balancer import Balancer
 from mtl.bench.models import Problem
+from mtl.step.arguments import HeadWeighting
 
 Step = Callable[[], None]
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, MissingData, Split, Splits, Task
-from mtl.labels import known
+from mtl.losses.labels import known
 from mtl.metrics import Metric
 
 

@@ -21,7 +21,7 @@ from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_method
 from mtl.search.space import Space
 from mtl.search.tune import tuning_options
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 from mtl.study.plan import parse_strategies, usual_reference
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk

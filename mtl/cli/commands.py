@@ -14,14 +14,13 @@ from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
-from mtl.population import Member
 from mtl.search.plan import cohort_maker
 from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.tracking import StudyTracker, Tracker
-from mtl.train import Stopped
+from mtl.train import Member, Stopped
 
 
 def bench(args: argparse.Namespace) -> int:

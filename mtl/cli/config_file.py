@@ -9,8 +9,8 @@ from typing import Any
 
 from mtl.cli.errors import BadInput
 from mtl.cli.parser import actions_of, build_parser
+from mtl.files.yaml_files import Entry, integer, read_texts
 from mtl.suggestions import nearest
-from mtl.yaml_files import Entry, integer, read_texts
 
 _NOT_RECORDED = (
     "benchmark",

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from mtl.cli.errors import BadInput
 from mtl.cli.shared import tell
 from mtl.extras import install
-from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
 from mtl.search.engine import Observer, Search
 from mtl.search.plan import cohort_maker, member_settings
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
-from mtl.train import Stopped
+from mtl.train import Member, Stopped
 
 if TYPE_CHECKING:
     from mtl.ray.host import Recipe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mtl.combinators import COMBINATORS
-from mtl.strategy import Strategy
+from mtl.strategies.combinators import COMBINATORS
+from mtl.strategies.strategy import Strategy
 
 # What the signals that a strategy needs do not tell.
 _NORMS = ("db-mtl", "gradnorm", "ntkmtl")

@@ -14,13 +14,13 @@ from mtl.benchmarks import BENCHMARKS
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
 from mtl.cli.groups import GROUPS, group_of
-from mtl.combinators import COMBINATORS
 from mtl.hyperparameters import defaults, domains, show
 from mtl.losses import LOSSES
 from mtl.models import ARCHITECTURES, MODELS
 from mtl.search.methods import METHODS, find_method
 from mtl.strategies import REGISTRY
-from mtl.strategy import Strategy
+from mtl.strategies.combinators import COMBINATORS
+from mtl.strategies.strategy import Strategy
 
 _RATIOS = {"about": 5, "parameters": 4, "needs": 2, "tasks": 3}
 #: What a step costs, from the cheapest.

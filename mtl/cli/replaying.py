@@ -13,7 +13,8 @@ from typing import Any
 from mtl.cli.errors import BadInput
 from mtl.cli.shared import load_setting, tell
 from mtl.cli.terminal import console
-from mtl.lineage import Event, read_events, winner, winning_line
+from mtl.files.lineage import Event, read_events, winner, winning_line
+from mtl.files.yaml_files import read_values
 from mtl.search.cohort import MakeCohort
 from mtl.search.methods import Problem
 from mtl.search.objective import Objective
@@ -22,7 +23,6 @@ from mtl.search.replay import differences, rerun, retrace, rounding
 from mtl.search.rerun import Rerun
 from mtl.search.space import Space
 from mtl.study.rundir import RunDirectory
-from mtl.yaml_files import read_values
 
 _CLOSE = 1e-5  # relative; how near a replay has to come, whatever rounding does
 _ROUNDINGS = 3  # ways of rounding that are tried

@@ -16,10 +16,10 @@ import torch
 
 from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
+from mtl.benchmarks.digest import check_repeats, difference, of_study, of_tasks
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
-from mtl.digest import check_repeats, difference, of_study, of_tasks
 from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtl.population import Member
 from mtl.search.cohort import MakeCohort
+from mtl.train import Member
 
 _MANY = 256  # members from which on it is looked
 _FEW = 16  # members that are made to see; then twice as many

@@ -19,7 +19,7 @@ from mtl.search.engine import Search
 from mtl.search.plan import cohort_maker
 from mtl.search.tune import make_tuning, of_one_task, tune_and_rerun
 from mtl.strategies import make
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 from mtl.study.plan import Plan
 from mtl.study.setting import Setting
 from mtl.tracking import SearchTracker, Tracker

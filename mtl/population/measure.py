@@ -1,4 +1,4 @@
-"""The signals of `mtl.signals` for all members at once: the same measurements, with a leading member axis."""
+"""The signals of `mtl.step.measure` for all members at once: the same measurements, with a leading member axis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Measurement:
     Attributes:
         rows: the parameters (N, P), a leaf of the losses' graph.
         dimension: D.
-        losses: K of (N,) with their graph, kept for signals in `mtl.signals.KEEPS_GRAPH` only.
+        losses: K of (N,) with their graph, kept for signals in `mtl.step.measure.KEEPS_GRAPH` only.
         gradients: (N, K, P) of this batch.
         current: gives the weights (N, K) that hold before this step's measurements.
         read: from the name of a closure and parameters (N, P) to the K losses (N,) of another batch at these.
@@ -64,7 +64,7 @@ def cross(step: Measurement) -> Tensor:
 
 
 def implicit(step: Measurement) -> Tensor:
-    """J_val H^-1 J_train^T, (N, K, K); see `mtl.signals.implicit`."""
+    """J_val H^-1 J_train^T, (N, K, K); see `mtl.step.measure.implicit`."""
     lr, terms = step.options["neumann_lr"], step.options["neumann_terms"]
     total = (step.current().to(step.rows) * torch.stack(list(step.losses), 1)).sum()
     (first,) = torch.autograd.grad(total, step.rows, create_graph=True)
@@ -96,5 +96,5 @@ def align(step: Measurement) -> Tensor:
     return step.gradients_of("validation", ahead) @ step.gradients.mT
 
 
-#: By name, in the order of `mtl.signals.MEASURERS`.
+#: By name, in the order of `mtl.step.measure.MEASURERS`.
 MEASURERS: Mapping[str, Callable[[Measurement], Tensor]] = {"cross": cross, "implicit": implicit, "align": align}

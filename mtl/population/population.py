@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from mtl.autocast import Autocast
 from mtl.population.dropout import Call, draw
 from mtl.population.optimizers import make_optimizer
 from mtl.population.program import Losses, Program, concatenated, members_of
 from mtl.population.step import Step
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
+from mtl.step.autocast import Autocast
+from mtl.step.tally import Watch
 from mtl.strategies import make
-from mtl.strategy import SIGNALS, Strategy
-from mtl.tally import Watch
+from mtl.strategies.strategy import SIGNALS, Strategy
 
 #: Steps by what was wrong in them, as in `Balancer.skipped`.
 KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient")

@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
-from mtl.graph import distinct, real, shaped, size
+from mtl.gradients.graph import distinct, real, shaped, size
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 

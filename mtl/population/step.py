@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from mtl.combinators.normalize import sum_to_k
 from mtl.population.measure import MEASURERS, Measurement, task_gradients
 from mtl.population.program import Losses
 from mtl.population.strategies import substituted
-from mtl.signals import CLOSURES, KEEPS_GRAPH, NEEDS_GRADIENTS
+from mtl.step.measure import CLOSURES, KEEPS_GRAPH, NEEDS_GRADIENTS
+from mtl.strategies.combinators.normalize import sum_to_k
 
 if TYPE_CHECKING:
     from mtl.population.population import Population

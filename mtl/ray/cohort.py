@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from mtl.population import Evaluation, Member
-from mtl.train import Result
+from mtl.train import Evaluation, Member, Result
 
 
 class ShardLost(Exception):

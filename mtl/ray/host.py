@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtl.benchmarks import find_benchmark, load_checked
-from mtl.population import Cohort, Evaluation, Member
-from mtl.population.capacity import CudaGauge, Gauge, members_that_fit
-from mtl.population.member import Resolved
-from mtl.train import Settings
+from mtl.train import Cohort, Evaluation, Member, Settings
 from mtl.train.allocator import keep_freed_memory
+from mtl.train.capacity import CudaGauge, Gauge, members_that_fit
+from mtl.train.member import Resolved
 
 _Tree = TypeVar("_Tree")
 

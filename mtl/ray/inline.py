@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.population import Member
 from mtl.ray.cohort import ShardedCohort
+from mtl.train import Member
 
 #: Makes the `Cohort` of one shard, or what behaves as one.
 MakeShard = Callable[[Sequence[Member]], Any]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl.digest import difference, digest_difference
-from mtl.records import named_lines, read_records
+from mtl.benchmarks.digest import difference, digest_difference
+from mtl.files.records import named_lines, read_records
+from mtl.files.yaml_files import read_values
 from mtl.stats import Directions, Metrics, finite
-from mtl.yaml_files import read_values
 
 _DONE = "done"
 # What parts of one study may differ in, because it says which part they are or where it ran.

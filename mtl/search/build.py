@@ -12,7 +12,7 @@ from mtl.search.grammar import Interval, Range, Word
 from mtl.search.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space import Condition, Dimension, Space
 from mtl.strategies import make, units
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 from mtl.train import Settings
 
 #: Training settings that may differ between the members of a search.

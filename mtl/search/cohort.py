@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from mtl.population import Member
-from mtl.train import Result
+from mtl.train import Member, Result
 
 
 class Evaluation(Protocol):

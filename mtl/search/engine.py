@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from mtl.lineage import Event, offset_before, write_events
+from mtl.files.lineage import Event, offset_before, write_events
 from mtl.search.cohort import Arriving, Cohort, Evaluation, MakeCohort, Place, Scattered
 from mtl.search.methods import Decision, Exploit, Method, Problem, Report, Start
 from mtl.search.objective import Objective, Scores

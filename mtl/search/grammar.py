@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl.yaml_files import read_texts
+from mtl.files.yaml_files import read_texts
 
 _BETWEEN_CHOICES = re.compile(r",(?![A-Za-z_]+=)")  # the comma in `gradnorm:alpha=1,lr=0.1` belongs to the spec
 _RANGE = re.compile(r"(?P<low>[^:]+):(?P<high>[^:]+?)(:(?P<scale>log|linear))?")

@@ -8,7 +8,6 @@ from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.losses import Loss, make_loss
-from mtl.population import Member
 from mtl.search.cohort import Cohort, MakeCohort
 from mtl.search.engine import Search, default_interval
 from mtl.search.methods import SPECIAL, Method, Options, Problem, find_method
@@ -17,7 +16,7 @@ from mtl.search.space import Space
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setting import Setting
-from mtl.train import Settings, check_losses
+from mtl.train import Member, Settings, check_losses
 from mtl.train.batches import Batches
 
 
@@ -37,7 +36,7 @@ def cohort_maker(setting: Setting) -> MakeCohort:
     settings = member_settings(setting)
 
     def make(members: Sequence[Member]) -> Cohort:
-        from mtl.population import Cohort as Population
+        from mtl.train import Cohort as Population
 
         return Population(
             setting.benchmark,

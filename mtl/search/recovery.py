@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl.lineage import offset_before
+from mtl.files.lineage import offset_before
 from mtl.study.rundir import RunDirectory
 from mtl.train import checkpoint as checkpoints
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mtl.lineage import Event, Stage, taken, winning_line
+from mtl.files.lineage import Event, Stage, taken, winning_line
 from mtl.search.cohort import MakeCohort
 from mtl.search.engine import Search
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mtl.lineage import Event
+from mtl.files.lineage import Event
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
 
 #: Results of the runs of a search by their number.

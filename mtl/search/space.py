@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.population import Member
 from mtl.search.parameters import Choice, Generator, Parameter, Suggester
 from mtl.strategies import make
+from mtl.train import Member
 
 #: Flat names and values: `strategy`, `strategy.UNIT.KEY`, `loss.TASK`, `loss.TASK.KEY`, or a training setting.
 Values = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtl.solvers._interior import interior_point
+from mtl.strategies.solvers._interior import interior_point
 
 _PENALTY = 1e7
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import mtl.strategies as package
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 
 
 def _collect() -> dict[str, type[Strategy]]:

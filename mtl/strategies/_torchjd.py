@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from mtl.strategy import Signals, SizedStrategy, Strategy
+from mtl.strategies.strategy import Signals, SizedStrategy, Strategy
 
 _READS = ("gramian", "jacobian", "cross")
 

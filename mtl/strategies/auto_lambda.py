@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.learned import OPTIMIZERS, Moments, descend, moments
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class AutoLambdaState(NamedTuple):

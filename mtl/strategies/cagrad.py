@@ -6,9 +6,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.cagrad import cagrad
 from mtl.strategies._gramian import inverse, lengths, rounding
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.cagrad import cagrad
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

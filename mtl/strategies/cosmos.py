@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._objectives import FLOOR, on_simplex
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.strategies._objectives import FLOOR, neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 _EPS = 1e-8
 _LARGEST = 1e9  # a ratio whose square, summed over a training, stays in the range of float32

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.strategies._gramian import inverse, lengths
 from mtl.strategies._objectives import positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.hyperparameters import hyper
 from mtl.strategies._gramian import inverse
 from mtl.strategies._objectives import positive
-from mtl.strategy import Signals, SizedStrategy
+from mtl.strategies.strategy import Signals, SizedStrategy
 
 
 class DBMTLEMAState(NamedTuple):

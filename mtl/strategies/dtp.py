@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class DTPState(NamedTuple):

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mtl.solvers.simplex import min_norm
 from mtl.strategies._gramian import cosines, inverse, raised
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.simplex import min_norm
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mtl.hyperparameters import hyper
 from mtl.strategies._gramian import inverse
 from mtl.strategies._linear_program import simplex_lp
 from mtl.strategies._objectives import FLOOR, on_simplex, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._gramian import inverse
-from mtl.strategy import Signals, SizedStrategy
+from mtl.strategies.strategy import Signals, SizedStrategy
 
 _EPS = 1e-7
 _LARGEST = 1e12  # keeps logits finite where an excess risk has grown from next to nothing

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.fair import fair
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.fair import fair
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.learned import Moments, descend, moments
 from mtl.strategies._objectives import neutral
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.learned import Moments, descend, moments
+from mtl.strategies.strategy import Signals, Strategy
 
 _EPS = 1e-8
 

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._objectives import neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class GO4AlignState(NamedTuple):

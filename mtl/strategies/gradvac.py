@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._gramian import cosines, identity, inverse
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 _LEAST_SINE = 1e-4
 

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from mtl.combinators import Chain
 from mtl.hyperparameters import hyper
-from mtl.learned import OPTIMIZERS
+from mtl.strategies.combinators import Chain
 from mtl.strategies.imtl_g import IMTLG
 from mtl.strategies.imtl_l import IMTLL
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.learned import OPTIMIZERS
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

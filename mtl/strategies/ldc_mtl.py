@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mtl.hyperparameters import hyper
-from mtl.learned import OPTIMIZERS, Moments, descend, moments
 from mtl.strategies._objectives import FLOOR, neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class LDCMTLState(NamedTuple):

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mtl.strategies._objectives import neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mtl.solvers.simplex import min_norm
 from mtl.strategies._gramian import raised, without
 from mtl.strategies._objectives import neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.simplex import min_norm
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._objectives import neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 _LEAST = -69.0  # log of the smallest p, 1e-30
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.simplex import project_simplex
 from mtl.strategies._gramian import taking_part
 from mtl.strategies._objectives import neutral
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.simplex import project_simplex
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class MoDoState(NamedTuple):

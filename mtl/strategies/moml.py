@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.learned import OPTIMIZERS, Moments, descend, moments
-from mtl.solvers.simplex import min_norm
 from mtl.strategies._gramian import rounding
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies.solvers.simplex import min_norm
+from mtl.strategies.strategy import Signals, Strategy
 
 _SOLVED = 1e-8  # relative to the gradients, how far from zero the solver may leave what should be zero
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.nash import nash
 from mtl.strategies._gramian import inverse
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.nash import nash
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.simplex import min_norm
 from mtl.strategies._gramian import identity, raised
 from mtl.strategies._objectives import on_simplex
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.simplex import min_norm
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class ParetoMTLState(NamedTuple):

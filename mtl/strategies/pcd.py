@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.cone import nonnegative_qp
 from mtl.strategies._gramian import identity, inverse, rounding
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.cone import nonnegative_qp
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class PCDState(NamedTuple):

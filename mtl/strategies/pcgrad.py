@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.strategies._gramian import cosines, identity, inverse
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

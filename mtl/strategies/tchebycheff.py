@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import hyper
 from mtl.strategies._objectives import on_simplex, per_task
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

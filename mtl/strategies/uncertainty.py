@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.learned import OPTIMIZERS, Moments, descend, moments
 from mtl.strategies._objectives import FLOOR, neutral, positive
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.learned import OPTIMIZERS, Moments, descend, moments
+from mtl.strategies.strategy import Signals, Strategy
 
 
 class UncertaintyState(NamedTuple):

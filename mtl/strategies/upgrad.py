@@ -6,9 +6,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.cone import project_cone
 from mtl.strategies._objectives import on_simplex
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.cone import project_cone
+from mtl.strategies.strategy import Signals, Strategy
 
 
 @dataclass(frozen=True)

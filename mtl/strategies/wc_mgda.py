@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.solvers.simplex import simplex_qp
 from mtl.strategies._gramian import raised, rounding
 from mtl.strategies._objectives import on_simplex, per_task
-from mtl.strategy import Signals, Strategy
+from mtl.strategies.solvers.simplex import simplex_qp
+from mtl.strategies.strategy import Signals, Strategy
 
 _GRID, _ROUNDS = 17, 7
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 import mtl
+from mtl.benchmarks.digest import of_study, of_tasks
 from mtl.benchmarks.trunk import reads_trunk
-from mtl.digest import of_study, of_tasks
 from mtl.hyperparameters import domains
 from mtl.study.setting import Setting
 from mtl.train.facts import data_facts

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks import find_benchmark
-from mtl.lineage import winner
-from mtl.records import read_records
+from mtl.files.lineage import winner
+from mtl.files.records import read_records
+from mtl.files.yaml_files import read_values
 from mtl.train import Settings, checkpoint
 from mtl.train.trainer import build_model
-from mtl.yaml_files import read_values
 
 KEEP = ("none", "best", "all")
 Weights = dict[str, Tensor]

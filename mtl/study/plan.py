@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.strategies import make
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl.json_lines import append_line, read_lines, to_json
-from mtl.records import named_lines, read_records
+from mtl.files.json_lines import append_line, read_lines, to_json
+from mtl.files.records import named_lines, read_records
+from mtl.files.yaml_files import read_values, write_values
 from mtl.study.models import Models, Weights
-from mtl.yaml_files import read_values, write_values
 
 
 class RunDirectory:

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mtl.population import Cohort, Member
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting, record_of
 from mtl.study.watchers import Watchers
-from mtl.train import Stopped, checkpoint
+from mtl.train import Cohort, Member, Stopped, checkpoint
 
 # Runs from which one program is faster than one run after another; measured on small networks (docs/population.md).
 _FEWEST = {"cpu": 3}

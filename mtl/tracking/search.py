@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.lineage import Event, read_events, winner
+from mtl.files.lineage import Event, read_events, winner
 from mtl.search.engine import Search, Trial
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory

@@ -11,8 +11,8 @@ from torch import Tensor
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
 from mtl.benchmarks.checked import in_one_line
 from mtl.benchmarks.trunk import reads_trunk
-from mtl.labels import elementwise, known, numbers
 from mtl.losses import Loss, loss_of, takes_classes
+from mtl.losses.labels import elementwise, known, numbers
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings

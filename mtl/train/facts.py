@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtl.benchmarks.benchmark import Splits, Task
-from mtl.labels import known
+from mtl.losses.labels import known
 from mtl.train.evaluate import constant_metrics
 
 

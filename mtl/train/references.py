@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Split, Task
-from mtl.labels import known
 from mtl.losses import over_outputs, takes_classes
+from mtl.losses.labels import known
 from mtl.metrics import Metric
 from mtl.train.evaluate import Metrics, constant_metrics, value_or_nan
 

@@ -15,14 +15,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mtl.arguments import HeadWeighting, Scale
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
 from mtl.benchmarks.trunk import may_read_trunk
-from mtl.labels import known
+from mtl.losses.labels import known
 from mtl.models import make_trunk
+from mtl.step.arguments import HeadWeighting, Scale
 from mtl.strategies import make
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 from mtl.train import checkpoint
 from mtl.train.augment import Augmented, augment
 from mtl.train.batches import Batches

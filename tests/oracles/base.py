@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mtl.strategies import make
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 from tests.problems import random_signals
-from tests.solvers.gramians import difficult
+from tests.strategies.solvers.gramians import difficult
 
 Signals = dict[str, Tensor]
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -9,10 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtl.benchmarks import Task
 from mtl.metrics import mae
-from mtl.population import Cohort, Member
-from mtl.population.shard import Shard
 from mtl.strategies import REGISTRY
-from mtl.train import Settings
+from mtl.train import Cohort, Member, Settings
+from mtl.train.shard import Shard
 from tests.population.problem import Three, assert_is_the_single_run
 
 SETTINGS = Settings.of(Three.recipe, {"steps": 60})

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from mtl.population import Cohort, Member
 from mtl.strategies import REGISTRY
-from mtl.train import Settings
+from mtl.train import Cohort, Member, Settings
 from tests.population.problem import Pictures, Three, ThreeMissing, assert_is_the_single_run
 
 CHAINS = [

@@ -17,7 +17,7 @@ from mtl.train import Settings, Stopped
 from tests.population.problem import Three, close
 from tests.tiny import Diverging
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SPECS = ["equal", "famo", "mgda"]
 
 

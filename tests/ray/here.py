@@ -6,8 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.population import Cohort, Member
-from mtl.train import Settings
+from mtl.train import Cohort, Member, Settings
 from tests.tiny import Tiny
 
 

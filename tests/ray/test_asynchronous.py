@@ -9,8 +9,7 @@ import signal
 import pytest
 
 from mtl.cli.main import main
-from mtl.lineage import read_events
-from mtl.population import Cohort
+from mtl.files.lineage import read_events
 from mtl.ray.cohort import ShardedCohort
 from mtl.search.build import build_space
 from mtl.search.engine import Search
@@ -19,7 +18,7 @@ from mtl.search.methods import Options, Problem, Report, find_method
 from mtl.search.objective import Objective
 from mtl.search.replay import differences, retrace
 from mtl.study.rundir import open_run_directory
-from mtl.train import Stopped
+from mtl.train import Cohort, Stopped
 from tests.processes import hosts_of, start, wait
 from tests.ray.here import Here
 from tests.tiny import Tiny, TinyWithDropout

@@ -9,10 +9,9 @@ import signal
 import pytest
 
 from mtl.cli.main import main
-from mtl.population import Cohort, Member
+from mtl.files.yaml_files import read_values
 from mtl.ray.cohort import ShardedCohort
-from mtl.train import Settings
-from mtl.yaml_files import read_values
+from mtl.train import Cohort, Member, Settings
 from tests.processes import finish, hosts_of, start, wait
 from tests.ray.here import Here
 from tests.tiny import Tiny

@@ -9,9 +9,8 @@ import os
 import pytest
 import torch
 
-from mtl.population import Cohort, Member
-from mtl.population.capacity import CudaGauge, members_that_fit
-from mtl.train import Settings
+from mtl.train import Cohort, Member, Settings
+from mtl.train.capacity import CudaGauge, members_that_fit
 from tests.tiny import Tiny
 
 pytest.importorskip("ray", reason="needs ray, of the extra `ray`")

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fake_study import TASKS, write_study
 
 from mtl.report import write_report
+from tests.report.fake_study import TASKS, write_study
 
 EVIL = "<script>alert('$x_1$ & \"q\"')</script>"
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}

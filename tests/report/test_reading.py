@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_study import write_study
 
 from mtl.report.read import read_runs, read_study
 from mtl.report.summary import summarize
+from tests.report.fake_study import write_study
 
 
 def test_a_line_cut_short_is_ignored_counted_and_left_alone(tmp_path: Path) -> None:

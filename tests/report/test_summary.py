@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_study import TASKS, write_study
 
 from mtl.report.read import read_study
 from mtl.report.summary import OVER_METRICS, OVER_TASKS, summarize
 from mtl.report.words import notes, verdict
+from tests.report.fake_study import TASKS, write_study
 
 
 def rewrite(directory: Path, change) -> None:  # type: ignore[no-untyped-def]

@@ -5,13 +5,13 @@ import io
 from pathlib import Path
 
 import pytest
-from fake_study import NINE, write_study
 from rich.console import Console
 
 from mtl.report import numbers, tables
 from mtl.report.read import read_study
 from mtl.report.summary import summarize
 from mtl.report.table import Cell, Column, Table
+from tests.report.fake_study import NINE, write_study
 
 
 def table(*specs: str) -> Table:

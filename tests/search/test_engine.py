@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtl.lineage import ancestry, read_events, winner, winning_line
+from mtl.files.lineage import ancestry, read_events, winner, winning_line
 from mtl.search.build import build_space
 from mtl.search.engine import Trial
 from mtl.search.methods import METHODS, Options, Problem, find_method, make_options

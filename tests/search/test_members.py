@@ -4,8 +4,7 @@ import pytest
 
 from mtl.benchmarks import load_checked
 from mtl.losses import Huber
-from mtl.population import Cohort, Member
-from mtl.train import Settings, train
+from mtl.train import Cohort, Member, Settings, train
 from tests.tiny import Tiny
 
 SETTINGS = Settings(steps=8, batch_size=32)

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from mtl.pareto import hypervolume, pareto_front, worst_corner
 from mtl.search.objective import Objective
+from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
 from tests.tiny import Tiny
 
 METRICS = {"sign": {"accuracy": 0.75}, "product": {"mae": 0.5, "r2": 0.25}}

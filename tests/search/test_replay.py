@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from mtl.lineage import read_events
-from mtl.population import Cohort
+from mtl.files.lineage import read_events
 from mtl.ray.cohort import ShardedCohort
 from mtl.search.build import build_space
 from mtl.search.engine import Search
@@ -15,7 +14,7 @@ from mtl.search.objective import Objective
 from mtl.search.replay import differences, rerun, retrace, rounding
 from mtl.search.rerun import Rerun
 from mtl.study.rundir import open_run_directory
-from mtl.train import Settings, Stopped
+from mtl.train import Cohort, Settings, Stopped
 from tests.ray.here import Here
 from tests.tiny import Tiny
 

@@ -14,7 +14,7 @@ import yaml
 
 from mtl.cli.main import main
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = "tests/tiny.py:Tiny"
 PBT = ["search", TINY, "--strategy=gradnorm", "--members=6", "--interval=4", "--wandb=disabled"]
 

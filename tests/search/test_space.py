@@ -4,13 +4,13 @@ import numpy as np
 import optuna
 import pytest
 
-from mtl.population import Member
 from mtl.search.build import SETTINGS, build_space
 from mtl.search.grammar import read_file, read_options
 from mtl.search.methods.cmaes import _Coordinates
 from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import make_member
 from mtl.strategies import REGISTRY
+from mtl.train import Member
 from tests.tiny import Tiny
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mtl.lineage import Event, ancestry
+from mtl.files.lineage import Event, ancestry
 from mtl.report.search.tree import family_tree
 
 

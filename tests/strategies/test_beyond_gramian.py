@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import mtl
-from mtl.solvers.simplex import simplex_qp
 from mtl.strategies import make
+from mtl.strategies.solvers.simplex import simplex_qp
 from tests.peers import library
 from tests.problems import TwoLayers, random_signals, run
 

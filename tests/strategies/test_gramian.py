@@ -10,7 +10,7 @@ from tests import oracles
 from tests.oracles.base import shares
 from tests.peers import library
 from tests.problems import random_signals, run
-from tests.solvers.gramians import difficult
+from tests.strategies.solvers.gramians import difficult
 
 peers = library("torchjd.aggregation")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mtl.strategies import make
-from mtl.strategy import Strategy
+from mtl.strategies.strategy import Strategy
 from tests.oracles import trace
 from tests.oracles.base import softmax
 from tests.oracles.losses import LEARNED

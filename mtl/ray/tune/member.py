@@ -7,14 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mtl.lineage import Event
-from mtl.population import Member
+from mtl.files.lineage import Event
 from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, from_config
 from mtl.ray.tune.trial import OurTrial
 from mtl.search.engine import Trial, better_of, default_interval
 from mtl.search.plan import cohort_maker, run_length
 from mtl.search.space import Values, make_member
+from mtl.train import Member
 from mtl.train import checkpoint as checkpoints
 
 #: What the configuration of a trial may hold beside values of a run.

@@ -11,9 +11,9 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from mtl.population import Evaluation
 from mtl.ray.tune.about import number_of
 from mtl.search.engine import Observer, Search, Trial
+from mtl.train import Evaluation
 
 _STATES = {TuneTrial.RUNNING: "training", TuneTrial.PAUSED: "waiting", TuneTrial.PENDING: "waiting"}
 

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from mtl.lineage import Event, read_events, taken, write_events
-from mtl.population import Member
+from mtl.files.lineage import Event, read_events, taken, write_events
 from mtl.ray.tune.about import STATE, About, number_of
 from mtl.ray.tune.trial import failed_result
 from mtl.search.engine import Search, Trial
@@ -22,6 +21,7 @@ from mtl.study.described import described
 from mtl.study.models import Models, Weights
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
+from mtl.train import Member
 from mtl.train import checkpoint as checkpoints
 
 

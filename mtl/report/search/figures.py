@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.lineage import Stage, is_complete, taken
+from mtl.files.lineage import Stage, is_complete, taken
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import ends, shortened
 from mtl.report.search.curves import curves_figure
@@ -71,7 +71,7 @@ def front_figure(search: SearchRun) -> Figure | None:
     records = [run.record for run in search.runs if all(run.record["objective"].get(n) is not None for n in names)]
     if not records:
         return None
-    from mtl.pareto import pareto_front
+    from mtl.stats.pareto import pareto_front
 
     front = set(pareto_front([signed(record, search.objective) for record in records]))
     drawing, axes = _one(3.6)

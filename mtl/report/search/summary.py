@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.json_lines import read_lines
-from mtl.lineage import Event, Stage, read_events, winner, winning_line
-from mtl.pareto import hypervolume, pareto_front, worst_corner
-from mtl.records import named_lines
+from mtl.files.json_lines import read_lines
+from mtl.files.lineage import Event, Stage, read_events, winner, winning_line
+from mtl.files.records import named_lines
 from mtl.report.read import Run, read_config, read_runs
 from mtl.report.search.importance import importances
+from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
 
 
 @dataclass(frozen=True)

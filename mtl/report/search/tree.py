@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtl.lineage import Event, taken
+from mtl.files.lineage import Event, taken
 
 
 @dataclass(frozen=True)

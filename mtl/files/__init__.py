@@ -1,0 +1,1 @@
+"""The files of a run: lines of JSON, YAML, finished runs, and who copied whom."""

@@ -1,0 +1,93 @@
+"""The batches of many members: each member's are those that its seed gives a run by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl.benchmarks.benchmark import Split
+from mtl.losses.labels import known
+from mtl.population.strategies import differing
+from mtl.train.augment import augment
+from mtl.train.batches import Batches
+from mtl.train.member import Resolved
+
+
+class Feed:
+    """Batches of one split for members of one structure.
+
+    Args:
+        split: on the device.
+        members: who gets them.
+        stream: of `mtl.train.batches.Batches`.
+        augmented: whether noise and mixup apply, as they do to the batches that parameters are trained on.
+        missing: whether the training split lacks labels, so that a task can be absent from a batch.
+    """
+
+    def __init__(
+        self, split: Split, members: Sequence[Resolved], stream: int, *, augmented: bool, missing: bool
+    ) -> None:
+        self.split, self.members, self.missing = split, members, missing
+        self.batches = [Batches(split, each.settings.batch_size, each.member.seed, stream=stream) for each in members]
+        self.per_epoch = self.batches[0].per_epoch
+        self._size = self.batches[0].size
+        self._epochs = [-1] * len(members)
+        self._orders = torch.empty(len(members), len(split), dtype=torch.int64, device=split.inputs.device)
+        self._augments = augmented and any(each.settings.noise or each.settings.mixup for each in members)
+        self._mixes = augmented and any(each.settings.mixup for each in members)
+        self._parameters = loss_parameters(members, split.inputs)
+
+    def take(self, steps: Sequence[int]) -> dict[str, Any]:
+        """Each member's batch of its step: tensors (N, B, ...), with what else its losses depend on."""
+        index = self._index(steps)
+        inputs, targets = self.split.inputs[index], {name: t[index] for name, t in self.split.targets.items()}
+        batch: dict[str, Any] = {"inputs": inputs, "targets": targets, "parameters": self._parameters}
+        if self._augments:
+            batch |= self._augmented(index, steps)
+        if self.missing:
+            tasks = self.members[0].tasks
+            labelled = [known(targets[task.name]).flatten(1).any(1) for task in tasks]
+            batch["absent"] = ~torch.stack(labelled, 1)
+        return batch
+
+    def _index(self, steps: Sequence[int]) -> Tensor:
+        places = []
+        for member, step in enumerate(steps):
+            epoch, position = divmod(step, self.per_epoch)
+            if epoch != self._epochs[member]:
+                self._orders[member] = self.batches[member].order(epoch)
+                self._epochs[member] = epoch
+            places.append(position * self._size)
+        if len(set(places)) == 1:
+            return self._orders[:, places[0] : places[0] + self._size]
+        columns = torch.tensor(places, device=self._orders.device)[:, None]
+        return self._orders.gather(1, columns + torch.arange(self._size, device=self._orders.device))
+
+    def _augmented(self, index: Tensor, steps: Sequence[int]) -> dict[str, Any]:
+        made = [
+            augment(self.split.take(row), each.settings.noise, each.settings.mixup, each.member.seed, step)
+            for row, each, step in zip(index, self.members, steps, strict=True)
+        ]
+        found: dict[str, Any] = {"inputs": torch.stack([each.batch.inputs for each in made])}
+        if self._mixes:
+            partners = [each.partner or each.batch for each in made]
+            found["partner"] = {
+                name: torch.stack([partner.targets[name] for partner in partners]) for name in self.split.targets
+            }
+            found["share"] = torch.tensor(
+                [each.share for each in made], dtype=self.split.inputs.dtype, device=self.split.inputs.device
+            )
+        return found
+
+
+def loss_parameters(members: Sequence[Resolved], like: Tensor) -> dict[str, dict[str, Tensor]]:
+    """The parameters in which the members' losses differ, (N,) each, by task."""
+    found = {}
+    for task, *others in zip(*(each.tasks for each in members), strict=True):
+        if any(other.loss is not task.loss for other in others):
+            dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+            found[task.name] = differing([task.loss, *(o.loss for o in others)], like.new_zeros((), dtype=dtype))
+    return found
