@@ -98,7 +98,7 @@ def test_a_stopped_population_continues_bit_for_bit(tmp_path, asked):
 
 
 def test_runs_that_fail_together_are_tried_by_themselves(tmp_path, monkeypatch):
-    from mtl.population import Cohort
+    from mtl.train import Cohort
 
     def fail(*_):
         raise RuntimeError("broken")
