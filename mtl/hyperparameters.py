@@ -1,4 +1,7 @@
-"""Hyperparameters that say what they accept: bounds, choices and the range a search should try."""
+"""Hyperparameters that say what they accept: bounds, choices and the range a search should try.
+
+Declarations are read without torch, by `mtl --help` among others; it is imported where there may be tensors.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,6 @@ import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
 
 from mtl.suggestions import nearest as nearest
 
@@ -25,7 +25,8 @@ class Domain:
     """What a hyperparameter may be (`low`, `high`, `choices`, `tasks`) and what a search tries (`search`, `log`).
 
     `tasks` ties it to the tasks: `each`, one number a task; `ratios`, the same where only ratios matter, so a point of
-    the simplex; `index`, tasks by their index.
+    the simplex; `index`, tasks by their index. `text` is the word for what may be any text, such as `SPEC`. `varies`
+    says of a training setting that members trained side by side may differ in it.
     """
 
     low: float | None = None
@@ -35,11 +36,15 @@ class Domain:
     log: bool = False
     doc: str = ""
     tasks: str = ""
+    text: str = ""
+    varies: bool = False
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
         if self.choices:
             return None if value in self.choices else f"must be one of {', '.join(self.choices)}"
+        if self.text and isinstance(value, str):
+            return None
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or number is None:
                 continue
@@ -57,7 +62,7 @@ class Domain:
             wrong = [k for k in (value if isinstance(value, tuple) else (value,)) if k != int(k) or k >= num_tasks]
             return f"={wrong[0]:g} is not a task's index, 0 to {num_tasks - 1}" if wrong else None
         if self.tasks:
-            given = value.shape[-1] if isinstance(value, Tensor) else len(value)
+            given = value.shape[-1] if hasattr(value, "shape") else len(value)
             if given not in (len(usual), num_tasks):
                 return f" has {given} numbers, one a task would be {num_tasks}"
         return None
@@ -83,9 +88,17 @@ def hyper(
     log: bool = False,
     doc: str = "",
     tasks: str = "",
+    text: str = "",
+    varies: bool = False,
 ) -> Any:
     """A dataclass field with a domain: `alpha: float = hyper(1.5, 0, search=(0.1, 3), doc="...")`."""
-    return dataclasses.field(default=default, metadata={_KEY: Domain(low, high, choices, search, log, doc, tasks)})
+    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies)
+    return dataclasses.field(default=default, metadata=declares(domain))
+
+
+def declares(domain: Domain) -> dict[str, Domain]:
+    """The metadata of a dataclass field with this domain."""
+    return {_KEY: domain}
 
 
 def domains(unit: Any) -> dict[str, Domain]:
@@ -105,11 +118,13 @@ def validate(unit: Any, name: str) -> None:
     and break `vmap`; whoever makes them draws them from the domain. Within `torch.compile` nothing is checked: what is
     rebuilt there holds traced tensors and what was checked before.
     """
+    import torch
+
     if torch.compiler.is_compiling():
         return
     for key, domain in domains(unit).items():
         value = getattr(unit, key)
-        if not isinstance(value, Tensor) and (complaint := domain.complaint(value)):
+        if not isinstance(value, torch.Tensor) and (complaint := domain.complaint(value)):
             raise ValueError(f"{name}: {key}={value!r} {complaint}")
 
 
@@ -123,7 +138,7 @@ def check_tasks(unit: Any, name: str, num_tasks: int) -> None:
 
 def parse(cls: type, key: str, text: str, name: str) -> Any:
     """Read `text` as the type that `cls` declares for its hyperparameter `key`; tuples are written `1/2/1`."""
-    kinds = _kinds(_annotations(cls)[key])
+    kinds = kinds_of(cls, key)
     if type(None) in kinds and text.lower() == "none":
         return None
     try:
@@ -181,6 +196,11 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e6 else str(value)
+
+
+def kinds_of(cls: type, key: str) -> set[Any]:
+    """The types that `cls` declares for a field: `{int, NoneType}` for `int | None`, `{tuple}` for any tuple."""
+    return _kinds(_annotations(cls)[key])
 
 
 @functools.cache  # evaluating annotations takes a third of the time in which a large population is made

@@ -16,10 +16,7 @@ from mtl.strategies.strategy import Strategy
 from mtl.train import Settings
 
 #: Training settings that may differ between the members of a search.
-SETTINGS = (
-    *("lr", "weight_decay", "optimizer", "momentum", "schedule", "warmup", "batch_size", "clip", "l1", "dropout"),
-    *("noise", "mixup", "head_weighting", "scale"),
-)
+SETTINGS = tuple(name for name, domain in domains(Settings).items() if domain.varies)
 _SEARCHED = ("lr", "weight_decay")  # without being asked for
 
 

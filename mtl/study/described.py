@@ -30,7 +30,7 @@ def described(
         reference: the strategy that others are compared with.
     """
     tasks = of_tasks(setting.benchmark.tasks)
-    settings = {name: getattr(setting.settings, name) for name in [*domains(setting.settings), "model"]}
+    settings = {name: getattr(setting.settings, name) for name in domains(setting.settings)}
     return {
         "benchmark": benchmark,
         "tasks": tasks,

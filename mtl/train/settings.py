@@ -4,50 +4,68 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.optim.lr_scheduler import LambdaLR
+from mtl.hyperparameters import hyper, validate
+from mtl.suggestions import nearest
 
-from mtl.hyperparameters import hyper, nearest, validate
+if TYPE_CHECKING:  # the command line reads the declarations without torch
+    import torch
+    from torch.optim.lr_scheduler import LambdaLR
 
-OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
-}
+#: Optimizers by name, with the class of `torch.optim`.
+OPTIMIZERS: Mapping[str, str] = MappingProxyType(
+    {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
+)
 SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Training settings; the same for every strategy of a comparison, and recorded with it."""
+    """Training settings; the same for every strategy of a comparison, and recorded with it.
+
+    What stands here of a setting (its name, type, range, choices and a line about it) is all that there is: options,
+    keys of YAML, the schema for editors and the space of a search are made from it.
+    """
 
     epochs: int = hyper(20, 1, doc="passes over the training split")
-    steps: int | None = hyper(None, 1, doc="optimizer steps; overrides epochs")
-    batch_size: int = hyper(128, 1, doc="examples a step")
-    optimizer: str = hyper("adam", choices=tuple(OPTIMIZERS), doc="optimizer of the model")
-    lr: float = hyper(1e-3, 0.0, search=(1e-4, 1e-2), log=True, doc="learning rate")
-    momentum: float = hyper(0.9, 0.0, 1.0, doc="momentum of sgd")
-    weight_decay: float = hyper(0.0, 0.0, search=(1e-6, 1e-2), log=True, doc="weight decay")
-    schedule: str = hyper("constant", choices=SCHEDULES, doc="learning rate over the run; both others end at zero")
-    warmup: int = hyper(0, 0, doc="steps over which the learning rate rises to its value")
-    clip: float | None = hyper(None, 0.0, search=(0.1, 10.0), log=True, doc="largest norm of the whole gradient")
-    l1: float = hyper(0.0, 0.0, search=(1e-7, 1e-3), log=True, doc="weight of the sum of absolute parameters")
-    dropout: float | None = hyper(None, 0.0, 0.95, search=(0.0, 0.5), doc="share of the trunk's units dropped")
-    noise: float = hyper(0.0, 0.0, search=(0.0, 0.3), doc="standard deviation of noise on the inputs")
-    mixup: float = hyper(0.0, 0.0, search=(0.05, 1.0), log=True, doc="a of Beta(a, a), how far examples are mixed")
-    patience: int | None = hyper(None, 1, doc="stop after so many evaluations without a better validation selection")
+    steps: int | None = hyper(None, 1, doc="optimizer steps, in place of epochs")
+    lr: float = hyper(1e-3, 0.0, search=(1e-4, 1e-2), log=True, varies=True, doc="learning rate")
+    weight_decay: float = hyper(0.0, 0.0, search=(1e-6, 1e-2), log=True, varies=True, doc="of the optimizer")
+    optimizer: str = hyper("adam", choices=tuple(OPTIMIZERS), varies=True, doc="of the model")
+    momentum: float = hyper(0.9, 0.0, 1.0, varies=True, doc="of sgd")
+    schedule: str = hyper(
+        "constant", choices=SCHEDULES, varies=True, doc="of the learning rate; cosine and linear end at zero"
+    )
+    warmup: int = hyper(0, 0, varies=True, doc="steps over which the learning rate rises to its value")
+    batch_size: int = hyper(128, 1, varies=True, doc="examples a step")
+    clip: float | None = hyper(
+        None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"
+    )
+    l1: float = hyper(
+        0.0, 0.0, search=(1e-7, 1e-3), log=True, varies=True, doc="weight of the sum of absolute parameters"
+    )
+    dropout: float | None = hyper(
+        None, 0.0, 0.95, search=(0.0, 0.5), varies=True, doc="share of the trunk's units dropped in training"
+    )
+    noise: float = hyper(0.0, 0.0, search=(0.0, 0.3), varies=True, doc="standard deviation of noise on the inputs")
+    mixup: float = hyper(
+        0.0, 0.0, search=(0.05, 1.0), log=True, varies=True, doc="a of Beta(a, a), how far examples are mixed"
+    )
+    patience: int | None = hyper(None, 1, doc="evaluations without a better validation selection before a run stops")
     evaluate_every: int = hyper(1, 1, doc="epochs from one evaluation on validation data to the next")
-    nan_limit: int = hyper(50, 1, doc="steps with a non-finite loss or gradient, after which a run counts as diverged")
-    model: str = ""  # trunk spec; the benchmark's own when empty
-    head_weighting: str = hyper("weighted", choices=("weighted", "own"), doc="gradient that heads receive")
-    scale: str = hyper("sum_to_k", choices=("sum_to_k", "raw"), doc="scale of the loss weights")
-    align_data: str = hyper("validation", choices=("validation", "train"), doc="split of the batches for `align`")
+    nan_limit: int = hyper(50, 1, doc="steps with a non-finite loss or gradient after which a run counts as diverged")
+    model: str = hyper("", text="SPEC", doc="trunk, such as mlp:width=64,depth=3; the benchmark's own when empty")
+    head_weighting: str = hyper(
+        "weighted", choices=("weighted", "own"), varies=True, doc="gradient that the heads receive"
+    )
+    scale: str = hyper("sum_to_k", choices=("sum_to_k", "raw"), varies=True, doc="of the loss weights")
+    align_data: str = hyper(
+        "validation", choices=("validation", "train"), doc="split whose gradients auto-lambda and its like read"
+    )
     threads: int = hyper(1, 1, doc="threads of tensor operations on the CPU")
 
     def __post_init__(self) -> None:
@@ -78,11 +96,16 @@ class Settings:
 
     def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over `parameters`."""
+        import torch
+
         extra = {"momentum": self.momentum} if self.optimizer == "sgd" else {}
-        return OPTIMIZERS[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, **extra)
+        make = getattr(torch.optim, OPTIMIZERS[self.optimizer])
+        made: torch.optim.Optimizer = make(parameters, lr=self.lr, weight_decay=self.weight_decay, **extra)
+        return made
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
         """The learning rate's factor by step."""
+        from torch.optim.lr_scheduler import LambdaLR
 
         return LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
