@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mtl
-from tests.problems import TwoLayers
+from tests.problems import TwoLayers, rows_of
 
 
 def model_and_balancer(spec="mgda", **options):
@@ -183,12 +183,7 @@ def test_diagnostics_are_those_of_the_task_gradients(blocks):
     balancer = mtl.Balancer("imtl-g", parts, **options)
     with pytest.raises(RuntimeError, match="imtl-g has made none yet"):
         _ = balancer.diagnostics
-    rows = torch.stack(
-        [
-            torch.cat([g.flatten() for g in torch.autograd.grad(loss, parts, retain_graph=True)])
-            for loss in model.losses().unbind()
-        ]
-    )
+    rows = rows_of(model.losses(), parts)
     balancer.backward(model.losses())
     update = torch.cat([p.grad.flatten() for p in parts])
     found = balancer.diagnostics

@@ -7,7 +7,7 @@ import mtl
 from mtl.strategies import make
 from mtl.strategies.solvers.simplex import simplex_qp
 from tests.peers import library
-from tests.problems import TwoLayers, random_signals, run
+from tests.problems import TwoLayers, random_signals, rows_of, run
 
 peers = library("torchjd.aggregation")
 
@@ -300,8 +300,7 @@ def test_the_applied_update_is_that_of_the_tracked_gradients(head_weighting):
     tracked = 0
     for step in range(1, 4):
         model.zero_grad()
-        gradients = [torch.autograd.grad(model.losses()[k], shared) for k in range(3)]
-        rows = torch.stack([torch.cat([g.flatten() for g in row]) for row in gradients])
+        rows = rows_of(model.losses(), shared)
         tracked = tracked - 0.5 / step**0.5 * (tracked - rows)
         weights = balancer.backward(model.losses())
         close(torch.cat([p.grad.flatten() for p in shared]), weights @ tracked)

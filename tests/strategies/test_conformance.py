@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -116,7 +116,7 @@ NOT_SEARCHED = {
 @pytest.mark.parametrize("cls", [*REGISTRY.values(), *COMBINATORS.values()], ids=lambda cls: cls.name)
 def test_a_strategy_declares_what_it_is(cls):
     if cls.name in REGISTRY:
-        assert cls.needs <= SIGNALS.keys() and cls.needs and cls.paper
+        assert issubclass(cls, Strategy) and cls.needs <= SIGNALS.keys() and cls.needs and cls.paper
         assert cls().domain in DOMAINS
     assert len(cls.__doc__.split()) > 5
     for key, domain in domains(cls).items():
@@ -336,36 +336,57 @@ def test_tasks_have_no_order(spec):
 # --- in the balancer --------------------------------------------------------------------------------------------------
 
 
-def training(spec: str, steps: int, saved: bytes | None = None) -> tuple[list[Tensor], bytes]:
-    """Weights of a few training steps, and a checkpoint after them; from a checkpoint when one is given."""
-    model = TwoLayers()
+class Trained(NamedTuple):
+    """What a few training steps leave.
+
+    Attributes:
+        weights: of each step.
+        parameters: of the model.
+        passes: how often the balancer went forward and backward.
+        saved: a checkpoint.
+    """
+
+    weights: list[Tensor]
+    parameters: list[Tensor]
+    passes: dict[str, int]
+    saved: bytes
+
+
+def training(spec: str, steps: int, saved: bytes | None = None) -> Trained:
+    """A few training steps of a model with dropout; from a checkpoint when one is given."""
+    model = TwoLayers(dropout=0.2)
     balancer = mtl.Balancer(spec, model.trunk.parameters(), steps_per_epoch=2, seed=3)
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    torch.manual_seed(3)
     if saved is not None:
         loaded = torch.load(io.BytesIO(saved), weights_only=True)
         model.load_state_dict(loaded["model"])
+        optimizer.load_state_dict(loaded["optimizer"])
         balancer.load_state_dict(loaded["balancer"])
+        torch.set_rng_state(loaded["random"])
     weights = []
     for _ in range(steps):
         optimizer.zero_grad()
         read = model.losses
         weights.append(
-            balancer.backward(read(), recompute=read, validation=read, fresh=read, lookahead_lr=0.05).clone()
+            balancer.backward(read(), recompute=read, validation=read, fresh=read, lookahead_lr=0.01).clone()
         )
         optimizer.step()
     assert not balancer.skipped
     file = io.BytesIO()
-    torch.save({"model": model.state_dict(), "balancer": balancer.state_dict()}, file)
-    return weights, file.getvalue()
+    parts = {"model": model, "optimizer": optimizer, "balancer": balancer}
+    torch.save({name: part.state_dict() for name, part in parts.items()} | {"random": torch.get_rng_state()}, file)
+    return Trained(weights, [p.detach() for p in model.parameters()], dict(balancer.passes), file.getvalue())
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_run_from_a_checkpoint_is_the_uninterrupted_one(spec):
-    whole, _ = training(spec, 6)
-    half, saved = training(spec, 3)
-    rest, _ = training(spec, 3, saved)
-    for one, other in zip(whole, half + rest, strict=True):
+    whole = training(spec, 8)
+    half = training(spec, 5)
+    rest = training(spec, 3, half.saved)
+    for one, other in zip(whole.weights + whole.parameters, half.weights + rest.weights + rest.parameters, strict=True):
         assert torch.equal(one, other)
+    assert rest.passes == whole.passes
 
 
 @pytest.mark.parametrize("spec", SPECS)
