@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtl.losses import TaskLoss
 from mtl.metrics import Metric
-from mtl.models import HardSharing, make_trunk
+from mtl.models import make_model
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Benchmark(ABC):
         name: as shown in results.
         tasks: in the order of the losses.
         trunk: spec of the default trunk.
+        architecture: spec of how the tasks share it by default.
         recipe: training settings that differ from the trainer's, such as `{"epochs": 30}`.
         install: the command that brings the data, shown when its package is absent.
     """
@@ -83,6 +84,7 @@ class Benchmark(ABC):
     name: ClassVar[str]
     tasks: Sequence[Task]
     trunk: str = "mlp"
+    architecture: str = "hard-sharing"
     recipe: ClassVar[Mapping[str, Any]] = {}
     install: ClassVar[str] = ""
 
@@ -95,8 +97,7 @@ class Benchmark(ABC):
 
         It has a method `shared_parameters()`. `inputs` are a few training examples, for their shape.
         """
-        trunk, features = make_trunk(self.trunk).build(inputs.shape[1:])
-        return HardSharing(trunk, {task.name: nn.Linear(features, task.outputs) for task in tasks})
+        return make_model(self.architecture, self.trunk, {task.name: task.outputs for task in tasks}, inputs)
 
 
 class MissingData(Exception):

@@ -22,7 +22,7 @@ from mtl.strategies import REGISTRY
 from mtl.strategies.combinators import COMBINATORS
 from mtl.strategies.strategy import Strategy
 
-_RATIOS = {"about": 5, "parameters": 4, "needs": 2, "tasks": 3}
+_RATIOS = {"about": 5, "parameters": 4, "needs": 2, "tasks": 3, "shared": 2, "paper": 3}
 #: What a step costs, from the cheapest.
 COSTS = (
     "1 bwd",
@@ -172,12 +172,22 @@ def _losses() -> list[dict[str, Any]]:
 
 def _models() -> list[dict[str, Any]]:
     return [
-        {"name": name, "parameters": _parameters(cls), "about": _first_paragraph(cls)} for name, cls in MODELS.items()
+        {"name": name, "parameters": _parameters(cls), "about": _first_paragraph(cls), "paper": cls.paper}
+        for name, cls in MODELS.items()
     ]
 
 
 def _architectures() -> list[dict[str, Any]]:
-    return [{"name": name, "about": _first_paragraph(cls)} for name, cls in ARCHITECTURES.items()]
+    return [
+        {
+            "name": name,
+            "parameters": _parameters(cls),
+            "about": _first_paragraph(cls),
+            "shared": cls.shared,
+            "paper": cls.paper,
+        }
+        for name, cls in ARCHITECTURES.items()
+    ]
 
 
 def _methods() -> list[dict[str, Any]]:

@@ -173,6 +173,7 @@ def _training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--evaluate-every", type=int, help="epochs between evaluations")
     group.add_argument("--nan-limit", type=int, help="non-finite steps after which a run counts as diverged")
     group.add_argument("--model", help="trunk, such as mlp:width=64,depth=3")
+    group.add_argument("--architecture", help="how the tasks share it, such as mmoe:experts=4")
     group.add_argument("--head-weighting", help="gradient of the heads: weighted or own")
     group.add_argument("--scale", help="scale of the loss weights: sum_to_k or raw")
     group.add_argument("--align-data", help="split whose gradients auto-lambda reads: validation or train")
@@ -182,7 +183,17 @@ def _training(parser: argparse.ArgumentParser) -> None:
 TRAINING = (
     *("epochs", "steps", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "clip"),
     *("l1", "dropout", "noise", "mixup"),
-    *("patience", "evaluate_every", "nan_limit", "model", "head_weighting", "scale", "align_data", "threads"),
+    *(
+        "patience",
+        "evaluate_every",
+        "nan_limit",
+        "model",
+        "architecture",
+        "head_weighting",
+        "scale",
+        "align_data",
+        "threads",
+    ),
 )
 
 

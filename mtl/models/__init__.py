@@ -1,14 +1,44 @@
-"""Architectures: trunks by name, and hard parameter sharing around any trunk."""
+"""Models: trunks by name, and architectures by name that say how tasks share one."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Any
 
-from torch import nn
+from mtl.models.architectures import ARCHITECTURES, Architecture, HardSharing, Shared, make_architecture
+from mtl.models.heads import PixelHead, make_head
+from mtl.models.trunks import MLP, MODELS, Conv, Shape, Stages, Trunk, make_trunk, shape_of
 
-from mtl.models.sharing import HardSharing
-from mtl.models.trunks import MLP, MODELS, Conv, Trunk, make_trunk
+__all__ = [
+    "ARCHITECTURES",
+    "MLP",
+    "MODELS",
+    "Architecture",
+    "Conv",
+    "HardSharing",
+    "PixelHead",
+    "Shape",
+    "Shared",
+    "Stages",
+    "Trunk",
+    "make_architecture",
+    "make_head",
+    "make_model",
+    "make_trunk",
+    "shape_of",
+]
 
-__all__ = ["ARCHITECTURES", "MLP", "MODELS", "Conv", "HardSharing", "Trunk", "make_trunk"]
 
-#: How tasks share a model, by name.
-ARCHITECTURES: Mapping[str, type[nn.Module]] = MappingProxyType({"hard-sharing": HardSharing})
+def make_model(architecture: str, trunk: str, outputs: Mapping[str, int], inputs: Any) -> Shared:
+    """A model of several tasks, its parameters drawn from torch's global generator.
+
+    Args:
+        architecture: spec of how the tasks share it, such as `hard-sharing` or `mmoe:experts=4`.
+        trunk: spec of what they share, such as `mlp:width=64`.
+        outputs: units of each task's head.
+        inputs: a few examples, tensors (B, ...) in any nesting, for their shape.
+
+    Raises:
+        ValueError: a spec that cannot be read, or parts that do not fit together; one line.
+    """
+    return make_architecture(architecture).build(make_trunk(trunk), outputs, inputs)

@@ -11,7 +11,7 @@ import torch
 
 import mtl
 from mtl.benchmarks.digest import of_study, of_tasks
-from mtl.benchmarks.trunk import reads_trunk
+from mtl.benchmarks.trunk import may_read_trunk, reads_trunk
 from mtl.hyperparameters import domains
 from mtl.study.setting import Setting
 from mtl.train.facts import data_facts
@@ -39,14 +39,20 @@ def described(
         "strategies": [str(strategy) for strategy in strategies],
         "seeds": [*seeds],
         "reference": str(reference),
-        "training": settings | {"model": setting.settings.model or _trunk(setting)},
+        "training": settings
+        | {
+            "model": setting.settings.model or _read(setting, "trunk"),
+            "architecture": setting.settings.architecture or _read(setting, "architecture"),
+        },
         "device": str(setting.device),
         "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
     }
 
 
-def _trunk(setting: Setting) -> str:
-    """The trunk that the benchmark itself names; none where its model is not built from it."""
+def _read(setting: Setting, name: str) -> str:
+    """The trunk or architecture that the benchmark itself names; none where its model is not built from it."""
     benchmark, inputs = setting.benchmark, setting.splits.train.inputs[:2]
-    return getattr(benchmark, "trunk", "") if reads_trunk(benchmark, inputs) else ""
+    if not may_read_trunk(benchmark, name):
+        return ""
+    return getattr(benchmark, name, "") if reads_trunk(benchmark, inputs, name) else ""

@@ -16,7 +16,7 @@ from mtl.losses.labels import elementwise, known, numbers
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
-from mtl.train.trainer import build_model, no_trunk
+from mtl.train.trainer import build_model, no_architecture, no_trunk
 
 _LISTED = 5  # absent classes that are named
 
@@ -66,6 +66,8 @@ def check_model(
         _predicted(by_itself, single.eval(), [task], splits.train.inputs[:2])
     if (settings.model or settings.dropout is not None) and not reads_trunk(benchmark, splits.train.inputs[:2]):
         raise ValueError(no_trunk(benchmark, settings))
+    if settings.architecture and not reads_trunk(benchmark, splits.train.inputs[:2], "architecture"):
+        raise ValueError(no_architecture(benchmark, settings))
     for text in _remarks(benchmark.tasks, splits, where):
         tell(text)
 

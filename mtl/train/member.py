@@ -16,7 +16,7 @@ from mtl.strategies.strategy import Strategy
 from mtl.train.settings import Settings
 
 # Settings that shape the program; members that differ in others run side by side.
-_STRUCTURAL = ("optimizer", "batch_size", "model", "head_weighting", "scale", "align_data", "threads")
+_STRUCTURAL = ("optimizer", "batch_size", "model", "architecture", "head_weighting", "scale", "align_data", "threads")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
 from mtl.benchmarks.trunk import may_read_trunk
 from mtl.losses.labels import known
-from mtl.models import make_trunk
+from mtl.models import make_architecture, make_trunk
 from mtl.step.arguments import HeadWeighting, Scale
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
@@ -308,16 +308,23 @@ class Run:
 
 def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
     """The model of a run, its parameters drawn from torch's global generator."""
-    if settings.model or settings.dropout is not None:
+    if settings.model or settings.architecture or settings.dropout is not None:
         spec = _trunk(benchmark, settings)
         benchmark = copy.copy(benchmark)
         benchmark.trunk = spec
+        if settings.architecture:
+            benchmark.architecture = settings.architecture
     return benchmark.model(tasks, inputs)
 
 
 def check_trunk(benchmark: Benchmark, settings: Settings) -> None:
-    """Raise `ValueError` for a `model` or `dropout` that cannot be read or has no effect, as far as is clear without
-    data."""
+    """Raise `ValueError` for a `model`, `architecture` or `dropout` that cannot be read or has no effect, as far as is
+    clear without data."""
+    if settings.architecture:
+        if not may_read_trunk(benchmark, "architecture"):
+            raise ValueError(no_architecture(benchmark, settings))
+        if type(benchmark).model is Benchmark.model:
+            make_architecture(settings.architecture)
     if settings.model or settings.dropout is not None:
         if not may_read_trunk(benchmark):
             raise ValueError(no_trunk(benchmark, settings))
@@ -330,6 +337,12 @@ def no_trunk(benchmark: Benchmark, settings: Settings) -> str:
     """What is said of a `model` or `dropout` that the benchmark's model does not look at."""
     given = f"model={settings.model}" if settings.model else f"dropout={settings.dropout}"
     return f"{given}: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
+
+
+def no_architecture(benchmark: Benchmark, settings: Settings) -> str:
+    """What is said of an `architecture` that the benchmark's model does not look at."""
+    given = f"architecture={settings.architecture}"
+    return f"{given}: benchmark {benchmark.name!r} builds its own model, which does not look at `architecture`"
 
 
 def _trunk(benchmark: Benchmark, settings: Settings) -> str:

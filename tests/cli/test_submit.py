@@ -130,7 +130,7 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
         (["search", TINY, "--gpus-per-shard", "2"], "--gpus-per-shard 2: must be in (0, 1]"),
         (["train", TINY, "--model", "mlpp"], "unknown model 'mlpp': did you mean mlp"),
         (["train", TINY, "--model", "mlp:widht=3"], "did you mean width"),
-        (["train", TINY, "--model", "conv", "--dropout", "0.1"], "has no dropout to set"),
+        (["train", TINY, "--architecture", "mmoo"], "unknown architecture 'mmoo'"),
         (["replay", "runs/x"], "invalid choice: 'replay'"),
     ],
 )

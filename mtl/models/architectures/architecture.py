@@ -1,0 +1,71 @@
+"""What an architecture is: a recipe, read from a spec, for how the tasks share a trunk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from mtl.hyperparameters import validate, write_unit
+from mtl.models.trunks import Trunk
+
+
+class Shared(nn.Module, ABC):
+    """A model of several tasks: from inputs to a dict of predictions by task."""
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
+        """Predictions by task."""
+
+    @abstractmethod
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that the loss of every task reaches: what strategies compare gradients on."""
+
+
+@dataclass(frozen=True)
+class Architecture(ABC):
+    """A recipe for a model, built when trunk, tasks and inputs are known.
+
+    Class attributes:
+        paper: where it was proposed.
+        shared: in words, what `shared_parameters` gives.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    shared: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        validate(self, self.name)
+
+    @abstractmethod
+    def build(self, trunk: Trunk, outputs: Mapping[str, int], inputs: Any) -> Shared:
+        """The model.
+
+        Args:
+            trunk: recipe of the network that the tasks share.
+            outputs: units of each task's head.
+            inputs: a few examples, tensors (B, ...) in any nesting.
+
+        Raises:
+            ValueError: the architecture cannot be made of this trunk, or the trunk cannot read the inputs; one line.
+        """
+
+    def __str__(self) -> str:
+        return write_unit(self, self.name)
+
+
+def module_names(names: Mapping[str, Any] | list[str]) -> dict[str, str]:
+    """For each task's name one that a module may have; characters are written as in a URL, so that none is lost.
+
+    A name with a dot would be that of a module within a module, and some names (`type`, `keys`) are taken.
+    """
+    return {name: _key(name) for name in names}
+
+
+def _key(task: str) -> str:
+    key = task.replace("%", "%25").replace(".", "%2E")
+    return f"%{ord(key[0]):02X}{key[1:]}" if hasattr(nn.ModuleDict(), key) else key

@@ -1,0 +1,37 @@
+"""Heads: what makes a task's prediction from the features of a trunk."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtl.models.trunks import Stages
+
+
+class PixelHead(nn.Module):
+    """A 1 x 1 convolution, and bilinear interpolation to the size of the inputs where the features are smaller.
+
+    Args:
+        features: channels of the feature maps (B, features, H', W').
+        outputs: channels of the prediction (B, outputs, H, W).
+        size: height and width of the prediction.
+    """
+
+    def __init__(self, features: int, outputs: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(features, outputs, 1)
+        self.size = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The prediction at each pixel."""
+        prediction: Tensor = self.convolution(features)
+        if prediction.shape[-2:] == self.size:
+            return prediction
+        return F.interpolate(prediction, self.size, mode="bilinear", align_corners=False)
+
+
+def make_head(trunk: Stages, outputs: int) -> nn.Module:
+    """A linear head on vectors, a head for each pixel on feature maps."""
+    if trunk.pixels is None:
+        return nn.Linear(trunk.features, outputs)
+    return PixelHead(trunk.features, outputs, trunk.pixels)

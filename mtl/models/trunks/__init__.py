@@ -1,0 +1,25 @@
+"""Trunks by name, with their sizes as hyperparameters: `mlp:width=128,depth=3`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mtl.hyperparameters import read_unit
+from mtl.models.trunks.convolution import Conv, LeNet
+from mtl.models.trunks.perceptron import MLP
+from mtl.models.trunks.trunk import Shape, Stages, Trunk, shape_of
+
+__all__ = ["MLP", "MODELS", "Conv", "LeNet", "Shape", "Stages", "Trunk", "make_trunk", "shape_of"]
+
+MODELS: Mapping[str, type[Trunk]] = MappingProxyType({cls.name: cls for cls in (Conv, LeNet, MLP)})
+
+
+def make_trunk(spec: str) -> Trunk:
+    """The trunk that a spec such as `mlp:width=64` names; a `ValueError` says what is wrong with it."""
+    name, colon, settings = spec.partition(":")
+    cls = MODELS.get(name.strip())
+    if cls is not None and cls.unnamed and colon and "=" not in settings.partition(",")[0]:
+        spec = f"{name}:{cls.unnamed}={settings}"
+    cls, values = read_unit(spec, MODELS, "model")
+    return cls(**values)
