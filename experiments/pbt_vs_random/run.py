@@ -80,7 +80,7 @@ def search(setting: Setting, method: str, arguments: Arguments, seed: int, folde
     best = winner(records, objective.higher_is_better())
     if best is None:
         raise RuntimeError(f"{folder}: no run was trained to its end")
-    return dict(best), made.tally.steps
+    return dict(best), made.totals.steps
 
 
 def summarize(scores: dict[str, dict[str, dict[int, float]]], costs: dict[str, int], out: Path) -> dict[str, Any]:

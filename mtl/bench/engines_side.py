@@ -14,9 +14,9 @@ from typing import Any
 from mtl.bench import search_problem
 from mtl.bench.search_ours import make_setting, pbt
 from mtl.bench.search_problem import Size
-from mtl.search.cohort import Cohort, MakeCohort
-from mtl.search.engine import Search
+from mtl.search.cohort import MakeCohort, SearchCohort
 from mtl.search.plan import cohort_maker, member_settings
+from mtl.search.search import Search
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import Member
@@ -36,7 +36,7 @@ class Times:
     def watched(self, make_cohort: MakeCohort) -> MakeCohort:
         """`make_cohort`, noting when it is done."""
 
-        def make(members: Sequence[Member]) -> Cohort:
+        def make(members: Sequence[Member]) -> SearchCohort:
             cohort = make_cohort(members)
             self.ready = time.monotonic()
             return cohort

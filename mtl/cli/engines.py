@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mtl.cli.errors import BadInput
 from mtl.cli.shared import tell
 from mtl.extras import install
-from mtl.search.cohort import Cohort, MakeCohort
-from mtl.search.engine import Observer, Search
+from mtl.search.cohort import MakeCohort, SearchCohort
 from mtl.search.plan import cohort_maker, member_settings
+from mtl.search.search import Search, SearchObserver
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.train import Member, Stopped
@@ -52,7 +52,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         make: Callable[[], Search],
         directory: RunDirectory,
         benchmark: str,
-        observers: Sequence[Observer],
+        observers: Sequence[SearchObserver],
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives."""
@@ -101,7 +101,7 @@ class RayEngine(Engine):
         make: Callable[[], Search],
         directory: RunDirectory,
         benchmark: str,
-        observers: Sequence[Observer],
+        observers: Sequence[SearchObserver],
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives; goes on from its checkpoint as processes and nodes come and go."""
@@ -124,8 +124,8 @@ class RayEngine(Engine):
             except ShardLost as error:
                 if _comes(should_stop):
                     raise Stopped from error
-                lost = lost + 1 if search.tally.steps == spent else 1
-                spent = search.tally.steps
+                lost = lost + 1 if search.totals.steps == spent else 1
+                spent = search.totals.steps
                 if lost > _MOST_LOSSES:
                     raise
                 if not nodes():
@@ -140,7 +140,7 @@ class RayEngine(Engine):
             self._hosts.close()
             self._hosts = None
 
-    def _sharded(self, members: Sequence[Member]) -> Cohort:
+    def _sharded(self, members: Sequence[Member]) -> SearchCohort:
         from mtl.ray.cluster import nodes
         from mtl.ray.cohort import ShardedCohort
         from mtl.ray.hosts import RayHosts

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mtl.search.engine import Search, Trial
+from mtl.search.search import Search
+from mtl.search.trial import Trial
 
 _REMEMBERED = 10  # segments that the pace is a mean of
 _AROUND = 8  # lines of the terminal that are not for shards
@@ -33,7 +34,7 @@ class Progress:
 
     def segment(self) -> None:
         """A segment is over."""
-        self._paces.append((time.monotonic(), self.search.tally.steps))
+        self._paces.append((time.monotonic(), self.search.totals.steps))
 
     @property
     def rate(self) -> float | None:
@@ -62,32 +63,32 @@ class Progress:
     def pace(self) -> str:
         """Steps, their rate, and the time that is left."""
         rate, left = self.rate, self.left
-        words = f"{self.search.tally.steps:,} of {self.search.method.work:,} steps"
+        words = f"{self.search.totals.steps:,} of {self.search.method.work:,} steps"
         return words if rate is None or left is None else f"{words}, {rate:,.0f} a second, {_clock(left)} left"
 
     def best(self) -> str:
         """The best scores so far."""
         best = self.search.best
         if best is None:
-            return "no run is finite" if self.search.tally.steps else "no run is evaluated yet"
+            return "no run is finite" if self.search.totals.steps else "no run is evaluated yet"
         return f"best {self.search.objective.words(best[1].scores)}"
 
     def counts(self) -> str:
         """Runs, exploits and failures."""
-        tally, trials = self.search.tally, self.search.trials
+        totals, trials = self.search.totals, self.search.trials
         alive = {trial.number for trial in self.search.alive}
         broken = sum(_broken(trial) for trial in list(trials) if trial.number not in alive)
         unit = f"{self.search.unit}s"
         words = [f"{len(alive)} of {len(trials)} {unit}" if alive else f"{len(trials)} {unit}"]
-        words += [f"{tally.exploits} exploits"] if tally.exploits else []
-        words += [f"{tally.replaced_nonfinite} of runs that were not finite"] if tally.replaced_nonfinite else []
+        words += [f"{totals.exploits} exploits"] if totals.exploits else []
+        words += [f"{totals.replaced_nonfinite} of runs that were not finite"] if totals.replaced_nonfinite else []
         words += [f"{broken} {unit} ended not finite"] if broken else []
         words += [f"{self.lost} process{'es' * (self.lost > 1)} lost"] if self.lost else []
         return ", ".join(words)
 
     def informed(self) -> str:
         """How many of the proposals knew what they were to learn from."""
-        found = self.search.informed
+        found = self.search.standing.informed
         return "" if found is None else f"; {found[0]} of {found[1]} proposals had seen scores"
 
     def line(self) -> str:
@@ -98,7 +99,7 @@ class Progress:
         """A bar, two lines, and a row for each shard."""
         title, pace = self.title, self.pace()
         width = max(4, min(24, options.max_width - len(title) - len(pace) - 2))
-        done = ProgressBar(total=self.search.method.work, completed=self.search.tally.steps, width=width)
+        done = ProgressBar(total=self.search.method.work, completed=self.search.totals.steps, width=width)
         bar = Table.grid(padding=(0, 1))
         bar.add_row(Text(title), done, _one_line(pace))
         lines: list[RenderableType] = [bar, _one_line(self.best() + self._run()), _one_line(self.counts())]
@@ -116,7 +117,7 @@ class Progress:
     def _places(self, room: int) -> list[RenderableType]:
         if self.search.alive:
             return [self._shards(room)]
-        return [] if self.search.tally.steps else [Text("starting")]
+        return [] if self.search.totals.steps else [Text("starting")]
 
     def _shards(self, room: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mtl.cli.search_table import Progress
 from mtl.cli.terminal import console
-from mtl.search.engine import Search
+from mtl.search.search import Search
 
 _SECONDS = 30.0  # from one line to the next where the output is not a terminal
 
@@ -51,7 +51,7 @@ class SearchTerminal:
         if not search.alive:
             now, self._now = self._now, None
             if not self.quiet:
-                self._print(f"{now.title}: {now.best()}; {search.tally.steps:,} steps, {now.counts()}{now.informed()}")
+                self._print(f"{now.title}: {now.best()}; {search.totals.steps:,} steps, {now.counts()}{now.informed()}")
         elif self._live is None and not self.quiet and time.monotonic() - self._said >= _SECONDS:
             self._print(self._now.line())
 

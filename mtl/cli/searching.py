@@ -18,9 +18,9 @@ from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
-from mtl.search.engine import Search
 from mtl.search.methods import OPTIONS, random_starts
 from mtl.search.plan import baseline_metrics, baseline_plan, make_search
+from mtl.search.search import Search
 from mtl.search.space import make_member
 from mtl.study.execute import execute
 from mtl.study.rundir import RunDirectory

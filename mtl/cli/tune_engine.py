@@ -13,7 +13,7 @@ from mtl.cli.engines import Engine, on_ray
 from mtl.cli.errors import BadInput, Failed
 from mtl.cli.shared import tell
 from mtl.ray.tune.asked import scheduler_of, searcher_of
-from mtl.search.engine import Observer, Search
+from mtl.search.search import Search, SearchObserver
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 from mtl.study.watchers import one_line
@@ -65,7 +65,7 @@ class TuneEngine(Engine):
         make: Callable[[], Search],
         directory: RunDirectory,
         benchmark: str,  # noqa: ARG002
-        observers: Sequence[Observer],
+        observers: Sequence[SearchObserver],
         should_stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives, or what is left of it."""
@@ -98,15 +98,16 @@ class TuneEngine(Engine):
         self._conclude(search, records, observers)
         return records
 
-    def _conclude(self, search: Search, records: Sequence[dict[str, Any]], observers: Sequence[Observer]) -> None:
+    def _conclude(self, search: Search, records: Sequence[dict[str, Any]], observers: Sequence[SearchObserver]) -> None:
         """Tell the observers what has become of the trials, in the order in which they are recorded."""
-        seeds = {trial.seed: trial for trial in search.trials}
+        seeds, statuses = {trial.seed: trial for trial in search.trials}, {}
         for record in records:
             if record["seed"] in seeds and not self._args.shards:
-                seeds[record["seed"]].status = record["status"]
+                number = seeds[record["seed"]].number
+                statuses[number] = record["status"]
                 for observer in observers:
-                    observer.trial(search, {**record, "trial": seeds[record["seed"]].number})
-        search.alive, search.evaluations = [], {}
+                    observer.trial(search, {**record, "trial": number})
+        search.standing, search.evaluations = search.standing.ended(statuses), {}
         if not search.trials:
             return  # all had ended before this process began
         for observer in observers:

@@ -15,8 +15,8 @@ from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
-from mtl.search.engine import Search
 from mtl.search.plan import cohort_maker
+from mtl.search.search import Search
 from mtl.search.tune import make_tuning, of_one_task, tune_and_rerun
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from mtl.search.cohort import Place
 from mtl.train import Evaluation, Member, Result
 
 
@@ -15,14 +16,6 @@ class ShardLost(Exception):
 
 class HostFailed(Exception):
     """A process that is to train shards cannot be made: another attempt would end like this one."""
-
-
-class Place(NamedTuple):
-    """A shard as it is now: where it is, the numbers of its members, and what it does."""
-
-    where: str
-    members: tuple[int, ...]
-    state: str
 
 
 class Hosts(Protocol):

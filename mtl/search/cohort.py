@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from mtl.train import Member, Result
-
-
-class Evaluation(Protocol):
-    """How one member does on validation data."""
-
-    @property
-    def selection(self) -> float: ...
-    @property
-    def metrics(self) -> Mapping[str, Mapping[str, float]]: ...
-    @property
-    def finite(self) -> bool: ...
-    @property
-    def curves(self) -> Mapping[str, float]: ...
-    @property
-    def failure(self) -> str: ...
+from mtl.train import Evaluation, Member, Result
 
 
-class Cohort(Protocol):
+class SearchCohort(Protocol):
     """Members of one benchmark that are trained together; `advance` asks `should_stop`, which may raise, as it goes."""
 
     def advance(self, steps: int, should_stop: Callable[[], bool]) -> None: ...
@@ -39,15 +24,18 @@ class Cohort(Protocol):
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
 
 
-class Place(Protocol):
-    """A part of a cohort that is trained in one place."""
+class Place(NamedTuple):
+    """A part of a cohort that is trained in one place.
 
-    @property
-    def where(self) -> str: ...
-    @property
-    def members(self) -> Sequence[int]: ...
-    @property
-    def state(self) -> str: ...
+    Attributes:
+        where: the address of the node.
+        members: their numbers.
+        state: what they do, in a word.
+    """
+
+    where: str
+    members: tuple[int, ...]
+    state: str
 
 
 @runtime_checkable
@@ -78,4 +66,4 @@ class Arriving(Protocol):
 
 
 #: Makes a cohort of new members.
-MakeCohort = Callable[[Sequence[Member]], Cohort]
+MakeCohort = Callable[[Sequence[Member]], SearchCohort]

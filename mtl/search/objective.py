@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import nearest
-from mtl.search.cohort import Evaluation
+from mtl.train import Evaluation
 
 SELECTION, DELTA_M = "selection", "delta_m"
 

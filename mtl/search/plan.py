@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.losses import Loss, make_loss
-from mtl.search.cohort import Cohort, MakeCohort
-from mtl.search.engine import Search, default_interval
+from mtl.search.cohort import MakeCohort, SearchCohort
 from mtl.search.methods import SPECIAL, Method, Options, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
+from mtl.search.search import Search
 from mtl.search.space import Space
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setting import Setting
-from mtl.train import Member, Settings, check_losses
+from mtl.train import Cohort, Member, Settings, check_losses
 from mtl.train.batches import Batches
 
 
@@ -35,10 +36,8 @@ def cohort_maker(setting: Setting) -> MakeCohort:
     """Makes populations in this process."""
     settings = member_settings(setting)
 
-    def make(members: Sequence[Member]) -> Cohort:
-        from mtl.train import Cohort as Population
-
-        return Population(
+    def make(members: Sequence[Member]) -> SearchCohort:
+        return Cohort(
             setting.benchmark,
             setting.splits,
             members,
@@ -111,6 +110,12 @@ def make_method(method: str, options: Options, space: Space, objective: Objectiv
     if interval > length:
         raise ValueError(f"--interval {interval}: a run has only {length} steps")
     return cls(Problem(space, length, interval, seed, len(objective.names)), options)
+
+
+def default_interval(length: int) -> int:
+    """About a twentieth of a run, so that a whole number of intervals makes one where that is possible."""
+    near = [steps for steps in range(max(1, length // 40), max(1, length // 10) + 1) if length % steps == 0]
+    return min(near, key=lambda steps: abs(math.log(20 * steps / length)), default=math.ceil(length / 20))
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:

@@ -10,7 +10,8 @@ from mtl.files.lineage import offset_before
 from mtl.study.rundir import RunDirectory
 from mtl.train import checkpoint as checkpoints
 
-_CONTENT = {"trials", "alive", "method", "tally", "offset", "cohort", "random"}
+_CONTENT = {"trials", "alive", "method", "totals", "offset", "cohort", "random"}
+_EARLIER = "tally"  # has another name now
 
 
 def save_state(directory: RunDirectory, search: str, state: Mapping[str, Any]) -> None:
@@ -66,6 +67,8 @@ def _read(
         state = checkpoints.load(path)
     except checkpoints.Damaged:
         return None, "cannot be read"
+    if state is not None and _EARLIER in state:
+        return None, "was written by an earlier version of mtl"
     if state is None or not state.keys() >= _CONTENT:
         return None, "cannot be read"
     ended = {trial["number"] for trial in state["trials"]} - set(state["alive"])

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from mtl.files.lineage import Event, Stage, taken, winning_line
 from mtl.search.cohort import MakeCohort
-from mtl.search.engine import Search
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
 from mtl.search.objective import Objective
 from mtl.search.rerun import Rerun
+from mtl.search.search import Search
 from mtl.study.rundir import RunDirectory
 
 

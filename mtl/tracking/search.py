@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.files.lineage import Event, read_events, winner
-from mtl.search.engine import Search, Trial
+from mtl.search.search import Search
+from mtl.search.trial import Trial
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.tracking.client import Tracker
@@ -56,7 +57,7 @@ class SearchTracker:
             end_run(self._tracker, self._members.pop(record["trial"]), record)
         self._ended = []
         if search.phase == "search":
-            self._tracker.row(self._name, search.tally.steps, _overall(search))
+            self._tracker.row(self._name, search.totals.steps, _overall(search))
             if not search.alive:
                 self._conclude(search.name, search.objective.higher_is_better())
 
@@ -157,12 +158,12 @@ def _point(search: Search, trial: Trial) -> dict[str, float]:
 
 
 def _overall(search: Search) -> dict[str, float]:
-    tally = search.tally
+    totals = search.totals
     row = {
         "members/alive": float(len(search.alive)),
         "members/begun": float(len(search.trials)),
-        "exploits": float(tally.exploits),
-        "replaced_nonfinite": float(tally.replaced_nonfinite),
+        "exploits": float(totals.exploits),
+        "replaced_nonfinite": float(totals.replaced_nonfinite),
     }
     names = list(search.objective.higher_is_better())
     points = [search.trials[number].curve[-1][2] for number in search.evaluations]

@@ -65,7 +65,7 @@ def test_a_run_that_fails_is_named_with_its_traceback_and_the_study_with_it(tmp_
 
 
 def test_an_error_in_the_midst_of_a_search_is_a_failure_and_no_bad_input(tmp_path, monkeypatch, capsys):
-    from mtl.search.engine import Search
+    from mtl.search.search import Search
 
     def broken(*_arguments):
         raise ValueError("hours later")

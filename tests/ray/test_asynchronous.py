@@ -12,11 +12,11 @@ from mtl.cli.main import main
 from mtl.files.lineage import read_events
 from mtl.ray.cohort import ShardedCohort
 from mtl.search.build import build_space
-from mtl.search.engine import Search
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options, Problem, Report, find_method
 from mtl.search.objective import Objective
 from mtl.search.replay import differences, retrace
+from mtl.search.search import Search
 from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Stopped
 from tests.processes import hosts_of, start, wait
@@ -91,7 +91,7 @@ def test_a_slow_shard_holds_nobody_up_and_every_run_can_be_replayed(tmp_path, st
     assert min(apart) < 0 < max(apart)
     assert hosts.now == pytest.approx(LENGTH / INTERVAL * max(paces))  # that of the slowest by itself
     assert [record["cost"]["steps"] for record in records] == [LENGTH] * 6
-    assert search.tally.steps == search.method.work and search.tally.exploits == len(exploits)
+    assert search.totals.steps == search.method.work and search.totals.exploits == len(exploits)
     for record in records:
         assert replayed(search, record, events, hosts.benchmark) < 1e-5
 
@@ -115,7 +115,7 @@ def test_stopped_in_the_middle_it_goes_on(tmp_path):
     search, records, events = searched(tmp_path, Here(2, paces))
     assert events[: len(before)] == before and len(events) > len(before)
     assert [record["cost"]["steps"] for record in records] == [LENGTH] * 6
-    assert search.tally.steps == search.method.work
+    assert search.totals.steps == search.method.work
     best = max(records, key=lambda record: record["selection"])
     assert replayed(search, best, events, Tiny()) < 1e-5
 
@@ -129,7 +129,7 @@ def test_a_run_that_is_not_finite_is_replaced(tmp_path):
     search = Search("search", "", method, problem, aim, lambda members: ShardedCohort(hosts, members, print))
     with open_run_directory(tmp_path / "run", resume=True) as directory:
         records = search.run(directory, "tiny")
-    assert search.tally.replaced_nonfinite > 0
+    assert search.totals.replaced_nonfinite > 0
     assert all(record["status"] == "done" for record in records)
 
 

@@ -155,6 +155,6 @@ def test_the_terminal_says_where_trials_are_and_calls_shards_by_their_name():
     shown = console.export_text()
     assert "2 of 2 shards" in shown and "this process" not in shown
     assert shown.count("10.0.0.7") == 2 and "training" in shown and "waiting" in shown
-    search.alive = []
+    search.standing = search.standing.ended({})
     console.print(progress)
     assert "starting" not in console.export_text()

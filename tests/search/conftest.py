@@ -1,10 +1,10 @@
 import pytest
 
 from mtl.search.build import build_space
-from mtl.search.engine import Search
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options, Problem, find_method
 from mtl.search.objective import Objective
+from mtl.search.search import Search
 from mtl.study.rundir import open_run_directory
 from tests.search.cohorts import ToyCohort
 from tests.tiny import Tiny

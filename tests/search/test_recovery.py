@@ -47,7 +47,7 @@ def test_a_damaged_checkpoint_costs_one_segment(damage, method, stopped, toy_sea
     assert again == records and directory.schedule_path.read_text() == schedule
     assert len(told) == 1 and told[0].endswith("going on from the one before") and str(path) in told[0]
     assert ("is missing" if damage == "missing" else "cannot be read") in told[0]
-    assert search.tally.steps == sum(record["cost"]["steps"] for record in records)
+    assert search.totals.steps == sum(record["cost"]["steps"] for record in records)
 
 
 @pytest.mark.parametrize("method", ["pbt", "asha"])

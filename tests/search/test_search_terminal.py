@@ -11,10 +11,10 @@ from mtl.cli.search_table import Progress
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.ray.cohort import Place
 from mtl.search.build import build_space
-from mtl.search.engine import Search
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options, Problem, find_method
 from mtl.search.objective import Objective
+from mtl.search.search import Search
 from mtl.study.rundir import open_run_directory
 from tests.search.cohorts import ToyCohort
 from tests.tiny import Tiny
@@ -69,7 +69,7 @@ def printed(monkeypatch):
 def test_a_frame_has_progress_the_best_run_failures_and_a_row_a_shard(tmp_path):
     frames = Frames(lost=2)
     search = searched(tmp_path, [frames], Placed)
-    assert search.tally.replaced_nonfinite > 0
+    assert search.totals.replaced_nonfinite > 0
     frame = frames.drawn[1]
     assert re.search(r"search pbt .* 160 of 480 steps, [\d,]+ a second, 0:00:00 left", frame)
     assert re.search(r"best selection -\d\.\d+ by run \d at step \d+: strategy=equal lr=0\.\d+ weight_decay=0", frame)

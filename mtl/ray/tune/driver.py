@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mtl.ray.cluster import nodes
 from mtl.ray.tune.choices import configurations, make_scheduler, make_searcher, shard_configurations
 from mtl.ray.tune.mirror import Mirror
-from mtl.search.engine import Observer, Search
 from mtl.search.methods import OPTIONS, Options
+from mtl.search.search import Search, SearchObserver
 
 _KEPT_CHECKPOINTS = 4  # of a trial: others may still be about to take over an older one
 _FAILURES = 3  # of a trial's process or node that are gone on after
@@ -56,7 +56,7 @@ def carry_out(
     search: Search,
     options: Options,
     directory: Path,
-    observers: Sequence[Observer],
+    observers: Sequence[SearchObserver],
     should_stop: Callable[[], bool],
 ) -> tuple[list[Path], list[Exception], bool]:
     """Carry out the experiment, or what is left of it.

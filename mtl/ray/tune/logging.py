@@ -60,10 +60,11 @@ class Logging(tune.Callback):
         search = self._mirror.search
         folders = [Path(trial.checkpoint.path) for trial in trials if trial.checkpoint is not None]
         result_dir(folders, self._folder)
-        for record in RunDirectory(self._folder).records():
-            search.trials[record["trial"]].status = record["status"]
+        records = RunDirectory(self._folder).records()
+        for record in records:
             self._log.trial(search, record)
-        search.alive, search.evaluations = [], {}
+        search.standing = search.standing.ended({record["trial"]: record["status"] for record in records})
+        search.evaluations = {}
         self._log.segment(search)
         self._log.close()
         self._tracker.close()

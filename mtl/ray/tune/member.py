@@ -11,9 +11,9 @@ from mtl.files.lineage import Event
 from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, from_config
 from mtl.ray.tune.trial import OurTrial
-from mtl.search.engine import Trial, better_of, default_interval
-from mtl.search.plan import cohort_maker, run_length
+from mtl.search.plan import cohort_maker, default_interval, run_length
 from mtl.search.space import Values, make_member
+from mtl.search.trial import Trial, better_of
 from mtl.train import Member
 from mtl.train import checkpoint as checkpoints
 
@@ -28,14 +28,16 @@ class MemberTrial(OurTrial):
     the other's, seed, data order, random numbers and number of steps stay.
     """
 
+    _run: Trial
+    _cohort: Any
+
     def segment(self) -> dict[str, Any]:
-        run = self._run
-        steps = min(self._interval, self.length - run.step)
+        steps = min(self._interval, self.length - self._run.step)
         self._cohort.advance(steps)
         (evaluation,) = self._cohort.evaluate()
-        run.step += steps
-        scores = self.about.objective.of(evaluation)
-        if run.hear(evaluation, scores, run.step):
+        scores, step = self.about.objective.of(evaluation), self._run.step + steps
+        self._run = run = self._run.evaluated(step, evaluation, scores, step)
+        if run.at_its_best:
             self._cohort.remember([0])
         return {
             **evaluation.metrics,
@@ -59,7 +61,7 @@ class MemberTrial(OurTrial):
             "trial": self.trial_id,
             "about": self.about.plain(),
             "interval": self._interval,
-            "run": self._run.plain(),
+            "run": self._run.state_dict(),
             "events": self._events,
             "failure": self.failure,
             "cohort": None if self.failure else self._cohort.state_dict(),
@@ -96,7 +98,7 @@ class MemberTrial(OurTrial):
         return cohort_maker(self.setting)([member])
 
     def _continue(self, saved: dict[str, Any]) -> None:
-        self._run = Trial.of(saved["run"])
+        self._run = Trial.restored(saved["run"])
         self._events = list(saved["events"])
         self.failure = saved.get("failure")
         if self.failure is None:
@@ -108,21 +110,21 @@ class MemberTrial(OurTrial):
             self._continue(own)
         source = self._made(Member(**saved["cohort"]["members"][0]))
         source.load_state_dict(saved["cohort"])
-        theirs = Trial.of(saved["run"])
+        theirs = Trial.restored(saved["run"])
         kept = better_of(self._run.best, theirs.best)
         self._cohort.adopt(0, source.extract(0), best=kept is not self._run.best)
-        self._run.best = kept
-        self._change(saved["trial"], theirs.step, theirs.curve[-1][2][0])
+        self._run = dataclasses.replace(self._run, best=kept)
+        self._change(saved["trial"], theirs.step, theirs.scores[0])
 
     def _change(self, source: str, source_step: int, source_score: float | None) -> None:
         """Go on with the values of the configuration, and note it."""
         run = self._run
         self._cohort.replace({0: make_member(self._wanted, run.seed)})
-        score = run.curve[-1][2][0] if run.curve else None
+        score = run.scores[0] if run.scores else None
         scores = {"target": score, "source": score if source == self.trial_id else source_score}
         event = Event("", run.step, 0, 0, run.seed, dict(run.values), self._wanted, scores, source_step)
         self._events = [*self._events, _event(event, self.trial_id, source)]
-        run.values = dict(self._wanted)
+        self._run = dataclasses.replace(run, values=dict(self._wanted))
 
     def _own_newest(self) -> dict[str, Any] | None:
         """The trial's own state when it last reported: what it was given is another's."""

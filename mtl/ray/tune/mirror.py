@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from mtl.ray.tune.about import number_of
-from mtl.search.engine import Observer, Search, Trial
+from mtl.search.cohort import Place
+from mtl.search.search import Search, SearchObserver
+from mtl.search.trial import Trial
 from mtl.train import Evaluation
 
 _STATES = {TuneTrial.RUNNING: "training", TuneTrial.PAUSED: "waiting", TuneTrial.PENDING: "waiting"}
-
-
-@dataclass(frozen=True)
-class Group:
-    """Trials on one node, by their numbers, and what they do."""
-
-    where: str
-    members: Sequence[int]
-    state: str
 
 
 class Mirror(tune.Callback):
@@ -39,7 +32,7 @@ class Mirror(tune.Callback):
     def __init__(
         self,
         search: Search,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[SearchObserver] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.search, self._observers, self._should_stop = search, observers, should_stop
@@ -55,24 +48,25 @@ class Mirror(tune.Callback):
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: TuneTrial, result: Any, **_: Any) -> None:  # noqa: ARG002
-        run, search = self._run(trial), self.search
-        run.step, run.values = int(result["steps"]), dict(result.get("hyperparameters") or {})
-        search.tally.steps += run.step - self._steps.get(trial.trial_id, 0)
-        self._steps[trial.trial_id] = run.step
-        search.tally.exploits += result["exploits"] - self._exploits.get(trial.trial_id, 0)
-        self._exploits[trial.trial_id] = result["exploits"]
-        score = float(result["objective"])
-        metrics, curves = result["metrics"], result.get("curves") or {}
+        search, number = self.search, self._number(trial)
+        before = search.trials[number]
+        steps, score = int(result["steps"]), float(result["objective"])
         seen = Evaluation(
             float(result["selection"]),
-            metrics,
+            result["metrics"],
             bool(result["finite"]) and math.isfinite(score),
-            curves,
+            result.get("curves") or {},
             result.get("failure", ""),
         )
-        run.hear(seen, (score if seen.finite else -math.inf,), search.tally.steps)
-        search.evaluations = {run.number: seen}
-        search.tally.best.append((search.tally.steps, -math.inf if search.best is None else search.best[1].scores[0]))
+        more = steps - self._steps.get(trial.trial_id, 0)
+        self._steps[trial.trial_id] = steps
+        exploits = result["exploits"] - self._exploits.get(trial.trial_id, 0)
+        self._exploits[trial.trial_id] = result["exploits"]
+        run = dataclasses.replace(before, values=dict(result.get("hyperparameters") or {}))
+        scores = (score if seen.finite else -math.inf,)
+        run = run.evaluated(steps, seen, scores, search.totals.steps + more)
+        search.standing = search.standing.counted(exploits=exploits).trained([run], more)
+        search.evaluations = {number: seen}
         self._nodes[trial.trial_id] = str(result.get("node_ip", ""))
         search.elsewhere = self._places(trials)
         for observer in self._observers:
@@ -83,18 +77,19 @@ class Mirror(tune.Callback):
         if self._should_stop():
             signal.raise_signal(signal.SIGUSR1)  # at which Tune saves all and leaves
 
-    def _places(self, trials: Sequence[TuneTrial]) -> tuple[Group, ...]:
+    def _places(self, trials: Sequence[TuneTrial]) -> tuple[Place, ...]:
         found: dict[tuple[str, str], list[int]] = {}
         for trial in trials:
             if trial.trial_id in self._nodes:
                 place = (self._nodes[trial.trial_id], _STATES.get(trial.status, "ended"))
                 found.setdefault(place, []).append(self._numbers[trial.trial_id])
-        return tuple(Group(where, numbers, state) for (where, state), numbers in sorted(found.items()))
+        return tuple(Place(where, tuple(numbers), state) for (where, state), numbers in sorted(found.items()))
 
-    def _run(self, trial: TuneTrial) -> Trial:
+    def _number(self, trial: TuneTrial) -> int:
+        """The number of the run that a trial is; one that is new begins."""
         number = self._numbers.get(trial.trial_id)
         if number is None:
             number = self._numbers[trial.trial_id] = len(self._numbers)
-            self.search.trials.append(Trial(number, int(trial.config.get("seed", number_of(trial.trial_id))), {}))
-            self.search.alive.append(self.search.trials[-1])
-        return self.search.trials[number]
+            run = Trial(number, int(trial.config.get("seed", number_of(trial.trial_id))), {})
+            self.search.standing = self.search.standing.begun([run])
+        return number

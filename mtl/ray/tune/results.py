@@ -13,10 +13,12 @@ from ray import tune
 from mtl.files.lineage import Event, read_events, taken, write_events
 from mtl.ray.tune.about import STATE, About, number_of
 from mtl.ray.tune.trial import failed_result
-from mtl.search.engine import Search, Trial
 from mtl.search.methods import Method, Options, Problem, Start
 from mtl.search.plan import cohort_maker, run_length
+from mtl.search.search import Search
 from mtl.search.space import Space
+from mtl.search.standing import Standing, Totals
+from mtl.search.trial import Trial
 from mtl.study.described import described
 from mtl.study.models import Models, Weights
 from mtl.study.rundir import RunDirectory, open_run_directory
@@ -122,7 +124,7 @@ def write_results(
     recorded = {record["run"]: record for record in directory.records()}
     events: list[Event] = []
     if saved and "run" in saved[0][0]:
-        search.tally.steps = sum(state["run"]["step"] for state, _ in saved)
+        search.standing = Standing(totals=Totals(steps=sum(state["run"]["step"] for state, _ in saved)))
         numbers = {state["trial"]: number for number, (state, _) in enumerate(saved)}
         for number, (state, _) in enumerate(saved):
             if search.run_name(number) not in recorded:
@@ -167,11 +169,11 @@ def _record(
     state: Mapping[str, Any], number: int, numbers: Mapping[str, int], search: Search, setting: Setting
 ) -> tuple[dict[str, Any], dict[str, Any], Callable[[], Weights]]:
     """The record of a trial, its curves and what gives its weights, from its newest checkpoint."""
-    run = Trial.of(state["run"])
+    run = dataclasses.replace(Trial.restored(state["run"]), number=number)
     by_own = {number_of(name): place for name, place in numbers.items()}
     if run.best is not None:
-        run.best = dataclasses.replace(run.best, trial=by_own.get(run.best.trial, number))
-    run.number = number
+        best = dataclasses.replace(run.best, trial=by_own.get(run.best.trial, number))
+        run = dataclasses.replace(run, best=best)
     if state.get("failure"):
         return (*search.record(run, failed_result(state["failure"]["error"]), setting.benchmark.name), dict)
     member = Member(**state["cohort"]["members"][0])

@@ -12,9 +12,9 @@ from typing import Any
 from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, space_of
 from mtl.ray.tune.trial import OurTrial, failed_result
-from mtl.search.engine import Search
 from mtl.search.methods import OPTIONS, Options
 from mtl.search.plan import make_search
+from mtl.search.search import Search
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory
 from mtl.train import checkpoint as checkpoints
@@ -52,14 +52,14 @@ class ShardTrial(OurTrial):
             **self.ended(),
             "members": len(search.alive),
             "finite": bool(finite),
-            "replaced_nonfinite": search.tally.replaced_nonfinite,
+            "replaced_nonfinite": search.totals.replaced_nonfinite,
             "hyperparameters": values,
             "done": not search.alive,
             "should_checkpoint": True,
         }
 
     def ended(self) -> dict[str, Any]:
-        return {"steps": self._search.tally.steps, "exploits": self._search.tally.exploits, "hyperparameters": {}}
+        return {"steps": self._search.totals.steps, "exploits": self._search.totals.exploits, "hyperparameters": {}}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         if self.failure is not None:

@@ -176,6 +176,11 @@ class Method(ABC):
         """The next runs of a search that was over, and now has more trials."""
         return []
 
+    def seed_of(self, number: int, start: Start) -> int:
+        """The seed of the run with this number, see `shares_seed`, unless it is given."""
+        own = self.problem.seed + (0 if self.shares_seed else number)
+        return own if start.seed is None else start.seed
+
     def decide(self, reports: Sequence[Report]) -> Decision:  # noqa: ARG002
         """What follows from the reports of all living runs, in order of their numbers; of those that are not being
         trained, where the search is asynchronous.

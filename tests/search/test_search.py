@@ -8,8 +8,8 @@ import pytest
 
 from mtl.files.lineage import ancestry, read_events, winner, winning_line
 from mtl.search.build import build_space
-from mtl.search.engine import Trial
 from mtl.search.methods import METHODS, Options, Problem, find_method, make_options
+from mtl.search.trial import Trial
 from mtl.train import Stopped
 from tests.search.cohorts import ToyCohort
 from tests.tiny import Tiny
@@ -62,7 +62,7 @@ def test_every_run_has_values_inside_the_space_and_one_record(method, toy_search
         assert ("strategy.gradnorm.alpha" in values) == gradnorm
         assert record["strategy"].split(":")[0] == values["strategy"]
         assert record["phase"] == "search" and record["status"] in ("done", "stopped")
-    assert search.tally.steps == sum(r["cost"]["steps"] for r in records) <= search.method.work
+    assert search.totals.steps == sum(r["cost"]["steps"] for r in records) <= search.method.work
 
 
 def test_grid_trains_every_combination_once(toy_search):
@@ -79,7 +79,7 @@ def test_exploits_copy_the_best_into_the_worst_and_perturb_within_bounds(method,
     events = read_events(directory.schedule_path)
     starts = [event for event in events if event.source is None]
     exploits = [event for event in events if event.source is not None]
-    assert len(starts) == 12 and len(exploits) == 3 * 5 == search.tally.exploits
+    assert len(starts) == 12 and len(exploits) == 3 * 5 == search.totals.exploits
     values = {event.target: event.after for event in starts}
     for event in exploits:
         assert event.scores["source"] >= event.scores["target"]
@@ -119,7 +119,7 @@ def test_a_run_that_is_not_finite_is_replaced_at_once_and_counted(toy_search):
     assert 2 < len(broken) < 8
     first = [event for event in read_events(directory.schedule_path) if event.step == 10]
     assert [event.target for event in first] == broken and all(event.scores["target"] is None for event in first)
-    assert search.tally.replaced_nonfinite == len(broken)
+    assert search.totals.replaced_nonfinite == len(broken)
     assert all(record["status"] == "done" and math.isfinite(record["selection"]) for record in records)
 
 
@@ -135,7 +135,7 @@ def test_asha_spends_its_steps_on_the_good_runs(toy_search):
     done = [r["hyperparameters"]["lr"] for r in records if r["status"] == "done"]
     cut = [r["hyperparameters"]["lr"] for r in records if r["status"] == "stopped"]
     assert len(done) < len(cut) and sum(done) / len(done) > sum(cut) / len(cut)
-    assert search.tally.steps < 0.6 * len(records) * 60
+    assert search.totals.steps < 0.6 * len(records) * 60
 
 
 def test_hyperband_halves_by_rank_and_then_trains_fewer_to_the_end(toy_search):
@@ -144,20 +144,20 @@ def test_hyperband_halves_by_rank_and_then_trains_fewer_to_the_end(toy_search):
     assert [r["cost"]["steps"] for r in records[9:]] == [60] * 6
     at_rung = sorted(search.trials[:9], key=lambda trial: -trial.curve[1][2][0])
     assert {trial.number for trial in at_rung[:3]} == {k for k in range(9) if records[k]["cost"]["steps"] == 60}
-    assert search.tally.steps == search.method.work == 6 * 20 + 3 * 60 + 6 * 60
+    assert search.totals.steps == search.method.work == 6 * 20 + 3 * 60 + 6 * 60
 
 
 def test_hyperband_begins_its_brackets_again_until_it_has_its_trials(toy_search):
     search, records, _ = toy_search("hyperband", members=9, trials=9 + 6 + 7)
     assert (
-        len(records) == 22 and search.tally.steps == search.method.work == (6 * 20 + 3 * 60 + 6 * 60) + 7 * 20 + 2 * 40
+        len(records) == 22 and search.totals.steps == search.method.work == (6 * 20 + 3 * 60 + 6 * 60) + 7 * 20 + 2 * 40
     )
 
 
 def test_asha_fills_the_places_of_stopped_runs(toy_search):
     search, records, _ = toy_search("asha", members=4, trials=20)
     assert len(records) == 20
-    assert len(search.tally.best) < 20 * 6 / 2  # never fewer than it takes, never one run after another
+    assert len(search.totals.best) < 20 * 6 / 2  # never fewer than it takes, never one run after another
 
 
 def test_the_lineage_of_a_run_leads_back_to_a_start(toy_search):
@@ -226,16 +226,16 @@ def _history(directory, record):
 def test_by_default_a_method_that_learns_has_something_to_learn_from(method, members, toy_search):
     """Four waves, of which all but the first know scores; with as many trials as members it is blind, and says so."""
     search, records, _ = toy_search(method, members=members)
-    assert len(records) == 4 * members and search.informed == (3 * members, 4 * members)
+    assert len(records) == 4 * members and search.standing.informed == (3 * members, 4 * members)
     assert [record["informed"] for record in records] == [False] * members + [True] * 3 * members
     blind, records, _ = toy_search(method, out="blind", members=members, trials=members)
-    assert blind.informed == (0, members)
+    assert blind.standing.informed == (0, members)
 
 
 @pytest.mark.parametrize("method", ["pbt", "random", "asha", "hyperband", "grid"])
 def test_methods_that_propose_nothing_claim_nothing(method, toy_search):
     search, records, _ = toy_search(method, **options(method))
-    assert search.informed is None and {record["informed"] for record in records} == {None}
+    assert search.standing.informed is None and {record["informed"] for record in records} == {None}
 
 
 @pytest.mark.parametrize(
@@ -274,9 +274,9 @@ def test_a_search_that_is_over_goes_on_with_more_trials(method, toy_search):
     assert [record["trial"] for record in records] == [*range(15)] and records[:6] == first
     assert directory.schedule_path.read_text().startswith(before[0])
     assert directory.results_path.read_text().startswith(before[1])
-    assert search.tally.steps == sum(record["cost"]["steps"] for record in records)
+    assert search.totals.steps == sum(record["cost"]["steps"] for record in records)
     again, same, _ = toy_search(method, members=4, trials=15)
-    assert same == records and again.tally == search.tally
+    assert same == records and again.totals == search.totals
 
 
 class Wandering(ToyCohort):
@@ -307,7 +307,7 @@ def test_the_best_that_is_told_is_the_best_that_is_recorded_and_wins(method, toy
     assert best["trial"] == trial.number and best["objective"] == {"sign/accuracy": kept.scores[0]}
     heard = [scores[0] for record in records for scores in _history(directory, record)["search_scores"]]
     ran = [record for record in records if record["status"] == "done"]
-    assert max(record["objective"]["sign/accuracy"] for record in ran) == search.tally.best[-1][1]
+    assert max(record["objective"]["sign/accuracy"] for record in ran) == search.totals.best[-1][1]
     if method in ("random", "pbt", "tpe", "pb2"):
         assert best["objective"]["sign/accuracy"] == max(heard)
     assert best["best_step"] == 30 and best["selection"] == 0.3
@@ -322,7 +322,7 @@ def test_with_several_objectives_a_run_keeps_the_latest_state_that_none_of_its_o
     heard = [(1.0, 1.0), (0.5, 2.0), (0.4, 1.5), (2.0, 0.5), (2.0, 0.5), (math.nan, 9.0)]
     kept = []
     for scores in heard:
-        trial.step += 1
-        trial.hear(SimpleNamespace(selection=0.0, metrics={}), scores, 0)
+        trial = trial.evaluated(trial.step + 1, SimpleNamespace(selection=0.0, metrics={}), scores, 0)
         kept.append(trial.best.step)
+        assert trial.at_its_best == (trial.best.step == trial.step)
     assert kept == [1, 2, 2, 4, 4, 4]

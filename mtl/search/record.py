@@ -1,0 +1,96 @@
+"""What is written of a run of a search when it has ended."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mtl.search.objective import Objective
+from mtl.search.space import make_member
+from mtl.search.trial import Trial
+from mtl.train import Result
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What all runs of a search have in common in their records.
+
+    Attributes:
+        name: of the search: prefix of its runs' names, and of its checkpoint.
+        label: the strategy that its runs count for in a report; their own when empty.
+        phase: as recorded.
+        task: the only one that its runs train, where they are those of a single-task baseline.
+    """
+
+    name: str
+    label: str
+    phase: str = "search"
+    task: str | None = None
+
+    def run_name(self, number: int) -> str:
+        """The name of a run in results.jsonl."""
+        return f"{self.name}-{number:04d}"
+
+
+def record_of(
+    trial: Trial,
+    result: Result,
+    *,
+    heading: Heading,
+    objective: Objective,
+    benchmark: str,
+    length: int,
+    spent: int,
+    shards: int | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's line of results.jsonl, and its curves.
+
+    Args:
+        trial: the run.
+        result: what its training came to.
+        heading: of the search.
+        objective: of the search.
+        benchmark: its name.
+        length: steps of a whole run; one with fewer was stopped.
+        spent: steps of all runs of the search together.
+        shards: in how many shards the living runs are trained; None where they are one program.
+    """
+    best = trial.best
+    values = trial.values if best is None else best.values
+    scores = (-math.inf,) * len(objective.names) if best is None else best.scores
+    status, reason = result.status, result.reason
+    if status == "done" and best is None:
+        status, reason = "failed", f"no evaluation gave a finite {' and '.join(objective.names)}"
+    if status == "done" and trial.step < length:
+        status = "stopped"
+    record = {
+        "run": heading.run_name(trial.number),
+        "benchmark": benchmark,
+        "strategy": heading.label or make_member(values, trial.seed).strategy,
+        "hyperparameters": values,
+        "seed": trial.seed,
+        "phase": heading.phase,
+        "task": heading.task,
+        "search": heading.name,
+        "trial": trial.number,
+        "objective": objective.natural(scores),
+        "metrics": result.metrics,
+        "validation": result.validation if best is None else best.metrics,
+        "cost": {**result.cost, "steps": trial.step},
+        "informed": trial.informed,
+        "spent": spent,
+        "shards": shards,
+        "status": status,
+        "skipped": result.skipped,
+        "best_step": 0 if best is None else best.step,
+        "best_trial": trial.number if best is None else best.trial,
+        "selection": result.selection if best is None else best.selection,
+        "error": reason or None,
+    }
+    evaluations = {
+        "search_step": [step for step, _, _ in trial.curve],
+        "search_spent": [spent for _, spent, _ in trial.curve],
+        "search_scores": [list(scores) for _, _, scores in trial.curve],
+    }
+    return record, {**result.history, **evaluations}

@@ -1,0 +1,117 @@
+"""How a search stands: its runs, which of them are alive, and what was done so far. A value."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtl.search.trial import Best, Trial
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a search has done so far.
+
+    Attributes:
+        steps: optimizer steps of all runs.
+        exploits: runs that took over another's state.
+        replaced_nonfinite: those of them that were not finite any more.
+        best: (steps, score of the best run then) after each segment; the first objective where there are several.
+    """
+
+    steps: int = 0
+    exploits: int = 0
+    replaced_nonfinite: int = 0
+    best: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A search at one moment.
+
+    Attributes:
+        trials: all runs by number.
+        living: numbers of the runs that are being trained, in the order in which the cohort has them.
+        totals: of all runs.
+    """
+
+    trials: tuple[Trial, ...] = ()
+    living: tuple[int, ...] = ()
+    totals: Totals = Totals()
+
+    @property
+    def alive(self) -> tuple[Trial, ...]:
+        """The runs that are being trained."""
+        return tuple(self.trials[number] for number in self.living)
+
+    @property
+    def best(self) -> tuple[Trial, Best] | None:
+        """The run with the best evaluation so far, by the first objective, and that evaluation.
+
+        Of runs that can still win or have ended well: at the end, it is the winner of the records.
+        """
+        found = [
+            (trial.best.scores[0], -trial.number, trial, trial.best)
+            for trial in self.trials
+            if trial.best is not None and (trial.status == "done" or (not trial.status and not trial.broken))
+        ]
+        return max(found, key=lambda each: each[:2])[2:] if found else None
+
+    @property
+    def informed(self) -> tuple[int, int] | None:
+        """How many of the runs that were proposed knew the scores of others, and how many those are; None for none."""
+        proposed = [trial.informed for trial in self.trials if trial.informed is not None]
+        return (sum(proposed), len(proposed)) if proposed else None
+
+    def begun(self, trials: Iterable[Trial]) -> Standing:
+        """With runs that begin."""
+        new = tuple(trials)
+        living = self.living + tuple(trial.number for trial in new)
+        return dataclasses.replace(self, trials=self.trials + new, living=living)
+
+    def changed(self, trials: Iterable[Trial]) -> Standing:
+        """With these in the place of the runs of the same numbers."""
+        new = {trial.number: trial for trial in trials}
+        return dataclasses.replace(self, trials=tuple(new.get(trial.number, trial) for trial in self.trials))
+
+    def without(self, ended: Collection[int]) -> Standing:
+        """Without the runs of these numbers among the living."""
+        return dataclasses.replace(self, living=tuple(number for number in self.living if number not in ended))
+
+    def trained(self, trials: Sequence[Trial], steps: int) -> Standing:
+        """After a segment: `trials` were evaluated, and made `steps` optimizer steps together."""
+        totals = dataclasses.replace(self.totals, steps=self.totals.steps + steps)
+        after = dataclasses.replace(self.changed(trials), totals=totals)
+        score = -math.inf if after.best is None else after.best[1].scores[0]
+        return dataclasses.replace(
+            after, totals=dataclasses.replace(totals, best=(*totals.best, (totals.steps, score)))
+        )
+
+    def counted(self, *, exploits: int, replaced_nonfinite: int = 0) -> Standing:
+        """After runs took over others, of which so many were not finite any more."""
+        totals = dataclasses.replace(
+            self.totals,
+            exploits=self.totals.exploits + exploits,
+            replaced_nonfinite=self.totals.replaced_nonfinite + replaced_nonfinite,
+        )
+        return dataclasses.replace(self, totals=totals)
+
+    def ended(self, statuses: Mapping[int, str]) -> Standing:
+        """After its end, with what became of runs by number; none is alive."""
+        trials = [dataclasses.replace(self.trials[number], status=status) for number, status in statuses.items()]
+        return dataclasses.replace(self.changed(trials), living=())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        trials = [trial.state_dict() for trial in self.trials]
+        return {"trials": trials, "alive": list(self.living), "totals": {**vars(self.totals)}}
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Standing:
+        """The standing that `state_dict` was made from."""
+        trials = tuple(Trial.restored(trial) for trial in saved["trials"])
+        totals = {**saved["totals"], "best": tuple(saved["totals"]["best"])}
+        return cls(trials, tuple(saved["alive"]), Totals(**totals))
