@@ -208,7 +208,6 @@ def test_engine_ray_is_timed_against_engine_population(tmp_path, capsys):
         (f"{segment}, 1 shard", "engine population"),
         (f"{segment}, 2 shards", "engine ray, 1 shard"),
     ]
-    assert rows[0]["ours"] > rows[0]["peer"]
     for row in rows[1:]:
         assert row["rates"] == pytest.approx([20 / row["ours"], 20 / row["peer"]])
     assert rows[0]["command"] == "mtl bench search --engine ray --quick --threads 1"
