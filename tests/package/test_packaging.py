@@ -13,7 +13,7 @@ from mtl.cli.main import main
 from mtl.extras import DISTRIBUTION, EXTRAS, install, missing
 from tests.bounds import requirements
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Packages whose names to install are not those to import.
