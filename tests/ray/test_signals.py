@@ -31,7 +31,7 @@ class Loses:
 
     def __call__(self):
         self.made += 1
-        return SimpleNamespace(run=self.run, tally=SimpleNamespace(steps=0))
+        return SimpleNamespace(run=self.run, totals=SimpleNamespace(steps=0))
 
     def run(self, *_arguments):
         if self.made <= self.losses:
