@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ def read_files(study: Path) -> dict[str, list[File]]:
 
 def read_file(path: Path) -> File:
     """Read the directory of one file."""
-    command = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", path]
+    # What `wandb leet inspect --json` runs in its turn, without the second that its own imports take.
+    core = Path(find_spec("wandb").origin).parent / "bin" / "wandb-core"
+    [log] = path.glob("run-*.wandb")
+    command = [core, "leet", "inspect", "--no-observability", "--json", "--run-file", log, path.parent]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     read = File(path)
     for line in shown.splitlines():
