@@ -68,9 +68,9 @@ def _sharded(stack: ExitStack, setting: Setting, shards: int) -> MakeCohort:
 
     guard(own_cluster=True)
     from mtl.ray.cluster import connected
-    from mtl.ray.cohort import ShardedCohort
     from mtl.ray.host import Recipe
     from mtl.ray.hosts import RayHosts
+    from mtl.search.sharded import ShardedCohort
 
     stack.enter_context(connected(None))
     recipe = Recipe(

@@ -106,7 +106,7 @@ class RayEngine(Engine):
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives; goes on from its checkpoint as processes and nodes come and go."""
         from mtl.ray.cluster import nodes
-        from mtl.ray.cohort import ShardLost
+        from mtl.search.sharded import ShardLost
 
         lost, spent = 0, -1
 
@@ -142,9 +142,9 @@ class RayEngine(Engine):
 
     def _sharded(self, members: Sequence[Member]) -> SearchCohort:
         from mtl.ray.cluster import nodes
-        from mtl.ray.cohort import ShardedCohort
         from mtl.ray.hosts import RayHosts
         from mtl.ray.sizing import describe, lay_out
+        from mtl.search.sharded import ShardedCohort
 
         args, on_gpu = self._args, self._on_gpu
         try:

@@ -1,4 +1,4 @@
-"""Searches on many devices and nodes, and Ray Tune: the only importer of Ray, which is loaded when it is needed.
+"""Searches on many devices and nodes, and Ray Tune. Ray is loaded when it is needed.
 
 The names for those who write a Ray Tune script of their own:
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from mtl.files.lineage import Event, Stage, taken, winning_line
 from mtl.search.cohort import MakeCohort
+from mtl.search.inline import InlineHosts
 from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
 from mtl.search.objective import Objective
 from mtl.search.rerun import Rerun
@@ -131,9 +132,7 @@ def rerun(
     """
     method = part.method(problem, asynchronous=curves is not None)
     if part.shards is not None:
-        from mtl.ray.inline import Inline
-
-        hosts = Inline(make_cohort, part.shards, part.arrivals(curves) if curves is not None else ())
+        hosts = InlineHosts(make_cohort, part.shards, part.arrivals(curves) if curves is not None else ())
         sharded: MakeCohort = partial(hosts.cohort, tell=lambda _text: None)
         make_cohort = sharded
     search = Search("replay", "", method, problem, objective, make_cohort)

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from mtl.extras import install
+from mtl.search.dimension import Dimension
 from mtl.search.parameters import Choice, Generator, Parameter, Suggester
 from mtl.strategies import make
 from mtl.train import Member
 
 #: Flat names and values: `strategy`, `strategy.UNIT.KEY`, `loss.TASK`, `loss.TASK.KEY`, or a training setting.
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Under which choices of `parent` a parameter exists."""
-
-    parent: str
-    choices: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """A parameter and when it exists; None: always."""
-
-    parameter: Parameter
-    condition: Condition | None = None
 
 
 def make_member(values: Values, seed: int) -> Member:
@@ -106,10 +92,16 @@ class Space:
         return values
 
     def to_tune(self) -> dict[str, Any]:
-        """The space in Ray Tune's distributions; see `mtl.ray.param_space`."""
-        from mtl.ray.tune.space import to_tune
+        """The space in Ray Tune's distributions; see `mtl.ray.param_space`.
 
-        return to_tune(self)
+        Raises:
+            ImportError: Ray is not installed; the message says how to install it.
+        """
+        if importlib.util.find_spec("ray") is None:
+            raise ImportError(f"to_tune needs Ray Tune, which is not installed: {install('ray')}")
+        from mtl.search.to_tune import to_tune
+
+        return to_tune(self.dimensions)
 
     def count(self, points: int) -> int:
         """How many points `grid` has, without making them."""

@@ -10,7 +10,7 @@ from mtl.cli.config_file import merge_config
 from mtl.cli.engines import find_engine
 from mtl.cli.parser import build_parser
 from mtl.cli.shared import make_setting
-from mtl.ray.cohort import ShardLost
+from mtl.search.sharded import ShardLost
 from mtl.train import Stopped
 
 pytest.importorskip("ray")

@@ -15,9 +15,9 @@ from tests.tiny import Tiny
 
 pytest.importorskip("ray", reason="needs ray, of the extra `ray`")
 
-from mtl.ray.cohort import ShardedCohort
 from mtl.ray.host import Host, Recipe
 from mtl.ray.sizing import describe, lay_out
+from mtl.search.sharded import ShardedCohort
 
 TINY = "tests/tiny.py:Tiny"
 SETTINGS = Settings(steps=40, batch_size=32)

@@ -50,11 +50,12 @@ def test_a_parameter_exists_only_beside_its_choice(names):
 
 def test_every_configuration_is_a_run(names):
     """Drawn flat, as most searchers do, or with what exists only beside a choice: the values are of one run."""
-    from mtl.ray.tune.space import from_config, to_tune
+    from mtl.ray.tune.space import from_config
     from mtl.search.space import make_member
+    from mtl.search.to_tune import to_tune
 
     space = names.space_of(SPEC, STRATEGIES, GIVEN)
-    flat = to_tune(space, conditional=False)
+    flat = to_tune(space.dimensions, conditional=False)
     strategies = set()
     for _ in range(30):
         config = {name: domain.sample() if hasattr(domain, "sample") else domain for name, domain in flat.items()}

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from mtl.search.dimension import Condition, Dimension
 from mtl.search.methods import Options, Problem, Report, find_method
 from mtl.search.parameters import Choice, Number, Simplex
-from mtl.search.space import Condition, Dimension, Space
+from mtl.search.space import Space
 
 SPACE = Space(
     {

@@ -146,3 +146,13 @@ def test_where_files_have_one_name_only_the_old_checkpoint_is_moved(tmp_path, mo
     for number in (1, 2, 3):
         checkpoint.save(path, {"number": number}, keep=True)
     assert saved(path, checkpoint.previous(path)) == [3, 2]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_words(stopped, toy_search):
+    _, _, path = stopped("asha")
+    state = torch.load(path, weights_only=True)
+    state["tally"] = state.pop("totals")
+    torch.save(state, path)
+    checkpoint.previous(path).unlink()
+    *_, told = resume(toy_search, "asha")
+    assert "was written by an earlier version of mtl" in told[0]

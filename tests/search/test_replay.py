@@ -5,7 +5,6 @@ import json
 import pytest
 
 from mtl.files.lineage import read_events
-from mtl.ray.cohort import ShardedCohort
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options, Problem, find_method
@@ -13,6 +12,7 @@ from mtl.search.objective import Objective
 from mtl.search.replay import differences, rerun, retrace, rounding
 from mtl.search.rerun import Rerun
 from mtl.search.search import Search
+from mtl.search.sharded import ShardedCohort
 from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Settings, Stopped
 from tests.ray.here import Here

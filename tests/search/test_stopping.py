@@ -8,12 +8,12 @@ import pytest
 
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.main import main
-from mtl.ray.cohort import ShardedCohort
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
 from mtl.search.methods import Options, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
+from mtl.search.sharded import ShardedCohort
 from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Settings, Stopped
 from tests.ray.here import Here

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mtl.ray.tune.space import to_tune
 from mtl.search.methods import Problem
 from mtl.search.space import Values
+from mtl.search.to_tune import to_tune
 
 
 class _Suggest:
@@ -53,12 +53,14 @@ def hyperopt(problem: Problem, constants: Mapping[str, Any], metric: str, mode: 
 
 def _varied(problem: Problem) -> dict[str, Any]:
     return {
-        name: value for name, value in to_tune(problem.space, conditional=False).items() if hasattr(value, "sample")
+        name: value
+        for name, value in to_tune(problem.space.dimensions, conditional=False).items()
+        if hasattr(value, "sample")
     }
 
 
 def _constant(problem: Problem) -> dict[str, Any]:
-    drawn = to_tune(problem.space, conditional=False)
+    drawn = to_tune(problem.space.dimensions, conditional=False)
     return {name: value for name, value in drawn.items() if not hasattr(value, "sample")}
 
 

@@ -1,15 +1,13 @@
-"""Our spaces as Ray Tune's distributions, and Tune's configurations as our values."""
+"""Spaces for scripts of Ray Tune, and Tune's configurations as our values."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ray import tune
 from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform, Uniform
 
 from mtl.benchmarks.benchmark import Benchmark
@@ -17,9 +15,11 @@ from mtl.hyperparameters import domains
 from mtl.losses import LOSSES
 from mtl.ray.tune.benchmark import found
 from mtl.search.build import SETTINGS, build_space
+from mtl.search.dimension import Dimension
 from mtl.search.grammar import Interval, Listed, Range, Word, read_range
 from mtl.search.parameters import Choice, Number, Parameter, Simplex
-from mtl.search.space import Condition, Dimension, Space, Values
+from mtl.search.space import Space, Values
+from mtl.search.to_tune import distribution
 from mtl.strategies import make, units
 
 _SHARE = re.compile(r"(.*)\[(\d+)\]")  # of weights on the simplex, one by one
@@ -31,7 +31,7 @@ def param_space(
     """The space of a search in Ray Tune's distributions, for `Tuner(param_space=...)`.
 
     A parameter that exists only beside certain choices of another is None elsewhere. Searchers that cannot draw such
-    parameters get `to_tune(space, conditional=False)`.
+    parameters get `to_tune(space.dimensions, conditional=False)` of `mtl.search.to_tune`.
 
     Args:
         benchmark: its name, `path.py:Class`, or itself.
@@ -42,33 +42,13 @@ def param_space(
     Raises:
         ValueError: a name that does not exist, a range outside what is accepted; one line.
     """
-    return to_tune(space_of(benchmark, strategies, given))
+    return space_of(benchmark, strategies, given).to_tune()
 
 
 def space_of(benchmark: Benchmark | str, strategies: Sequence[str], given: Mapping[str, Any] | None = None) -> Space:
     """The same space as ours, for `mutations`."""
     ranges = {name: _range(name, value) for name, value in (given or {}).items()}
     return build_space(found(benchmark), strategies, ranges)
-
-
-def to_tune(space: Space, *, conditional: bool = True) -> dict[str, Any]:
-    """A space in Ray Tune's distributions.
-
-    Args:
-        space: ours.
-        conditional: False draws every parameter, also those that do not exist beside the other choices, and weights on
-            the simplex number by number, because most searchers know nothing else. `from_config` takes both.
-    """
-    made: dict[str, Any] = {}
-    for name, dimension in space.dimensions.items():
-        parameter = dimension.parameter
-        if isinstance(parameter, Simplex) and not conditional:
-            made |= {f"{name}[{place}]": tune.uniform(1e-6, 1 - 1e-6) for place in range(parameter.size)}
-        elif dimension.condition is not None and conditional:
-            made[name] = tune.sample_from(_Beside(parameter, dimension.condition))
-        else:
-            made[name] = _distribution(parameter)
-    return made
 
 
 def from_config(config: Mapping[str, Any]) -> Values:
@@ -90,7 +70,7 @@ class Mutations(dict[str, Any]):
     def __init__(self, space: Space) -> None:
         varied = {name: space.dimensions[name].parameter for name in space.varied}
         super().__init__(
-            {name: [*p.choices] if isinstance(p, Choice) else _distribution(p) for name, p in varied.items()}
+            {name: [*p.choices] if isinstance(p, Choice) else distribution(p) for name, p in varied.items()}
         )
         self.space = space
 
@@ -116,42 +96,6 @@ def explored(given: Mapping[str, Any]) -> Space:
     if isinstance(given, Mutations):
         return given.space
     return Space({name: Dimension(_parameter(name, value)) for name, value in given.items()})
-
-
-@dataclass(frozen=True)
-class _Flat:
-    """Weights drawn flat from the simplex."""
-
-    size: int
-
-    def __call__(self, _spec: Any) -> tuple[float, ...]:
-        return Simplex(self.size).sample(np.random.default_rng(np.random.randint(2**31)))
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """A parameter that is None unless the other one has the right choice."""
-
-    parameter: Parameter
-    condition: Condition
-
-    def __call__(self, spec: Any) -> Any:
-        if spec.config[self.condition.parent] not in self.condition.choices:
-            return None
-        # Tune has seeded NumPy's global generator, and draws everything else from it.
-        return self.parameter.sample(np.random.default_rng(np.random.randint(2**31)))
-
-
-def _distribution(parameter: Parameter) -> Any:
-    if isinstance(parameter, Choice):
-        return tune.choice([*parameter.choices]) if len(parameter.choices) > 1 else parameter.choices[0]
-    if isinstance(parameter, Simplex):
-        return tune.sample_from(_Flat(parameter.size))
-    assert isinstance(parameter, Number)
-    if parameter.integer:  # ours includes its upper bound
-        make_integer = tune.lograndint if parameter.log else tune.randint
-        return make_integer(int(parameter.low), int(parameter.high) + 1)
-    return (tune.loguniform if parameter.log else tune.uniform)(parameter.low, parameter.high)
 
 
 def _parameter(name: str, value: Any) -> Parameter:

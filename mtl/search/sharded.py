@@ -1,4 +1,4 @@
-"""A population in shards on the nodes of a Ray cluster, which a search drives as it drives one on this device."""
+"""A cohort in shards, each trained by a process somewhere, which a search drives as it drives one on this device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from mtl.search.cohort import Place
+from mtl.search.placement import Placement
 from mtl.train import Evaluation, Member, Result
 
 
@@ -56,8 +57,7 @@ class ShardedCohort:
 
     def __init__(self, hosts: Hosts, members: Sequence[Member], tell: Callable[[str], None]) -> None:
         self._hosts, self._tell = hosts, tell
-        #: Of each member its shard, and its number there.
-        self._places: list[tuple[int, int]] = []
+        self._placement = Placement()
         self._states: dict[int, str] = {}
         #: Shards on their way, the calls that they are in, and how they set out. Only where `arrivals` is used.
         self._going: dict[int, Any] = {}
@@ -71,13 +71,10 @@ class ShardedCohort:
 
     def places(self) -> list[Place]:
         """The shards as they are now; may be asked from another thread at any time."""
-        places, states = list(self._places), dict(self._states)
-        members: dict[int, list[int]] = {}
-        for number, (shard, _) in enumerate(places):
-            members.setdefault(shard, []).append(number)
+        placement, states = self._placement, dict(self._states)
         return [
-            Place(self._hosts.where(shard), tuple(members[shard]), states.get(shard, _IDLE))
-            for shard in sorted(members)
+            Place(self._hosts.where(shard), tuple(sorted(numbers)), states.get(shard, _IDLE))
+            for shard, numbers in placement.members.items()
         ]
 
     def advance(self, steps: int, should_stop: Callable[[], bool] = _never) -> None:
@@ -92,7 +89,7 @@ class ShardedCohort:
         """
         if not self._before:
             self._before = self._saved()
-        shards = [shard for shard in self._occupied() if shard not in self._going]
+        shards = [shard for shard in self._placement.occupied if shard not in self._going]
         self._going |= {shard: self._hosts.train(shard, steps) for shard in shards}
         self._states = dict.fromkeys(self._going, "training")
         shards = list(self._going)
@@ -100,7 +97,8 @@ class ShardedCohort:
             should_stop()
         found = dict(zip(over, self._hosts.gather([self._going.pop(shard) for shard in over]), strict=True))
         self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
-        return {index: found[shard][number] for index, (shard, number) in enumerate(self._places) if shard in found}
+        places = enumerate(self._placement.places)
+        return {index: found[shard][number] for index, (shard, number) in places if shard in found}
 
     def evaluate(self) -> list[Evaluation]:
         """Each member on validation data."""
@@ -112,10 +110,7 @@ class ShardedCohort:
 
     def remember(self, numbers: Sequence[int]) -> None:
         """The present state of these members, evaluated just now, is their best."""
-        here: dict[int, list[int]] = {}
-        for number in numbers:
-            shard, place = self._places[number]
-            here.setdefault(shard, []).append(place)
+        here = self._placement.apart(numbers)
         self._hosts.gather([self._hosts.call(shard, "remember", some) for shard, some in here.items()])
 
     def weights(self, number: int) -> dict[str, Any]:
@@ -128,11 +123,12 @@ class ShardedCohort:
 
         Those in `keeping` keep their own best evaluation.
         """
+        places = self._placement.places
         near: dict[int, dict[int, int]] = {}
         kept: dict[int, list[int]] = {}
         far: dict[int, int] = {}
         for target, source in sources.items():
-            (to_shard, to_number), (from_shard, from_number) = self._places[target], self._places[source]
+            (to_shard, to_number), (from_shard, from_number) = places[target], places[source]
             if to_shard == from_shard:
                 near.setdefault(to_shard, {})[to_number] = from_number
                 kept.setdefault(to_shard, []).extend([to_number] if target in keeping else [])
@@ -151,37 +147,28 @@ class ShardedCohort:
         """Change members."""
         here: dict[int, dict[int, Member]] = {}
         for number, member in changes.items():
-            shard, place = self._places[number]
+            shard, place = self._placement.places[number]
             here.setdefault(shard, {})[place] = member
         self._hosts.gather([self._hosts.call(shard, "replace", some) for shard, some in here.items()])
 
     def keep(self, indices: Sequence[int]) -> None:
         """Drop all members but those at `indices`, which are numbered anew in that order."""
-        left: dict[int, list[int]] = {shard: [] for shard in self._occupied()}
-        kept = []
-        for index in indices:
-            shard, number = self._places[index]
-            kept.append((shard, len(left[shard])))
-            left[shard].append(number)
-        sizes = {shard: sum(shard == place for place, _ in self._places) for shard in left}
+        before, left = self._placement.members, self._placement.apart(indices)
         self._hosts.gather(
             [
-                self._hosts.call(shard, "keep", some) if some else self._hosts.drop(shard)
-                for shard, some in left.items()
-                if some != list(range(sizes[shard]))
+                self._hosts.call(shard, "keep", left[shard]) if shard in left else self._hosts.drop(shard)
+                for shard, numbers in before.items()
+                if left.get(shard) != list(range(len(numbers)))
             ]
         )
-        self._places = kept
+        self._placement = self._placement.kept(indices)
 
     def add(self, members: Sequence[Member]) -> None:
         """New members, each into the shard that has the fewest."""
-        sizes = [sum(shard == place for place, _ in self._places) for shard in range(self._hosts.shards)]
+        occupied, shards = self._placement.occupied, self._placement.spread(len(members), self._hosts.shards)
+        self._placement = self._placement.added(shards)
         new: dict[int, list[Member]] = {}
-        occupied = self._occupied()
-        for member in members:
-            shard = sizes.index(min(sizes))
-            self._places.append((shard, sizes[shard]))
-            sizes[shard] += 1
+        for member, shard in zip(members, shards, strict=True):
             new.setdefault(shard, []).append(member)
         calls = [
             self._hosts.call(shard, "add", some) if shard in occupied else self._hosts.make(shard, some)
@@ -194,9 +181,9 @@ class ShardedCohort:
         states = self._saved()
         if self._before:
             self._before = states
-        numbers = {place: number for number, place in enumerate(self._places)}
+        numbers = {place: number for number, place in enumerate(self._placement.places)}
         return {
-            "members": [states[shard]["members"][place] for shard, place in self._places],
+            "members": [states[shard]["members"][place] for shard, place in self._placement.places],
             "parts": [
                 {**part, "ids": [numbers[shard, place] for place in part["ids"]], "shard": shard}
                 for shard, state in states.items()
@@ -206,16 +193,14 @@ class ShardedCohort:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`, with as many shards as there were then; or from that of a `Cohort`, evenly."""
-        self._hosts.gather([self._hosts.drop(shard) for shard in self._occupied()])
+        self._hosts.gather([self._hosts.drop(shard) for shard in self._placement.occupied])
         shards = {number: part["shard"] for part in saved["parts"] if "shard" in part for number in part["ids"]}
         whole = not shards
         if whole:
             shards = {number: number % self._hosts.shards for number in range(len(saved["members"]))}
         self._hosts.shards = max(self._hosts.shards, *(shard + 1 for shard in shards.values()))
-        inside: dict[int, list[int]] = {}
-        for number in range(len(shards)):
-            inside.setdefault(shards[number], []).append(number)
-        self._places = [(shards[number], inside[shards[number]].index(number)) for number in range(len(shards))]
+        self._placement = Placement.of(shards)
+        inside = self._placement.members
         states = {shard: saved if whole else _inside(saved, shard, numbers) for shard, numbers in inside.items()}
         # The members are in the state; one of them is enough to make a cohort that loads it.
         made = [
@@ -225,23 +210,22 @@ class ShardedCohort:
         if whole:
             self._hosts.gather([self._hosts.call(shard, "keep", numbers) for shard, numbers in inside.items()])
 
-    def _occupied(self) -> list[int]:
-        return sorted({shard for shard, _ in self._places})
-
     def _saved(self) -> dict[int, Any]:
         now = self._everywhere("state_dict")
-        return {shard: self._before[shard] if shard in self._going else now[shard] for shard in self._occupied()}
+        return {
+            shard: self._before[shard] if shard in self._going else now[shard] for shard in self._placement.occupied
+        }
 
     def _taken(self, source: int, target: int) -> Any:
         """Start to extract a member of another shard."""
-        shard, number = self._places[source]
+        shard, number = self._placement.places[source]
         if shard not in self._going:
             return self._at(source, "extract")
-        return self._hosts.extracted(self._places[target][0], self._before[shard], number)
+        return self._hosts.extracted(self._placement.places[target][0], self._before[shard], number)
 
     def _everywhere(self, method: str, *arguments: Any, should_stop: Callable[[], bool] = _never) -> dict[int, Any]:
         """Call a method of all shards that are not on their way."""
-        shards = [shard for shard in self._occupied() if shard not in self._going]
+        shards = [shard for shard in self._placement.occupied if shard not in self._going]
         calls = {shard: self._hosts.call(shard, method, *arguments) for shard in shards}
         self._states = {**self._states, **dict.fromkeys(shards, _DOING[method])}
         going = list(shards)
@@ -254,11 +238,11 @@ class ShardedCohort:
         return dict(zip(shards, self._hosts.gather([calls[shard] for shard in shards]), strict=True))
 
     def _at(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
-        shard, number = self._places[index]
+        shard, number = self._placement.places[index]
         return self._hosts.call(shard, method, number, *arguments, **options)
 
     def _in_order(self, found: Mapping[int, Sequence[Any]]) -> list[Any]:
-        return [found[shard][number] if shard in found else None for shard, number in self._places]
+        return [found[shard][number] if shard in found else None for shard, number in self._placement.places]
 
     def _say(self, told: Sequence[list[str] | None]) -> None:
         for text in dict.fromkeys(itertools.chain.from_iterable(some or [] for some in told)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.ray.cohort import ShardedCohort
+from mtl.search.sharded import ShardedCohort
 from mtl.train import Member
 
 #: Makes the `Cohort` of one shard, or what behaves as one.
@@ -15,14 +15,14 @@ MakeShard = Callable[[Sequence[Member]], Any]
 
 
 @dataclass(frozen=True)
-class Call:
+class FinishedCall:
     """A call that is over, and what it returned."""
 
     returned: Any
     shard: int = -1
 
 
-class Inline:
+class InlineHosts:
     """Hosts of shards without processes.
 
     Args:
@@ -44,40 +44,40 @@ class Inline:
         self._members = {number: shard for shard, place in enumerate(made.places()) for number in place.members}
         return made
 
-    def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Call:
+    def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> FinishedCall:
         """Make a shard."""
         self._cohorts[shard] = self._make(members)
         if saved is not None:
             self._cohorts[shard].load_state_dict(saved)
-        return Call([])
+        return FinishedCall([])
 
-    def drop(self, shard: int) -> Call:
+    def drop(self, shard: int) -> FinishedCall:
         """Forget a shard."""
         del self._cohorts[shard]
-        return Call(None)
+        return FinishedCall(None)
 
-    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Call:
+    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> FinishedCall:
         """Call a method of the shard's cohort."""
         returned = getattr(self._cohorts[shard], method)(*arguments, **options)
         # Elsewhere a state is sent from process to process; here it would change as the shard is trained on.
-        return Call(copy.deepcopy(returned) if method == "state_dict" else returned)
+        return FinishedCall(copy.deepcopy(returned) if method == "state_dict" else returned)
 
-    def train(self, shard: int, steps: int) -> Call:
+    def train(self, shard: int, steps: int) -> FinishedCall:
         """Train a shard and evaluate its members."""
         self._cohorts[shard].advance(steps)
-        return Call(self._cohorts[shard].evaluate(), shard)
+        return FinishedCall(self._cohorts[shard].evaluate(), shard)
 
-    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Call:  # noqa: ARG002
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> FinishedCall:  # noqa: ARG002
         """Extract a member of a saved shard."""
         cohort = self._make([Member(**saved["members"][number])])
         cohort.load_state_dict(saved)
-        return Call(cohort.extract(number))
+        return FinishedCall(cohort.extract(number))
 
-    def gather(self, calls: Sequence[Call]) -> list[Any]:
+    def gather(self, calls: Sequence[FinishedCall]) -> list[Any]:
         """What the calls returned."""
         return [call.returned for call in calls]
 
-    def done(self, calls: Sequence[Call]) -> list[int]:
+    def done(self, calls: Sequence[FinishedCall]) -> list[int]:
         """Which calls are over: all, but of shards being trained those whose turn it is."""
         if any(call.shard < 0 for call in calls):
             return list(range(len(calls)))

@@ -1,0 +1,70 @@
+"""A space in Ray Tune's distributions. Imported when it is asked for, since it brings Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray import tune
+
+from mtl.search.dimension import Condition, Dimension
+from mtl.search.parameters import Choice, Number, Parameter, Simplex
+
+
+def to_tune(dimensions: Mapping[str, Dimension], *, conditional: bool = True) -> dict[str, Any]:
+    """A space in Ray Tune's distributions.
+
+    Args:
+        dimensions: of the space, by name.
+        conditional: False draws every parameter, also those that do not exist beside the other choices, and weights on
+            the simplex number by number, because most searchers know nothing else. `from_config` takes both.
+    """
+    made: dict[str, Any] = {}
+    for name, dimension in dimensions.items():
+        parameter = dimension.parameter
+        if isinstance(parameter, Simplex) and not conditional:
+            made |= {f"{name}[{place}]": tune.uniform(1e-6, 1 - 1e-6) for place in range(parameter.size)}
+        elif dimension.condition is not None and conditional:
+            made[name] = tune.sample_from(_Conditional(parameter, dimension.condition))
+        else:
+            made[name] = distribution(parameter)
+    return made
+
+
+def distribution(parameter: Parameter) -> Any:
+    """One parameter as Ray Tune draws it."""
+    if isinstance(parameter, Choice):
+        return tune.choice([*parameter.choices]) if len(parameter.choices) > 1 else parameter.choices[0]
+    if isinstance(parameter, Simplex):
+        return tune.sample_from(_FlatSimplex(parameter.size))
+    assert isinstance(parameter, Number)
+    if parameter.integer:  # ours includes its upper bound
+        make_integer = tune.lograndint if parameter.log else tune.randint
+        return make_integer(int(parameter.low), int(parameter.high) + 1)
+    return (tune.loguniform if parameter.log else tune.uniform)(parameter.low, parameter.high)
+
+
+@dataclass(frozen=True)
+class _FlatSimplex:
+    """Weights drawn flat from the simplex."""
+
+    size: int
+
+    def __call__(self, _spec: Any) -> tuple[float, ...]:
+        return Simplex(self.size).sample(np.random.default_rng(np.random.randint(2**31)))
+
+
+@dataclass(frozen=True)
+class _Conditional:
+    """A parameter that is None unless the other one has the right choice."""
+
+    parameter: Parameter
+    condition: Condition
+
+    def __call__(self, spec: Any) -> Any:
+        if spec.config[self.condition.parent] not in self.condition.choices:
+            return None
+        # Tune has seeded NumPy's global generator, and draws everything else from it.
+        return self.parameter.sample(np.random.default_rng(np.random.randint(2**31)))
