@@ -42,7 +42,7 @@ class Member(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         torch.manual_seed(config["seed"])
-        self.model = self.benchmark.model(self.tasks, self.splits.train.inputs[:2])
+        self.model = self.benchmark.model(self.tasks, self.splits.train.first(2))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
         self.batches = Batches(self.splits.train, 64, config["seed"])
         self.balancer = Balancer(

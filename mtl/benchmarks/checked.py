@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mtl.benchmarks.benchmark import Benchmark, MissingData, Split, Splits, Task
+from mtl.benchmarks.benchmark import Benchmark, Examples, MissingData, Split, Splits, Task
+from mtl.benchmarks.tree import named_leaves
 from mtl.losses.labels import known
 from mtl.metrics import Metric
 
@@ -33,7 +34,10 @@ def load_checked(benchmark: Benchmark) -> Splits:
     if not isinstance(splits, Splits):
         raise ValueError(f"{where}: its load() returns {_kind(splits)}, not Splits(train, validation, test)")
     for name, split in splits.items():
-        _check(f"{where}, {name} split", split, benchmark)
+        _check_form(f"{where}, {name} split", split, benchmark)
+    splits = splits.marked(benchmark.tasks)
+    for name, split in splits.items():
+        _check_labels(f"{where}, {name} split", split, benchmark)
     return splits
 
 
@@ -62,6 +66,8 @@ def _check_task(where: str, task: Task) -> None:
         raise ValueError(f"{where}: its loss is {_kind(task.loss)}; a loss of mtl.losses or a function is wanted")
     if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
         raise ValueError(f"{where}: outputs={task.outputs!r} must be a whole number from 1 on")
+    if task.ignore is not None and (isinstance(task.ignore, bool) or not isinstance(task.ignore, int | float)):
+        raise ValueError(f"{where}: ignore={task.ignore!r} must be a number, the label of what is missing, or None")
     if isinstance(task.metrics, Metric):
         raise ValueError(f"{where}: its metrics are a single Metric; a tuple is wanted: ({task.metrics.name},)")
     if isinstance(task.metrics, str) or not isinstance(task.metrics, Sequence):
@@ -78,20 +84,15 @@ def _check_task(where: str, task: Task) -> None:
         raise ValueError(f"{where}: two of its metrics are named {twice[0]!r}")
 
 
-def _check(where: str, split: Any, benchmark: Benchmark) -> None:
+def _check_form(where: str, split: Any, benchmark: Benchmark) -> None:
     if not isinstance(split, Split):
         raise ValueError(f"{where}: it is {_kind(split)}, not a Split(inputs, targets)")
-    _check_tensor(f"{where}: its inputs are", split.inputs)
+    _check_inputs(where, split.inputs)
     if not isinstance(split.targets, Mapping):
         raise ValueError(f"{where}: its targets are {_kind(split.targets)}; a dict with labels for each task is wanted")
     if len(split) == 0:
         raise ValueError(f"{where}: it is empty")
-    if split.inputs.is_floating_point() and not bool(split.inputs.isfinite().all()):
-        bad = ~split.inputs.isfinite().reshape(len(split), -1).all(1)
-        first = int(bad.nonzero()[0])
-        raise ValueError(
-            f"{where}: {int(bad.sum())} examples have NaN or infinite features, the first is number {first}"
-        )
+    _check_finite(where, split.inputs)
     for task in benchmark.tasks:
         target = split.targets.get(task.name)
         if target is None:
@@ -99,10 +100,38 @@ def _check(where: str, split: Any, benchmark: Benchmark) -> None:
         _check_tensor(f"{where}: the targets of task {task.name!r} are", target)
         if len(target) != len(split):
             raise ValueError(f"{where}: task {task.name!r} has {len(target)} targets for {len(split)} examples")
+
+
+def _check_labels(where: str, split: Examples, benchmark: Benchmark) -> None:
+    for task in benchmark.tasks:
+        target = split.targets[task.name]
         if target.is_floating_point() and bool(target.isinf().any()):
             raise ValueError(f"{where}: task {task.name!r} has infinite targets")
         if not bool(known(target).any()):
             raise ValueError(f"{where}: task {task.name!r} has no label at all")
+
+
+def _check_inputs(where: str, inputs: Any) -> None:
+    leaves = named_leaves(inputs, "inputs")
+    if not leaves:
+        raise ValueError(f"{where}: its inputs are {_kind(inputs)} without a tensor in it")
+    for name, leaf in leaves:
+        _check_tensor(f"{where}: its {name} are", leaf)
+    first = leaves[0]
+    for name, leaf in leaves[1:]:
+        if len(leaf) != len(first[1]):
+            raise ValueError(f"{where}: its {name} are of {len(leaf)} examples, and its {first[0]} of {len(first[1])}")
+
+
+def _check_finite(where: str, inputs: Any) -> None:
+    for name, leaf in named_leaves(inputs, "inputs"):
+        if leaf.is_floating_point() and not bool(leaf.isfinite().all()):
+            bad = ~leaf.isfinite().reshape(len(leaf), -1).all(1)
+            place = "" if leaf is inputs else f" in {name}"
+            raise ValueError(
+                f"{where}: {int(bad.sum())} examples have NaN or infinite features{place}, the first is number "
+                f"{int(bad.nonzero()[0])}"
+            )
 
 
 def _check_tensor(what: str, value: Any) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.losses import Loss
 
 _SLOW_SECONDS, _LARGE_BYTES = 20.0, 2**30  # of data that is not loaded twice
@@ -33,9 +33,9 @@ def of_splits(splits: Splits) -> dict[str, str]:
     return {name: _of_split(split) for name, split in splits.items()}
 
 
-def _of_split(split: Split) -> str:
+def _of_split(split: Examples) -> str:
     found = hashlib.blake2b(digest_size=8)
-    leaves, structure = pytree.tree_flatten((split.inputs, dict(sorted(split.targets.items()))))
+    leaves, structure = pytree.tree_flatten(split.fingerprint())
     found.update(str(structure).encode())
     for leaf in leaves:
         _add(found, leaf)
@@ -89,13 +89,13 @@ def check_repeats(benchmark: Benchmark, splits: Splits, seconds: float, tell: Ca
     Raises:
         ValueError: it is not the same, so that no run could be repeated, resumed or compared with another's; one line.
     """
-    leaves = [leaf for _, split in splits.items() for leaf in pytree.tree_leaves((split.inputs, dict(split.targets)))]
+    leaves = [leaf for _, split in splits.items() for leaf in pytree.tree_leaves(split.fingerprint())]
     size = sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
     if seconds > _SLOW_SECONDS or size > _LARGE_BYTES:
         why = f"took {seconds:.0f} s" if seconds > _SLOW_SECONDS else f"gives {size / 2**30:.1f} GiB"
         tell(f"the data of {benchmark.name} is not loaded twice to see whether it repeats, as load() {why}")
         return
-    before, again = of_splits(splits), of_splits(benchmark.load())
+    before, again = of_splits(splits), of_splits(benchmark.load().marked(benchmark.tasks))
     differing = [name for name, digest in before.items() if again[name] != digest]
     if differing:
         raise ValueError(

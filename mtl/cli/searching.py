@@ -38,7 +38,7 @@ def search(args: argparse.Namespace) -> int:
         asked = read_search(args, benchmark)
         space, objective, options = asked.space, asked.objective, asked.options
         setting = make_setting(args, benchmark)
-        if "dropout" in space.dimensions and not reads_trunk(benchmark, setting.splits.train.inputs[:2]):
+        if "dropout" in space.dimensions and not reads_trunk(benchmark, setting.splits.train.first(2)):
             raise ValueError(
                 f"dropout: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
             )

@@ -52,7 +52,7 @@ def described(
 
 def _read(setting: Setting, name: str) -> str:
     """The trunk or architecture that the benchmark itself names; none where its model is not built from it."""
-    benchmark, inputs = setting.benchmark, setting.splits.train.inputs[:2]
+    benchmark, inputs = setting.benchmark, setting.splits.train.first(2)
     if not may_read_trunk(benchmark, name):
         return ""
     return getattr(benchmark, name, "") if reads_trunk(benchmark, inputs, name) else ""

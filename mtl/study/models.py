@@ -120,7 +120,7 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: the study is not finished, or was made with other --keep-models")
     benchmark = find_benchmark(config["benchmark"])
-    inputs = benchmark.load().train.inputs[:2]
+    inputs = benchmark.load().train.first(2)
     task = read_records(directory / "results.jsonl").runs.get(run, {}).get("task")
     tasks = [each for each in benchmark.tasks if task in (None, each.name)]  # a single-task run has a model of its own
     with torch.random.fork_rng():

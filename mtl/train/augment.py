@@ -1,12 +1,18 @@
-"""Regularization of a batch: noise on the inputs and mixup, a pure function of seed and step."""
+"""Regularization of a batch: noise on the inputs and mixup, a pure function of seed and step.
+
+Of inputs in a nesting, the floating-point tensors are changed; whole numbers, as of words or a mask, stay.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from mtl.benchmarks.benchmark import Split
+from mtl.benchmarks.tree import floating_dtype, mapped, mapped_together
 from mtl.train.batches import derived_seed
 
 _STREAM = 3  # 0 to 2 are the orders of batches
@@ -25,22 +31,32 @@ def augment(batch: Split, noise: float, mixup: float, seed: int, step: int) -> A
     """The batch of one training step.
 
     Args:
-        batch: as drawn; inputs must be floating point for either.
+        batch: as drawn; inputs without a floating-point tensor stay as they are.
         noise: standard deviation of Gaussian noise added to the inputs.
         mixup: a of lambda ~ Beta(a, a), the share of each example against a partner (Zhang et al., ICLR 2018).
         seed: of the run.
         step: counted from 0.
     """
-    if not (noise or mixup) or not batch.inputs.is_floating_point():
+    if not (noise or mixup) or floating_dtype(batch.inputs) is None:
         return Augmented(batch)
     generator = torch.Generator().manual_seed(derived_seed(seed, _STREAM, step))
     inputs, partner, share = batch.inputs, None, 1.0
     if mixup:
         concentration = torch.tensor([mixup, mixup], dtype=torch.float64)
         share = float(torch._sample_dirichlet(concentration, generator)[0])
-        partner = batch.take(torch.randperm(len(batch), generator=generator).to(inputs.device))
-        inputs = share * inputs + (1 - share) * partner.inputs
+        partner = batch.take(torch.randperm(len(batch), generator=generator).to(batch.device))
+        inputs = mapped_together(partial(_mixed, share=share), inputs, partner.inputs)
     if noise:
-        drawn = torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype)
-        inputs = inputs + noise * drawn.to(inputs.device)
+        inputs = mapped(partial(_noisy, noise=noise, generator=generator), inputs)
     return Augmented(Split(inputs, batch.targets), partner, share)
+
+
+def _mixed(own: Tensor, others: Tensor, share: float) -> Tensor:
+    return share * own + (1 - share) * others if own.is_floating_point() else own
+
+
+def _noisy(values: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    if not values.is_floating_point():
+        return values
+    drawn = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+    return values + noise * drawn.to(values.device)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl.benchmarks.benchmark import Split
+from mtl.benchmarks.benchmark import Examples, Split
 
 
 class Batches:
@@ -19,7 +19,7 @@ class Batches:
         stream: tells independent orders under one seed apart (0 training, 1 alignment, 2 further training batches).
     """
 
-    def __init__(self, split: Split, size: int, seed: int, stream: int = 0) -> None:
+    def __init__(self, split: Examples, size: int, seed: int, stream: int = 0) -> None:
         self.split, self.size = split, min(size, len(split))
         self.per_epoch = len(split) // self.size
         self._entropy = [seed, stream]
@@ -34,7 +34,7 @@ class Batches:
     def order(self, epoch: int) -> Tensor:
         """The order of all examples in an epoch."""
         generator = torch.Generator().manual_seed(derived_seed(*self._entropy, epoch))
-        return torch.randperm(len(self.split), generator=generator).to(self.split.inputs.device)
+        return torch.randperm(len(self.split), generator=generator).to(self.split.device)
 
 
 def derived_seed(*entropy: int) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.checked import in_one_line
+from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
 from mtl.losses.labels import elementwise, known, numbers
@@ -52,7 +53,7 @@ def check_model(
         model.train(name == "train")
         chosen = {task.name: _two(split.targets[task.name]) for task in benchmark.tasks}
         rows = torch.cat([*chosen.values()]).unique()
-        predictions = _predicted(where, model, benchmark.tasks, split.inputs[rows])
+        predictions = _predicted(where, model, benchmark.tasks, split.take(rows).inputs)
         for task in benchmark.tasks:
             here = torch.searchsorted(rows, chosen[task.name])
             of_task = f"{place}, task {task.name!r}"
@@ -63,12 +64,12 @@ def check_model(
     for task in benchmark.tasks if alone else ():
         by_itself = f"{where}, task {task.name!r} alone"
         single = _built(by_itself, benchmark, [task], splits, settings)
-        _predicted(by_itself, single.eval(), [task], splits.train.inputs[:2])
-    if (settings.model or settings.dropout is not None) and not reads_trunk(benchmark, splits.train.inputs[:2]):
+        _predicted(by_itself, single.eval(), [task], splits.train.first(2))
+    if (settings.model or settings.dropout is not None) and not reads_trunk(benchmark, splits.train.first(2)):
         raise ValueError(no_trunk(benchmark, settings))
-    if settings.architecture and not reads_trunk(benchmark, splits.train.inputs[:2], "architecture"):
+    if settings.architecture and not reads_trunk(benchmark, splits.train.first(2), "architecture"):
         raise ValueError(no_architecture(benchmark, settings))
-    for text in _remarks(benchmark.tasks, splits, where):
+    for text in [*_remarks(benchmark.tasks, splits, where), *_unchanged(settings, splits.train.first(1))]:
         tell(text)
 
 
@@ -80,7 +81,7 @@ def check_losses(
         return
     where = f"benchmark {benchmark.name!r}"
     model = _built(where, benchmark, benchmark.tasks, splits, settings).eval()
-    predictions = _predicted(where, model, benchmark.tasks, splits.train.inputs[:2])
+    predictions = _predicted(where, model, benchmark.tasks, splits.train.first(2))
     for task, several in losses.items():
         for loss in several:
             for name, split in splits.items():
@@ -90,7 +91,7 @@ def check_losses(
 
 def _built(where: str, benchmark: Benchmark, tasks: Sequence[Task], splits: Splits, settings: Settings) -> Any:
     try:
-        model = build_model(benchmark, tasks, splits.train.inputs[:2], settings)
+        model = build_model(benchmark, tasks, splits.train.first(2), settings)
     except ValueError:
         raise
     except Exception as error:
@@ -100,22 +101,24 @@ def _built(where: str, benchmark: Benchmark, tasks: Sequence[Task], splits: Spli
     return model
 
 
-def _predicted(where: str, model: Any, tasks: Sequence[Task], inputs: Tensor) -> Mapping[str, Tensor]:
+def _predicted(where: str, model: Any, tasks: Sequence[Task], inputs: Any) -> Mapping[str, Tensor]:
+    count = len(first_tensor(inputs))
     try:
         predictions = model(inputs)
     except Exception as error:
-        hint = "; inputs are float64, and .float() makes them float32" if inputs.dtype == torch.float64 else ""
-        raise ValueError(f"{where}: its model fails on {len(inputs)} examples: {in_one_line(error)}{hint}") from error
+        double = [name for name, leaf in named_leaves(inputs, "inputs") if leaf.dtype == torch.float64]
+        hint = f"; {double[0]} are float64, and .float() makes them float32" if double else ""
+        raise ValueError(f"{where}: its model fails on {count} examples: {in_one_line(error)}{hint}") from error
     if not isinstance(predictions, Mapping) or any(task.name not in predictions for task in tasks):
         raise ValueError(f"{where}: its model must return a dict with a prediction for each task")
     for task in tasks:
         found = predictions[task.name]
         if not isinstance(found, Tensor):
             raise ValueError(f"{where}, task {task.name!r}: its model predicts a {type(found).__name__}, not a tensor")
-        if found.ndim == 0 or len(found) != len(inputs):
+        if found.ndim == 0 or len(found) != count:
             raise ValueError(
-                f"{where}, task {task.name!r}: its model predicts shape {tuple(found.shape)} for {len(inputs)} "
-                f"examples; ({len(inputs)}, ...) is wanted"
+                f"{where}, task {task.name!r}: its model predicts shape {tuple(found.shape)} for {count} "
+                f"examples; ({count}, ...) is wanted"
             )
     return predictions
 
@@ -196,7 +199,7 @@ def _check_pairs(where: str, task: Task, labels: Tensor) -> None:
         )
 
 
-def _check_metrics(where: str, task: Task, prediction: Tensor, split: Split) -> None:
+def _check_metrics(where: str, task: Task, prediction: Tensor, split: Examples) -> None:
     """Every metric on all labels of a split, with the predictions of two examples in turn."""
     repeated = prediction[torch.arange(len(split)) % len(prediction)]
     for metric in task.metrics:
@@ -224,6 +227,15 @@ def _remarks(tasks: Sequence[Task], splits: Splits, where: str) -> list[str]:
         listed = ", ".join(map(repr, lacking))
         found.append(f"task {task.name!r}, test split: no value of metric{plural} {listed} will be given: {reason}")
     return found
+
+
+def _unchanged(settings: Settings, inputs: Any) -> list[str]:
+    """Which inputs noise and mixup leave as they are."""
+    asked = " and ".join(name for name in ("noise", "mixup") if getattr(settings, name))
+    whole = [name for name, leaf in named_leaves(inputs, "inputs") if not leaf.is_floating_point()]
+    return (
+        [f"{asked}: {', '.join(whole)} are not floating-point numbers and stay as they are"] if asked and whole else []
+    )
 
 
 def _absent_classes(task: Task, splits: Splits) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtl.benchmarks.benchmark import Split, Task
+from mtl.benchmarks.benchmark import Examples, Task
 from mtl.benchmarks.checked import in_one_line
 from mtl.losses import constant_prediction, loss_of
 from mtl.metrics import Metric
@@ -37,12 +37,12 @@ class Measured(NamedTuple):
     failure: str
 
 
-def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Split) -> dict[str, Tensor]:
+def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Examples) -> dict[str, Tensor]:
     """The loss of each task on a batch."""
     return {task.name: loss_of(task.loss, predictions[task.name], batch.targets[task.name]) for task in tasks}
 
 
-def evaluate(model: nn.Module, tasks: Sequence[Task], split: Split) -> tuple[dict[str, float], Metrics]:
+def evaluate(model: nn.Module, tasks: Sequence[Task], split: Examples) -> tuple[dict[str, float], Metrics]:
     """Loss and metrics of each task over a whole split, in evaluation mode.
 
     Raises:
@@ -55,20 +55,20 @@ def evaluate(model: nn.Module, tasks: Sequence[Task], split: Split) -> tuple[dic
 
 
 @torch.no_grad()
-def measure_model(model: nn.Module, tasks: Sequence[Task], split: Split) -> Measured:
+def measure_model(model: nn.Module, tasks: Sequence[Task], split: Examples) -> Measured:
     """The same, where a metric that raises an error is NaN and told of."""
     was_training = model.training
     model.eval()
     pieces: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
-    for start in range(0, len(split), _CHUNK):
-        predicted = model(split.inputs[start : start + _CHUNK])
+    for chunk in split.chunks(_CHUNK):
+        predicted = model(chunk.inputs)
         for name, kept in pieces.items():
             kept.append(predicted[name])
     model.train(was_training)
     return measure(tasks, {name: torch.cat(parts) for name, parts in pieces.items()}, split)
 
 
-def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Split) -> Measured:
+def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Examples) -> Measured:
     """Loss and metrics of each task from predictions for a whole split."""
     losses = {name: float(loss) for name, loss in task_losses(tasks, predictions, split).items()}
     metrics: Metrics = {task.name: {} for task in tasks}
@@ -84,7 +84,7 @@ def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Spl
     return Measured(losses, metrics, failures[0] if failures else "")
 
 
-def value_of(metric: Metric, task: Task, prediction: Tensor, split: Split) -> float:
+def value_of(metric: Metric, task: Task, prediction: Tensor, split: Examples) -> float:
     """One metric of one task; `MetricFailed` tells whose error it is."""
     try:
         return metric(prediction, split.targets[task.name])
@@ -92,7 +92,7 @@ def value_of(metric: Metric, task: Task, prediction: Tensor, split: Split) -> fl
         raise MetricFailed(f"metric {metric.name!r} of task {task.name!r} raises {in_one_line(error)}") from error
 
 
-def constant_metrics(tasks: Sequence[Task], fitted_on: Split, measured_on: Split) -> Metrics:
+def constant_metrics(tasks: Sequence[Task], fitted_on: Examples, measured_on: Examples) -> Metrics:
     """Metrics of the best prediction without inputs: the reference of the skill score.
 
     NaN where a metric has no value for such a prediction, as a correlation has none, or raises an error for it.
@@ -105,7 +105,7 @@ def constant_metrics(tasks: Sequence[Task], fitted_on: Split, measured_on: Split
     return found
 
 
-def value_or_nan(metric: Metric, task: Task, prediction: Tensor, split: Split) -> float:
+def value_or_nan(metric: Metric, task: Task, prediction: Tensor, split: Examples) -> float:
     """One metric of one task; NaN where it raises an error."""
     try:
         return value_of(metric, task, prediction, split)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.benchmarks.benchmark import Split
+from mtl.benchmarks.benchmark import Examples
+from mtl.benchmarks.tree import floating_dtype, stacked
 from mtl.losses.labels import known
 from mtl.population.strategies import differing
 from mtl.train.augment import augment
@@ -28,28 +29,29 @@ class Feed:
     """
 
     def __init__(
-        self, split: Split, members: Sequence[Resolved], stream: int, *, augmented: bool, missing: bool
+        self, split: Examples, members: Sequence[Resolved], stream: int, *, augmented: bool, missing: bool
     ) -> None:
         self.split, self.members, self.missing = split, members, missing
         self.batches = [Batches(split, each.settings.batch_size, each.member.seed, stream=stream) for each in members]
         self.per_epoch = self.batches[0].per_epoch
         self._size = self.batches[0].size
         self._epochs = [-1] * len(members)
-        self._orders = torch.empty(len(members), len(split), dtype=torch.int64, device=split.inputs.device)
+        self._orders = torch.empty(len(members), len(split), dtype=torch.int64, device=split.device)
         self._augments = augmented and any(each.settings.noise or each.settings.mixup for each in members)
         self._mixes = augmented and any(each.settings.mixup for each in members)
-        self._parameters = loss_parameters(members, split.inputs)
+        self._dtype = floating_dtype(split.first(1)) or torch.get_default_dtype()
+        self._parameters = loss_parameters(members, self._dtype, split.device)
 
     def take(self, steps: Sequence[int]) -> dict[str, Any]:
         """Each member's batch of its step: tensors (N, B, ...), with what else its losses depend on."""
         index = self._index(steps)
-        inputs, targets = self.split.inputs[index], {name: t[index] for name, t in self.split.targets.items()}
-        batch: dict[str, Any] = {"inputs": inputs, "targets": targets, "parameters": self._parameters}
+        drawn = self.split.take(index)
+        batch: dict[str, Any] = {"inputs": drawn.inputs, "targets": drawn.targets, "parameters": self._parameters}
         if self._augments:
             batch |= self._augmented(index, steps)
         if self.missing:
             tasks = self.members[0].tasks
-            labelled = [known(targets[task.name]).flatten(1).any(1) for task in tasks]
+            labelled = [known(drawn.targets[task.name]).flatten(1).any(1) for task in tasks]
             batch["absent"] = ~torch.stack(labelled, 1)
         return batch
 
@@ -71,23 +73,24 @@ class Feed:
             augment(self.split.take(row), each.settings.noise, each.settings.mixup, each.member.seed, step)
             for row, each, step in zip(index, self.members, steps, strict=True)
         ]
-        found: dict[str, Any] = {"inputs": torch.stack([each.batch.inputs for each in made])}
+        found: dict[str, Any] = {"inputs": stacked([each.batch.inputs for each in made])}
         if self._mixes:
             partners = [each.partner or each.batch for each in made]
             found["partner"] = {
                 name: torch.stack([partner.targets[name] for partner in partners]) for name in self.split.targets
             }
-            found["share"] = torch.tensor(
-                [each.share for each in made], dtype=self.split.inputs.dtype, device=self.split.inputs.device
-            )
+            shares = [each.share for each in made]
+            found["share"] = torch.tensor(shares, dtype=self._dtype, device=self.split.device)
         return found
 
 
-def loss_parameters(members: Sequence[Resolved], like: Tensor) -> dict[str, dict[str, Tensor]]:
+def loss_parameters(
+    members: Sequence[Resolved], dtype: torch.dtype, device: torch.device
+) -> dict[str, dict[str, Tensor]]:
     """The parameters in which the members' losses differ, (N,) each, by task."""
     found = {}
     for task, *others in zip(*(each.tasks for each in members), strict=True):
         if any(other.loss is not task.loss for other in others):
-            dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
-            found[task.name] = differing([task.loss, *(o.loss for o in others)], like.new_zeros((), dtype=dtype))
+            like = torch.zeros((), dtype=dtype, device=device)
+            found[task.name] = differing([task.loss, *(other.loss for other in others)], like)
     return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mtl.benchmarks.benchmark import Split, Task
+from mtl.benchmarks.benchmark import Examples, Task
 from mtl.losses import over_outputs, takes_classes
 from mtl.losses.labels import known
 from mtl.metrics import Metric
@@ -24,12 +24,12 @@ def perfect_prediction(task: Task, labels: Tensor) -> Tensor:
     return nn.functional.one_hot(classes, task.outputs).to(torch.get_default_dtype())
 
 
-def defined(metric: Metric, task: Task, split: Split) -> bool:
+def defined(metric: Metric, task: Task, split: Examples) -> bool:
     """Whether a metric has a value on a split for right predictions: AUC has none where all labels are of one class."""
     return math.isfinite(value_or_nan(metric, task, perfect_prediction(task, split.targets[task.name]), split))
 
 
-def references(tasks: Sequence[Task], fitted_on: Split, measured_on: Split) -> tuple[Metrics, list[str]]:
+def references(tasks: Sequence[Task], fitted_on: Examples, measured_on: Examples) -> tuple[Metrics, list[str]]:
     """What the skill of each task refers to, and what a user should know of it.
 
     Runs are selected by the first metric of each task that can judge. Its value without skill is that of the best
@@ -65,7 +65,7 @@ def references(tasks: Sequence[Task], fitted_on: Split, measured_on: Split) -> t
     return found, remarks
 
 
-def _reference(metric: Metric, task: Task, constant: float, split: Split) -> tuple[float | None, str]:
+def _reference(metric: Metric, task: Task, constant: float, split: Examples) -> tuple[float | None, str]:
     """The value without skill, or None where the metric cannot judge, and what is unusual about it."""
     if constant == metric.perfect:
         return None, "is perfect for a constant prediction"
@@ -79,7 +79,7 @@ def _reference(metric: Metric, task: Task, constant: float, split: Split) -> tup
     return 0.0, f"{without}, so skill is its share of {metric.perfect:g}"
 
 
-def one_sided(task: Task, split: Split) -> str:
+def one_sided(task: Task, split: Examples) -> str:
     """What may make a metric undefined: no label, or labels that are all the same."""
     labels = split.targets[task.name]
     labels = labels[known(labels)]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
+from mtl.benchmarks.tree import floating_dtype
 from mtl.losses import loss_of
 from mtl.population.population import KINDS, Population
 from mtl.population.program import members_of
@@ -93,7 +94,7 @@ class Shard:
         self.setting = setting
         splits, first = setting.splits, members[0]
         torch.set_num_threads(first.settings.threads)
-        inputs = splits.train.inputs[:2]
+        inputs = splits.train.first(2)
         rates = [each.settings.dropout for each in members]
         self.population = Population(
             lambda: build_model(setting.benchmark, first.tasks, inputs, first.settings),
@@ -109,7 +110,7 @@ class Shard:
         )
         self._open(members)
         self.population.steps_per_epoch = self._train.per_epoch
-        self.population.begin(len(setting.tasks), inputs.dtype if inputs.is_floating_point() else None)
+        self.population.begin(len(setting.tasks), floating_dtype(inputs))
         names = [task.name for task in setting.tasks]
         self.population.tasks = names
         self.slots = []
@@ -286,7 +287,7 @@ class Shard:
         return selection(self.setting.tasks, found.metrics, self.setting.reference)
 
     def on_split(
-        self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
+        self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
     ) -> list[Measured]:
         """Loss and metrics of each task over a whole split, for each row of parameters.
 
@@ -305,13 +306,12 @@ class Shard:
         return found
 
     def _on_split(
-        self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Split
+        self, members: Sequence[Resolved], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
     ) -> list[Measured]:
         pieces: dict[str, list[Tensor]] = {task.name: [] for task in self.setting.tasks}
         size = max(_CHUNK // len(members), _FEWEST)
-        for start in range(0, len(split), size):
-            inputs = split.inputs[start : start + size]
-            predictions = self.population.program.evaluate(_predict, parameters, fixed, inputs)
+        for chunk in split.chunks(size):
+            predictions = self.population.program.evaluate(_predict, parameters, fixed, chunk.inputs)
             for name, kept in pieces.items():
                 kept.append(predictions[name])
         every = {name: torch.cat(parts, 1) for name, parts in pieces.items()}
@@ -431,7 +431,7 @@ class _Losses:
         return each
 
 
-def _predict(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def _predict(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
     return dict(model(inputs))
 
 

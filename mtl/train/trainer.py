@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.balancer import Balancer
-from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.trunk import may_read_trunk
 from mtl.losses.labels import known
 from mtl.models import make_architecture, make_trunk
@@ -150,7 +150,7 @@ class Run:
         self.splits, self.settings, self.tasks, self.seed = splits, settings, list(tasks), seed
         torch.set_num_threads(settings.threads)
         torch.manual_seed(seed)
-        self.model = build_model(benchmark, self.tasks, splits.train.inputs[:2], settings).to(device)
+        self.model = build_model(benchmark, self.tasks, splits.train.first(2), settings).to(device)
         self.optimizer = settings.make_optimizer(self.model.parameters())
         self.batches = Batches(splits.train, settings.batch_size, seed, stream=0)
         aligned_on = splits.validation if settings.align_data == "validation" else splits.train
@@ -276,7 +276,7 @@ class Run:
                 "forwards": self.step_number + self.balancer.passes["forward"],
                 "backwards": self.balancer.passes["backward"],
                 "seconds": round(self.record.seconds, 3),
-                "peak_memory_mb": peak_memory(self.splits.train.inputs.device),
+                "peak_memory_mb": peak_memory(self.splits.train.device),
             },
             skipped=skipped,
             history=self.record.history,
@@ -306,7 +306,7 @@ class Run:
         checkpoint.restore_random_state(saved["random"])
 
 
-def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Tensor, settings: Settings) -> nn.Module:
+def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settings: Settings) -> nn.Module:
     """The model of a run, its parameters drawn from torch's global generator."""
     if settings.model or settings.architecture or settings.dropout is not None:
         spec = _trunk(benchmark, settings)
@@ -365,7 +365,7 @@ def _number(loss: Tensor | None) -> float | None:
     return None if loss is None else float(loss.detach())
 
 
-def labels_missing(split: Split, tasks: Sequence[Task]) -> bool:
+def labels_missing(split: Examples, tasks: Sequence[Task]) -> bool:
     return any(not bool(known(split.targets[task.name]).all()) for task in tasks)
 
 

@@ -159,6 +159,21 @@ def test_a_split_is_known_by_shapes_types_and_bytes():
     assert len({same, *others}) == 5
 
 
+def test_a_split_is_known_by_each_tensor_of_its_inputs():
+    def digest(inputs):
+        split = Split(inputs, {"a": torch.ones(4)})
+        return of_splits(Splits(split, split, split))["train"]
+
+    tokens, mask = torch.arange(8).reshape(4, 2), torch.ones(4, 2, dtype=torch.bool)
+    other = mask.clone()
+    other[3, 1] = False
+    same = digest({"tokens": tokens, "deep": (mask, [mask])})
+    assert same == digest({"tokens": tokens.clone(), "deep": (mask.clone(), [mask])})
+    changed = [{"tokens": tokens, "deep": (mask, [other])}, {"tokens": tokens + 1, "deep": (mask, [mask])}]
+    named = [{"tokens": tokens, "deeper": (mask, [mask])}, {"tokens": tokens, "deep": (mask, (mask,))}]
+    assert len({same, *map(digest, changed + named)}) == 5
+
+
 def test_what_a_loss_is_made_of_has_no_address_in_it():
     def made(scale):
         return lambda p, t: scale * (p - t).sum()

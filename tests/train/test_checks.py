@@ -90,7 +90,7 @@ X, Y = torch.randn(9, 10), {"sign": torch.ones(9).long(), "product": torch.ones(
         ((X, Y), "its load() returns a tuple, not Splits"),
         (Splits(X, X, X), "train split: it is a Tensor, not a Split(inputs, targets)"),
         (Splits(*[Split(X.numpy(), Y)] * 3), "its inputs are a NumPy array; torch.from_numpy makes"),
-        (Splits(*[Split(X.tolist(), Y)] * 3), "its inputs are a list; a tensor is wanted"),
+        (Splits(*[Split(X.tolist(), Y)] * 3), "its inputs[0][0] are a float; a tensor is wanted"),
         (Splits(*[Split(X, torch.ones(9))] * 3), "its targets are a Tensor; a dict with labels for each task"),
         (Splits(*[Split(X, Y | {"sign": np.ones(9)})] * 3), "the targets of task 'sign' are a NumPy array"),
         (Splits(*[Split(X, {"sign": Y["sign"]})] * 3), "no target for task 'product'"),
