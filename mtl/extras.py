@@ -30,7 +30,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "ray": ("ray",),
         "wandb": ("wandb",),
-        "rf1": ("pandas", "pyarrow"),
+        "data": ("pandas", "pyarrow"),
         "peers": ("clarabel", "cvxpy", "ecos", "qpsolvers", "quadprog", "torchjd"),
     }
 )

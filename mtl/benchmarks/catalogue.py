@@ -11,11 +11,18 @@ from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.checked import check_tasks
+from mtl.benchmarks.chemicals import Chemicals
 from mtl.benchmarks.multidigits import MultiDigits
+from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
 from mtl.benchmarks.rf1 import RF1
+from mtl.benchmarks.yeast import Yeast
 from mtl.hyperparameters import nearest
 
-BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in (MultiDigits, RF1)})
+_SHIPPED: tuple[type[Benchmark], ...] = (
+    *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
+    *(Yeast, Chemicals),
+)
+BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in _SHIPPED})
 
 _MEMBERS = {
     "name": "a string",

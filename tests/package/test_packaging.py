@@ -34,7 +34,7 @@ def test_messages_name_the_packages_that_the_extras_bring():
     for extra, packages in EXTRAS.items():
         needed = [re.match(r"[\w-]+", need)[0].lower() for need in extras[extra]]
         assert {IMPORTED.get(name, name) for name in needed if name != DISTRIBUTION} == set(packages), extra
-    assert extras["all"] == [f"{DISTRIBUTION}[study,wandb,ray,rf1]"]
+    assert extras["all"] == [f"{DISTRIBUTION}[study,wandb,ray,data]"]
 
 
 def test_the_training_loop_of_the_readme_runs_with_torch_alone():

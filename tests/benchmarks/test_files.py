@@ -1,0 +1,157 @@
+"""How benchmarks find and keep their data: packages, folders, IDX files and the cache."""
+
+import gzip
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mtl.benchmarks import find_benchmark, load_checked
+from mtl.benchmarks.benchmark import MissingData
+from mtl.benchmarks.cache import cache_folder, prepared, told, watched
+from mtl.benchmarks.folders import data_folder
+from mtl.benchmarks.idx import read_idx
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MTL_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+def written(folder, name, values, *, compressed=False):
+    """An IDX file of bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+    path = folder / (f"{name}.gz" if compressed else name)
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    return path
+
+
+def fashion(folder, *, compressed, train=60, test=10):
+    """Pictures that tell their label: all pixels of class c are 20 c + 10."""
+    for part, count in (("train", train), ("t10k", test)):
+        labels = np.arange(count) % 10
+        pictures = np.broadcast_to((20 * labels + 10)[:, None, None], (count, 28, 28))
+        written(folder, f"{part}-images-idx3-ubyte", pictures, compressed=compressed)
+        written(folder, f"{part}-labels-idx1-ubyte", labels, compressed=compressed)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_pairs_are_overlaid_where_their_labels_say(tmp_path, compressed):
+    fashion(tmp_path / "data" / "fashion-mnist", compressed=compressed)
+    splits = load_checked(find_benchmark("multi-fashion"))
+    assert [len(split) for _, split in splits.items()] == [50 * 4, 10 * 4, 10 * 4]
+    for split in (splits.train, splits.test):
+        left, right = split.targets["left"], split.targets["right"]
+        corner = (split.inputs * 255).round().long()
+        assert torch.equal(corner[:, 0, 0, 0], 20 * left + 10)
+        assert torch.equal(corner[:, 0, -3, -3], 20 * right + 10)
+        assert torch.equal(corner[:, 0, 14, 14], 20 * torch.maximum(left, right) + 10)
+
+
+def test_the_digit_of_one_benchmark_is_beside_the_clothes_of_the_other(tmp_path):
+    fashion(tmp_path / "data" / "fashion-mnist", compressed=True)
+    fashion(tmp_path / "data" / "mnist", compressed=False, train=30, test=20)
+    splits = load_checked(find_benchmark("fashion-mnist"))
+    assert [len(split) for _, split in splits.items()] == [200, 40, 40]
+
+
+def test_data_that_is_nowhere_is_told_with_all_places(tmp_path, monkeypatch):
+    monkeypatch.setattr("mtl.benchmarks.overlaid._FASHION_OF_DEBIAN", tmp_path / "nowhere")
+    with pytest.raises(ValueError) as caught:
+        load_checked(find_benchmark("multi-fashion"))
+    message = str(caught.value)
+    assert "\n" not in message and "apt install dataset-fashion-mnist" in message
+    assert str(tmp_path / "data" / "fashion-mnist") in message and "MTL_DATA" in message
+
+
+def test_a_folder_is_taken_where_what_is_wanted_is_in_it(tmp_path):
+    (tmp_path / "data" / "rooms" / "train").mkdir(parents=True)
+    assert data_folder("rooms", "val", "train") == tmp_path / "data" / "rooms"
+    with pytest.raises(MissingData, match="reads val in one"):
+        data_folder("rooms", "val")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\x00\x00\x09\x01", "no IDX file"), (b"PK", "no IDX file"), (None, "holds 5 numbers; its head says 6")],
+)
+def test_files_that_are_no_idx_files_are_named(tmp_path, content, said):
+    path = written(tmp_path, "a", np.zeros(6))
+    path.write_bytes(path.read_bytes()[:-1] if content is None else content)
+    with pytest.raises(ValueError, match=said) as caught:
+        read_idx(tmp_path, "a")
+    assert str(path) in str(caught.value)
+
+
+def test_what_was_prepared_is_read_and_another_source_is_not_taken_for_it(tmp_path):
+    source, calls = tmp_path / "source", []
+
+    def make():
+        calls.append(1)
+        return {"a": torch.arange(len(calls))}
+
+    source.write_text("one")
+    assert len(prepared("x", [source, 1], make)["a"]) == 1
+    assert len(prepared("x", [source, 1], make)["a"]) == 1
+    assert len(prepared("x", [source, 2], make)["a"]) == 2  # another version of the reader
+    source.write_text("two")
+    assert len(prepared("x", [source, 2], make)["a"]) == 3
+
+
+def test_a_damaged_file_of_the_cache_is_made_anew():
+    prepared("x", [1], lambda: {"a": torch.ones(1000)})
+    (path,) = cache_folder().glob("x-*.pt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    assert prepared("x", [1], lambda: {"a": torch.zeros(3)})["a"].tolist() == [0, 0, 0]
+    path.write_bytes(b"nothing")
+    assert prepared("x", [1], lambda: {"a": torch.zeros(2)})["a"].tolist() == [0, 0]
+
+
+def test_two_processes_that_ask_at_once_prepare_it_once(tmp_path):
+    program = (
+        "import os, time, torch; from mtl.benchmarks.cache import prepared\n"
+        "def make():\n"
+        "    open(os.environ['MTL_CACHE'] + '-calls', 'a').write('x'); time.sleep(0.5); return {'a': torch.ones(2)}\n"
+        "assert prepared('x', [1], make)['a'].tolist() == [1, 1]"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert (tmp_path / "cache-calls").read_text() == "x"
+
+
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch):
+    monkeypatch.setenv("MTL_CACHE", "/proc/mtl")
+    with pytest.raises(OSError, match="MTL_CACHE moves it"):
+        prepared("x", [1], lambda: 1)
+
+
+def test_whoever_watches_hears_how_far_a_preparation_is():
+    heard = []
+    with watched(lambda done, total: heard.append((done, total))):
+        told(1, 2)
+    told(2, 2)
+    assert heard == [(1, 2)]
+
+
+def test_yeast_and_chemicals_are_what_their_descriptions_say():
+    for name, examples, features, labels in (("yeast", 2417, 103, 2417 * 14), ("chemicals", 19262, 36, None)):
+        try:
+            splits = load_checked(find_benchmark(name))
+        except ValueError as error:
+            pytest.skip(str(error))
+        assert sum(len(split) for _, split in splits.items()) == examples
+        assert splits.train.inputs.shape[1] == features
+        assert splits.train.inputs.mean(0).abs().max() < 0.05 and splits.train.inputs.abs().max() < 20
+        known = sum(int((~t.isnan()).sum()) for _, split in splits.items() for t in split.targets.values())
+        if labels is not None:
+            assert known == labels
+        else:  # nearly two thirds are missing
+            assert 0.3 < known / (7 * examples) < 0.4
