@@ -69,7 +69,7 @@ def prepared(name: str, made_from: Sequence[Path | str | int], make: Callable[[]
         return found["data"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
+        with path.with_suffix(".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             found = _read(path)  # somebody else may have made it meanwhile
             if found is None:
