@@ -38,6 +38,7 @@ class Domain:
     tasks: str = ""
     text: str = ""
     varies: bool = False
+    above: bool = False
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
@@ -50,7 +51,8 @@ class Domain:
                 continue
             if not isinstance(number, int | float) or not math.isfinite(number):
                 return "must be a finite number"
-            if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+            low = self.low is not None and (number < self.low or (self.above and number == self.low))
+            if low or (self.high is not None and number > self.high):
                 return f"must be {self.interval()}"
         if self.tasks == "ratios" and value and not any(value):
             return "must not be all zero"
@@ -72,9 +74,9 @@ class Domain:
         if self.choices:
             return " | ".join(self.choices)
         if self.low is not None and self.high is not None:
-            return f"in [{self.low:g}, {self.high:g}]"
+            return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g}]"
         if self.low is not None:
-            return f"at least {self.low:g}"
+            return f"{'above' if self.above else 'at least'} {self.low:g}"
         return f"at most {self.high:g}" if self.high is not None else "any"
 
 
@@ -199,7 +201,7 @@ def show(value: Any) -> str:
 
 
 def kinds_of(cls: type, key: str) -> set[Any]:
-    """The types that `cls` declares for a field: `{int, NoneType}` for `int | None`, `{tuple}` for any tuple."""
+    """The types that `cls` declares for a field: `{int, NoneType}` for `int | None`, `{list, str}` for `list[str]`."""
     return _kinds(_annotations(cls)[key])
 
 
@@ -209,6 +211,8 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 
 def _kinds(annotation: Any) -> set[Any]:
+    if typing.get_origin(annotation) is list:
+        return {list}.union(*(_kinds(part) for part in typing.get_args(annotation)))
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return set().union(*(_kinds(part) for part in typing.get_args(annotation)))
     return {typing.get_origin(annotation) or annotation}

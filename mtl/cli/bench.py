@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -18,25 +17,25 @@ from rich.markup import escape
 from mtl.bench import find_bench
 from mtl.bench.bench import Options
 from mtl.cli.errors import BadInput
+from mtl.cli.options import BenchOptions
+from mtl.cli.shared import find_device
 from mtl.cli.terminal import console
 
 
-def bench(args: argparse.Namespace) -> int:
+def bench(asked: BenchOptions) -> int:
     """Measure; exit code 0 whether bars are met or not, since that is what the output tells."""
     try:
-        chosen = find_bench(args.name, args.engine)
-        options = Options(args.rounds, args.quick, args.models, args.strategies, _device(args.device))
+        chosen = find_bench(asked.name, asked.engine)
+        options = Options(asked.rounds, asked.quick, asked.models, asked.strategies, find_device(asked.device))
         chosen.check(options)
-        if args.threads < 1:
-            raise ValueError(f"--threads {args.threads}: must be at least 1")
-        if args.json is not None:
-            _check_writable(args.json)
+        if asked.json is not None:
+            _check_writable(asked.json)
         chosen.check_peers()
     except ValueError as error:
         raise BadInput(str(error)) from error
     rows = []
     before = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(asked.threads)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peers warn of deprecations at every step
@@ -64,16 +63,10 @@ def bench(args: argparse.Namespace) -> int:
             highlight=False,
             soft_wrap=True,
         )
-    where = {"command": _command(args), "machine": _machine(options.device, args.threads)}
-    if args.json is not None:
-        args.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n", encoding="utf-8")
+    where = {"command": _command(asked), "machine": _machine(options.device, asked.threads)}
+    if asked.json is not None:
+        asked.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: no CUDA device is available here")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _check_writable(path: Path) -> None:
@@ -85,17 +78,17 @@ def _check_writable(path: Path) -> None:
         raise BadInput(f"--json {str(path)!r} cannot be written: {error.strerror}") from error
 
 
-def _command(args: argparse.Namespace) -> str:
+def _command(asked: BenchOptions) -> str:
     """The command that measures the same again."""
-    words = ["mtl", "bench", args.name]
-    if args.engine != "population":
-        words += ["--engine", args.engine]
+    words = ["mtl", "bench", asked.name]
+    if asked.engine != "population":
+        words += ["--engine", asked.engine]
     for name in ("models", "strategies"):
-        if getattr(args, name) is not None:
-            words += [f"--{name}", *getattr(args, name)]
-    if args.rounds is not None:
-        words += ["--rounds", str(args.rounds)]
-    return shlex.join([*words, *(["--quick"] if args.quick else []), "--threads", str(args.threads)])
+        if getattr(asked, name) is not None:
+            words += [f"--{name}", *getattr(asked, name)]
+    if asked.rounds is not None:
+        words += ["--rounds", str(asked.rounds)]
+    return shlex.join([*words, *(["--quick"] if asked.quick else []), "--threads", str(asked.threads)])
 
 
 def _machine(device: torch.device, threads: int) -> str:

@@ -6,17 +6,15 @@ against each other is found before, in `contradictions`.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from dataclasses import dataclass
 
 from mtl.benchmarks import Benchmark
-from mtl.cli.contradictions import searches
-from mtl.cli.parser import DEFAULT_STRATEGIES, TRAINING
-from mtl.ray.tune.asked import method_of
+from mtl.cli.options import CompareOptions, RunOptions, SearchOptions, TrainOptions
+from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.build import build_space
 from mtl.search.grammar import Range, read_file, read_options
-from mtl.search.methods import OPTIONS, Options, find_method, make_options
+from mtl.search.methods import Options, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_method
 from mtl.search.space import Space
@@ -27,6 +25,17 @@ from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
 
 DEFAULT_BUDGET = 16
+DEFAULT_STRATEGIES = (
+    "equal",
+    "static:weights=1/1/3",
+    "uncertainty",
+    "gradnorm",
+    "dwa",
+    "rlw",
+    "famo",
+    "mgda",
+    "auto-lambda",
+)
 _ANY_LENGTH = 20  # intervals of a run whose length only the data tells
 _ALIGNED = frozenset({"align", "implicit"})  # signals that are read on the split of --align-data
 
@@ -42,8 +51,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Asked:
-    """What `mtl search` searches, and how."""
+    """What `mtl search` searches, and how.
 
+    Attributes:
+        method: by name; with Ray Tune's trials the one that they are like.
+    """
+
+    method: str
     strategies: list[Strategy]
     ranges: dict[str, Range]
     space: Space
@@ -51,60 +65,70 @@ class Asked:
     options: Options
 
 
-def read_settings(args: argparse.Namespace, benchmark: Benchmark) -> Settings:
+def read_settings(options: RunOptions, benchmark: Benchmark) -> Settings:
     """The training settings: those of the options over the benchmark's recipe.
 
     Raises:
         ValueError: they cannot be worked with; one line, as in all functions here.
     """
-    check_mode(args.wandb)
-    settings = Settings.of(getattr(benchmark, "recipe", {}), {name: getattr(args, name) for name in TRAINING})
-    if searches(args):
+    check_mode(options.wandb)
+    settings = Settings.of(getattr(benchmark, "recipe", {}), options.training)
+    if options.searches:
         settings = dataclasses.replace(settings, patience=None)
     check_trunk(benchmark, settings)
     return settings
 
 
-def read_training(args: argparse.Namespace, benchmark: Benchmark) -> Strategy:
+def read_training(options: TrainOptions, benchmark: Benchmark) -> Strategy:
     """The strategy of `mtl train`."""
-    [strategy] = parse_strategies([args.strategy], benchmark)
-    _check_heard(args, read_settings(args, benchmark), [strategy])
+    [strategy] = parse_strategies([options.strategy], benchmark)
+    _check_heard(options, read_settings(options, benchmark), [strategy])
     return strategy
 
 
-def read_comparison(args: argparse.Namespace, benchmark: Benchmark) -> Comparison:
+def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison:
     """The strategies and seeds of `mtl compare`."""
-    strategies = parse_strategies(args.strategies or default_strategies(benchmark), benchmark)
-    reference = parse_strategies([args.reference], benchmark)[0] if args.reference else usual_reference(strategies)
+    strategies = parse_strategies(options.strategies or default_strategies(benchmark), benchmark)
+    named = options.reference
+    reference = parse_strategies([named], benchmark)[0] if named else usual_reference(strategies)
     if reference not in strategies:
         raise ValueError(f"--reference {reference}: it is not among the strategies")
-    settings = read_settings(args, benchmark)
-    _check_heard(args, settings, strategies)
-    if args.tune is not None:
+    settings = read_settings(options, benchmark)
+    _check_heard(options, settings, strategies)
+    if options.tune is not None:
         for strategy in strategies:
-            options = tuning_options(args.tune, DEFAULT_BUDGET if args.budget is None else args.budget)
+            budget = tuning_options(options.tune, DEFAULT_BUDGET if options.budget is None else options.budget)
             space = build_space(benchmark, [str(strategy)], {})
-            _check_method(args.tune, options, space, Objective([SELECTION], benchmark), settings)
-    return Comparison(strategies, reference, [args.seed + k for k in range(args.seeds)])
+            _check_method(options.tune, budget, space, Objective([SELECTION], benchmark), settings)
+    return Comparison(strategies, reference, [options.seed + k for k in range(options.seeds)])
 
 
-def read_search(args: argparse.Namespace, benchmark: Benchmark) -> Asked:
+def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     """The space, objective and options of `mtl search`."""
-    args.method = method_of(args)
-    method = find_method(args.method)
-    ranges = {**(read_file(args.space) if args.space else {}), **read_options(args.search or [])}
-    for name in ("strategy", "strategies"):
-        if name in args.given and "strategy" in ranges:
-            raise ValueError(f"--{name}: {ranges['strategy'].where} names the strategies with strategy=")
-    strategies = parse_strategies(args.strategies or [args.strategy], benchmark)
+    name = _method_of(options)
+    method = find_method(name)
+    ranges = {**(read_file(options.space) if options.space else {}), **read_options(options.search or [])}
+    for word in ("strategy", "strategies"):
+        if word in options.given and "strategy" in ranges:
+            raise ValueError(f"--{word}: {ranges['strategy'].where} names the strategies with strategy=")
+    strategies = parse_strategies(options.strategies or [options.strategy], benchmark)
     space = build_space(benchmark, [str(strategy) for strategy in strategies], ranges)
-    options = make_options(method, {name: value for name in OPTIONS if (value := getattr(args, name)) is not None})
-    objective = Objective(args.objective, benchmark)
-    settings = read_settings(args, benchmark)
+    made = make_options(method, options.options)
+    objective = Objective(options.objective, benchmark)
+    settings = read_settings(options, benchmark)
     searched = parse_strategies(space.dimensions["strategy"].parameter.grid(1), benchmark)
-    _check_heard(args, settings, searched, space)
-    _check_method(args.method, options, space, objective, settings)
-    return Asked(searched, ranges, space, objective, options)
+    _check_heard(options, settings, searched, space)
+    _check_method(name, made, space, objective, settings)
+    return Asked(name, searched, ranges, space, objective, made)
+
+
+def _method_of(options: SearchOptions) -> str:
+    if options.engine != "tune" or options.shards is not None:
+        return options.method
+    if "method" in options.given:
+        raise ValueError(f"--method {options.method}: --engine tune takes --scheduler and --searcher, or --shards")
+    scheduler = scheduler_of(options.scheduler, options.shards)
+    return method_like(scheduler, searcher_of(options.searcher, scheduler))
 
 
 def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
@@ -119,13 +143,13 @@ def _check_method(method: str, options: Options, space: Space, objective: Object
 
 
 def _check_heard(
-    args: argparse.Namespace, settings: Settings, strategies: list[Strategy], space: Space | None = None
+    options: RunOptions, settings: Settings, strategies: list[Strategy], space: Space | None = None
 ) -> None:
     """Refuse settings that nothing would hear of."""
     varied = space.dimensions if space is not None else {}
-    if "momentum" in args.given and settings.optimizer != "sgd" and "optimizer" not in varied:
+    if "momentum" in options.given and settings.optimizer != "sgd" and "optimizer" not in varied:
         raise ValueError(
-            f"--momentum {args.momentum:g}: it is a setting of sgd, and the optimizer is {settings.optimizer}"
+            f"--momentum {settings.momentum:g}: it is a setting of sgd, and the optimizer is {settings.optimizer}"
         )
-    if "align_data" in args.given and not any(strategy.needs & _ALIGNED for strategy in strategies):
-        raise ValueError(f"--align-data {args.align_data}: no strategy here reads gradients of another split")
+    if "align_data" in options.given and not any(strategy.needs & _ALIGNED for strategy in strategies):
+        raise ValueError(f"--align-data {settings.align_data}: no strategy here reads gradients of another split")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from typing import Any
 
@@ -10,6 +9,7 @@ from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
 from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.options import BenchOptions, CompareOptions, RunOptions, TrainOptions
 from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.size import check_size
@@ -23,59 +23,59 @@ from mtl.tracking import StudyTracker, Tracker
 from mtl.train import Member, Stopped
 
 
-def bench(args: argparse.Namespace) -> int:
+def bench(options: BenchOptions) -> int:
     """`mtl bench`."""
     from mtl.cli.bench import bench as measure  # brings the peers' own packages, SciPy first
 
-    return measure(args)
+    return measure(options)
 
 
-def train(args: argparse.Namespace) -> int:
+def train(options: TrainOptions) -> int:
     """`mtl train`."""
     try:
-        benchmark = find_benchmark(args.benchmark)
-        strategy = read_training(args, benchmark)
-        setting = make_setting(args, benchmark)
+        benchmark = find_benchmark(options.benchmark)
+        strategy = read_training(options, benchmark)
+        setting = make_setting(options, benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    plan = Plan((RunPlan("final", str(strategy), args.seed),))
-    config = make_config(args, setting, [strategy], [args.seed], strategy)
-    return _carry_out(args, plan, setting, config)
+    plan = Plan((RunPlan("final", str(strategy), options.seed),))
+    config = make_config(options, setting, [strategy], [options.seed], strategy)
+    return _carry_out(options, plan, setting, config)
 
 
-def compare(args: argparse.Namespace) -> int:
+def compare(options: CompareOptions) -> int:
     """`mtl compare`."""
     try:
-        benchmark = find_benchmark(args.benchmark)
-        asked = read_comparison(args, benchmark)
-        setting = make_setting(args, benchmark)
-        if not args.one_at_a_time:
+        benchmark = find_benchmark(options.benchmark)
+        asked = read_comparison(options, benchmark)
+        setting = make_setting(options, benchmark)
+        if not options.one_at_a_time:
             members = (Member(str(asked.reference), seed) for seed in asked.seeds)
-            check_size("--seeds", args.seeds, members, cohort_maker(setting), setting.device, tell)
+            check_size("--seeds", options.seeds, members, cohort_maker(setting), setting.device, tell)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    plan = compare_plan(setting.benchmark, asked.strategies, asked.seeds, single=not args.no_single_task)
-    config = make_config(args, setting, asked.strategies, asked.seeds, asked.reference)
-    if args.tune is not None:
+    plan = compare_plan(setting.benchmark, asked.strategies, asked.seeds, single=not options.no_single_task)
+    config = make_config(options, setting, asked.strategies, asked.seeds, asked.reference)
+    if options.tune is not None:
         from mtl.cli.tuning import compare_tuned  # brings the search methods
 
-        return compare_tuned(args, plan, setting, config, asked.strategies)
-    return _carry_out(args, plan, setting, config)
+        return compare_tuned(options, plan, setting, config, asked.strategies)
+    return _carry_out(options, plan, setting, config)
 
 
-def _carry_out(args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:
-    with run_directory(args, config) as (directory, recorded), at_work(args.command, directory):
-        return _in_directory(args, plan, setting, recorded, directory)
+def _carry_out(options: RunOptions, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:
+    with run_directory(options, config) as (directory, recorded), at_work(options.command, directory):
+        return _in_directory(options, plan, setting, recorded, directory)
 
 
 def _in_directory(
-    args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any], directory: RunDirectory
+    options: RunOptions, plan: Plan, setting: Setting, config: dict[str, Any], directory: RunDirectory
 ) -> int:
     name = setting.benchmark.name
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})
-    terminal = Terminal(plan, finished, quiet=args.quiet)
+    terminal = Terminal(plan, finished, quiet=options.quiet)
     with contextlib.ExitStack() as closing:
-        tracker = closing.enter_context(Tracker(args.wandb, directory.path, config, tell))
+        tracker = closing.enter_context(Tracker(options.wandb, directory.path, config, tell))
         try:
             with stop_on_signals() as should_stop, terminal:
                 records = execute(plan, setting, directory, [terminal, StudyTracker(tracker, name)], should_stop)

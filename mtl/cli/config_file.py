@@ -1,76 +1,97 @@
-"""`--config FILE`: options in YAML under those of the command line; also the config.yaml that a run has written."""
+"""Reads the command line, with `--config FILE` under it: options in YAML, or the config.yaml that a run has written."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtl.cli.declared import Declared, declared
 from mtl.cli.errors import BadInput
-from mtl.cli.parser import actions_of, build_parser
+from mtl.cli.options import COMMANDS, Command
+from mtl.cli.parser import build_parser
 from mtl.files.yaml_files import Entry, integer, read_texts
 from mtl.suggestions import nearest
 
-_NOT_RECORDED = (
-    "benchmark",
-    "out",
-    "resume",
-    "config",
-    "quiet",
-    "override",
-    "space",
-    "search",
-)  # a search records what it read
+# A search records what it read of the last two.
+_NOT_RECORDED = ("benchmark", "out", "resume", "config", "quiet", "override", "space", "search")
 
 
-def merge_config(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; values of `--config FILE` stand under those of the command line.
+def read_arguments(arguments: Sequence[str] | None) -> Command:
+    """The options of the command that is asked for; values of `--config FILE` stand under those of the command line.
 
     Raises:
         BadInput: an option that does not exist, or a value that it cannot have.
     """
-    args, unknown = parser.parse_known_args(arguments)
-    actions = actions_of(parser, args.command)
+    args, unknown = build_parser().parse_known_args(arguments)
+    values = {name: value for name, value in vars(args).items() if value is not None}
+    command = COMMANDS[values.pop("command")]
     if unknown:
         word = unknown[0].partition("=")[0].lstrip("-").replace("_", "-")
-        hint = nearest(word, [name.replace("_", "-") for name in actions], f"`mtl {args.command} --help` shows all")
+        names = [name.replace("_", "-") for name in declared(command)]
+        hint = nearest(word, names, f"`mtl {command.command} --help` shows all")
         raise BadInput(f"unrecognized arguments: {' '.join(unknown)}: {hint}")
-    if getattr(args, "config", None) is None:
-        return args
-    where = f"--config {args.config}"
+    given = frozenset(values)
+    if "config" in declared(command) and (config := values.get("config")) is not None:
+        below, written = _from_file(command, config, given)
+        values, given = {**below, **values}, given | written
+    return _filled(command, values, given)
+
+
+def _filled(command: type[Command], values: Mapping[str, Any], given: frozenset[str]) -> Command:
+    """The options with these values; those that other dataclasses declare go into a field of their own."""
+    known = declared(command)
+    fields = {name: value for name, value in values.items() if not known[name].sheet}
+    for each in known.values():
+        if each.sheet and values.get(each.name) is not None:
+            fields.setdefault(each.sheet, {})[each.name] = values[each.name]
+    return command(given=given, **fields)
+
+
+def options_of(options: Command) -> dict[str, Any]:
+    """The options of a command that are not at their defaults, for its config.yaml to serve as a `--config`."""
+    usual = {field.name: field for field in dataclasses.fields(options)}
+    found: dict[str, Any] = {}
+    for name, each in declared(type(options)).items():
+        if name in _NOT_RECORDED:
+            continue
+        if each.sheet:
+            if name in (held := getattr(options, each.sheet)):
+                found[name] = held[name]
+            continue
+        value, field = getattr(options, name), usual[name]
+        if value != (field.default if field.default is not dataclasses.MISSING else _made(field)):
+            found[name] = str(value) if isinstance(value, Path) else value
+    return found
+
+
+def _made(field: dataclasses.Field[Any]) -> Any:
+    return field.default_factory() if callable(field.default_factory) else None
+
+
+def _from_file(command: type[Command], path: Path, given: frozenset[str]) -> tuple[dict[str, Any], frozenset[str]]:
+    """The values of a file, and the names among them that a user has given by it."""
+    where, known = f"--config {path}", declared(command)
     try:
-        entries = read_texts(Path(args.config))
+        entries = read_texts(path)
     except ValueError as error:
         raise BadInput(f"--config {error}") from error
-    given = args.given
-    if _is_recorded(entries):
-        entries = _recorded(entries, args.command, where)
-    else:  # what a user has written is meant, what a run has recorded may be what did not matter in it
-        args.given = given | {key.replace("-", "_") for key in entries}
+    # What a user has written is meant, what a run has recorded may be what did not matter in it.
+    recorded = {"command", "training", "versions"} <= entries.keys()
+    if recorded:
+        entries = _recorded(entries, command.command, where)
+    written = frozenset() if recorded else frozenset(key.replace("-", "_") for key in entries)
     if given & {"epochs", "steps"}:  # either is the length of a run: that of the command line holds
         entries = {key: entry for key, entry in entries.items() if key not in ("epochs", "steps")}
+    values = {}
     for key, entry in entries.items():
         name, place = key.replace("-", "_"), f"{where}, line {entry.line}"
-        if name not in actions or name == "config":
-            raise BadInput(f"{place}: unknown setting {key!r}: {nearest(name, actions, '`--help` shows all')}")
-        if name not in given:
-            setattr(args, name, _converted(actions[name], entry.value, f"{place}: {key}"))
-    return args
-
-
-def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of a command that are not at their defaults, for its config.yaml to serve as a `--config`."""
-    actions = actions_of(build_parser(), args.command)
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, action in actions.items()
-        if name not in _NOT_RECORDED and (value := getattr(args, name)) != action.default
-    }
-
-
-def _is_recorded(entries: Mapping[str, Entry]) -> bool:
-    return {"command", "training", "versions"} <= entries.keys()
+        if name not in known or name == "config":
+            raise BadInput(f"{place}: unknown setting {key!r}: {nearest(name, known, '`--help` shows all')}")
+        if entry.value is not None and name not in given:
+            values[name] = _converted(known[name], entry.value, f"{place}: {key}")
+    return values, written
 
 
 def _recorded(entries: Mapping[str, Entry], command: str, where: str) -> dict[str, Entry]:
@@ -88,27 +109,24 @@ def _recorded(entries: Mapping[str, Entry], command: str, where: str) -> dict[st
     return found
 
 
-def _converted(action: argparse.Action, value: Any, where: str) -> Any:
+def _converted(each: Declared, value: Any, where: str) -> Any:
     """A value in YAML as the command line would have given it."""
-    if value is None:
-        return action.default
-    if action.nargs == 0:
+    if each.kind is bool:
         if value not in ("true", "false"):
             raise BadInput(f"{where}={value!r} must be true or false")
         return value == "true"
-    if action.nargs == "+":
-        return [_converted_one(action, item, where) for item in (value if isinstance(value, list) else [value])]
-    return _converted_one(action, value, where)
+    if each.many:
+        return [_converted_one(each, item, where) for item in (value if isinstance(value, list) else [value])]
+    return _converted_one(each, value, where)
 
 
-def _converted_one(action: argparse.Action, value: Any, where: str) -> Any:
+def _converted_one(each: Declared, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         raise BadInput(f"{where}={'null' if value is None else value!r} must be a single value")
-    kind = integer if action.type is int else action.type if callable(action.type) else str
     try:
-        converted = kind(value)
+        converted = integer(value) if each.kind is int else each.kind(value)
     except ValueError:
-        raise BadInput(f"{where}={value!r} is not a valid {getattr(action.type, '__name__', 'value')}") from None
-    if action.choices is not None and converted not in action.choices:
-        raise BadInput(f"{where}={value!r} must be one of {', '.join(map(str, action.choices))}")
+        raise BadInput(f"{where}={value!r} is not a valid {each.kind.__name__}") from None
+    if each.option.choices and converted not in each.option.choices:
+        raise BadInput(f"{where}={value!r} must be one of {', '.join(each.option.choices)}")
     return converted

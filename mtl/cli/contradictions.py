@@ -2,85 +2,95 @@
 
 from __future__ import annotations
 
-import argparse
-
+from mtl.cli.declared import declared
 from mtl.cli.errors import BadInput
-from mtl.cli.parser import ENGINE_OPTIONS
-from mtl.ray.tune.asked import check_tune
+from mtl.cli.options import (
+    ENGINE_OPTIONS,
+    Command,
+    CompareOptions,
+    EngineOptions,
+    ListOptions,
+    RunOptions,
+    SearchOptions,
+)
+from mtl.hyperparameters import show
+from mtl.ray.tune.asked import check_pair, scheduler_of, searcher_of
 from mtl.wandb_mode import check_word
 
 
-def check_options(args: argparse.Namespace) -> None:
+def check_options(options: Command) -> None:
     """Refuse options of a command that contradict each other, that nothing would hear of, or that are out of range.
 
     Raises:
         BadInput: one line that names them.
     """
     try:
-        if args.command == "list" and args.cost and args.what != "strategies":
+        if isinstance(options, ListOptions) and options.cost and options.what != "strategies":
             raise ValueError(
-                f"--cost: {args.what} cost nothing by themselves; it is an option of `mtl list strategies`"
+                f"--cost: {options.what} cost nothing by themselves; it is an option of `mtl list strategies`"
             )
-        if args.command in ("train", "compare", "search"):
-            _check_training(args)
-        if args.command == "compare":
-            _check_compare(args)
-        if args.command == "search":
-            _check_search(args)
+        if isinstance(options, RunOptions):
+            _check_training(options)
+        if isinstance(options, CompareOptions):
+            _check_compare(options)
+        if isinstance(options, SearchOptions):
+            _check_search(options)
+        _check_ranges(options)
     except ValueError as error:
         raise BadInput(str(error)) from error
 
 
-def searches(args: argparse.Namespace) -> bool:
-    """Whether a method decides when runs end."""
-    return args.command == "search" or getattr(args, "tune", None) is not None
+def _check_training(options: RunOptions) -> None:
+    check_word(options.wandb)  # that of the environment; what an option gave is one of the choices
+    said = options.training
+    if {"epochs", "steps"} <= options.given:
+        raise ValueError(
+            f"--epochs {said['epochs']} and --steps {said['steps']}: give one, both are the length of a run"
+        )
+    if options.searches and "patience" in options.given:
+        what = "--tune METHOD" if isinstance(options, CompareOptions) else "a search"
+        raise ValueError(f"--patience {said['patience']}: runs of {what} end when the method says, not by themselves")
 
 
-def _check_training(args: argparse.Namespace) -> None:
-    check_word(args.wandb)  # that of the environment; argparse has checked what an option gave
-    if {"epochs", "steps"} <= args.given:
-        raise ValueError(f"--epochs {args.epochs} and --steps {args.steps}: give one, both are the length of a run")
-    if searches(args) and "patience" in args.given:
-        what = "--tune METHOD" if args.command == "compare" else "a search"
-        raise ValueError(f"--patience {args.patience}: runs of {what} end when the method says, not by themselves")
-
-
-def _check_compare(args: argparse.Namespace) -> None:
-    if args.seeds < 1:
-        raise ValueError(f"--seeds {args.seeds}: must be at least 1")
-    if args.tune is not None:
-        _check_engine(args)
+def _check_compare(options: CompareOptions) -> None:
+    if options.tune is not None:
+        _check_engine(options)
         return
     for name in ("budget", *ENGINE_OPTIONS):
-        if (value := getattr(args, name)) is not None:
+        if (value := getattr(options, name)) is not None:
             raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --tune METHOD")
-    if args.engine != "population":
+    if options.engine != "population":
         raise ValueError(
-            f"--engine {args.engine}: without --tune METHOD there is no search to be spread over processes"
+            f"--engine {options.engine}: without --tune METHOD there is no search to be spread over processes"
         )
 
 
-def _check_search(args: argparse.Namespace) -> None:
-    if "evaluate_every" in args.given:
-        raise ValueError(f"--evaluate-every {args.evaluate_every}: a search evaluates its runs at every --interval")
-    if "strategy" in args.given and args.strategies is not None:
-        raise ValueError(f"--strategy {args.strategy}: --strategies names those that are searched")
-    _check_engine(args)
-    if args.asynchronous and args.engine == "population":
+def _check_search(options: SearchOptions) -> None:
+    if "evaluate_every" in options.given:
+        every = options.training["evaluate_every"]
+        raise ValueError(f"--evaluate-every {every}: a search evaluates its runs at every --interval")
+    if "strategy" in options.given and options.strategies is not None:
+        raise ValueError(f"--strategy {options.strategy}: --strategies names those that are searched")
+    _check_engine(options)
+    if options.options.get("asynchronous") and options.engine == "population":
         raise ValueError("--asynchronous: there is nothing to wait for in one process; it is an option of --engine ray")
 
 
-def _check_engine(args: argparse.Namespace) -> None:
-    """Refuse options of an engine that is not used, or out of range."""
+def _check_engine(options: EngineOptions) -> None:
+    """Refuse options of an engine that is not used, and what Ray Tune cannot combine."""
     for name, engines in ENGINE_OPTIONS.items():
-        if args.engine not in engines and (value := getattr(args, name)) is not None:
+        if options.engine not in engines and (value := getattr(options, name)) is not None:
             raise ValueError(f"--{name.replace('_', '-')} {value}: it is an option of --engine {' and '.join(engines)}")
-    if args.engine == "tune":
-        if args.command == "compare":
+    if options.engine == "tune":
+        if isinstance(options, CompareOptions):
             raise ValueError("--engine tune: mtl compare tunes by its own methods; give population or ray")
-        check_tune(args)
-    for name in ("shards", "nodes"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise ValueError(f"--{name} {value}: must be at least 1")
-    if args.gpus_per_shard is not None and not 0 < args.gpus_per_shard <= 1:
-        raise ValueError(f"--gpus-per-shard {args.gpus_per_shard:g}: must be in (0, 1]")
+        scheduler = scheduler_of(options.scheduler, options.shards)
+        check_pair(scheduler, searcher_of(options.searcher, scheduler), options.shards)
+
+
+def _check_ranges(options: Command) -> None:
+    """Of what is declared here; training settings and options of a method are checked where they are declared."""
+    for each in declared(type(options)).values():
+        value = None if each.sheet else getattr(options, each.name)
+        if each.kind in (int, float) and value is not None and (complaint := each.about.complaint(value)):
+            raise ValueError(f"{each.dashed} {show(value)}: {complaint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import os
@@ -12,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mtl.cli.errors import BadInput
+from mtl.cli.options import EngineOptions, SearchOptions
 from mtl.cli.shared import tell
 from mtl.extras import install
 from mtl.search.cohort import MakeCohort, SearchCohort
@@ -60,24 +60,24 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
 
 
 @contextlib.contextmanager
-def on_ray(args: argparse.Namespace) -> Iterator[None]:
+def on_ray(options: EngineOptions) -> Iterator[None]:
     """Connected to the Ray cluster that a command names, or to one of its own on this machine."""
     from mtl.ray.guard import guard
 
-    guard(own_cluster=args.address is None)
+    guard(own_cluster=options.address is None)
     from mtl.ray.cluster import connected
 
-    tell(f"connecting to Ray at {args.address}" if args.address else "starting Ray on this machine")
-    with connected(args.address, args.nodes or 1):
+    tell(f"connecting to Ray at {options.address}" if options.address else "starting Ray on this machine")
+    with connected(options.address, options.nodes or 1):
         yield
 
 
 class RayEngine(Engine):
     """Processes of a Ray cluster. One that dies costs the segment that was being trained."""
 
-    def __init__(self, args: argparse.Namespace, setting: Setting) -> None:
+    def __init__(self, options: EngineOptions, setting: Setting) -> None:
         super().__init__(setting)
-        self._args, self._setting = args, setting
+        self._options, self._setting = options, setting
         self._hosts: Any = None
         self._told = ""
         self._open = contextlib.ExitStack()
@@ -85,9 +85,9 @@ class RayEngine(Engine):
 
     def __enter__(self) -> RayEngine:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(on_ray(self._args))
-            if self._args.gpus_per_shard is not None and not self._on_gpu:
-                raise ValueError(f"--gpus-per-shard {self._args.gpus_per_shard:g}: the search trains on no GPU")
+            stack.enter_context(on_ray(self._options))
+            if self._options.gpus_per_shard is not None and not self._on_gpu:
+                raise ValueError(f"--gpus-per-shard {self._options.gpus_per_shard:g}: the search trains on no GPU")
             self._open = stack.pop_all()
         return self
 
@@ -146,12 +146,12 @@ class RayEngine(Engine):
         from mtl.ray.sizing import describe, lay_out
         from mtl.search.sharded import ShardedCohort
 
-        args, on_gpu = self._args, self._on_gpu
+        options, on_gpu = self._options, self._on_gpu
         try:
             if self._hosts is None:
-                self._hosts = RayHosts(self._recipe(on_gpu), args.shards)
+                self._hosts = RayHosts(self._recipe(on_gpu), options.shards)
             fits = self._hosts.fits(members)
-            layout = lay_out(len(members), len(self._hosts), fits, args.shards)
+            layout = lay_out(len(members), len(self._hosts), fits, options.shards)
         except ValueError as error:  # what was asked for does not fit the cluster
             raise BadInput(str(error)) from error
         text = describe(layout, [str(node["NodeManagerAddress"]) for node in nodes()], on_gpu=on_gpu)
@@ -165,18 +165,18 @@ class RayEngine(Engine):
     def _on_gpu(self) -> bool:
         from mtl.ray.cluster import gpus
 
-        return self._args.device != "cpu" and gpus() > 0
+        return self._options.device != "cpu" and gpus() > 0
 
     def _recipe(self, on_gpu: bool) -> Recipe:
         from mtl.ray.host import Recipe
 
         return Recipe(
-            benchmark=self._args.benchmark,
+            benchmark=self._options.benchmark,
             directory=os.getcwd(),
             settings=member_settings(self._setting),
             device="cuda" if on_gpu else "cpu",
             vectorised=not self._setting.one_at_a_time,
-            share=self._args.gpus_per_shard or 1.0,
+            share=self._options.gpus_per_shard or 1.0,
         )
 
 
@@ -209,18 +209,19 @@ def _comes(should_stop: Callable[[], bool]) -> bool:
     return True
 
 
-def find_engine(args: argparse.Namespace, setting: Setting) -> Engine:
+def find_engine(options: EngineOptions, setting: Setting) -> Engine:
     """The engine that the options name.
 
     Raises:
         ValueError: Ray is not installed.
     """
-    if args.engine == "population":
+    if options.engine == "population":
         return Engine(setting)
     if importlib.util.find_spec("ray") is None:
-        raise ValueError(f"--engine {args.engine} needs Ray, which is not installed: {install('ray')}")
-    if args.engine == "ray":
-        return RayEngine(args, setting)
+        raise ValueError(f"--engine {options.engine} needs Ray, which is not installed: {install('ray')}")
+    if options.engine == "ray":
+        return RayEngine(options, setting)
     from mtl.cli.tune_engine import TuneEngine
 
-    return TuneEngine(args, setting)
+    assert isinstance(options, SearchOptions)  # a comparison with this engine is refused before
+    return TuneEngine(options, setting)

@@ -26,16 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal's encoding lacks must not end a study
     try:
-        from mtl.cli.config_file import merge_config  # needs the extra `study`, as the commands do
+        from mtl.cli.config_file import read_arguments  # needs the extra `study`, as the commands do
         from mtl.cli.contradictions import check_options
-        from mtl.cli.parser import build_parser
 
-        args = merge_config(build_parser(), arguments)
+        options = read_arguments(arguments)
         # Commands load torch, scikit-learn and more; `mtl --help`, a mistyped option and options that contradict each
         # other need none of them.
-        check_options(args)
-        module = importlib.import_module(f"mtl.cli.{_MODULES.get(args.command, 'commands')}")
-        code: int = getattr(module, args.command)(args)
+        check_options(options)
+        module = importlib.import_module(f"mtl.cli.{_MODULES.get(options.command, 'commands')}")
+        code: int = getattr(module, options.command)(options)
     except BadInput as error:
         print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

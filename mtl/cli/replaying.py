@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.cli.errors import BadInput
+from mtl.cli.options import ReplayOptions
 from mtl.cli.shared import load_setting, tell
 from mtl.cli.terminal import console
 from mtl.files.lineage import Event, read_events, winner, winning_line
@@ -65,15 +65,15 @@ class _Finished:
         return curves
 
 
-def replay(args: argparse.Namespace) -> int:
+def replay(options: ReplayOptions) -> int:
     """Train the winner of a search again and compare."""
     try:
-        finished = _read(args.directory, args.device)
+        finished = _read(options.directory, options.device)
     except ValueError as error:
         raise BadInput(str(error)) from error
     best = finished.best
     stages = winning_line(finished.events, best)
-    say: Callable[[str], None] = (lambda _text: None) if args.quiet else _print
+    say: Callable[[str], None] = (lambda _text: None) if options.quiet else _print
     say(
         f"{best['run']}: {len(stages)} stage{'s' * (len(stages) > 1)} of "
         f"{len({stage.trial for stage in stages})} run{'s' * (len({stage.trial for stage in stages}) > 1)}, "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +13,7 @@ from mtl.cli.checks import read_search
 from mtl.cli.engines import Engine, find_engine, opened
 from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.options import SearchOptions
 from mtl.cli.outcome import at_work, exit_code, keep_best, reporting
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
@@ -29,37 +30,40 @@ from mtl.tracking import SearchTracker, StudyTracker, Tracker
 from mtl.train import Stopped
 
 
-def search(args: argparse.Namespace) -> int:
+def search(options: SearchOptions) -> int:
     """`mtl search`."""
-    if args.resume and args.members is None:  # which may depend on the number of trials, and that may have grown
-        args.members = ((recorded_config(args) or {}).get("search") or {}).get("members")
+    if options.resume and "members" not in options.options:  # they may depend on the trials, which may have grown
+        members = ((recorded_config(options) or {}).get("search") or {}).get("members")
+        if members is not None:
+            options = dataclasses.replace(options, options={**options.options, "members": members})
     try:
-        benchmark = find_benchmark(args.benchmark)
-        asked = read_search(args, benchmark)
-        space, objective, options = asked.space, asked.objective, asked.options
-        setting = make_setting(args, benchmark)
+        benchmark = find_benchmark(options.benchmark)
+        asked = read_search(options, benchmark)
+        options = dataclasses.replace(options, method=asked.method)
+        space, objective = asked.space, asked.objective
+        setting = make_setting(options, benchmark)
         if "dropout" in space.dimensions and not reads_trunk(benchmark, setting.splits.train.first(2)):
             raise ValueError(
                 f"dropout: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
             )
-        engine = find_engine(args, setting)
+        engine = find_engine(options, setting)
 
         def make() -> Search:
             return make_search(
-                setting, args.method, options, space, objective, args.seed, make_cohort=engine.make_cohort
+                setting, asked.method, asked.options, space, objective, options.seed, make_cohort=engine.make_cohort
             )
 
         made = make()
-        if args.engine == "population":
-            count = min(options.members, made.method.trials)
+        if options.engine == "population":
+            count = min(asked.options.members, made.method.trials)
             members = (make_member(random_starts(made.problem, 1, k)[0].values, k) for k in range(count))
             check_size("--members", count, members, engine.make_cohort, setting.device, tell)
     except ValueError as error:
         raise BadInput(str(error)) from error
     about = {
-        "method": args.method,
+        "method": asked.method,
         **engine.about,
-        **{name: getattr(options, name) for name in OPTIONS},
+        **{name: getattr(asked.options, name) for name in OPTIONS},
         "interval": made.problem.interval,
         "trials": made.method.trials,
         "length": made.problem.length,
@@ -67,18 +71,18 @@ def search(args: argparse.Namespace) -> int:
         "space": space.describe(),
     }
     listed = asked.strategies
-    config = {**make_config(args, setting, listed, [args.seed], listed[0]), "search": about}
+    config = {**make_config(options, setting, listed, [options.seed], listed[0]), "search": about}
     if asked.ranges:
         config["options"]["search"] = [f"{name}={text}" for name, text in asked.ranges.items()]
     with (
-        run_directory(args, config, ("search", "seeds"), ("trials",)) as (directory, recorded),
-        at_work(args.command, directory),
+        run_directory(options, config, ("search", "seeds"), ("trials",)) as (directory, recorded),
+        at_work(options.command, directory),
     ):
-        return _in_directory(args, setting, engine, make, directory, recorded)
+        return _in_directory(options, setting, engine, make, directory, recorded)
 
 
 def _in_directory(
-    args: argparse.Namespace,
+    options: SearchOptions,
     setting: Setting,
     engine: Engine,
     make: Callable[[], Search],
@@ -87,20 +91,20 @@ def _in_directory(
 ) -> int:
     name = setting.benchmark.name
     objective = make().objective
-    plan = baseline_plan(setting, objective, args.seed)
+    plan = baseline_plan(setting, objective, options.seed)
     from mtl.cli.showing import show_report
 
     with contextlib.ExitStack() as closing:
-        tracker = closing.enter_context(Tracker(args.wandb, directory.path, config, tell))
+        tracker = closing.enter_context(Tracker(options.wandb, directory.path, config, tell))
         log = SearchTracker(tracker, directory, name)
         try:
             with opened(engine), stop_on_signals() as should_stop:
                 if plan.runs:
-                    with Terminal(plan, 0, quiet=args.quiet) as bars:
+                    with Terminal(plan, 0, quiet=options.quiet) as bars:
                         watching = StudyTracker(tracker, name)
                         baselines = execute(plan, setting, directory, [bars, watching], should_stop)
                     objective.baseline = baseline_metrics(baselines)
-                with SearchTerminal(quiet=args.quiet) as terminal:
+                with SearchTerminal(quiet=options.quiet) as terminal:
 
                     def watched() -> Search:
                         return terminal.watch(make(), engine.lost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import secrets
@@ -20,6 +19,7 @@ from mtl.benchmarks.digest import check_repeats, difference, of_study, of_tasks
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
+from mtl.cli.options import CompareOptions, RunOptions
 from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory
@@ -31,18 +31,19 @@ from mtl.train.allocator import keep_freed_memory
 _FIXED = ("command", "benchmark", "training", "device")
 
 
-def make_setting(args: argparse.Namespace, benchmark: Benchmark | None = None) -> Setting:
+def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> Setting:
     """Everything that the runs share, checked before any work starts."""
     keep_freed_memory()
-    benchmark = benchmark or find_benchmark(args.benchmark)
-    settings = read_settings(args, benchmark)
-    device = _device(args.device)
+    benchmark = benchmark or find_benchmark(options.benchmark)
+    settings = read_settings(options, benchmark)
+    device = find_device(options.device)
     started = time.perf_counter()
     splits: Splits = load_checked(benchmark)
     check_repeats(benchmark, splits, time.perf_counter() - started, tell)
-    alone = not getattr(args, "no_single_task", True)  # each task by itself, where the command has such runs
+    compared = options if isinstance(options, CompareOptions) else None
+    alone = compared is not None and not compared.no_single_task  # then there are runs of each task by itself
     check_model(benchmark, splits, settings, tell, alone=alone)
-    one_at_a_time = getattr(args, "one_at_a_time", False)
+    one_at_a_time = compared is not None and compared.one_at_a_time
     return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
 
 
@@ -58,7 +59,7 @@ def load_setting(config: Mapping[str, Any], device: str) -> Setting:
     splits, tasks = load_checked(benchmark), of_tasks(benchmark.tasks)
     if found := difference(config, {"tasks": tasks, "digests": of_study(tasks, splits)}):
         raise ValueError(f"benchmark {benchmark.name!r} is not what the run was made on any more: {found}")
-    return Setting(benchmark, splits, settings, _device(device), tell=tell)
+    return Setting(benchmark, splits, settings, find_device(device), tell=tell)
 
 
 def tell(text: str) -> None:
@@ -66,36 +67,41 @@ def tell(text: str) -> None:
     print(f"mtl: {text}", file=sys.stderr)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device that `--device` names.
+
+    Raises:
+        ValueError: it is not there.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: no CUDA device is available here")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def make_config(
-    args: argparse.Namespace, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
+    options: RunOptions, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
 ) -> dict[str, Any]:
     """The resolved settings, as recorded in config.yaml."""
-    told = described(setting, resolved_name(args.benchmark), strategies, seeds, reference)
-    return {"command": args.command, "options": options_of(args), **told}
+    told = described(setting, resolved_name(options.benchmark), strategies, seeds, reference)
+    return {"command": options.command, "options": options_of(options), **told}
 
 
 @contextlib.contextmanager
 def run_directory(
-    args: argparse.Namespace, config: Mapping[str, Any], fixed: Sequence[str] = (), growing: Sequence[str] = ()
+    options: RunOptions, config: Mapping[str, Any], fixed: Sequence[str] = (), growing: Sequence[str] = ()
 ) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
     """The locked output directory and the configuration as recorded in it; neither stays if the input proves bad.
 
     Args:
-        args: parsed options.
+        options: of this command.
         config: of this command.
         fixed: keys of `config`, beside the training settings, that a resumed run may not change.
         growing: keys within those whose number may become larger.
     """
-    path = _out(args)
+    path = _out(options)
     with contextlib.ExitStack() as stack:
         try:
-            directory = stack.enter_context(open_run_directory(path, resume=args.resume))
+            directory = stack.enter_context(open_run_directory(path, resume=options.resume))
             before = directory.config()
         except ValueError as error:
             raise BadInput(str(error)) from error
@@ -119,7 +125,7 @@ def run_directory(
         study = (before or {}).get("study") or named
         recorded = {"study": study, **config}
         directory.write_config(recorded)
-        directory.models = Models(directory.path, args.keep_models, config.get("search", {}).get("objective"))
+        directory.models = Models(directory.path, options.keep_models, config.get("search", {}).get("objective"))
         try:
             yield directory, recorded
         except BadInput:
@@ -128,16 +134,16 @@ def run_directory(
             raise
 
 
-def recorded_config(args: argparse.Namespace) -> dict[str, Any] | None:
+def recorded_config(options: RunOptions) -> dict[str, Any] | None:
     """The config.yaml of the run that the options resume, where it can be read."""
     try:
-        return RunDirectory(_out(args)).config()
+        return RunDirectory(_out(options)).config()
     except ValueError:  # is said when the directory is opened
         return None
 
 
-def _out(args: argparse.Namespace) -> Path:
-    return args.out or Path("runs") / f"{args.command}-{_slug(args.benchmark)}"
+def _out(options: RunOptions) -> Path:
+    return options.out or Path("runs") / f"{options.command}-{_slug(options.benchmark)}"
 
 
 def _check_same(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -11,27 +10,28 @@ from typing import Any
 
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
+from mtl.cli.options import ListOptions, ReportOptions
 
 
-def list(args: argparse.Namespace) -> int:
+def list(options: ListOptions) -> int:
     """`mtl list`."""
     from mtl.cli.listing import show_list  # brings torch, which a report does not need
 
-    show_list(args.what, grep=args.grep, by_cost=args.cost, as_json=args.json)
+    show_list(options.what, grep=options.grep, by_cost=options.cost, as_json=options.json)
     return 0
 
 
-def report(args: argparse.Namespace) -> int:
+def report(options: ReportOptions) -> int:
     """`mtl report`."""
-    directories = [part for directory in args.directories for part in _parts(directory)]
+    directories = [part for directory in options.directories for part in _parts(directory)]
     from mtl.report import write_report
 
-    out = args.out or args.directories[0]
+    out = options.out or options.directories[0]
     try:
         summary = write_report(directories, out)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if args.json:
+    if options.json:
         print(json.dumps(summary, indent=2))
     else:
         _show(summary, out)

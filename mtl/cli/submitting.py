@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import itertools
 import os
 import re
@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.cli.config_file import merge_config
+from mtl.cli.config_file import read_arguments
 from mtl.cli.contradictions import check_options
 from mtl.cli.errors import BadInput
-from mtl.cli.parser import build_parser
+from mtl.cli.options import CompareOptions, EngineOptions, RunOptions, SearchOptions, SubmitOptions, TrainOptions
 
 _SCRIPTS = Path(__file__).parents[1] / "slurm"
 _BY_STRATEGY = "--by-strategy"
@@ -25,20 +25,24 @@ _OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_")
 _OF_THE_JOB = {"search": ("address", "nodes")}
 
 
-def submit(args: argparse.Namespace) -> int:
+def submit(asked: SubmitOptions) -> int:
     """`mtl submit`."""
-    if args.print:
-        print(standalone(args.kind), end="")
+    if asked.print:
+        print(standalone(asked.kind), end="")
         return 0
-    options, arguments = _divided(args.rest, args.kind)
-    parsed = _checked(args.kind, arguments)
-    if getattr(parsed, "engine", "") == "tune" and not any(word.partition("=")[0] == "--engine" for word in arguments):
+    options, arguments = _divided(asked.rest, asked.kind)
+    parsed = _checked(asked.kind, arguments)
+    if (
+        isinstance(parsed, EngineOptions)
+        and parsed.engine == "tune"
+        and not any(word.partition("=")[0] == "--engine" for word in arguments)
+    ):
         arguments = [*arguments, "--engine=tune"]  # that of a --config, which the script does not read
-    if args.kind == "compare":
+    if isinstance(parsed, CompareOptions):
         options = _with_array(options, arguments, parsed)
     if shutil.which("sbatch") is None:
         raise BadInput("sbatch: not found; is this the login node of a SLURM cluster?")
-    script = _SCRIPTS / f"{args.kind}.sbatch"
+    script = _SCRIPTS / f"{asked.kind}.sbatch"
     # The job inherits the environment; its `mtl` is to be this one, whether its virtual environment is active or not.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     command = ["sbatch", "--parsable", *options, str(script), *arguments]
@@ -47,7 +51,7 @@ def submit(args: argparse.Namespace) -> int:
     )
     if done.returncode:
         return 1  # sbatch has said why
-    _explain(args.kind, done.stdout.strip().partition(";")[0], options, arguments, parsed)
+    _explain(asked.kind, done.stdout.strip().partition(";")[0], options, arguments, parsed)
     return 0
 
 
@@ -80,40 +84,40 @@ def _divided(rest: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
     return [*rest[:place]], [*rest[place + 1 :]]
 
 
-def _checked(kind: str, arguments: Sequence[str]) -> argparse.Namespace:
+def _checked(kind: str, arguments: Sequence[str]) -> RunOptions:
     """The arguments as the job will read them; all is checked but the data, which a login node may not have."""
-    own = [argument for argument in arguments if kind != "compare" or argument != _BY_STRATEGY]
-    args = merge_config(build_parser(), [kind, *own])
-    before = build_parser().parse_args([kind, args.benchmark])
+    options = read_arguments([kind, *(word for word in arguments if kind != "compare" or word != _BY_STRATEGY)])
+    assert isinstance(options, RunOptions)
     for name in _OF_THE_JOB.get(kind, ()):
-        if getattr(args, name) != getattr(before, name):
-            raise BadInput(f"--{name} {getattr(args, name)}: {kind}.sbatch sets it, from the nodes of the job")
-    if kind == "search" and args.engine != "tune":
-        if "engine" in args.given:
-            raise BadInput(f"--engine {args.engine}: a job of search.sbatch has ray (default) and tune")
-        args.engine = "ray"  # as the script will say
-    check_options(args)
+        if (value := getattr(options, name)) is not None:
+            raise BadInput(f"--{name} {value}: {kind}.sbatch sets it, from the nodes of the job")
+    if isinstance(options, SearchOptions) and options.engine != "tune":
+        if "engine" in options.given:
+            raise BadInput(f"--engine {options.engine}: a job of search.sbatch has ray (default) and tune")
+        options = dataclasses.replace(options, engine="ray")  # as the script will say
+    check_options(options)
     from mtl.benchmarks import find_benchmark  # brings torch
     from mtl.cli.checks import read_comparison, read_search, read_training
 
     try:
-        benchmark = find_benchmark(args.benchmark)
-        if kind == "search":
-            read_search(args, benchmark)
-        elif kind == "compare":
-            args.strategies = [str(strategy) for strategy in read_comparison(args, benchmark).strategies]
-        else:
-            read_training(args, benchmark)
+        benchmark = find_benchmark(options.benchmark)
+        if isinstance(options, SearchOptions):
+            read_search(options, benchmark)
+        elif isinstance(options, CompareOptions):
+            strategies = [str(strategy) for strategy in read_comparison(options, benchmark).strategies]
+            options = dataclasses.replace(options, strategies=strategies)
+        elif isinstance(options, TrainOptions):
+            read_training(options, benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if args.out is not None and not args.resume:
-        held = [path for path in (args.out, *args.out.glob("*")) if (path / "config.yaml").is_file()]
+    if options.out is not None and not options.resume:
+        held = [path for path in (options.out, *options.out.glob("*")) if (path / "config.yaml").is_file()]
         if held:
             raise BadInput(f"output directory {str(held[0])!r} already holds a run: --resume continues it")
-    return args
+    return options
 
 
-def _with_array(options: list[str], arguments: Sequence[str], args: argparse.Namespace) -> list[str]:
+def _with_array(options: list[str], arguments: Sequence[str], asked: CompareOptions) -> list[str]:
     """The array has a task for each seed, or for each strategy, unless the user has chosen the tasks."""
     chosen = any(option in ("-a", "--array") or option.startswith(("-a", "--array=")) for option in options)
     if _BY_STRATEGY in arguments:
@@ -123,8 +127,8 @@ def _with_array(options: list[str], arguments: Sequence[str], args: argparse.Nam
             raise BadInput(f"--reference: with {_BY_STRATEGY} it is the first strategy")
         if "--strategies" not in arguments:
             raise BadInput(f"{_BY_STRATEGY}: --strategies must name them on the command line")
-        return options if chosen else [f"--array=0-{len(args.strategies) - 1}", *options]
-    return options if chosen else [f"--array={args.seed}-{args.seed + args.seeds - 1}", *options]
+        return options if chosen else [f"--array=0-{len(asked.strategies or ()) - 1}", *options]
+    return options if chosen else [f"--array={asked.seed}-{asked.seed + asked.seeds - 1}", *options]
 
 
 def _value_of(options: Sequence[str], short: str, long: str) -> str | None:
@@ -140,9 +144,9 @@ def _value_of(options: Sequence[str], short: str, long: str) -> str | None:
     return found
 
 
-def _explain(kind: str, job: str, options: Sequence[str], arguments: Sequence[str], args: argparse.Namespace) -> None:
+def _explain(kind: str, job: str, options: Sequence[str], arguments: Sequence[str], asked: RunOptions) -> None:
     """What the user does next."""
-    out = args.out or Path("runs") / f"{kind}-{job}"
+    out = asked.out or Path("runs") / f"{kind}-{job}"
     name = _value_of(options, "-J", "--job-name") or _environment().get("SBATCH_JOB_NAME") or f"mtl-{kind}"
     log = f"{name}-{job}" + ("_*" if kind == "compare" else "") + ".out"
     lines = {"job": f"{job}: mtl {shlex.join([kind, *arguments])}", "files": shlex.quote(str(out))}
@@ -151,6 +155,6 @@ def _explain(kind: str, job: str, options: Sequence[str], arguments: Sequence[st
     lines |= {"watch": f"squeue --jobs {job}", "stop": f"scancel {job} (saves its state)"}
     if kind == "compare":
         lines["report"] = f"mtl report {shlex.quote(str(out))}"
-    if args.wandb == "offline":
+    if asked.wandb == "offline":
         lines["W&B"] = shlex.join([str(_SCRIPTS / "login-sync.sh"), str(out)])
     print("\n".join(f"{name:<7} {text}" for name, text in lines.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl.cli.engines import Engine, on_ray
 from mtl.cli.errors import BadInput, Failed
+from mtl.cli.options import SearchOptions
 from mtl.cli.shared import tell
 from mtl.ray.tune.asked import scheduler_of, searcher_of
 from mtl.search.search import Search, SearchObserver
@@ -35,13 +35,14 @@ _ENVIRONMENT = {
 class TuneEngine(Engine):
     """A trial of Ray Tune for each member, or with --shards for each shard of members."""
 
-    def __init__(self, args: argparse.Namespace, setting: Setting) -> None:
+    def __init__(self, options: SearchOptions, setting: Setting) -> None:
         super().__init__(setting)
-        self._args, self._setting = args, setting
-        self._scheduler, self._searcher = scheduler_of(args), searcher_of(args)
-        chosen = {"scheduler": self._scheduler, "searcher": self._searcher, "shards": args.shards}
+        self._options, self._setting = options, setting
+        self._scheduler = scheduler_of(options.scheduler, options.shards)
+        self._searcher = searcher_of(options.searcher, self._scheduler)
+        chosen = {"scheduler": self._scheduler, "searcher": self._searcher, "shards": options.shards}
         names = [n for n in (self._scheduler, self._searcher) if n not in ("none", "random")]
-        own = args.method if args.shards else "random"
+        own = options.method if options.shards else "random"
         self.about = {"method": "+".join(dict.fromkeys(names)) or own, "engine": "tune", **chosen}
         self._open = contextlib.ExitStack()
         self._gpus = 0.0
@@ -50,7 +51,7 @@ class TuneEngine(Engine):
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(on_ray(self._args))
+            stack.enter_context(on_ray(self._options))
             self._gpus = self._lent()
             self._open = stack.pop_all()
         return self
@@ -102,7 +103,7 @@ class TuneEngine(Engine):
         """Tell the observers what has become of the trials, in the order in which they are recorded."""
         seeds, statuses = {trial.seed: trial for trial in search.trials}, {}
         for record in records:
-            if record["seed"] in seeds and not self._args.shards:
+            if record["seed"] in seeds and not self._options.shards:
                 number = seeds[record["seed"]].number
                 statuses[number] = record["status"]
                 for observer in observers:
@@ -117,23 +118,23 @@ class TuneEngine(Engine):
     def _asked(self) -> Asked:
         from mtl.ray.tune.driver import Asked
 
-        return Asked(self._scheduler, self._searcher, self._args.shards, self._gpus)
+        return Asked(self._scheduler, self._searcher, self._options.shards, self._gpus)
 
     def _trainable(self, search: Search) -> Any:
         import mtl.ray
 
-        args, options = self._args, search.method.options
-        if args.shards and options.members % args.shards:
-            raise BadInput(f"--shards {args.shards}: {options.members} members do not divide into so many")
+        asked, options = self._options, search.method.options
+        if asked.shards and options.members % asked.shards:
+            raise BadInput(f"--shards {asked.shards}: {options.members} members do not divide into so many")
         made = mtl.ray.trainable(
-            args.benchmark,
+            asked.benchmark,
             strategy=search.problem.space.dimensions["strategy"].parameter.grid(1)[0],
             settings=self._setting.settings,
-            members=options.members // args.shards if args.shards else 1,
-            method=args.method or "pbt",
+            members=options.members // asked.shards if asked.shards else 1,
+            method=asked.method or "pbt",
             objective=search.objective,
             device="cuda" if self._gpus else "cpu",
-            keep_models=args.keep_models,
+            keep_models=asked.keep_models,
         )
         made.ends_on_failure = True
         return made
@@ -142,9 +143,9 @@ class TuneEngine(Engine):
         """GPUs of a trial."""
         from mtl.ray.cluster import gpus, nodes
 
-        wanted = self._args.gpus_per_trial
+        wanted = self._options.gpus_per_trial
         if wanted is None:
-            return 1.0 if self._args.device != "cpu" and gpus() > 0 else 0.0
+            return 1.0 if self._options.device != "cpu" and gpus() > 0 else 0.0
         most = max((float(node["Resources"].get("GPU", 0)) for node in nodes()), default=0.0)
         if wanted > most:
             raise ValueError(f"--gpus-per-trial {wanted:g}: the node of the Ray cluster with most GPUs has {most:g}")

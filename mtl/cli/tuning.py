@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from mtl.cli.checks import DEFAULT_BUDGET
 from mtl.cli.engines import find_engine, opened
 from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
+from mtl.cli.options import CompareOptions
 from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
@@ -27,48 +27,50 @@ from mtl.train import Stopped
 
 
 def compare_tuned(
-    args: argparse.Namespace, plan: Plan, setting: Setting, config: dict[str, Any], strategies: Sequence[Strategy]
+    options: CompareOptions, plan: Plan, setting: Setting, config: dict[str, Any], strategies: Sequence[Strategy]
 ) -> int:
     """Carry out a comparison in which every strategy is tuned with the same budget first.
 
     Args:
-        args: parsed options.
+        options: of the command; they name a method of tuning.
         plan: of the untuned comparison; its single-task baselines are tuned with the same budget, in this process.
         setting: what all runs share.
         config: to be recorded.
         strategies: to be tuned and compared.
     """
-    budget = args.budget if args.budget is not None else DEFAULT_BUDGET
+    method = options.tune
+    assert method is not None
+    budget = options.budget if options.budget is not None else DEFAULT_BUDGET
     seeds = config["seeds"]
     try:
-        engine = find_engine(args, setting)
+        engine = find_engine(options, setting)
         equal = make("equal")
         baselines = [
             (task, of_one_task(setting, task)) for task in dict.fromkeys(run.task for run in plan.runs if run.task)
         ]
         # Each with what trains its runs. Baselines are trained in this process, whose benchmark has one task for them.
         tunings = [
-            (partial(make_tuning, alone, equal, args.tune, budget, seeds, cohorts, task), cohorts)
+            (partial(make_tuning, alone, equal, method, budget, seeds, cohorts, task), cohorts)
             for task, alone in baselines
             for cohorts in [cohort_maker(alone)]
         ]
         tunings += [
-            (partial(make_tuning, setting, strategy, args.tune, budget, seeds, engine.make_cohort), engine.make_cohort)
+            (partial(make_tuning, setting, strategy, method, budget, seeds, engine.make_cohort), engine.make_cohort)
             for strategy in strategies
         ]
         searches = [make_one() for make_one, _ in tunings]
     except ValueError as error:
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches if search.task is None}
-    tuned = {**config, "tune": {"method": args.tune, "budget": budget}, "spaces": spaces}
-    with run_directory(args, tuned, ("tune", "seeds")) as (directory, recorded), at_work("compare", directory):
+    tuned = {**config, "tune": {"method": method, "budget": budget}, "spaces": spaces}
+    with run_directory(options, tuned, ("tune", "seeds")) as (directory, recorded), at_work("compare", directory):
         name = setting.benchmark.name
         with contextlib.ExitStack() as closing:
-            tracker = closing.enter_context(Tracker(args.wandb, directory.path, recorded, tell))
+            tracker = closing.enter_context(Tracker(options.wandb, directory.path, recorded, tell))
             log = SearchTracker(tracker, directory, name)
             records: list[dict[str, Any]] = []
             try:
-                with opened(engine), stop_on_signals() as should_stop, SearchTerminal(quiet=args.quiet) as terminal:
+                with opened(engine), stop_on_signals() as should_stop, SearchTerminal(quiet=options.quiet) as terminal:
 
                     def carry_out(make_one: Callable[[], Search]) -> list[dict[str, Any]]:
                         def watched() -> Search:

@@ -9,9 +9,8 @@ import sys
 import pytest
 import yaml
 
-from mtl.cli.config_file import merge_config
+from mtl.cli.config_file import read_arguments
 from mtl.cli.main import main
-from mtl.cli.parser import build_parser
 
 TINY = "tests/tiny.py:Tiny"
 
@@ -177,22 +176,19 @@ def test_a_bad_config_file_is_refused(content, message, out, tmp_path, capsys):
 def test_a_config_file_is_read_by_the_types_of_the_options(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("seed: 010\nlr: 1e-3\nstrategies: [equal, no]\nwarmup: 0x10\nsteps: ~\nno-single-task: true\n")
-    args = merge_config(build_parser(), ["compare", TINY, f"--config={config}"])
-    assert (args.seed, args.lr, args.warmup, args.steps, args.no_single_task) == (10, 1e-3, 16, None, True)
+    args = read_arguments(["compare", TINY, f"--config={config}"])
+    assert (args.seed, args.training, args.no_single_task) == (10, {"lr": 1e-3, "warmup": 16}, True)
     assert args.strategies == ["equal", "no"]
 
 
 def test_lists_given_in_pieces_grow_and_single_values_are_given_once(capsys):
-    parser = build_parser()
     search = ["search", TINY, "--search", "lr=1e-3:1e-1", "l1=0:1", "--objective", "delta_m", "--search", "noise=0:1"]
-    args = parser.parse_args(search)
+    args = read_arguments(search)
     assert args.search == ["lr=1e-3:1e-1", "l1=0:1", "noise=0:1"] and args.objective == ["delta_m"]
-    compare = parser.parse_args(
-        ["compare", TINY, "--strategies", "equal", "--strategies", "famo", "--quiet", "--quiet"]
-    )
+    compare = read_arguments(["compare", TINY, "--strategies", "equal", "--strategies", "famo", "--quiet", "--quiet"])
     assert compare.strategies == ["equal", "famo"] and compare.given == {"benchmark", "strategies", "quiet"}
     ours = ["--override", "--seed=3", "--override", "--out=b"]  # what batch scripts add
-    args = parser.parse_args(["compare", TINY, "--seed=1", "--seeds=5", "--out=a", *ours])
+    args = read_arguments(["compare", TINY, "--seed=1", "--seeds=5", "--out=a", *ours])
     assert (args.seed, args.seeds, str(args.out)) == (3, 5, "b")
     assert main(["train", TINY, "--lr", "0.1", "--lr=0.2"]) == 2
     assert "argument --lr: it is given twice, the second time with 0.2" in capsys.readouterr().err
@@ -352,7 +348,7 @@ def test_wandb_mode_of_the_environment_holds_where_no_option_says_otherwise(said
     if said is not None:
         monkeypatch.setenv("WANDB_MODE", said)
     given = [] if option is None else [f"--wandb={option}"]
-    assert merge_config(build_parser(), ["train", TINY, *given]).wandb == mode
+    assert read_arguments(["train", TINY, *given]).wandb == mode
 
 
 def test_wandb_mode_of_the_environment_is_what_the_tracker_gets(monkeypatch, out, capsys):

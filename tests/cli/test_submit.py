@@ -106,7 +106,7 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
         (["search", TINY, "--engine", "population"], "--engine population: a job of search.sbatch has ray"),
         (["search", TINY, "--engine", "tune", "--scheduler", "pbtt"], "did you mean pbt"),
         (["search", TINY, "--engine", "tune", "--scheduler", "pbt", "--searcher", "optuna"], "changes values itself"),
-        (["search", TINY, "--engine", "tune", "--gpus-per-trial", "-1"], "--gpus-per-trial -1: must not be negative"),
+        (["search", TINY, "--engine", "tune", "--gpus-per-trial", "-1"], "--gpus-per-trial -1: must be at least 0"),
         (["search", TINY, "--gpus-per-trial", "1"], "it is an option of --engine tune"),
         (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
         (["train", TINY, "--time=1:00"], "unrecognized arguments: --time=1:00"),

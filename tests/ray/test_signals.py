@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtl.cli.config_file import merge_config
+from mtl.cli.config_file import read_arguments
 from mtl.cli.engines import find_engine
-from mtl.cli.parser import build_parser
 from mtl.cli.shared import make_setting
 from mtl.search.sharded import ShardLost
 from mtl.train import Stopped
@@ -18,9 +17,9 @@ pytest.importorskip("ray")
 
 @pytest.fixture
 def engine(monkeypatch):
-    args = merge_config(build_parser(), ["search", "tests/tiny.py:Tiny", "--engine=ray", "--device=cpu"])
+    options = read_arguments(["search", "tests/tiny.py:Tiny", "--engine=ray", "--device=cpu"])
     monkeypatch.setattr("mtl.ray.cluster.nodes", lambda: [{"NodeManagerAddress": "here"}])
-    return find_engine(args, make_setting(args))
+    return find_engine(options, make_setting(options))
 
 
 class Loses:

@@ -121,7 +121,7 @@ def test_a_trainable_that_cannot_be_is_refused_in_one_line(names, changed, messa
         (["--scheduler=pbt", "--shards=2"], "shards search by themselves"),
         (["--method=tpe"], "--scheduler and --searcher"),
         (["--gpus-per-shard=1"], "it is an option of --engine ray"),
-        (["--gpus-per-trial=-1"], "must not be negative"),
+        (["--gpus-per-trial=-1"], "--gpus-per-trial -1: must be at least 0"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_ray_starts(options, message, capsys, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 
 from mtl.suggestions import nearest
@@ -13,36 +12,21 @@ SEARCHERS = ("random", "grid", "optuna", "bohb", "hyperopt", "none")
 _PACKAGES = {"optuna": ("optuna",), "bohb": ("hpbandster", "ConfigSpace"), "hyperopt": ("hyperopt",)}
 
 
-def scheduler_of(args: argparse.Namespace) -> str:
-    """The scheduler: that of the options; else PBT, or none for shards, which search by themselves."""
-    return args.scheduler or ("none" if args.shards else "pbt")
+def scheduler_of(given: str | None, shards: int | None) -> str:
+    """The scheduler: the given one; else PBT, or none for shards, which search by themselves."""
+    return given or ("none" if shards else "pbt")
 
 
-def searcher_of(args: argparse.Namespace) -> str:
-    """The searcher: that of the options, or the usual one of the scheduler."""
-    return args.searcher or ("bohb" if scheduler_of(args) == "bohb" else "random")
+def searcher_of(given: str | None, scheduler: str) -> str:
+    """The searcher: the given one, or the usual one of the scheduler."""
+    return given or ("bohb" if scheduler == "bohb" else "random")
 
 
-def method_of(args: argparse.Namespace) -> str:
-    """The method whose options a search takes: with Ray Tune that of the shards, or what the scheduler is like.
-
-    Raises:
-        ValueError: a method is given, and Ray Tune's trials are members.
-    """
-    if args.engine != "tune" or args.shards is not None:
-        return str(args.method)
-    if "method" in args.given:
-        raise ValueError(f"--method {args.method}: --engine tune takes --scheduler and --searcher, or --shards")
-    if scheduler_of(args) in ("pbt", "pb2"):
-        return scheduler_of(args)
-    return "grid" if searcher_of(args) == "grid" else "random"
-
-
-def check_tune(args: argparse.Namespace) -> None:
-    """Raise `ValueError`, one line, for what Ray Tune cannot do."""
-    check_pair(scheduler_of(args), searcher_of(args), args.shards)
-    if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
-        raise ValueError(f"--gpus-per-trial {args.gpus_per_trial:g}: must not be negative")
+def method_like(scheduler: str, searcher: str) -> str:
+    """The method whose options a search by Ray Tune's trials takes: what its scheduler or searcher is like."""
+    if scheduler in ("pbt", "pb2"):
+        return scheduler
+    return "grid" if searcher == "grid" else "random"
 
 
 def check_pair(scheduler: str, searcher: str, shards: int | None) -> None:

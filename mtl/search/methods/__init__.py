@@ -6,18 +6,16 @@ import importlib
 
 from mtl.hyperparameters import nearest
 from mtl.search.methods.method import (
-    OPTIONS,
-    SPECIAL,
     Decision,
     Exploit,
     Method,
-    Options,
     Problem,
     Report,
     Start,
     make_options,
     random_starts,
 )
+from mtl.search.options import OPTIONS, SPECIAL, Options
 
 __all__ = [
     "METHODS",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,33 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mtl.hyperparameters import hyper, validate
 from mtl.search.objective import Scores
+from mtl.search.options import Options as Options
 from mtl.search.parameters import Generator
 from mtl.search.space import Space, Values
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a search is run."""
-
-    members: int = hyper(16, 1, doc="runs trained side by side")
-    trials: int | None = hyper(
-        None,
-        1,
-        doc="runs started in all; when not given as many as members, four times as many of a method that learns from "
-        "finished runs, or one of each bracket",
-    )
-    interval: int | None = hyper(None, 1, doc="steps from one decision to the next; a twentieth of the run by default")
-    quantile: float = hyper(0.25, 0.0, 0.5, doc="share of the population that is replaced (pbt, pb2)")
-    burn_in: int = hyper(0, 0, doc="first steps in which none is replaced unless it broke (pbt, pb2)")
-    resample: float = hyper(0.25, 0.0, 1.0, doc="probability that explore draws a value anew (pbt, pb2)")
-    eta: float = hyper(3.0, 1.1, doc="one in so many survives a rung (asha, hyperband, bohb)")
-    asynchronous: bool = hyper(False, doc="shards do not wait for each other (pbt)")
-    grid_points: int = hyper(3, 1, doc="values of each number (grid)")
-
-    def __post_init__(self) -> None:
-        validate(self, "search")
 
 
 @dataclass(frozen=True)
@@ -214,8 +190,3 @@ def make_options(method: type[Method], given: Mapping[str, Any]) -> Options:
         members = min(method.members_for(given["trials"]), Options().members)
         return Options(**{**given, "members": max(1, members)})
     return Options(**given)
-
-
-#: Options that mean something to some methods alone.
-SPECIAL = frozenset({"quantile", "burn_in", "resample", "eta", "grid_points"})
-OPTIONS = tuple(field.name for field in dataclasses.fields(Options))

@@ -1,0 +1,240 @@
+"""The options of every command: a frozen dataclass each, whose fields are all that there is to say of an option.
+
+Training settings and the options of search methods are declared where they belong, and are taken over from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from mtl.cli.declared import argument, declared, option, sheet
+from mtl.search.options import Options as MethodOptions
+from mtl.train.settings import Settings
+from mtl.wandb_mode import MODES, usual_mode
+
+LISTS = ("strategies", "benchmarks", "losses", "models", "architectures", "methods")
+ENGINES = ("population", "ray", "tune")
+DEVICES = ("auto", "cpu", "cuda")
+_BENCHMARK = "a name from `mtl list benchmarks`, or path.py:Class"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command and its options.
+
+    Attributes:
+        command: what the user calls it.
+        about: its line in `mtl --help`.
+        given: names of the options that the user gave, by the command line or a file of options.
+    """
+
+    command: ClassVar[str]
+    about: ClassVar[str]
+    given: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(Command):
+    """`mtl list`."""
+
+    command: ClassVar[str] = "list"
+    about: ClassVar[str] = f"what there is: {', '.join(LISTS)}"
+    what: str = argument("", "strategies", choices=LISTS)
+    grep: str | None = option(None, "only what has this text in its name, description, paper, ...", metavar="TEXT")
+    cost: bool = option(False, "sort strategies by what a step costs, in place of groups")
+    json: bool = option(False, "as JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Command):
+    """The training settings that were given; they stand over the benchmark's recipe."""
+
+    training: Mapping[str, Any] = sheet(Settings, "training (defaults: the benchmark's recipe)", usual=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(TrainingOptions):
+    """What all commands that train have in common."""
+
+    title: ClassVar[str] = "run"
+    benchmark: str = argument(_BENCHMARK)
+    out: Path | None = option(None, "where the run's files go (default: runs/NAME)", metavar="DIR")
+    seed: int = option(0, "first seed")
+    keep_models: str = option(
+        "best", "weights that checkpoints/ keeps: of the best run as best.pt, of all, of none",
+        choices=("none", "best", "all"),
+    )  # fmt: skip
+    device: str = option("auto", "", choices=DEVICES)
+    wandb: str = option(usual_mode, "default: what WANDB_MODE says, or offline", choices=MODES)
+    resume: bool = option(False, "continue what the directory holds, or start")
+    config: Path | None = option(None, "YAML of options; the command line overrides it", metavar="FILE")
+    quiet: bool = option(False, "print the result only")
+    override: bool = option(False, "what follows replaces what was given before", place="hidden")  # of batch scripts
+
+    @property
+    def searches(self) -> bool:
+        """Whether a method decides when runs end."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(RunOptions):
+    """Where the searches of a command train."""
+
+    title: ClassVar[str] = "where searches train"
+    engine: str = option(
+        "population", "this process, our methods in processes of Ray, or Ray Tune's trials", choices=ENGINES
+    )
+    address: str | None = option(
+        None, "of a running Ray cluster (default: one of this machine)", metavar="HOST:PORT", engines=("ray", "tune")
+    )
+    nodes: int | None = option(None, "of that cluster, to be waited for (default: 1)", 1, engines=("ray", "tune"))
+    shards: int | None = option(
+        None, "of the members, for Ray (default: as many as the GPUs hold, at least one each; one a node without)", 1,
+        engines=("ray", "tune"),
+    )  # fmt: skip
+    gpus_per_shard: float | None = option(
+        None, "of a GPU, for a process: 0.5 trains two shards on each at a time (default: 1)", 0, 1, above=True,
+        metavar="SHARE", engines=("ray",),
+    )  # fmt: skip
+    scheduler: str | None = option(
+        None, "of --engine tune: pbt (default), pb2, asha, hyperband, bohb, median or none", metavar="NAME",
+        engines=("tune",),
+    )  # fmt: skip
+    searcher: str | None = option(
+        None, "of --engine tune: random (default), grid, optuna, bohb, hyperopt or none", metavar="NAME",
+        engines=("tune",),
+    )  # fmt: skip
+    gpus_per_trial: float | None = option(
+        None, "of --engine tune (default: 1 if there are)", 0, metavar="N", engines=("tune",)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """`mtl train`."""
+
+    command: ClassVar[str] = "train"
+    about: ClassVar[str] = "train one strategy on a benchmark"
+    title: ClassVar[str] = ""
+    strategy: str = option("equal", "", metavar="SPEC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(EngineOptions):
+    """`mtl compare`."""
+
+    command: ClassVar[str] = "compare"
+    about: ClassVar[str] = "compare strategies over seeds, against single-task baselines"
+    title: ClassVar[str] = ""
+    strategies: list[str] | None = option(None, "default: one of each kind", metavar="SPEC")
+    seeds: int = option(3, "runs of each strategy", 1)
+    reference: str | None = option(
+        None, "what p-values compare with (default: equal if it takes part, or the first strategy)", metavar="SPEC"
+    )
+    tune: str | None = option(None, "tune every strategy first, such as by pbt, tpe or random", metavar="METHOD")
+    budget: int | None = option(None, "trials of each strategy's tuning (default: 16)", metavar="N")
+    no_single_task: bool = option(False, "leave out the single-task baselines")
+    one_at_a_time: bool = option(False, "train each seed by itself, not as a population")
+
+    @property
+    def searches(self) -> bool:
+        """Whether a method decides when runs end."""
+        return self.tune is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(EngineOptions):
+    """`mtl search`."""
+
+    command: ClassVar[str] = "search"
+    about: ClassVar[str] = "search strategies, hyperparameters and schedules with a population"
+    title: ClassVar[str] = "search"
+    strategy: str = option("equal", "whose hyperparameters", metavar="SPEC")
+    strategies: list[str] | None = option(None, "several, of which the search picks", metavar="SPEC")
+    method: str = option("pbt", "a name from `mtl list methods`", metavar="METHOD")
+    objective: list[str] = option(
+        lambda: ["selection"], "selection (default), delta_m, TASK/METRIC, or several of them for a Pareto front",
+        metavar="NAME",
+    )  # fmt: skip
+    search: list[str] | None = option(None, "such as lr=1e-4:1e-2:log optimizer=adam,sgd", metavar="NAME=RANGE")
+    space: Path | None = option(None, "YAML of names and ranges; --search overrides it")
+    options: Mapping[str, Any] = sheet(MethodOptions)
+
+    @property
+    def searches(self) -> bool:
+        """Whether a method decides when runs end."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(Command):
+    """`mtl replay`."""
+
+    command: ClassVar[str] = "replay"
+    about: ClassVar[str] = "train the winner's schedule of a finished search again, from scratch"
+    directory: Path = argument("the --out of `mtl search`", metavar="RUN")
+    device: str = option("auto", "", choices=DEVICES)
+    quiet: bool = option(False, "print the result only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Command):
+    """`mtl report`."""
+
+    command: ClassVar[str] = "report"
+    about: ClassVar[str] = "tables, figures and report.html of finished runs"
+    directories: list[Path] = argument("of one study, or parts to be merged, or what holds them", metavar="DIR")
+    out: Path | None = option(None, "default: the first directory", metavar="DIR")
+    json: bool = option(False, "print the summary as JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(Command):
+    """`mtl bench`."""
+
+    command: ClassVar[str] = "bench"
+    about: ClassVar[str] = "speed, against other libraries in the same process"
+    name: str = argument("steps: one training step; solvers: weights from a Gramian; population, search: whole runs")
+    engine: str = option(
+        "population", "of the bench of the search: population against Ray Tune, ray against population",
+        choices=ENGINES[:2],
+    )  # fmt: skip
+    json: Path | None = option(None, "write the rows there")
+    rounds: int | None = option(None, "turns of each candidate (default: the bench's own)", metavar="N")
+    quick: bool = option(False, "few cases, one round: whether it works, not how fast")
+    models: list[str] | None = option(None, "such as mlp-10 cnn-3; resnet18-3 for a GPU", metavar="MODEL")
+    strategies: list[str] | None = option(None, "default: all that the bench knows", metavar="NAME")
+    device: str = option("auto", "", choices=DEVICES)
+    threads: int = option(1, "threads of tensor operations", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions(Command):
+    """`mtl submit`."""
+
+    command: ClassVar[str] = "submit"
+    about: ClassVar[str] = "queue a job of train, compare or search on a SLURM cluster"
+    print: bool = option(False, "print the batch script instead, to be adapted to a site")
+    kind: str = argument("", choices=("train", "compare", "search"))
+    rest: list[str] = option(list, "", place="rest")
+
+
+#: Every command by name, in the order of the help.
+COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
+    {
+        each.command: each
+        for each in (
+            *(ListOptions, TrainOptions, CompareOptions, SearchOptions, ReplayOptions, ReportOptions, BenchOptions),
+            SubmitOptions,
+        )
+    }
+)
+#: Options of an engine, and the engines that take them.
+ENGINE_OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: each.option.engines for name, each in declared(EngineOptions).items() if each.option.engines}
+)
