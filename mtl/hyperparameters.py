@@ -26,7 +26,9 @@ class Domain:
 
     `tasks` ties it to the tasks: `each`, one number a task; `ratios`, the same where only ratios matter, so a point of
     the simplex; `index`, tasks by their index. `text` is the word for what may be any text, such as `SPEC`. `varies`
-    says of a training setting that members trained side by side may differ in it.
+    says of a training setting that members trained side by side may differ in it. `words` may stand in place of
+    numbers, such as `inverse` for class weights that the training labels decide; `tasks` is `classes` for those, one
+    number for each class of one task.
     """
 
     low: float | None = None
@@ -39,6 +41,7 @@ class Domain:
     text: str = ""
     varies: bool = False
     above: bool = False
+    words: tuple[str, ...] = ()
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
@@ -46,6 +49,8 @@ class Domain:
             return None if value in self.choices else f"must be one of {', '.join(self.choices)}"
         if self.text and isinstance(value, str):
             return None
+        if self.words and isinstance(value, str):
+            return None if value in self.words else f"must be a number, or one of {', '.join(self.words)}"
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or number is None:
                 continue
@@ -63,7 +68,7 @@ class Domain:
         if self.tasks == "index":
             wrong = [k for k in (value if isinstance(value, tuple) else (value,)) if k != int(k) or k >= num_tasks]
             return f"={wrong[0]:g} is not a task's index, 0 to {num_tasks - 1}" if wrong else None
-        if self.tasks:
+        if self.tasks in ("each", "ratios"):
             given = value.shape[-1] if hasattr(value, "shape") else len(value)
             if given not in (len(usual), num_tasks):
                 return f" has {given} numbers, one a task would be {num_tasks}"
@@ -71,8 +76,9 @@ class Domain:
 
     def interval(self) -> str:
         """The accepted values in words, for messages and tables."""
-        if self.choices:
-            return " | ".join(self.choices)
+        return " | ".join((*(self.choices or self.words), *(() if self.choices else (self._numbers(),))))
+
+    def _numbers(self) -> str:
         if self.low is not None and self.high is not None:
             return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g}]"
         if self.low is not None:
@@ -92,9 +98,10 @@ def hyper(
     tasks: str = "",
     text: str = "",
     varies: bool = False,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with a domain: `alpha: float = hyper(1.5, 0, search=(0.1, 3), doc="...")`."""
-    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies)
+    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies, words)
     return dataclasses.field(default=default, metadata=declares(domain))
 
 
@@ -141,6 +148,8 @@ def check_tasks(unit: Any, name: str, num_tasks: int) -> None:
 def parse(cls: type, key: str, text: str, name: str) -> Any:
     """Read `text` as the type that `cls` declares for its hyperparameter `key`; tuples are written `1/2/1`."""
     kinds = kinds_of(cls, key)
+    if text in domains(cls)[key].words:
+        return text
     if type(None) in kinds and text.lower() == "none":
         return None
     try:
@@ -153,7 +162,8 @@ def parse(cls: type, key: str, text: str, name: str) -> Any:
         if float in kinds:
             return float(text)
     except (ValueError, KeyError):
-        wanted = "numbers joined by /" if tuple in kinds else next(k.__name__ for k in kinds if k is not type(None))
+        number = next((kind.__name__ for kind in (bool, int, float) if kind in kinds), "text")
+        wanted = " or ".join(("numbers joined by /" if tuple in kinds else number, *domains(cls)[key].words))
         raise ValueError(f"{name}: {key}={text!r} cannot be read as {wanted}") from None
     return text
 
@@ -168,14 +178,29 @@ def read_unit(text: str, registry: Mapping[str, type[U]], kind: str) -> tuple[ty
     name = name.strip()
     if name not in registry:
         raise ValueError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
-    cls, values = registry[name], {}
+    return registry[name], read_pairs(registry[name], name, settings, f"{kind} {text!r}")
+
+
+def read_pairs(cls: type, name: str, settings: str, where: str) -> dict[str, Any]:
+    """Read `KEY=VALUE,KEY=VALUE` as values of the hyperparameters of `cls`.
+
+    Args:
+        cls: declares them.
+        name: of it, for messages.
+        settings: the text.
+        where: it stands, for messages.
+
+    Raises:
+        ValueError: an unknown key, with the nearest known ones; a value that cannot be read.
+    """
+    values = {}
     for pair in filter(None, (piece.strip() for piece in settings.split(","))):
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise ValueError(f"{kind} {text!r}: {pair!r} is not KEY=VALUE")
+            raise ValueError(f"{where}: {pair!r} is not KEY=VALUE")
         check_key(cls, key, name)
         values[key] = parse(cls, key, value, name)
-    return cls, values
+    return values
 
 
 def check_key(cls: type, key: str, name: str) -> None:

@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.losses import Loss
+from mtl.losses.wrapped import user_code
 
 _SLOW_SECONDS, _LARGE_BYTES = 20.0, 2**30  # of data that is not loaded twice
 _PLAIN = (str, int, float, bool, complex, bytes, type(None), torch.dtype, torch.device)
@@ -156,7 +157,7 @@ def described(value: Any) -> str:
 def describe(value: Any) -> str:
     """The same, of anything that a loss or a metric may hold."""
     if isinstance(value, Loss):
-        return str(value)
+        return str(value) if (wrapped := user_code(value)) is None else f"{value} = {describe(wrapped)}"
     if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, Tensor):

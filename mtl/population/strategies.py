@@ -54,12 +54,16 @@ def substituted(unit: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _continuous(unit: Any) -> dict[str, Any]:
+    if not getattr(unit, "takes_tensors", True):
+        return {}  # other people's losses read their settings as plain numbers
     found = {}
     for name, domain in domains(unit).items():
         value = getattr(unit, name)
         if isinstance(value, bool) or domain.choices:
             continue
-        if isinstance(value, float) or (isinstance(value, tuple) and value and domain.tasks in ("each", "ratios")):
+        if isinstance(value, float) or (
+            isinstance(value, tuple) and value and domain.tasks in ("each", "ratios", "classes")
+        ):
             found[name] = value
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.hyperparameters import Domain, defaults, domains, nearest, parse
-from mtl.losses import LOSSES, Loss
+from mtl.losses import Loss, make_loss
 from mtl.search.dimension import Condition, Dimension
 from mtl.search.grammar import Interval, Range, Word
 from mtl.search.parameters import Choice, Number, Parameter, Simplex
@@ -68,7 +68,7 @@ class _Place:
         usual = defaults(owner)[key]
         self.integer = isinstance(usual, int) and not isinstance(usual, bool)
         self.weights = self.domain.tasks == "ratios"
-        self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool))
+        self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool | str))
 
     def declared(self, tasks: int) -> Parameter:
         """The range that the hyperparameter itself declares."""
@@ -144,10 +144,10 @@ def _loss_places(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension])
         if chosen is None:
             owners = {"": task.loss} if isinstance(task.loss, Loss) else {}
         else:
-            owners = {name: LOSSES[name] for name in chosen.parameter.grid(1)}  # type: ignore[misc]
-        keys = {key: owner for owner in owners.values() for key in domains(owner)}
+            owners = {name: make_loss(name) for name in chosen.parameter.grid(1)}
+        keys = {key: owner for owner in owners.values() for key in _free(owner)}
         for key, owner in keys.items():
-            having = {name for name, other in owners.items() if key in domains(other)}
+            having = {name for name, other in owners.items() if key in _free(other)}
             condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
             places[f"loss.{task.name}.{key}"] = _Place(owner, key, condition, chosen is not None)
     return places
@@ -165,6 +165,14 @@ def _losses(name: str, text: Range) -> Choice:
     if isinstance(text, Word | Interval):
         raise ValueError(f"{text.where}: {name}: names of losses joined by commas are wanted, such as {name}=mse,huber")
     for choice in text.choices:
-        if choice not in LOSSES:
-            raise ValueError(f"{text.where}: {name}={choice}: {nearest(choice, LOSSES)}")
+        try:
+            make_loss(choice)
+        except ValueError as error:
+            raise ValueError(f"{text.where}: {name}={choice}: {error}") from None
     return Choice(text.choices)
+
+
+def _free(loss: Loss) -> list[str]:
+    """The hyperparameters of a loss that its spec does not set."""
+    usual = defaults(loss)
+    return [key for key in domains(loss) if getattr(loss, key) == usual[key]]

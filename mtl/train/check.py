@@ -14,6 +14,7 @@ from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
 from mtl.losses.labels import elementwise, known, numbers
+from mtl.losses.wrapped import Wrapped
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
@@ -146,7 +147,7 @@ def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows
             raise ValueError(f"{where}: the backward pass of its loss fails: {in_one_line(error)}") from error
     elif model.training:
         raise ValueError(f"{where}: its loss does not depend on the model's parameters")
-    if isinstance(task.loss, Loss):
+    if isinstance(task.loss, Loss) and not isinstance(task.loss, Wrapped):
         return
     with torch.no_grad():
         if elementwise(prediction, labels[rows]):

@@ -12,7 +12,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import domains
-from mtl.losses import LOSSES
+from mtl.losses import make_loss
 from mtl.ray.tune.benchmark import found
 from mtl.search.build import SETTINGS, build_space
 from mtl.search.dimension import Dimension
@@ -134,7 +134,7 @@ def _exists(name: str, values: Values, own: set[str]) -> bool:
     if kind == "strategy" and rest:
         return first in own
     if kind == "loss" and first and f"loss.{first}" in values:
-        return key in domains(LOSSES[values[f"loss.{first}"]])
+        return key in domains(make_loss(values[f"loss.{first}"]))
     return True
 
 

@@ -1,0 +1,314 @@
+"""Tests a loss, ours or anyone's, on made-up examples, and says in plain words what it found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtl.hyperparameters import domains
+from mtl.losses.examples import KINDS, example, right, with_missing
+from mtl.losses.loss import Loss
+from mtl.losses.wrapped import Wrapped
+
+OK, NOTE, FAIL = "ok", "note", "FAIL"
+EXTREME = 1e4
+_MEMBERS, _STEPS, _LR = 3, 200, 0.05
+_CLOSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+class Finding(NamedTuple):
+    """One thing that was tested: its name, `ok`, `note` or `FAIL`, and what was found."""
+
+    name: str
+    status: str
+    text: str
+
+
+class Checked(NamedTuple):
+    """What was found, and the kind of examples on which."""
+
+    kind: str
+    findings: list[Finding]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return all(finding.status != FAIL for finding in self.findings)
+
+
+def check_loss(loss: Loss, kind: str | None = None) -> Checked:
+    """Test a loss: its gradient, the edges, half precision, vectorisation, missing labels and more.
+
+    Args:
+        loss: made by `make_loss`.
+        kind: of predictions and labels, one of `KINDS`; what the loss says, or the first that it takes, if not given.
+
+    Raises:
+        ValueError: there is no such kind, or the loss takes none.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"--kind {kind}: known are {', '.join(KINDS)}")
+    found = kind or loss.kind or _first_kind(loss)
+    prediction, target = example(found)
+    if said := _refused(loss, prediction, target):
+        return Checked(found, [Finding("runs", FAIL, said)])
+    width = prediction.shape[-1] if prediction.ndim > 1 else 1
+    subject = _Subject(loss.fitted(target, width), found, isinstance(loss, Wrapped))
+    findings = [Finding("runs", OK, f"one number, from predictions {tuple(prediction.shape)} of kind {found!r}")]
+    for check in _CHECKS:
+        findings += check(subject)
+    return Checked(found, findings)
+
+
+class _Subject:
+    """The loss and its examples."""
+
+    def __init__(self, loss: Loss, kind: str, foreign: bool) -> None:
+        self.loss, self.kind, self.foreign = loss, kind, foreign
+        self.prediction, self.target = example(kind)
+
+    def value(self, prediction: Tensor, target: Tensor | None = None) -> Tensor:
+        return self.loss(prediction, self.target if target is None else target)
+
+    def with_gradient(self, prediction: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        leaf = prediction.detach().clone().requires_grad_()
+        value = self.value(leaf, target)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+
+def _first_kind(loss: Loss) -> str:
+    for kind in KINDS:
+        if _refused(loss, *example(kind)) is None:
+            return kind
+    reason = _refused(loss, *example("numbers"))
+    raise ValueError(f"{loss.name}: it takes none of the kinds {', '.join(KINDS)}; with numbers it {reason}")
+
+
+def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
+    try:
+        width = prediction.shape[-1] if prediction.ndim > 1 else 1
+        if said := loss.complaint(prediction, target):
+            return said
+        leaf = prediction.clone().requires_grad_()
+        value: Any = loss.fitted(target, width)(leaf, target)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            return "does not return one number"
+        if not value.requires_grad:
+            return "does not depend on the prediction in a way that can be differentiated"
+        return None if bool(value.isfinite()) else f"is {value.item():g} on ordinary examples"
+    except Exception as error:  # anyone's code may raise anything
+        return f"fails: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}"
+
+
+def _gradient(subject: _Subject) -> Iterator[Finding]:
+    leaf = subject.prediction.clone().requires_grad_()
+    try:
+        torch.autograd.gradcheck(lambda p: subject.value(p).reshape(()), leaf, eps=1e-6, atol=1e-5, rtol=1e-4)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        yield Finding("gradient", FAIL, f"differs from what small steps of the prediction show: {reason}")
+        return
+    yield Finding("gradient", OK, "as small steps of the prediction show")
+
+
+def _sign(subject: _Subject) -> Iterator[Finding]:
+    sure = right(subject.kind, subject.target, subject.prediction)
+    found, wrong = float(subject.value(sure)), float(subject.value(subject.prediction))
+    text = f"{found:.4g} for right predictions, {wrong:.4g} for ones drawn at random"
+    yield Finding(
+        "sign", OK if found < wrong else FAIL, text + ("" if found < wrong else ": it has to be lower for right")
+    )
+
+
+def _falls(subject: _Subject) -> Iterator[Finding]:
+    leaf = subject.prediction.clone().requires_grad_()
+    before = float(subject.value(leaf.detach()))
+    optimizer = torch.optim.Adam([leaf], lr=_LR)
+    for _ in range(_STEPS):
+        optimizer.zero_grad()
+        subject.value(leaf).backward()
+        optimizer.step()
+    after = float(subject.value(leaf.detach()))
+    status = OK if after < before else FAIL
+    yield Finding("training", status, f"{_STEPS} steps on the predictions take it from {before:.4g} to {after:.4g}")
+    below = "; it goes below 0, which strategies of ratios and logarithms pass over" if after < 0 else ""
+    yield Finding("range", NOTE if below else OK, f"{min(before, after):.4g} at its lowest here{below}")
+
+
+def _scale(subject: _Subject) -> Iterator[Finding]:
+    value, gradient = subject.with_gradient(subject.prediction)
+    size = float(gradient.norm())
+    odd = size > 1e3 or size < 1e-6
+    hint = "; give it a weight, or the labels another scale" if odd else ""
+    text = f"{float(value):.4g} with a gradient of length {size:.3g}, for predictions of size 1{hint}"
+    yield Finding("scale", NOTE if odd else OK, text)
+
+
+def _reduction(subject: _Subject) -> Iterator[Finding]:
+    once = float(subject.value(subject.prediction))
+    twice = float(
+        subject.value(torch.cat([subject.prediction, subject.prediction]), torch.cat([subject.target, subject.target]))
+    )
+    if abs(twice - once) <= 1e-6 * abs(once):
+        yield Finding("batch", OK, "a mean: twice as many examples do not make it larger")
+    elif abs(twice - 2 * once) <= 1e-6 * abs(once):
+        yield Finding("batch", FAIL, "a sum: it grows with the batch, and so does the step; return the mean")
+    else:
+        yield Finding("batch", NOTE, "what an example costs depends on the others of its batch")
+    if subject.foreign:
+        return
+    try:
+        each = subject.loss(subject.prediction, subject.target, reduction="none")
+    except ValueError as error:
+        yield Finding("terms", NOTE, str(error))
+        return
+    total = float(subject.loss(subject.prediction, subject.target, reduction="sum"))
+    right = abs(float(each.nansum()) - total) <= 1e-8 * max(1.0, abs(total))
+    status = OK if right else FAIL
+    yield Finding("terms", status, f"reduction='none' gives {tuple(each.shape)}, whose sum is that of reduction='sum'")
+
+
+def _edges(subject: _Subject) -> Iterator[Finding]:
+    bad = []
+    for name, prediction in _extremes(subject.prediction.float()):
+        value, gradient = subject.with_gradient(prediction)
+        if not bool(value.isfinite()):
+            bad.append(f"is {value.item():g} for predictions of {name}")
+        elif not bool(gradient.isfinite().all()):
+            bad.append(f"has a gradient that is not finite for predictions of {name}")
+    yield Finding(
+        "edges",
+        FAIL if bad else OK,
+        "; ".join(bad) or f"finite, as is its gradient, for predictions of 0, ±{EXTREME:g}",
+    )
+    spoilt = subject.prediction.clone()
+    spoilt[0] = torch.nan
+    hidden = bool(subject.value(spoilt).isfinite())
+    text = "hides a prediction that is NaN" if hidden else "a prediction that is NaN makes it NaN"
+    yield Finding("NaN", FAIL if hidden else OK, text)
+
+
+def _extremes(like: Tensor) -> list[tuple[str, Tensor]]:
+    place = torch.arange(like.numel()).reshape(like.shape)
+    sides = torch.where(place % 2 == 0, EXTREME, -EXTREME).to(like.dtype)
+    return [
+        ("0", torch.zeros_like(like)),
+        (f"{EXTREME:g}", torch.full_like(like, EXTREME)),
+        (f"{-EXTREME:g}", torch.full_like(like, -EXTREME)),
+        (f"±{EXTREME:g}", sides),
+        (f"∓{EXTREME:g}", -sides),
+        (f"{EXTREME:g} and what is usual", torch.where(place % 3 == 0, sides, like)),
+    ]
+
+
+def _half(subject: _Subject) -> Iterator[Finding]:
+    for dtype in (torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        try:
+            bad = _half_of(subject, dtype)
+        except Exception as error:
+            bad = f"fails: {' '.join(str(error).split())[:160]}"
+        yield Finding(name, FAIL if bad else OK, bad or "as in float32 to rounding, and finite at the edges")
+
+
+def _half_of(subject: _Subject, dtype: torch.dtype) -> str | None:
+    short = subject.prediction.to(dtype)
+    value, gradient = subject.with_gradient(short)
+    full, _ = subject.with_gradient(short.float())
+    if (
+        not bool((value.float() - full).abs() <= _CLOSE[dtype] * full.abs().clamp(min=1))
+        or not gradient.isfinite().all()
+    ):
+        return f"{float(value):.4g} where float32 gives {float(full):.4g}"
+    largest = torch.finfo(dtype).max
+    for name, prediction in _extremes(short):
+        value, gradient = subject.with_gradient(prediction)
+        if not bool(value.isfinite()):
+            return f"is {value.item():g} for predictions of {name}"
+        # A slope that no number of this precision can hold is no fault of the loss.
+        _, slope = subject.with_gradient(prediction.float())
+        if bool((~gradient.isfinite() & (slope.abs() <= largest)).any()):
+            return f"has a gradient that is not finite for predictions of {name}"
+    return None
+
+
+def _vectorised(subject: _Subject) -> Iterator[Finding]:
+    predictions = torch.stack([example(subject.kind, seed)[0] for seed in range(_MEMBERS)])
+    try:
+        together = torch.func.vmap(subject.value)(predictions)
+        apart = torch.stack([subject.value(each) for each in predictions])
+        right = torch.allclose(together, apart)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        text = f"cannot be vectorised, so members of a population train one at a time: {reason}"
+        yield Finding("vmap", NOTE if subject.foreign else FAIL, text)
+        return
+    yield Finding("vmap", OK if right else FAIL, f"{_MEMBERS} members at once {'as' if right else 'not as'} one by one")
+    if subject.foreign or not getattr(subject.loss, "takes_tensors", True):
+        return
+    wrong = [key for key in _continuous(subject.loss) if not _member_axis(subject, key, predictions)]
+    if names := _continuous(subject.loss):
+        text = f"{', '.join(wrong)} cannot" if wrong else f"{', '.join(names)} can"
+        yield Finding("members", FAIL if wrong else OK, f"{text} have a value for each member of a population")
+
+
+def _continuous(loss: Loss) -> list[str]:
+    return [key for key in domains(loss) if isinstance(getattr(loss, key), float | tuple)]
+
+
+def _member_axis(subject: _Subject, key: str, predictions: Tensor) -> bool:
+    domain, now = domains(subject.loss)[key], getattr(subject.loss, key)
+    if isinstance(now, tuple):
+        values: list[Any] = [tuple(each * (1 + 0.1 * number) for each in now) for number in range(_MEMBERS)]
+        if domain.high is not None:
+            values = [tuple(min(each, domain.high) for each in row) for row in values]
+    else:
+        low, high = domain.search or (now, now * 1.1)
+        values = torch.linspace(low, high, _MEMBERS, dtype=torch.float64).tolist()
+
+    def of(value: Any) -> Loss:
+        return dataclasses.replace(subject.loss, **{key: value})
+
+    try:
+        together = torch.func.vmap(lambda p, value: of(value)(p, subject.target))(
+            predictions, torch.tensor(values, dtype=torch.float64)
+        )
+        apart = torch.stack([of(value)(each, subject.target) for each, value in zip(predictions, values, strict=True)])
+    except Exception:
+        return False
+    return torch.allclose(together, apart)
+
+
+def _missing(subject: _Subject) -> Iterator[Finding]:
+    rows = slice(len(subject.target) // 2, None)
+    target = with_missing(subject.target, rows)
+    try:
+        value, gradient = subject.with_gradient(subject.prediction, target)
+        rest = subject.value(subject.prediction[: rows.start], subject.target[: rows.start])
+        none = subject.value(subject.prediction, with_missing(subject.target, slice(None)))
+    except Exception as error:
+        value, gradient = torch.tensor(torch.nan), torch.tensor(torch.nan)
+        rest, none = value, torch.tensor(0.0)
+        reason = f" ({' '.join(str(error).split())[:80]})"
+    else:
+        reason = ""
+    bad = None
+    if not torch.allclose(value, rest.detach().to(value.dtype)):
+        mark = "NaN" if subject.target.is_floating_point() else "-100"
+        bad = f"does not leave out labels that are missing ({mark}){reason}: take it for data that has all of them"
+    elif bool((gradient[rows] != 0).any()):
+        bad = "has a gradient where the label is missing"
+    elif not bool(none.isnan()):
+        bad = f"is {none.item():g} where all labels are missing; NaN says that there is no loss"
+    status = OK if bad is None else NOTE if subject.foreign else FAIL
+    yield Finding("missing", status, bad or "labels that are missing are left out; NaN when all are")
+
+
+_CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
+    *(_gradient, _sign, _falls, _scale, _reduction, _edges, _half, _vectorised, _missing),
+)

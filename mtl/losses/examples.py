@@ -1,0 +1,111 @@
+"""Predictions and labels of each kind, made up, on which a loss can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Generator, Tensor
+
+from mtl.losses.labels import IGNORE
+
+COUNT, WIDTH = 12, 4  # examples, and classes or labels of each
+_SURE = 5.0  # a logit, or minus a log variance
+Pair = tuple[Tensor, Tensor]
+
+
+def _numbers(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, 1), _normal(draw, COUNT)
+
+
+def _several(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH)
+
+
+def _counts(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, 1), torch.poisson(2 + torch.zeros(COUNT, dtype=torch.float64), generator=draw)
+
+
+def _binary(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, WIDTH), _ints(draw, 2, COUNT, WIDTH).double()
+
+
+def _classes(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, WIDTH), _ints(draw, WIDTH, COUNT)
+
+
+def _mean_and_variance(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, 2), _normal(draw, COUNT)
+
+
+def _depth(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH).exp()
+
+
+def _embeddings(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, WIDTH), _ints(draw, 3, COUNT)
+
+
+KINDS: Mapping[str, Callable[[Generator], Pair]] = MappingProxyType(
+    {
+        "numbers": _numbers,
+        "classes": _classes,
+        "yes or no": _binary,
+        "counts": _counts,
+        "mean and variance": _mean_and_variance,
+        "depth": _depth,
+        "directions": _several,
+        "teacher": _several,
+        "embeddings": _embeddings,
+    }
+)
+
+
+def example(kind: str, seed: int = 0) -> Pair:
+    """Predictions and labels of a kind, in float64; whole numbers are int64. No class and no answer is lacking.
+
+    Args:
+        kind: of `KINDS`.
+        seed: of what is drawn.
+    """
+    prediction, target = KINDS[kind](torch.Generator().manual_seed(seed))
+    if kind == "classes":
+        target[:WIDTH] = torch.arange(WIDTH)
+    if kind == "yes or no":
+        target[0], target[1] = 0, 1
+    return prediction, target
+
+
+def right(kind: str, target: Tensor, like: Tensor) -> Tensor:
+    """Predictions that say what the labels say, and are sure of it.
+
+    Args:
+        kind: of `KINDS`.
+        target: labels, none missing.
+        like: predictions, for their shape.
+    """
+    if kind in ("classes", "embeddings"):
+        return _SURE * torch.nn.functional.one_hot(target, like.shape[-1]).to(like.dtype)
+    if kind == "yes or no":
+        return _SURE * (2 * target - 1)
+    if kind in ("counts", "depth"):
+        return target.clamp(min=0.1).log().reshape(like.shape)
+    if kind == "mean and variance":
+        return torch.stack([target, torch.full_like(target, -_SURE)], -1)
+    return target.reshape(like.shape)
+
+
+def with_missing(target: Tensor, rows: Tensor | slice) -> Tensor:
+    """The labels with those at `rows` missing."""
+    found = target.clone()
+    found[rows] = torch.nan if target.is_floating_point() else IGNORE
+    return found
+
+
+def _normal(draw: Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=draw)
+
+
+def _ints(draw: Generator, high: int, *shape: int) -> Tensor:
+    return torch.randint(0, high, shape, generator=draw)

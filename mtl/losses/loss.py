@@ -1,0 +1,170 @@
+"""What a loss is: the terms whose mean it is, and what it says of itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtl.hyperparameters import validate, write_unit
+from mtl.losses.class_weights import UNRESOLVED, resolved
+from mtl.losses.labels import elementwise, numbers
+
+REDUCTIONS = ("mean", "sum", "none")
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Terms(NamedTuple):
+    """The numbers whose mean a loss is.
+
+    Attributes:
+        values: one for each label, or for whatever the loss adds up (examples, classes); finite everywhere.
+        there: which of them count; those of missing labels do not.
+        weights: how much each counts in the divisor of the mean; None for one each.
+    """
+
+    values: Tensor
+    there: Tensor
+    weights: Tensor | None = None
+
+    def reduced(self, reduction: str) -> Tensor:
+        """The mean (NaN when there is none), the sum, or every number, NaN where one is missing."""
+        if reduction == "none":
+            return torch.where(self.there, self.values, torch.nan)
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction={reduction!r} must be one of {', '.join(REDUCTIONS)}")
+        total = torch.where(self.there, self.values, 0.0).sum()
+        if reduction == "sum":
+            return total
+        counted = self.there if self.weights is None else torch.where(self.there, self.weights, 0.0)
+        return total / counted.sum()
+
+
+@dataclass(frozen=True)
+class Loss(ABC):
+    """A loss of one task, averaged over the labels that are there; NaN when a batch has none.
+
+    Missing labels are NaN in float targets and `IGNORE` (-100) in integer ones; an example may lack some of its labels.
+    Float hyperparameters may be tensors: a population gives each member its own under `torch.func.vmap`.
+
+    Class attributes:
+        name: in specs.
+        formula: of one term, with p the prediction and y the label, in plain text.
+        use: when to take it.
+        paper: where it comes from.
+        kind: of predictions and labels, one of `mtl.losses.examples.KINDS`; empty for one that does not say.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str] = ""
+    use: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        validate(self, self.name)
+
+    @abstractmethod
+    def terms(self, prediction: Tensor, target: Tensor) -> Terms:
+        """What the loss is the mean of; see the class for the shapes."""
+
+    def __call__(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        """The loss.
+
+        Predictions in half precision are computed with in float32, as torch's autocast does.
+
+        Args:
+            prediction: see the class.
+            target: labels.
+            reduction: `mean` and `sum` give a scalar, `none` one number for each term, NaN where the label is missing.
+
+        Raises:
+            ValueError: another reduction, or a hyperparameter that the training labels have yet to decide.
+        """
+        for key, word in self.undecided().items():
+            raise ValueError(
+                f"{self.name}: {key}={word} is decided by the training labels: take loss.fitted(labels, outputs)"
+            )
+        return self.terms(widened(prediction), target).reduced(reduction)
+
+    @abstractmethod
+    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
+        """Why the loss cannot be taken of such predictions and labels, or None when it can.
+
+        Args:
+            prediction: of some examples, (n, ...).
+            target: all labels of a split, (N, ...).
+        """
+
+    def fitted(self, target: Tensor, outputs: int) -> Loss:
+        """The same loss with what training labels decide, such as `class_weights=inverse`, as numbers.
+
+        Args:
+            target: all labels of the training split (N, ...), and of no other.
+            outputs: width of the head.
+
+        Raises:
+            ValueError: the labels do not say, such as those without an example of a class.
+        """
+        classes = self.by_class(target, outputs)
+        found: dict[str, Any] = {
+            key: resolved(self.name, key, word, target, outputs, classes) for key, word in self.undecided().items()
+        }
+        return replace(self, **found) if found else self
+
+    def undecided(self) -> dict[str, str]:
+        """The hyperparameters that wait for the training labels, and the word that stands for each."""
+        given = {key: getattr(self, key, None) for key in UNRESOLVED}
+        return {key: word for key, word in given.items() if isinstance(word, str) and word in UNRESOLVED[key]}
+
+    def by_class(self, target: Tensor, outputs: int) -> bool:  # noqa: ARG002
+        """Whether it takes a prediction for each class that a label may have, rather than one for each label."""
+        return False
+
+    @abstractmethod
+    def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
+        """The prediction without inputs that has the lowest loss on `target`, or is near it.
+
+        Args:
+            target: labels (N, ...).
+            outputs: width of the head; as the labels have it when not given.
+
+        Returns:
+            One number for each label of an example; for classes a logit each, up to the last that occurs; for losses
+            with several predictions for each label, all of them.
+        """
+
+    def __str__(self) -> str:
+        return write_unit(self, self.name)
+
+
+def widened(values: Tensor) -> Tensor:
+    """In float32 what is in half precision."""
+    return values.float() if values.dtype in _HALF else values
+
+
+#: What a task may have as its loss.
+TaskLoss = Loss | Callable[[Tensor, Tensor], Tensor]
+
+
+def loss_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> Tensor:
+    """The loss of predictions (N, ...) on labels (N, ...).
+
+    A function that is not a `Loss` gets, where there is one prediction for each label, both in the shape of the labels,
+    and whole numbers as floating-point ones. Otherwise `mean(abs(prediction - target))` of (N, 1) and (N,) would be the
+    mean over N x N differences. Missing labels reach it as NaN, or as `IGNORE` where the labels are classes.
+    """
+    if isinstance(loss, Loss):
+        return loss(prediction, target)
+    return loss(*aligned(prediction, target))
+
+
+def aligned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the shape of the labels where there is one prediction for each; otherwise as they are."""
+    if not elementwise(prediction, target):
+        return prediction, target
+    return prediction.reshape(target.shape), numbers(target, prediction.dtype)

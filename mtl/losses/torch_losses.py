@@ -1,0 +1,125 @@
+"""The losses of `torch.nn` by their own names and arguments: `SmoothL1Loss:beta=0.5`.
+
+They get what they expect: class logits with the classes on the second axis, several inputs as pieces of one prediction.
+Missing labels are left out one by one where torch gives a loss for each label.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mtl.losses.by_class import ONE_LOGIT, not_by_class
+from mtl.losses.labels import IGNORE, known, numbers
+from mtl.losses.loss import Terms, widened
+from mtl.losses.wrapped import Wrapped, same_dtype, wrapper
+
+_BY_CLASS = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+_EACH = (
+    *("BCELoss", "BCEWithLogitsLoss", "HuberLoss", "L1Loss", "MSELoss", "PoissonNLLLoss", "SmoothL1Loss"),
+    *("SoftMarginLoss", "HingeEmbeddingLoss", "KLDivLoss"),
+)
+#: Losses of several inputs: into how many pieces the prediction is cut, and on which axis.
+_PIECES = {
+    "CosineEmbeddingLoss": (2, 1),
+    "MarginRankingLoss": (2, 1),
+    "TripletMarginLoss": (3, 1),
+    "TripletMarginWithDistanceLoss": (3, 1),
+    "GaussianNLLLoss": (2, -1),
+}
+_NOT = {
+    "CTCLoss": "it needs the lengths of inputs and labels",
+    "AdaptiveLogSoftmaxWithLoss": "it has parameters of its own, which nothing would train",
+    "LinearCrossEntropyLoss": "it has parameters of its own, which nothing would train",
+    "NLLLoss2d": "NLLLoss takes the same",
+}
+
+
+@dataclass(frozen=True)
+class OfTorch(Wrapped):
+    """A loss of `torch.nn`. Means, sums and single terms agree with torch where no label is missing."""
+
+    torch_name: ClassVar[str]
+
+    def __call__(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        name = self.torch_name
+        prediction, target = same_dtype(widened(prediction), target)
+        made: Any = self.wraps(**self._settings(prediction), reduction=reduction)
+        if name in _PIECES:
+            return self._of_pieces(made, prediction, target)
+        if name in _BY_CLASS:
+            return self._of_classes(made, prediction, target, reduction)
+        if name in _EACH and target.numel() == prediction.numel():
+            made.reduction = "none"
+            labels = numbers(target, prediction.dtype).reshape(prediction.shape)
+            there = known(labels)
+            each = made(prediction, torch.where(there, labels, 0.5).to(prediction.dtype))
+            return Terms(each, there).reduced(reduction)
+        return made(prediction, target)  # type: ignore[no-any-return]
+
+    def _settings(self, like: Tensor) -> dict[str, Any]:
+        return {
+            key: value.to(like.device, like.dtype) if isinstance(value, Tensor) else value
+            for key, value in self.settings().items()
+        }
+
+    def _of_classes(self, made: Any, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+        if prediction.ndim > 2 and prediction.shape[:-1] == target.shape and target.dtype == torch.int64:
+            prediction = prediction.movedim(-1, 1)
+        if self.torch_name != "MultiMarginLoss":  # torch itself leaves out labels of -100
+            return made(prediction, target)  # type: ignore[no-any-return]
+        made.reduction = "none"
+        return Terms(made(prediction, target.clamp(min=0)), target != IGNORE).reduced(reduction)
+
+    def _of_pieces(self, made: Any, prediction: Tensor, target: Tensor) -> Tensor:
+        count, axis = _PIECES[self.torch_name]
+        pieces = prediction.unbind(axis)
+        if len(pieces) != count:
+            raise ValueError(f"an example's outputs must have {count} pieces on axis {axis}: here are {len(pieces)}")
+        if self.torch_name == "GaussianNLLLoss":
+            return made(pieces[0], target, pieces[1])  # type: ignore[no-any-return]
+        return made(*pieces, target) if count == 2 else made(*pieces)  # type: ignore[no-any-return]
+
+    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
+        if self.torch_name in _BY_CLASS and not target.is_floating_point():
+            moved = prediction
+            if prediction.ndim > 2 and (prediction.shape[:1] + prediction.shape[2:])[1:] == target.shape[1:]:
+                moved = prediction.movedim(1, -1)
+            if said := not_by_class(moved, target, ONE_LOGIT):
+                return said
+        return super().complaint(prediction, target)
+
+    def by_class(self, target: Tensor, outputs: int) -> bool:
+        if self.torch_name in _BY_CLASS:
+            return not target.is_floating_point()
+        return False if self.torch_name in _EACH else super().by_class(target, outputs)
+
+
+def torch_names() -> list[str]:
+    """The losses of `torch.nn` that take a prediction and a label."""
+    named = [name for name in dir(nn) if name.endswith("Loss") and inspect.isclass(getattr(nn, name))]
+    return [name for name in named if name not in _NOT]
+
+
+def is_torch(name: str) -> bool:
+    """Whether `torch.nn` has a loss of this name."""
+    return name in torch_names() or (name in _NOT and hasattr(nn, name))
+
+
+@functools.cache
+def torch_loss(name: str) -> type[Wrapped]:
+    """The class of losses around the one of `torch.nn` with this name.
+
+    Raises:
+        ValueError: a loss that does not take a prediction and a label.
+    """
+    if name in _NOT:
+        raise ValueError(f"loss {name!r} of torch.nn cannot be the loss of a task: {_NOT[name]}")
+    made = wrapper(name, getattr(nn, name), OfTorch, f"`torch.nn.{name}`, by its own arguments.")
+    made.torch_name = name  # type: ignore[attr-defined]
+    return made

@@ -1,0 +1,212 @@
+"""Losses that others wrote, as losses of ours: their arguments become hyperparameters that a search can name.
+
+A class of losses is made for each of them, with a field for each argument that is a number, a word or a tensor of
+numbers. Members of a population that differ in such an argument are computed apart, for other people's code reads
+plain numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mtl.hyperparameters import hyper
+from mtl.losses.by_class import class_frequencies
+from mtl.losses.constant import mean_or_logit
+from mtl.losses.labels import by_class, known
+from mtl.losses.loss import Loss, Terms, aligned, widened
+
+_NEVER = ("self", "reduction", "size_average", "reduce", "device", "dtype", "args", "kwargs")
+_REQUIRED = "is missing: it has no default"
+_FEW = 16  # examples on which a loss is tried
+
+
+@dataclass(frozen=True)
+class Wrapped(Loss):
+    """A loss class or function of torch or of anyone else; see `wrapper`."""
+
+    #: The class or function.
+    wraps: ClassVar[Any]
+    #: Arguments without a default.
+    required: ClassVar[tuple[str, ...]] = ()
+    takes_tensors: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in self.required:
+            if getattr(self, key) is None:
+                raise ValueError(f"{self.name}: {key} {_REQUIRED}, so it has to be given as {self.name}:{key}=...")
+        self.function()  # refuses what it does not take
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that were given, tuples as tensors."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in self.required or value != field.default:
+                value = _read(value) if field.type is Any and isinstance(value, str) else value
+                found[field.name] = torch.tensor(value) if isinstance(value, tuple) else value
+        return found
+
+    def function(self) -> Callable[..., Any]:
+        """What is called with prediction and label."""
+        if not isinstance(self.wraps, type):
+            given = self.settings()
+            return lambda prediction, target: self.wraps(prediction, target, **given)
+        try:
+            made = self.wraps(**self.settings())
+        except Exception as error:
+            raise ValueError(f"{self.name}: {self.wraps.__name__}() failed: {_line(error)}") from error
+        if isinstance(made, nn.Module) and any(True for _ in made.parameters()):
+            raise ValueError(f"{self.name}: it has parameters of its own, which nothing would train")
+        if not callable(made):
+            raise ValueError(f"{self.name}: {self.wraps.__name__} makes something that cannot be called")
+        return made  # type: ignore[no-any-return]
+
+    def __call__(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        """The loss as it comes; other reductions than the mean cannot be asked of everyone's losses."""
+        if reduction != "mean":
+            raise ValueError(
+                f"{self.name}: reduction={reduction!r}: of a loss that is not of mtl.losses there is the mean"
+            )
+        return self.function()(*aligned(*same_dtype(widened(prediction), target)))  # type: ignore[no-any-return]
+
+    def terms(self, prediction: Tensor, target: Tensor) -> Terms:
+        whole = self(prediction, target)
+        return Terms(whole, torch.ones_like(whole, dtype=torch.bool))
+
+    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
+        labelled = known(target).reshape(len(target), -1).all(1).nonzero()[:_FEW, 0]
+        if not len(labelled):
+            return None
+        some = prediction.detach()[torch.arange(len(labelled), device=prediction.device) % len(prediction)]
+        try:
+            with torch.no_grad():
+                found: Any = self(some, target[labelled])
+        except Exception as error:
+            return f"fails on outputs {tuple(some.shape)} and labels {tuple(target[labelled].shape)}: {_line(error)}"
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            return f"returns {shape}; one number is wanted"
+        return None
+
+    def by_class(self, target: Tensor, outputs: int) -> bool:
+        return by_class(target, outputs)
+
+    def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
+        width = 1 if outputs is None else outputs
+        return class_frequencies(target) if by_class(target, width) else mean_or_logit(self, target, width)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from mtl.losses.spec import make_loss  # which makes classes like this one
+
+        return make_loss, (str(self),)
+
+
+@dataclass(frozen=True)
+class Instance(Wrapped):
+    """A loss that stands ready in a user's file, such as `loss = nn.HuberLoss(delta=3)`."""
+
+    def function(self) -> Callable[..., Any]:
+        return self.wraps  # type: ignore[no-any-return]
+
+
+def wrapper(name: str, target: Any, base: type[Wrapped] = Wrapped, about: str = "") -> type[Wrapped]:
+    """A class of losses around `target`.
+
+    Args:
+        name: in specs.
+        target: a class whose instances, or a function that, take prediction and label.
+        base: what to derive it from.
+        about: its docstring.
+
+    Raises:
+        ValueError: its arguments cannot be told.
+    """
+    fields, required = [], []
+    for key, parameter in _arguments(name, target).items():
+        default = parameter.default
+        if default is parameter.empty:
+            required.append(key)
+            default = None
+        elif not (default is None or isinstance(default, bool | int | float | str)):
+            continue  # a function, a device: not for a spec
+        elif isinstance(default, int) and not isinstance(default, bool) and parameter.annotation in (float, "float"):
+            default = float(default)
+        kind = _type(default, parameter.annotation)
+        word = "VALUE" if kind in (str, Any) else ""
+        fields.append((key, kind, hyper(default, text=word, doc=f"of {target.__name__}")))
+    made = dataclasses.make_dataclass(target.__name__, fields, bases=(base,), frozen=True, kw_only=True)
+    made.name, made.required = name, tuple(required)  # type: ignore[attr-defined]
+    # A function that is an attribute of a class would become a method of it.
+    made.wraps = target if isinstance(target, type) else staticmethod(target)  # type: ignore[attr-defined]
+    made.__doc__ = about or _first_line(target)
+    return made
+
+
+def _read(text: str) -> Any:
+    """A value of an argument that does not say its type, as what it looks like."""
+    if text.lower() in ("none", "true", "false"):
+        return {"none": None, "true": True, "false": False}[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    try:
+        return tuple(float(part) for part in text.split("/"))
+    except ValueError:
+        return text
+
+
+def user_code(loss: Loss) -> Any:
+    """The class or function that a loss of a library or of a user's file is made of; None for ours and torch's."""
+    if isinstance(loss, Wrapped) and ":" in loss.name:
+        return loss.wraps
+    return type(loss) if ":" in loss.name and "+" not in loss.name else None
+
+
+def _arguments(name: str, target: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        found = dict(inspect.signature(target).parameters)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: its arguments cannot be told: {error}") from error
+    if not isinstance(target, type):  # the first two are prediction and label
+        for key in [*found][:2]:
+            del found[key]
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {key: each for key, each in found.items() if key not in _NEVER and each.kind not in kinds}
+
+
+def _type(default: Any, annotation: Any) -> Any:
+    if isinstance(default, bool):
+        return bool
+    if isinstance(default, int):
+        return float if annotation in (float, "float") else int
+    if isinstance(default, float):
+        return float
+    if isinstance(default, str):
+        return str
+    if "Tensor" in str(annotation):
+        return tuple[float, ...] | None
+    return Any
+
+
+def _first_line(target: Any) -> str:
+    text = inspect.getdoc(target) or f"{target.__module__}.{target.__name__}"
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def same_dtype(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels that are floating-point numbers in the precision of the prediction, as torch wants them."""
+    return prediction, target.to(prediction.dtype) if target.is_floating_point() else target
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,0 +1,80 @@
+"""Every loss of ours passes `check_loss`, and losses with a fault do not."""
+
+from pathlib import Path
+
+import pytest
+
+from mtl.losses import LOSSES, make_loss
+from mtl.losses.check import check_loss
+from mtl.losses.examples import KINDS
+
+FILE = str(Path(__file__).with_name("user_losses.py"))
+
+#: What is no fault: likelihoods of densities go below zero, and some losses are not of each example by itself.
+NOTED = {
+    "gaussian": {"range"},
+    "nll": {"range"},
+    "dice": {"batch"},
+    "tversky": {"batch"},
+    "contrastive": {"batch"},
+}
+OTHERS = {
+    "binary-cross-entropy": ["yes or no"],
+    "focal:alpha=0.3": ["yes or no"],
+    **{spec: ["yes or no"] for spec in ("focal:gamma=0.5", "poly", "hinge", "dice", "tversky", "lovasz")},
+    "cross-entropy:label_smoothing=0.1,class_weights=1/2/3/4": ["classes"],
+    "asymmetric:shift=0,negative=0.5,positive=0.5": ["yes or no"],
+    "triplet:mining=all": ["embeddings"],
+    "dice:over=example": ["yes or no"],
+    "kl:temperature=5": ["teacher"],
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_passes(name):
+    checked = check_loss(make_loss(name))
+    assert checked.kind == LOSSES[name].kind and checked.passed, checked.findings
+    assert {finding.name for finding in checked.findings if finding.status == "note"} == NOTED.get(name, set())
+
+
+@pytest.mark.parametrize("spec", OTHERS)
+def test_it_passes_in_its_other_forms_too(spec):
+    for kind in OTHERS[spec]:
+        checked = check_loss(make_loss(spec), kind)
+        assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
+
+
+@pytest.mark.parametrize("spec", ["MSELoss", "CrossEntropyLoss", "SmoothL1Loss:beta=0.5", f"{FILE}:Charbonnier"])
+def test_sound_losses_of_others_pass(spec):
+    checked = check_loss(make_loss(spec))
+    assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "text"),
+    [
+        ("total", "batch", "a sum: it grows with the batch"),
+        ("backwards", "sign", "it has to be lower for right"),
+        ("slopeless", "gradient", "differs from what small steps of the prediction show"),
+        ("logistic", "edges", "is inf for predictions of 10000"),
+        ("root", "edges", "is nan for predictions of 10000"),
+    ],
+)
+def test_faults_are_found(name, check, text):
+    checked = check_loss(make_loss(f"{FILE}:{name}"), "numbers")
+    failed = {finding.name: finding.text for finding in checked.findings if finding.status == "FAIL"}
+    assert not checked.passed and text in failed[check], failed
+
+
+def test_missing_labels_are_a_note_on_losses_of_others():
+    found = {finding.name: finding for finding in check_loss(make_loss(f"{FILE}:Charbonnier")).findings}
+    assert found["missing"].status == "note" and "does not leave out labels that are missing" in found["missing"].text
+    assert found["vmap"].status == "ok"
+
+
+def test_what_takes_no_kind_is_said():
+    with pytest.raises(ValueError, match="known are numbers, classes"):
+        check_loss(make_loss("mse"), "pictures")
+    checked = check_loss(make_loss("cross-entropy"), "numbers")
+    assert not checked.passed and "takes classes of type int64" in checked.findings[0].text
+    assert set(KINDS) >= {cls.kind for cls in LOSSES.values()}

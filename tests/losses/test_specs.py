@@ -1,0 +1,132 @@
+"""Losses by spec: of torch, of anyone's file or library, and sums of them."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mtl.hyperparameters import domains
+from mtl.losses import Loss, constant_prediction, loss_of, make_loss, takes_classes
+from mtl.population.strategies import differing, structure, substituted
+
+FILE = str(Path(__file__).with_name("user_losses.py"))
+MODULE = "tests.losses.user_losses"
+PREDICTION, TARGET = torch.linspace(-2, 2, 12)[:, None], torch.linspace(1, -1, 12)
+
+
+@pytest.mark.parametrize("place", [FILE, MODULE])
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("logistic", lambda e: torch.log(torch.cosh(e)).mean()),
+        ("logistic:width=2", lambda e: (2 * torch.log(torch.cosh(e / 2))).mean()),
+        ("Charbonnier:epsilon=0.5", lambda e: (e**2 + 0.25).sqrt().mean()),
+        ("Charbonnier:epsilon=0.5,power=1.5", lambda e: ((e**2 + 0.25) ** 0.75).mean()),
+        ("Needs:factor=3", lambda e: 3 * e.abs().mean()),
+        ("made", lambda e: nn.functional.huber_loss(e, 0 * e, delta=3.0)),
+        ("Fourth:scale=2", lambda e: ((e / 2) ** 4).mean()),
+    ],
+)
+def test_losses_of_a_file_or_a_library(place, rest, expected):
+    loss = make_loss(f"{place}:{rest}")
+    assert isinstance(loss, Loss)
+    torch.testing.assert_close(loss_of(loss, PREDICTION, TARGET), expected(PREDICTION[:, 0] - TARGET))
+    assert loss.complaint(PREDICTION, TARGET) is None and not takes_classes(loss, TARGET, 1)
+    assert str(loss) == f"{place}:{rest}" and make_loss(str(loss)) == loss
+    assert constant_prediction(loss, TARGET, TARGET, 1).shape == (12,)
+
+
+def test_arguments_of_a_users_loss_are_hyperparameters():
+    assert list(domains(make_loss(f"{FILE}:Charbonnier"))) == ["epsilon", "power", "weights", "other"]
+    loss = make_loss(f"{FILE}:Charbonnier:weights=1/2/3,other=4")
+    assert loss.function().weights.tolist() == [1, 2, 3] and loss.function().other == 4
+    by_default = make_loss(f"{FILE}:Charbonnier")
+    # Members with other numbers are computed apart: a user's code reads plain numbers.
+    assert structure(by_default) != structure(make_loss(f"{FILE}:Charbonnier:epsilon=0.5"))
+    assert structure(make_loss(f"{FILE}:Fourth:scale=2")) == structure(make_loss(f"{FILE}:Fourth"))
+
+
+@pytest.mark.parametrize(
+    "spec", [f"{FILE}:Charbonnier:epsilon=0.5", "SmoothL1Loss:beta=0.5", "mae+0.5*mse", "huber:delta=2"]
+)
+def test_losses_are_copied_and_sent_elsewhere(spec):
+    loss = make_loss(spec)
+    assert pickle.loads(pickle.dumps(loss)) == loss and copy.deepcopy(loss) == loss
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("nowhere.py:loss", "loss file '.*nowhere.py' does not exist"),
+        ("nosuch.module:loss", "loss 'nosuch.module:loss': the module 'nosuch' is not installed"),
+        (f"{FILE}:Charbonier", "has no 'Charbonier': did you mean Charbonnier"),
+        (f"{FILE}:number", "number is a int, not a class or a function"),
+        (f"{FILE}:Trains", "it has parameters of its own, which nothing would train"),
+        (f"{FILE}:Needs", "factor is missing: it has no default"),
+        (f"{FILE}:Charbonnier:eps=1", "has no hyperparameter 'eps': did you mean epsilon"),
+        (f"{FILE}:logistic:width=wide", "width='wide' cannot be read as float"),
+        ("huber:delta=0", "huber: delta=0.0 must be at least 1e-06"),
+        ("huber:1.5", "loss 'huber:1.5': '1.5' is not KEY=VALUE"),
+        ("mae+", "a part of the sum is empty"),
+        ("1.2.3*mae", "the weight '1.2.3' is not a number"),
+        ("mea+mse", "unknown loss 'mea': did you mean"),
+    ],
+)
+def test_what_is_wrong_with_a_spec_is_said(spec, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make_loss(spec)
+
+
+def test_an_edited_file_is_read_again(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def loss(p, t):\n    return (p - t).abs().mean()\n")
+    before = make_loss(f"{path}:loss")(PREDICTION, TARGET)
+    path.write_text("def loss(p, t, factor=2.0):\n    return factor * (p - t).abs().mean()\n")
+    torch.testing.assert_close(make_loss(f"{path}:loss")(PREDICTION, TARGET), 2 * before)
+
+
+def test_a_users_loss_that_does_not_fit_says_why():
+    assert "fails on outputs (12, 3)" in make_loss(f"{FILE}:logistic").complaint(torch.zeros(12, 3), TARGET)
+    assert "fails on outputs" in make_loss("SmoothL1Loss").complaint(torch.zeros(12, 5), TARGET)
+
+
+def test_a_sum_weighs_its_parts():
+    loss = make_loss("mae+0.1*huber:delta=0.5+1e-2*mse")
+    error = PREDICTION[:, 0] - TARGET
+    huber = nn.functional.huber_loss(error, 0 * error, delta=0.5)
+    torch.testing.assert_close(loss(PREDICTION, TARGET), error.abs().mean() + 0.1 * huber + 0.01 * (error**2).mean())
+    torch.testing.assert_close(loss(PREDICTION, TARGET, "none").mean(), loss(PREDICTION, TARGET))
+    assert str(loss) == "mae+0.1*huber:delta=0.5+0.01*mse" and make_loss(str(loss)) == loss
+    assert list(domains(loss)) == ["weight1", "weight2", "huber_delta", "weight3"]
+    assert [domains(loss)[f"weight{k}"].search for k in (1, 2, 3)] == [None, (0.01, 10.0), (0.01, 10.0)]
+
+
+def test_the_weights_of_a_sum_have_a_member_axis():
+    first, second = make_loss("mae+0.1*huber"), make_loss("mae+0.1*huber")
+    assert type(first) is type(second) and structure(first) == structure(second)
+    import dataclasses
+
+    second = dataclasses.replace(second, weight2=0.7, huber_delta=0.2)
+    values = differing([first, second], TARGET)
+    assert sorted(values) == ["huber_delta", "weight2"]
+    both = torch.func.vmap(lambda given: substituted(first, given)(PREDICTION, TARGET))(values)
+    torch.testing.assert_close(both, torch.stack([first(PREDICTION, TARGET), second(PREDICTION, TARGET)]))
+    assert str(second) == "mae+0.7*huber:delta=0.2"
+
+
+def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
+    labels = torch.tensor([0, 1, 1, 1, 2, -100])
+    loss = make_loss("cross-entropy:class_weights=inverse+0.5*dice").fitted(labels, 3)
+    weights = "class_weights=1.66667/0.555556/1.66667"
+    assert str(loss) == f"cross-entropy:{weights}+0.5*dice"
+    logits = torch.randn(6, 3)
+    expected = make_loss(f"cross-entropy:{weights}")(logits, labels) + 0.5 * make_loss("dice")(logits, labels)
+    torch.testing.assert_close(loss(logits, labels), expected)
+    assert takes_classes(loss, labels, 3) and constant_prediction(loss, labels, labels, 3).shape == (6, 3)
+    said = loss.complaint(logits, labels.float())
+    assert said.startswith("cannot take cross-entropy: it takes classes of type int64")
+    with pytest.raises(ValueError, match="its parts have no terms in common"):
+        loss(logits, labels, "none")

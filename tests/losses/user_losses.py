@@ -1,0 +1,73 @@
+"""What users write: losses as functions, classes, modules, instances, and losses of ours."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mtl.hyperparameters import hyper
+from mtl.losses.one_each import Regression
+
+
+def logistic(prediction, target, width: float = 1.0):
+    """Log-cosh of a width."""
+    return (width * torch.log(torch.cosh((prediction - target) / width))).mean()
+
+
+def total(prediction, target):
+    return (prediction - target).square().sum()
+
+
+def backwards(prediction, target):
+    return -(prediction - target).square().mean()
+
+
+def slopeless(prediction, target):
+    return (prediction - target.detach()).detach().square().mean() + 0 * prediction.sum()
+
+
+def root(prediction, target):
+    return (prediction - target).square().mean().sqrt() + prediction.exp().mean() * 0
+
+
+class Charbonnier(nn.Module):
+    """Square root of the squared error and a constant."""
+
+    def __init__(self, epsilon=0.1, power: float = 1, weights: torch.Tensor | None = None, other=None):
+        super().__init__()
+        self.epsilon, self.power, self.weights, self.other = epsilon, power, weights, other
+
+    def forward(self, prediction, target):
+        each = ((prediction - target) ** 2 + self.epsilon**2) ** (self.power / 2)
+        return (each if self.weights is None else each * self.weights).mean()
+
+
+class Needs:
+    """A loss with an argument that has no default."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, prediction, target):
+        return self.factor * (prediction - target).abs().mean()
+
+
+class Trains(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(1, 1)
+
+
+made = nn.HuberLoss(delta=3.0)
+number = 3
+
+
+@dataclass(frozen=True)
+class Fourth(Regression):
+    """Fourth power of the error."""
+
+    name = "fourth"
+    scale: float = hyper(1.0, 0.1, search=(0.5, 2.0), doc="divides the error")
+
+    def of_error(self, error):
+        return (error / self.scale) ** 4
