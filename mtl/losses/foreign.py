@@ -25,14 +25,14 @@ def foreign_loss(place: str) -> type[Loss]:
     where, _, name = place.rpartition(":")
     if where.endswith(".py"):
         path = Path(where).expanduser().resolve()
-        return _found(place, f"{path}:{name}", path.stat().st_mtime_ns if path.is_file() else 0)
-    return _found(place, place, 0)
+        return _found(f"{path}:{name}", path.stat().st_mtime_ns if path.is_file() else 0)
+    return _found(place, 0)
 
 
 @functools.cache
-def _found(place: str, resolved: str, _written: int) -> type[Loss]:
+def _found(place: str, _written: int) -> type[Loss]:
     """By what it names, and when a file was written: a loss keeps its class, and an edited file is read again."""
-    where, _, name = resolved.rpartition(":")
+    where, _, name = place.rpartition(":")
     source = imported(Path(where), "loss file") if where.endswith(".py") else _module(place, where)
     target = getattr(source, name, None)
     if target is None:

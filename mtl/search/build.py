@@ -145,9 +145,10 @@ def _loss_places(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension])
             owners = {"": task.loss} if isinstance(task.loss, Loss) else {}
         else:
             owners = {name: make_loss(name) for name in chosen.parameter.grid(1)}
-        keys = {key: owner for owner in owners.values() for key in _free(owner)}
+        free = {name: _free(owner) if name else list(domains(owner)) for name, owner in owners.items()}
+        keys = {key: owner for name, owner in owners.items() for key in free[name]}
         for key, owner in keys.items():
-            having = {name for name, other in owners.items() if key in _free(other)}
+            having = {name for name in owners if key in free[name]}
             condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
             places[f"loss.{task.name}.{key}"] = _Place(owner, key, condition, chosen is not None)
     return places
@@ -164,12 +165,13 @@ def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Conditi
 def _losses(name: str, text: Range) -> Choice:
     if isinstance(text, Word | Interval):
         raise ValueError(f"{text.where}: {name}: names of losses joined by commas are wanted, such as {name}=mse,huber")
+    found = []
     for choice in text.choices:
         try:
-            make_loss(choice)
+            found.append(str(make_loss(choice)))  # that of a file by its whole path, for processes that run elsewhere
         except ValueError as error:
             raise ValueError(f"{text.where}: {name}={choice}: {error}") from None
-    return Choice(text.choices)
+    return Choice(tuple(found))
 
 
 def _free(loss: Loss) -> list[str]:
