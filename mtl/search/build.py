@@ -145,12 +145,13 @@ def _loss_places(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension])
             owners = {"": task.loss} if isinstance(task.loss, Loss) else {}
         else:
             owners = {name: make_loss(name) for name in chosen.parameter.grid(1)}
-        free = {name: _free(owner) if name else list(domains(owner)) for name, owner in owners.items()}
-        keys = {key: owner for name, owner in owners.items() for key in free[name]}
+        keys = {key: owner for owner in owners.values() for key in domains(owner)}
         for key, owner in keys.items():
-            having = {name for name in owners if key in free[name]}
+            having = {name for name, other in owners.items() if key in domains(other)}
             condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
-            places[f"loss.{task.name}.{key}"] = _Place(owner, key, condition, chosen is not None)
+            said = any(getattr(owners[name], key) != defaults(owners[name])[key] for name in having)
+            searched = chosen is not None and not said  # what a spec sets keeps its value
+            places[f"loss.{task.name}.{key}"] = _Place(owner, key, condition, searched)
     return places
 
 
@@ -172,9 +173,3 @@ def _losses(name: str, text: Range) -> Choice:
         except ValueError as error:
             raise ValueError(f"{text.where}: {name}={choice}: {error}") from None
     return Choice(tuple(found))
-
-
-def _free(loss: Loss) -> list[str]:
-    """The hyperparameters of a loss that its spec does not set."""
-    usual = defaults(loss)
-    return [key for key in domains(loss) if getattr(loss, key) == usual[key]]

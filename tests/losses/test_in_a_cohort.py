@@ -1,0 +1,61 @@
+"""Losses of every origin train in a population as they do alone, and a search names their arguments."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mtl.benchmarks import load_checked
+from mtl.losses import make_loss
+from mtl.search.build import build_space
+from mtl.search.grammar import read_options
+from mtl.train import Cohort, Member, Settings, train
+from tests.tiny import Tiny
+
+FILE = str(Path(__file__).with_name("user_losses.py"))
+SETTINGS = Settings(steps=6, batch_size=32)
+LOSSES = [
+    {"name": "mae+0.5*huber", "weight2": 0.2, "huber_delta": 0.4},
+    {"name": "mae+0.5*huber"},
+    {"name": "SmoothL1Loss:beta=0.5"},
+    {"name": f"{FILE}:Charbonnier", "epsilon": 0.3},
+    {"name": "log-cosh", "width": 0.3},
+    {"name": "log-cosh", "width": 3.0},
+]
+
+
+def test_members_with_losses_of_every_origin_equal_single_runs():
+    cohort = Cohort(
+        Tiny(), load_checked(Tiny()), [Member("equal", 5, losses={"product": each}) for each in LOSSES], SETTINGS
+    )
+    cohort.advance(6)
+    for given, found in zip(LOSSES, cohort.results(), strict=True):
+        values = dict(given)
+        loss = dataclasses.replace(make_loss(values.pop("name")), **values)
+
+        class Changed(Tiny):
+            tasks = (Tiny.tasks[0], dataclasses.replace(Tiny.tasks[1], loss=loss))
+
+        single = train(Changed(), load_checked(Tiny()), "equal", SETTINGS, seed=5)
+        assert found.status == single.status == "done"
+        assert found.metrics["product"]["mae"] == pytest.approx(single.metrics["product"]["mae"], abs=1e-5)
+
+
+def test_a_search_over_losses_names_their_arguments(monkeypatch):
+    monkeypatch.chdir(Path(FILE).parent)
+    written = f"loss.product=mae,SmoothL1Loss,huber:delta=0.5,mae+0.1*mse,{Path(FILE).name}:Charbonnier"
+    ranges = ["loss.product.beta=0.1:1:log", "loss.product.epsilon=0.01:0.5", "loss.product.weight2=0.05:2"]
+    space = build_space(Tiny(), ["equal"], read_options([written, *ranges]))
+    losses = space.dimensions["loss.product"].parameter.grid(1)
+    assert losses == ("mae", "SmoothL1Loss", "huber:delta=0.5", "mae+0.1*mse", f"{FILE}:Charbonnier")
+    only = {name: space.dimensions[f"loss.product.{name}"].condition.choices for name in ("beta", "epsilon", "weight2")}
+    assert only == {
+        "beta": frozenset({"SmoothL1Loss"}),
+        "epsilon": frozenset({f"{FILE}:Charbonnier"}),
+        "weight2": frozenset({"mae+0.1*mse"}),
+    }
+    assert "loss.product.delta" not in space.dimensions  # the spec sets it
+    with pytest.raises(
+        ValueError, match=r"loss\.product=SmothL1Loss: unknown loss 'SmothL1Loss': did you mean SmoothL1Loss"
+    ):
+        build_space(Tiny(), ["equal"], read_options(["loss.product=SmothL1Loss"]))
