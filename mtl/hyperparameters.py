@@ -101,7 +101,7 @@ def hyper(
     words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with a domain: `alpha: float = hyper(1.5, 0, search=(0.1, 3), doc="...")`."""
-    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies, words)
+    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies, words=words)
     return dataclasses.field(default=default, metadata=declares(domain))
 
 

@@ -47,7 +47,7 @@ def test_a_search_over_losses_names_their_arguments(monkeypatch):
     ranges = ["loss.product.beta=0.1:1:log", "loss.product.epsilon=0.01:0.5", "loss.product.weight2=0.05:2"]
     space = build_space(Tiny(), ["equal"], read_options([written, *ranges]))
     losses = space.dimensions["loss.product"].parameter.grid(1)
-    assert losses == ("mae", "SmoothL1Loss", "huber:delta=0.5", "mae+0.1*mse", f"{FILE}:Charbonnier")
+    assert tuple(losses) == ("mae", "SmoothL1Loss", "huber:delta=0.5", "mae+0.1*mse", f"{FILE}:Charbonnier")
     only = {name: space.dimensions[f"loss.product.{name}"].condition.choices for name in ("beta", "epsilon", "weight2")}
     assert only == {
         "beta": frozenset({"SmoothL1Loss"}),
