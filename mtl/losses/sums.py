@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from mtl.hyperparameters import Domain, defaults, domains, hyper, show
+from mtl.hyperparameters import declares, defaults, domains, hyper, show
 from mtl.losses.loss import Loss, Terms
 
 _SEARCH = (0.01, 10.0)
@@ -134,7 +134,9 @@ def _sum_class(parts: tuple[type[Loss], ...]) -> type[Sum]:
         usual, types = defaults(part), typing.get_type_hints(part)
         names.append({f"{prefix}_{key}": key for key in usual})
         for key, domain in domains(part).items():
-            fields.append((f"{prefix}_{key}", types[key], _field(usual[key], domain)))
+            fields.append(
+                (f"{prefix}_{key}", types[key], dataclasses.field(default=usual[key], metadata=declares(domain)))
+            )
     made = dataclasses.make_dataclass("Sum", fields, bases=(Sum,), frozen=True, kw_only=True)
     made.name = "+".join(part.name for part in parts)  # type: ignore[attr-defined]
     made.parts, made.fields_of = parts, tuple(names)  # type: ignore[attr-defined]
@@ -142,7 +144,3 @@ def _sum_class(parts: tuple[type[Loss], ...]) -> type[Sum]:
     made.kind = next((part.kind for part in parts if part.kind), "")  # type: ignore[attr-defined]
     made.__doc__ = f"The weighed sum of {', '.join(part.name for part in parts)}."
     return made
-
-
-def _field(value: Any, domain: Domain) -> Any:
-    return hyper(value, **{field.name: getattr(domain, field.name) for field in dataclasses.fields(domain)})
