@@ -22,7 +22,7 @@ from mtl.benchmarks import find_benchmark, load_checked
 from mtl.files.lineage import winner
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options
+from mtl.search.methods import MethodOptions
 from mtl.search.objective import Objective
 from mtl.search.plan import make_search
 from mtl.stats import mean_interval, paired
@@ -73,7 +73,7 @@ def search(setting: Setting, method: str, arguments: Arguments, seed: int, folde
     """The record of one search's winner, and the steps that all of its runs made."""
     space = build_space(setting.benchmark, [arguments.strategy], read_options(SPACE))
     objective = Objective(["selection"], setting.benchmark)
-    options = Options(members=arguments.members)
+    options = MethodOptions(members=arguments.members)
     made = make_search(setting, method, options, space, objective, seed)
     with open_run_directory(folder, resume=True) as directory:
         records = made.run(directory, setting.benchmark.name)

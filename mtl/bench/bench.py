@@ -39,7 +39,7 @@ class Bar(NamedTuple):
     met: bool
 
 
-class Table(NamedTuple):
+class BenchTable(NamedTuple):
     """A title, the heads of the columns, and the cells of each line."""
 
     title: str
@@ -48,7 +48,7 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchScope:
     """What to measure and how.
 
     Attributes:
@@ -77,15 +77,15 @@ class Bench(ABC):
     peers: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def check(self, options: Options) -> None:
+    def check(self, options: BenchScope) -> None:
         """Raise `ValueError` for options that this bench has no case for, before any work."""
 
     @abstractmethod
-    def run(self, options: Options) -> Iterator[Row]:
+    def run(self, options: BenchScope) -> Iterator[Row]:
         """Measure, and give each case as it is done."""
 
     @abstractmethod
-    def tables(self, rows: Sequence[Row]) -> list[Table]:
+    def tables(self, rows: Sequence[Row]) -> list[BenchTable]:
         """The rows laid out for reading."""
 
     @abstractmethod
@@ -109,10 +109,10 @@ def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], usual
     return list(names or usual)
 
 
-def pivot(title: str, cells: Mapping[str, str]) -> Table:
+def pivot(title: str, cells: Mapping[str, str]) -> BenchTable:
     """A table of cells by case, `ROW, COLUMN`, both in order of appearance."""
     heads = [tuple(case.split(", ", 1)) for case in cells]
     columns = list(dict.fromkeys(column for _, column in heads))
     rows = list(dict.fromkeys(row for row, _ in heads))
     lines = [[row, *(cells.get(f"{row}, {column}", "") for column in columns)] for row in rows]
-    return Table(title, ["", *columns], lines)
+    return BenchTable(title, ["", *columns], lines)

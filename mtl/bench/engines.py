@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NotRequired, cast
 
-from mtl.bench.bench import Bar, Bench, Options, Row, Table
+from mtl.bench.bench import Bar, Bench, BenchScope, BenchTable, Row
 from mtl.bench.search_problem import Size
 from mtl.extras import install
 
@@ -44,7 +44,7 @@ class EngineRow(Row):
 
 
 @dataclass(frozen=True)
-class _Timed:
+class _SearchTimes:
     """Seconds of one search: before the first segment and after the last, and of each segment."""
 
     fixed: float
@@ -54,15 +54,15 @@ class _Timed:
 class EnginesBench(Bench):
     """Engine `ray` against engine `population`, and two shards against one."""
 
-    def check(self, options: Options) -> None:
+    def check(self, options: BenchScope) -> None:
         if importlib.util.find_spec("ray") is None:
             raise ValueError(f"--engine ray needs Ray, which is not installed: {install('ray')}")
         if options.models is not None or options.strategies is not None:
             raise ValueError("--models, --strategies: the bench of the search has one model and one strategy")
 
-    def run(self, options: Options) -> Iterator[Row]:
+    def run(self, options: BenchScope) -> Iterator[Row]:
         size = _SIZES[options.quick]
-        found: dict[str, list[_Timed]] = {side: [] for side in _SHARDS}
+        found: dict[str, list[_SearchTimes]] = {side: [] for side in _SHARDS}
         for number in range(options.rounds or (1 if options.quick else 3)):
             for side in list(found)[:: -1 if number % 2 else 1]:
                 found[side].append(_search(size, _SHARDS[side]))
@@ -77,14 +77,14 @@ class EnginesBench(Bench):
         yield _row(f"{trained}, 1 shard", segment[_ONE], segment[_POPULATION], _POPULATION, work)
         yield _row(f"{trained}, 2 shards", segment[_TWO], segment[_ONE], _ONE, work)
 
-    def tables(self, rows: Sequence[Row]) -> list[Table]:
+    def tables(self, rows: Sequence[Row]) -> list[BenchTable]:
         lines = []
         for row in rows:
             rates = row.get("rates")
             steps = [f"{rate:.0f}" for rate in cast(tuple[float, float], rates)] if rates else ["", ""]
             lines.append([row["case"], f"{row['ours']:.2f}", row["peer_name"], f"{row['peer']:.2f}", *steps])
         heads = ["", "ours, s", "peer", "peer, s", "ours, member-steps/s", "peer, member-steps/s"]
-        return [Table("Seconds of engine ray", heads, lines)]
+        return [BenchTable("Seconds of engine ray", heads, lines)]
 
     def bars(self, rows: Sequence[Row]) -> list[Bar]:
         found = []
@@ -110,7 +110,7 @@ def _row(case: str, ours: float, peer: float, peer_name: str, work: int | None =
     return row
 
 
-def _search(size: Size, shards: int) -> _Timed:
+def _search(size: Size, shards: int) -> _SearchTimes:
     """Carry out one search in a process of its own.
 
     Raises:
@@ -126,4 +126,4 @@ def _search(size: Size, shards: int) -> _Timed:
         raise RuntimeError(f"the search with {shards} shards failed: {done.stderr.strip().splitlines()[-1:]}")
     times = json.loads(done.stdout.splitlines()[-1])
     segments = [after - before for before, after in itertools.pairwise([times["ready"], *times["segments"]])]
-    return _Timed(times["ready"] - started + ended - times["segments"][-1], segments)
+    return _SearchTimes(times["ready"] - started + ended - times["segments"][-1], segments)

@@ -14,7 +14,7 @@ from mtl.models import make_trunk
 
 
 @dataclass(frozen=True)
-class Problem:
+class StepProblem:
     """A model with its batch and optimizer.
 
     Every step of every candidate is one of this same problem, whose learning rate is too small to change its nature.
@@ -107,7 +107,7 @@ MODELS: Mapping[str, tuple[str, int]] = MappingProxyType(
 USUAL = ("mlp-2", "mlp-10", "mlp-40", "cnn-3", "cnn-10")
 
 
-def make_problem(name: str, device: torch.device, dtype: torch.dtype) -> Problem:
+def make_problem(name: str, device: torch.device, dtype: torch.dtype) -> StepProblem:
     """The problem of that name in `MODELS`, the same at every call."""
     kind, tasks = MODELS[name]
     with torch.random.fork_rng(devices=[]):
@@ -118,4 +118,4 @@ def make_problem(name: str, device: torch.device, dtype: torch.dtype) -> Problem
     trunk, heads = trunk.to(device, dtype), heads.to(device, dtype)
     # One kernel for all parameters: an optimizer that takes longest of all would make every candidate look alike.
     optimizer = torch.optim.SGD([*trunk.parameters(), *heads.parameters()], lr=1e-6, momentum=0.9, foreach=True)
-    return Problem(trunk, heads, inputs.to(device, dtype), targets.to(device, dtype), optimizer)
+    return StepProblem(trunk, heads, inputs.to(device, dtype), targets.to(device, dtype), optimizer)

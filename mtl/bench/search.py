@@ -28,7 +28,7 @@ _SIZES = {True: (8, 20, 10), False: (64, 300, 30)}  # members, steps, interval
 _PATIENCE = {True: 1.5, False: 25.0}
 
 
-class _Timed(NamedTuple):
+class _Duration(NamedTuple):
     seconds: float
     finished: bool
 
@@ -58,7 +58,7 @@ def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:
             found.append(_timed(size, side).seconds)
     ours = statistics.median(times["ours"])
     ways = {
-        "processes reused": _Timed(statistics.median(times["ray"]), True),
+        "processes reused": _Duration(statistics.median(times["ray"]), True),
         "a process a member": _timed(size, "ray", "fresh", limit=_PATIENCE[quick] * ours),
     }
     members, steps, interval = size
@@ -75,7 +75,7 @@ def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-def _timed(size: tuple[int, int, int], side: str, *arguments: str, limit: float | None = None) -> _Timed:
+def _timed(size: tuple[int, int, int], side: str, *arguments: str, limit: float | None = None) -> _Duration:
     """One search in a process of its own, ended with all that it started after `limit` seconds."""
     with tempfile.TemporaryDirectory(prefix="mtl-", ignore_cleanup_errors=True) as folder:
         text = Size(*size, str(Path(folder) / "run")).text()
@@ -95,14 +95,14 @@ def _timed(size: tuple[int, int, int], side: str, *arguments: str, limit: float 
         except subprocess.TimeoutExpired:
             seconds = time.perf_counter() - started
             _end(process)
-            return _Timed(seconds, False)
+            return _Duration(seconds, False)
         except BaseException:
             _end(process)
             raise
         seconds = time.perf_counter() - started
     if process.returncode != 0:
         raise RuntimeError(f"the search of {side} failed: {errors.strip().splitlines()[-1:]}")
-    return _Timed(seconds, True)
+    return _Duration(seconds, True)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

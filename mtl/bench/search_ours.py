@@ -11,7 +11,7 @@ from mtl.bench.search_problem import RANGES, STRATEGY, Size, SmallProblem
 from mtl.search.build import build_space
 from mtl.search.cohort import MakeCohort
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options
+from mtl.search.methods import MethodOptions
 from mtl.search.objective import Objective
 from mtl.search.plan import make_search
 from mtl.search.search import Search
@@ -34,7 +34,7 @@ def pbt(setting: Setting, size: Size, make_cohort: MakeCohort | None = None) -> 
     ranges = [f"{name}={low}:{high}:log" for name, (low, high) in RANGES.items()]
     ranges.append("strategy.uncertainty.start=default")
     space = build_space(setting.benchmark, [STRATEGY], read_options(ranges))
-    options = Options(members=size.members, interval=size.interval)
+    options = MethodOptions(members=size.members, interval=size.interval)
     objective = Objective(["selection"], setting.benchmark)
     return make_search(setting, "pbt", options, space, objective, 0, make_cohort=make_cohort)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mtl.bench.bench import Bar, Bench, Options, Row, Table, chosen, pivot
+from mtl.bench.bench import Bar, Bench, BenchScope, BenchTable, Row, chosen, pivot
 from mtl.bench.solver_peers import SOLVER_PEERS
 from mtl.bench.timing import in_turn
 from mtl.strategies import solvers
@@ -51,18 +51,18 @@ class Solvers(Bench):
 
     peers = ("torchjd", "cvxpy", "clarabel", "ecos", "quadprog", "qpsolvers")
 
-    def check(self, options: Options) -> None:
+    def check(self, options: BenchScope) -> None:
         if options.models is not None:
             raise ValueError("--models: the bench of solvers has no models")
         _solvers(options)
 
-    def run(self, options: Options) -> Iterator[Row]:
+    def run(self, options: BenchScope) -> Iterator[Row]:
         rounds = options.rounds or (1 if options.quick else 9)
         for name in _solvers(options):
             for size in (2, 5) if options.quick else SIZES:
                 yield from _measure(name, size, rounds, options)
 
-    def tables(self, rows: Sequence[Row]) -> list[Table]:
+    def tables(self, rows: Sequence[Row]) -> list[BenchTable]:
         times = {row["case"]: f"{1e6 * row['ours']:.0f}" for row in rows}
         tables = [pivot("Our time a solve, µs", times)]
         for mode in BARS:
@@ -93,7 +93,7 @@ class Solvers(Bench):
         return bars
 
 
-def _solvers(options: Options) -> list[str]:
+def _solvers(options: BenchScope) -> list[str]:
     return chosen("strategies", options.strategies, list(OURS), ("mgda", "dualproj") if options.quick else list(OURS))
 
 
@@ -109,7 +109,7 @@ def _gramians(size: int) -> Tensor:
     return rows @ rows.mT
 
 
-def _measure(name: str, size: int, rounds: int, options: Options) -> Iterator[Row]:
+def _measure(name: str, size: int, rounds: int, options: BenchScope) -> Iterator[Row]:
     gramians = _gramians(size)
     here = gramians.to(options.device)
     ours = OURS[name]

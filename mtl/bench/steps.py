@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mtl.bench.bench import Bar, Bench, Options, Row, Table, chosen, pivot
-from mtl.bench.models import MODELS, USUAL, Problem, make_problem
+from mtl.bench.bench import Bar, Bench, BenchScope, BenchTable, Row, chosen, pivot
+from mtl.bench.models import MODELS, USUAL, StepProblem, make_problem
 from mtl.bench.timing import in_turn
 from mtl.bench.ways import REFERENCES, TORCHJD, Step, equal_step, floor_step, our_step, torchjd_step
 from mtl.strategies import REGISTRY
@@ -31,16 +31,16 @@ class Steps(Bench):
 
     peers = ("torchjd", "cvxpy", "quadprog", "qpsolvers")
 
-    def check(self, options: Options) -> None:
+    def check(self, options: BenchScope) -> None:
         _models(options)
         _strategies(options)
 
-    def run(self, options: Options) -> Iterator[Row]:
+    def run(self, options: BenchScope) -> Iterator[Row]:
         rounds = options.rounds or (1 if options.quick else 15)
         for model in _models(options):
             yield from _measure(model, _strategies(options), rounds, options)
 
-    def tables(self, rows: Sequence[Row]) -> list[Table]:
+    def tables(self, rows: Sequence[Row]) -> list[BenchTable]:
         against = [row for row in rows if row["peer_name"] == PEER]
         other = [row for row in rows if row["peer_name"] not in (PEER, EQUAL)]
         simple = [row for row in rows if row["peer_name"] == EQUAL]
@@ -93,16 +93,16 @@ class Steps(Bench):
         return bars
 
 
-def _models(options: Options) -> list[str]:
+def _models(options: BenchScope) -> list[str]:
     return chosen("models", options.models, list(MODELS), ("mlp-2", "cnn-3") if options.quick else USUAL)
 
 
-def _strategies(options: Options) -> list[str]:
+def _strategies(options: BenchScope) -> list[str]:
     known = [*TORCHJD, *LOSSES_ONLY]
     return chosen("strategies", options.strategies, known, ("mgda", "uncertainty") if options.quick else known)
 
 
-def _measure(model: str, strategies: Sequence[str], rounds: int, options: Options) -> Iterator[Row]:
+def _measure(model: str, strategies: Sequence[str], rounds: int, options: BenchScope) -> Iterator[Row]:
     problem = make_problem(model, options.device, torch.float32)
     candidates: dict[str, Step] = {
         "equal": equal_step(problem),
@@ -125,11 +125,11 @@ def _measure(model: str, strategies: Sequence[str], rounds: int, options: Option
             yield row
 
 
-def _ways(name: str) -> dict[str, Callable[[Problem], Step]]:
+def _ways(name: str) -> dict[str, Callable[[StepProblem], Step]]:
     """Ours and, for a Gramian strategy, those of its peers."""
     if name in LOSSES_ONLY:
         return {"ours": lambda problem: our_step(problem, name)}
-    ways: dict[str, Callable[[Problem], Step]] = {
+    ways: dict[str, Callable[[StepProblem], Step]] = {
         "ours": lambda problem: our_step(problem, TORCHJD[name][0]),
         PEER: lambda problem: torchjd_step(problem, name),
     }
@@ -144,7 +144,7 @@ def _difference(model: str, name: str, peer: str, device: torch.device) -> float
     if name == "pcgrad" and MODELS[model][1] > 2:
         return None  # each draws the order of projections by itself
 
-    def direction(way: Callable[[Problem], Step]) -> Tensor:
+    def direction(way: Callable[[StepProblem], Step]) -> Tensor:
         problem = make_problem(model, device, torch.float64)
         way(problem)()
         flat = torch.cat([p.grad.flatten() for p in problem.trunk.parameters() if p.grad is not None])

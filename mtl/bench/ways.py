@@ -12,7 +12,7 @@ from scipy import optimize
 from torch import Tensor
 
 from mtl.balancer import Balancer
-from mtl.bench.models import Problem
+from mtl.bench.models import StepProblem
 from mtl.step.arguments import HeadWeighting
 
 Step = Callable[[], None]
@@ -34,7 +34,7 @@ TORCHJD: Mapping[str, tuple[str, Callable[[Any, int], Any]]] = MappingProxyType(
 )
 
 
-def equal_step(problem: Problem) -> Step:
+def equal_step(problem: StepProblem) -> Step:
     """One forward pass, one backward pass, one optimizer step."""
 
     def step() -> None:
@@ -45,7 +45,7 @@ def equal_step(problem: Problem) -> Step:
     return step
 
 
-def our_step(problem: Problem, spec: str) -> Step:
+def our_step(problem: StepProblem, spec: str) -> Step:
     """The three lines of a user's loop. Where TorchJD is the peer, heads keep their own gradients, as they do in it."""
     heads: HeadWeighting = "own" if spec.partition(":")[0] in TORCHJD else "weighted"
     balancer = Balancer(
@@ -61,7 +61,7 @@ def our_step(problem: Problem, spec: str) -> Step:
     return step
 
 
-def floor_step(problem: Problem, *, batched: bool) -> Step:
+def floor_step(problem: StepProblem, *, batched: bool) -> Step:
     """The least that a method with K gradients on the trunk does: one forward pass, each head back to the features
     once, K times back through the trunk, one combination, one optimizer step; no Gramian, no weights to find.
 
@@ -99,7 +99,7 @@ def floor_step(problem: Problem, *, batched: bool) -> Step:
     return step
 
 
-def torchjd_step(problem: Problem, name: str) -> Step:
+def torchjd_step(problem: StepProblem, name: str) -> Step:
     """The multi-task example of TorchJD's documentation."""
     import torchjd.aggregation
     from torchjd.autojac import jac_to_grad, mtl_backward
@@ -117,7 +117,7 @@ def torchjd_step(problem: Problem, name: str) -> Step:
     return step
 
 
-def full_backward_step(problem: Problem, weigh: Callable[[np.ndarray], np.ndarray]) -> Step:
+def full_backward_step(problem: StepProblem, weigh: Callable[[np.ndarray], np.ndarray]) -> Step:
     """The way of LibMTL: a whole backward pass a task into `.grad`, copied flat, weights from a solver on the host, and
     the combination copied back."""
     shared = list(problem.trunk.parameters())
@@ -140,7 +140,7 @@ def full_backward_step(problem: Problem, weigh: Callable[[np.ndarray], np.ndarra
     return step
 
 
-def weighted_loss_step(problem: Problem, weigh: Callable[[np.ndarray], np.ndarray]) -> Step:
+def weighted_loss_step(problem: StepProblem, weigh: Callable[[np.ndarray], np.ndarray]) -> Step:
     """The way of nash-mtl's code: a gradient a task on the trunk, weights from a solver on the host, and one more
     backward pass of the weighted loss."""
     shared = list(problem.trunk.parameters())
@@ -200,7 +200,7 @@ def _on_simplex(gramian: np.ndarray, objective: Callable[[np.ndarray], float], s
 
 
 #: Ways of other libraries with the solvers that they call, by strategy.
-REFERENCES: Mapping[str, tuple[str, Callable[[Problem], Step]]] = MappingProxyType(
+REFERENCES: Mapping[str, tuple[str, Callable[[StepProblem], Step]]] = MappingProxyType(
     {
         "mgda": ("LibMTL's way, SciPy", lambda problem: full_backward_step(problem, min_norm_by_slsqp)),
         "cagrad": ("LibMTL's way, SciPy", lambda problem: full_backward_step(problem, cagrad_by_slsqp)),

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mtl.bench import find_bench
-from mtl.bench.bench import Options
+from mtl.bench.bench import BenchScope
 from mtl.cli.errors import BadInput
 from mtl.cli.options import BenchOptions
 from mtl.cli.shared import find_device
@@ -26,7 +26,7 @@ def bench(asked: BenchOptions) -> int:
     """Measure; exit code 0 whether bars are met or not, since that is what the output tells."""
     try:
         chosen = find_bench(asked.name, asked.engine)
-        options = Options(asked.rounds, asked.quick, asked.models, asked.strategies, find_device(asked.device))
+        options = BenchScope(asked.rounds, asked.quick, asked.models, asked.strategies, find_device(asked.device))
         chosen.check(options)
         if asked.json is not None:
             _check_writable(asked.json)

@@ -14,7 +14,7 @@ from mtl.cli.options import CompareOptions, RunOptions, SearchOptions, TrainOpti
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.build import build_space
 from mtl.search.grammar import Range, read_file, read_options
-from mtl.search.methods import Options, find_method, make_options
+from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_method
 from mtl.search.space import Space
@@ -62,7 +62,7 @@ class Asked:
     ranges: dict[str, Range]
     space: Space
     objective: Objective
-    options: Options
+    options: MethodOptions
 
 
 def read_settings(options: RunOptions, benchmark: Benchmark) -> Settings:
@@ -136,7 +136,7 @@ def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
     return tuple(spec for spec in DEFAULT_STRATEGIES if len(benchmark.tasks) == 3 or not spec.startswith("static:"))
 
 
-def _check_method(method: str, options: Options, space: Space, objective: Objective, settings: Settings) -> None:
+def _check_method(method: str, options: MethodOptions, space: Space, objective: Objective, settings: Settings) -> None:
     """Make the method as for a run of the length that is said, or, where the data decides it, of one that fits."""
     length = settings.steps if settings.steps is not None else _ANY_LENGTH * (options.interval or 1)
     make_method(method, options, space, objective, 0, length)

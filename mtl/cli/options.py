@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from mtl.cli.declared import argument, declared, option, sheet
-from mtl.search.options import Options as MethodOptions
+from mtl.search.options import MethodOptions
 from mtl.train.settings import Settings
 from mtl.wandb_mode import MODES, usual_mode
 

@@ -20,7 +20,7 @@ from mtl.study.watchers import one_line
 from mtl.train import Stopped
 
 if TYPE_CHECKING:
-    from mtl.ray.tune.driver import Asked
+    from mtl.ray.tune.driver import TuneOptions
 
 #: Read by Ray when it is imported: no output and files of its own, and the working directory stays the command's.
 _ENVIRONMENT = {
@@ -78,7 +78,7 @@ class TuneEngine(Engine):
         trainable = self._trainable(search)
         try:
             folders, errors, unfinished = carry_out(
-                trainable, self._asked, search, options, directory.path, observers, should_stop
+                trainable, self._tune_options, search, options, directory.path, observers, should_stop
             )
         except Unshared as error:
             raise BadInput(str(error)) from error
@@ -115,10 +115,10 @@ class TuneEngine(Engine):
             observer.segment(search)
 
     @property
-    def _asked(self) -> Asked:
-        from mtl.ray.tune.driver import Asked
+    def _tune_options(self) -> TuneOptions:
+        from mtl.ray.tune.driver import TuneOptions
 
-        return Asked(self._scheduler, self._searcher, self._options.shards, self._gpus)
+        return TuneOptions(self._scheduler, self._searcher, self._options.shards, self._gpus)
 
     def _trainable(self, search: Search) -> Any:
         import mtl.ray

@@ -65,7 +65,7 @@ class Stage:
     source_step: int | None = None
 
 
-def taken(change: Event | Stage) -> int:
+def source_steps(change: Event | Stage) -> int:
     """How many steps the source had made when its state was taken over; those of the target where all go together."""
     return change.step if change.source_step is None else change.source_step
 
@@ -126,11 +126,11 @@ def ancestry(events: Sequence[Event], trial: int, at: float = math.inf) -> list[
         event = next((event for event in reversed(events) if event.target == trial and event.step < at), None)
         if event is None:
             raise ValueError(f"the schedule does not say how run {trial} began")
-        source_step = None if event.source is None else taken(event)
+        source_step = None if event.source is None else source_steps(event)
         stages.append(Stage(event.step, trial, event.seed, event.after, source_step))
         if event.source is None:
             return stages[::-1]
-        trial, at = event.source, taken(event)
+        trial, at = event.source, source_steps(event)
 
 
 def is_complete(events: Sequence[Event]) -> bool:
@@ -139,7 +139,9 @@ def is_complete(events: Sequence[Event]) -> bool:
     for event in events:
         begun[event.target] = min(event.step, begun.get(event.target, event.step))
     return all(
-        event.source in begun and begun[event.source] < taken(event) for event in events if event.source is not None
+        event.source in begun and begun[event.source] < source_steps(event)
+        for event in events
+        if event.source is not None
     )
 
 

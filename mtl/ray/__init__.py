@@ -18,12 +18,13 @@ from typing import Any
 
 from mtl.extras import install
 
+#: The module of each name, and what it is called there where that is another name.
 _WHERE = {
     "trainable": "mtl.ray.tune.trainable",
     "param_space": "mtl.ray.tune.space",
     "space_of": "mtl.ray.tune.space",
     "mutations": "mtl.ray.tune.space",
-    "PBT": "mtl.ray.tune.pbt",
+    "PBT": "mtl.ray.tune.pbt:TunePBT",
     "result_dir": "mtl.ray.tune.results",
     "callback": "mtl.ray.tune.logging",
 }
@@ -35,7 +36,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'mtl.ray' has no attribute {name!r}")
     if importlib.util.find_spec("ray") is None:
         raise ImportError(f"mtl.ray.{name} needs Ray Tune, which is not installed: {install('ray')}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    module, _, attribute = _WHERE[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)
 
 
 def __dir__() -> list[str]:

@@ -61,7 +61,7 @@ def tuned(study: Study) -> Table:
         if final:
             values = dict(final[0].record["hyperparameters"])
             spec = str(values.pop("strategy", final[0].strategy))
-            text = ", ".join(f"{key} {_plain(value)}" for key, value in values.items())
+            text = ", ".join(f"{key} {_value_in_words(value)}" for key, value in values.items())
             rows.append([Cell(name, (name,)), Cell(spec, (spec,)), Cell(text or numbers.ABSENT, (text,))])
     columns = [
         Column("strategy", ("strategy",), numeric=False),
@@ -71,7 +71,7 @@ def tuned(study: Study) -> Table:
     return Table(columns, rows)
 
 
-def _plain(value: Any) -> str:
+def _value_in_words(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return "/".join(_plain(item) for item in value)
+        return "/".join(_value_in_words(item) for item in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.hyperparameters import Domain, defaults, domains, nearest, parse
 from mtl.losses import Loss, make_loss
 from mtl.search.dimension import Condition, Dimension
-from mtl.search.grammar import Interval, Range, Word
+from mtl.search.grammar import Bounds, Range, Word
 from mtl.search.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space import Space
 from mtl.strategies import make, units
@@ -32,7 +32,7 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     """
     given = dict(given)
     listed = given.pop("strategy", None)
-    if isinstance(listed, Word | Interval):
+    if isinstance(listed, Word | Bounds):
         raise ValueError("strategy: specs joined by commas are wanted, such as strategy=famo,gradnorm")
     specs = [str(make(spec)) for spec in (listed.choices if listed is not None else strategies)]
     if len(set(specs)) < len(specs):
@@ -43,22 +43,22 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     tasks = {task.name: task for task in benchmark.tasks}
     for name in [name for name in given if name.startswith("loss.") and name.removeprefix("loss.") in tasks]:
         dimensions[name] = Dimension(_losses(name, given.pop(name)))
-    places = {**_strategy_places(specs), **_loss_places(tasks, dimensions), **_setting_places()}
+    searchable = {**_of_strategies(specs), **_of_losses(tasks, dimensions), **_of_settings()}
     for name, text in given.items():
-        if name not in places:
-            raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *places])}")
-    for name, place in places.items():
+        if name not in searchable:
+            raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *searchable])}")
+    for name, one in searchable.items():
         written = given.get(name)
-        if written == Word("default") or (written is None and not place.searched):
+        if written == Word("default") or (written is None and not one.searched):
             continue
-        parameter = place.read(name, written, len(tasks)) if written is not None else place.declared(len(tasks))
-        dimensions[name] = Dimension(parameter, place.condition)
+        parameter = one.read(name, written, len(tasks)) if written is not None else one.declared(len(tasks))
+        dimensions[name] = Dimension(parameter, one.condition)
     space = Space(dimensions)
     space.check(len(tasks))
     return space
 
 
-class _Place:
+class _Searchable:
     """Where a value goes: a hyperparameter of a strategy, of a loss, or a training setting."""
 
     def __init__(self, owner: Any, key: str, condition: Condition | None, searched: bool) -> None:
@@ -83,7 +83,7 @@ class _Place:
             if not self.weights:
                 raise ValueError(f"{text.where}: {name}=simplex: only ratios between the tasks lie on the simplex")
             return Simplex(tasks)
-        if isinstance(text, Interval):
+        if isinstance(text, Bounds):
             return self._interval(name, text)
         cls = type(self.owner) if not isinstance(self.owner, type) else self.owner
         values = tuple(parse(cls, self.key, choice, text.where) for choice in text.choices)
@@ -94,7 +94,7 @@ class _Place:
             raise ValueError(f"{text.where}: {name}={text} has a value twice")
         return Choice(values)
 
-    def _interval(self, name: str, text: Interval) -> Number:
+    def _interval(self, name: str, text: Bounds) -> Number:
         written = f"{text.where}: {name}={text.low}:{text.high}"
         if not self.numeric:
             raise ValueError(f"{written}: it is not a number, so no range; list its values, joined by commas")
@@ -115,7 +115,7 @@ class _Place:
         return Number(low, high, log, self.integer)
 
 
-def _strategy_places(specs: Sequence[str]) -> dict[str, _Place]:
+def _of_strategies(specs: Sequence[str]) -> dict[str, _Searchable]:
     owners: dict[str, Strategy] = {}
     under: dict[str, set[str]] = {}
     fixed: set[str] = set()
@@ -132,13 +132,13 @@ def _strategy_places(specs: Sequence[str]) -> dict[str, _Place]:
                 if getattr(part, key) != usual:
                     fixed.add(name)
     return {
-        name: _Place(owner, name.rpartition(".")[2], _under("strategy", under[name], specs), name not in fixed)
+        name: _Searchable(owner, name.rpartition(".")[2], _under("strategy", under[name], specs), name not in fixed)
         for name, owner in owners.items()
     }
 
 
-def _loss_places(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> dict[str, _Place]:
-    places = {}
+def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> dict[str, _Searchable]:
+    searchable = {}
     for task in tasks.values():
         chosen = dimensions.get(f"loss.{task.name}")
         if chosen is None:
@@ -151,12 +151,12 @@ def _loss_places(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension])
             condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
             said = any(getattr(owners[name], key) != defaults(owners[name])[key] for name in having)
             searched = chosen is not None and not said  # what a spec sets keeps its value
-            places[f"loss.{task.name}.{key}"] = _Place(owner, key, condition, searched)
-    return places
+            searchable[f"loss.{task.name}.{key}"] = _Searchable(owner, key, condition, searched)
+    return searchable
 
 
-def _setting_places() -> dict[str, _Place]:
-    return {name: _Place(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
+def _of_settings() -> dict[str, _Searchable]:
+    return {name: _Searchable(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
 
 
 def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Condition | None:
@@ -164,7 +164,7 @@ def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Conditi
 
 
 def _losses(name: str, text: Range) -> Choice:
-    if isinstance(text, Word | Interval):
+    if isinstance(text, Word | Bounds):
         raise ValueError(f"{text.where}: {name}: names of losses joined by commas are wanted, such as {name}=mse,huber")
     found = []
     for choice in text.choices:

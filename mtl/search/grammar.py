@@ -24,7 +24,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Interval(Written):
+class Bounds(Written):
     """Two bounds as they were written; `log` is None when it was not said."""
 
     low: str
@@ -55,7 +55,7 @@ class Word(Written):
         return self.text
 
 
-Range = Interval | Listed | Word
+Range = Bounds | Listed | Word
 _WORDS = ("simplex", "default")
 
 
@@ -100,7 +100,7 @@ def read_range(name: str, text: str) -> Range:
     match = _RANGE.fullmatch(text)
     if match and _NUMBER.fullmatch(match["low"].strip()):
         scale = match["scale"]
-        return Interval(match["low"].strip(), match["high"].strip(), None if scale is None else scale == "log")
+        return Bounds(match["low"].strip(), match["high"].strip(), None if scale is None else scale == "log")
     choices = tuple(part.strip() for part in _BETWEEN_CHOICES.split(text))
     if "" in choices:
         raise ValueError(f"{name}={text!r}: a choice is empty")
@@ -115,7 +115,7 @@ def _from_yaml(where: str, name: str, value: Any) -> Range:
             raise ValueError(f"{where}: a range has the keys low, high and, if wanted, log; it has {', '.join(value)}")
         if (log := value.get("log")) not in (None, "true", "false"):
             raise ValueError(f"{where}: log={log!r} must be true or false")
-        return Interval(str(value["low"]), str(value["high"]), None if log is None else log == "true")
+        return Bounds(str(value["low"]), str(value["high"]), None if log is None else log == "true")
     items = value if isinstance(value, list) else [value]
     if not items or any(isinstance(item, list | dict) for item in items):
         raise ValueError(f"{where}: {value!r} is neither a range nor a list of values")

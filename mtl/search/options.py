@@ -8,7 +8,7 @@ from mtl.hyperparameters import domains, hyper, validate
 
 
 @dataclass(frozen=True)
-class Options:
+class MethodOptions:
     """How a search is run."""
 
     members: int = hyper(16, 1, doc="runs trained side by side")
@@ -32,4 +32,4 @@ class Options:
 
 #: Options that mean something to some methods alone.
 SPECIAL = frozenset({"quantile", "burn_in", "resample", "eta", "grid_points"})
-OPTIONS = tuple(domains(Options))
+OPTIONS = tuple(domains(MethodOptions))

@@ -10,7 +10,7 @@ from typing import Any
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.losses import Loss, make_loss
 from mtl.search.cohort import MakeCohort, SearchCohort
-from mtl.search.methods import SPECIAL, Method, Options, Problem, find_method
+from mtl.search.methods import SPECIAL, Method, MethodOptions, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.search import Search
 from mtl.search.space import Space
@@ -54,7 +54,7 @@ def cohort_maker(setting: Setting) -> MakeCohort:
 def make_search(
     setting: Setting,
     method: str,
-    options: Options,
+    options: MethodOptions,
     space: Space,
     objective: Objective,
     seed: int,
@@ -88,7 +88,9 @@ def make_search(
     return Search(name, label, chosen, chosen.problem, objective, cohorts, tell=setting.tell, task=task)
 
 
-def make_method(method: str, options: Options, space: Space, objective: Objective, seed: int, length: int) -> Method:
+def make_method(
+    method: str, options: MethodOptions, space: Space, objective: Objective, seed: int, length: int
+) -> Method:
     """A method for runs of `length` steps.
 
     Raises:
@@ -102,7 +104,7 @@ def make_method(method: str, options: Options, space: Space, objective: Objectiv
     kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
-    usual = Options()
+    usual = MethodOptions()
     for option in sorted(SPECIAL - cls.hears):
         if (value := getattr(options, option)) != getattr(usual, option):
             raise ValueError(f"--{option.replace('_', '-')} {value}: {method} has no use for it")

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mtl.files.lineage import Event, Stage, taken, winning_line
+from mtl.files.lineage import Event, Stage, source_steps, winning_line
 from mtl.search.cohort import MakeCohort
 from mtl.search.inline import InlineHosts
-from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
+from mtl.search.methods import Decision, Exploit, Method, MethodOptions, Problem, Report, Start
 from mtl.search.objective import Objective
 from mtl.search.rerun import Rerun
 from mtl.search.search import Search
@@ -30,7 +30,7 @@ class Scripted(Method):
 
     def __init__(self, problem: Problem, starts: Sequence[Start], script: Mapping[int, Decision]) -> None:
         later = [start for decision in script.values() for start in decision.start]
-        super().__init__(problem, Options(members=len(starts) + len(later)))
+        super().__init__(problem, MethodOptions(members=len(starts) + len(later)))
         self._starts, self._script = list(starts), script
 
     def begin(self) -> list[Start]:
@@ -82,7 +82,7 @@ def _begun(stages: Sequence[Stage]) -> list[int]:
     """When the run of each stage began, by a clock that all share and that shows 0 when the first did."""
     begun = [0]
     for after in reversed(stages[1:]):
-        begun.append(begun[-1] + after.step - taken(after))
+        begun.append(begun[-1] + after.step - source_steps(after))
     return [time - min(begun) for time in reversed(begun)]
 
 

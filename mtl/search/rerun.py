@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mtl.files.lineage import Event
-from mtl.search.methods import Decision, Exploit, Method, Options, Problem, Report, Start
+from mtl.search.methods import Decision, Exploit, Method, MethodOptions, Problem, Report, Start
 
 #: Results of the runs of a search by their number.
 Records = Mapping[int, Mapping[str, Any]]
 
 
-class Recorded(Method):
+class RecordedDecisions(Method):
     """Decisions that are known beforehand, by the steps that all runs together have made."""
 
     name: ClassVar[str] = "replay"
@@ -26,7 +26,7 @@ class Recorded(Method):
 
     def __init__(self, problem: Problem, script: Mapping[int, Decision], *, asynchronous: bool) -> None:
         members = sum(len(decision.start) for decision in script.values())
-        super().__init__(problem, Options(members=members, asynchronous=asynchronous))
+        super().__init__(problem, MethodOptions(members=members, asynchronous=asynchronous))
         self._script = script
         self._steps: dict[int, int] = {}
 
@@ -78,7 +78,7 @@ class Rerun:
                 return at
         raise ValueError("its runs end before they begin")
 
-    def method(self, problem: Problem, *, asynchronous: bool) -> Recorded:
+    def method(self, problem: Problem, *, asynchronous: bool) -> RecordedDecisions:
         """What makes the same decisions again."""
         place = {run: index for index, run in enumerate(self.runs)}
         script: dict[int, Decision] = {}
@@ -92,7 +92,7 @@ class Rerun:
                 frozenset(place[run] for run in over),
                 [Start(e.after, e.seed) for e in sorted(here, key=lambda e: e.target) if e.source is None],
             )
-        return Recorded(problem, script, asynchronous=asynchronous)
+        return RecordedDecisions(problem, script, asynchronous=asynchronous)
 
     def arrivals(self, curves: Mapping[int, Mapping[str, Sequence[Any]]]) -> list[frozenset[int]]:
         """The runs that came to the end of an interval together, in the order in which they did.

@@ -10,7 +10,7 @@ from typing import Any
 from mtl.files.lineage import Stage, read_events, winner, winning_line
 from mtl.search.build import build_space
 from mtl.search.cohort import MakeCohort
-from mtl.search.methods import Options, find_method
+from mtl.search.methods import MethodOptions, find_method
 from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_search
 from mtl.search.replay import repeated
@@ -21,7 +21,7 @@ from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Setting
 
 
-def tuning_options(method: str, budget: int) -> Options:
+def tuning_options(method: str, budget: int) -> MethodOptions:
     """The options with which a method starts `budget` trials.
 
     Raises:
@@ -33,8 +33,8 @@ def tuning_options(method: str, budget: int) -> Options:
     if budget < cls.fewest:
         raise ValueError(f"--budget {budget}: {method} needs at least {cls.fewest}")
     if method in ("pbt", "pb2"):
-        return Options(members=budget)
-    return Options(members=cls.members_for(budget), trials=budget)
+        return MethodOptions(members=budget)
+    return MethodOptions(members=cls.members_for(budget), trials=budget)
 
 
 def make_tuning(

@@ -29,7 +29,7 @@ _RESTARTS = 2
 _INTERRUPTED = 75  # as `mtl` itself: to be continued
 
 
-class Log:
+class OpenRuns:
     """The W&B runs that are open.
 
     Args:
@@ -147,7 +147,7 @@ def main(mode: str, spool: Path, study: int, token: str) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the study decides
         signal.signal(number, signal.SIG_IGN)
     os.nice(10)  # training comes first
-    log = Log(mode, spool.parent)
+    log = OpenRuns(mode, spool.parent)
     if mode == "online" and not _reachable():
         log.go_offline("its server cannot be reached")
     for attempt in range(_RESTARTS + 1):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtl.bench import BENCHES
-from mtl.bench.bench import Options, Row
+from mtl.bench.bench import BenchScope, Row
 from mtl.bench.engines import EnginesBench
 from mtl.bench.models import MODELS, make_problem
 from mtl.bench.solvers import Solvers
@@ -170,7 +170,7 @@ def test_bars_of_solvers_count_a_peer_that_solves_the_problem():
 
 def test_options_are_checked():
     with pytest.raises(ValueError, match="rounds=-1 must be at least 1"):
-        Options(rounds=-1)
+        BenchScope(rounds=-1)
 
 
 def test_the_population_is_timed_against_single_runs(tmp_path):

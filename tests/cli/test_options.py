@@ -1,4 +1,4 @@
-"""Options are declared once, and everything that reads or shows them follows."""
+"""MethodOptions are declared once, and everything that reads or shows them follows."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from mtl.cli.declared import declared
 from mtl.cli.options import COMMANDS, ENGINE_OPTIONS, CompareOptions, SearchOptions, TrainOptions
 from mtl.cli.parser import build_parser
 from mtl.hyperparameters import domains
-from mtl.search.options import Options
+from mtl.search.options import MethodOptions
 from mtl.train import Settings
 
 TRAINS = (TrainOptions, CompareOptions, SearchOptions)
@@ -43,7 +43,9 @@ def test_the_help_has_every_option_with_what_it_is(command, capsys):
 def test_options_of_a_method_are_those_of_the_search():
     typed = read_arguments(["search", "digits", "--members=4", "--asynchronous", "--resample=0.5"])
     assert typed.options == {"members": 4, "asynchronous": True, "resample": 0.5}
-    assert {each.name for each in declared(SearchOptions).values() if each.sheet == "options"} == {*domains(Options)}
+    assert {each.name for each in declared(SearchOptions).values() if each.sheet == "options"} == {
+        *domains(MethodOptions)
+    }
 
 
 def test_options_are_values_that_nothing_changes():

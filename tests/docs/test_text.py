@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mtl.bench.bench import Bench, Table
+from mtl.bench.bench import Bench, BenchTable
 from mtl.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ class Bracketed(Bench):
         yield {"case": "[bold]mlp[/bold] [/]", "ours": 1.0, "peer": 2.0, "peer_name": "[red]peer", "ratio": 2.0}
 
     def tables(self, rows):
-        return [Table("[i]Seconds", ["", "[u]ours"], [[rows[0]["case"], "1.0"]])]
+        return [BenchTable("[i]Seconds", ["", "[u]ours"], [[rows[0]["case"], "1.0"]])]
 
     def bars(self, rows):  # noqa: ARG002
         return []

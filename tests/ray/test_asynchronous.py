@@ -12,7 +12,7 @@ from mtl.cli.main import main
 from mtl.files.lineage import read_events
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options, Problem, Report, find_method
+from mtl.search.methods import MethodOptions, Problem, Report, find_method
 from mtl.search.objective import Objective
 from mtl.search.replay import differences, retrace
 from mtl.search.search import Search
@@ -44,7 +44,7 @@ def searched(path, hosts, stops=None, asynchronous=True, members=6, strategy="gr
     benchmark = (hosts or Here(1)).benchmark
     space = build_space(benchmark, [strategy], read_options(["lr=1e-3:0.1:log"]))
     problem = Problem(space, LENGTH, INTERVAL, first)
-    method = find_method("pbt")(problem, Options(members=members, asynchronous=asynchronous))
+    method = find_method("pbt")(problem, MethodOptions(members=members, asynchronous=asynchronous))
 
     def make(members):
         return _whole(benchmark)(members) if hosts is None else ShardedCohort(hosts, members, print)
@@ -124,7 +124,7 @@ def test_a_run_that_is_not_finite_is_replaced(tmp_path):
     hosts = Here(2, paces=[1.0, 1.6])
     space = build_space(Tiny(), ["equal"], read_options(["lr=1e-2,1e30"]))
     problem = Problem(space, LENGTH, INTERVAL, 3)
-    method = find_method("pbt")(problem, Options(members=8, resample=0.0, asynchronous=True))
+    method = find_method("pbt")(problem, MethodOptions(members=8, resample=0.0, asynchronous=True))
     aim = Objective(["selection"], Tiny())
     search = Search("search", "", method, problem, aim, lambda members: ShardedCohort(hosts, members, print))
     with open_run_directory(tmp_path / "run", resume=True) as directory:
@@ -140,7 +140,7 @@ def reports(step, scores, first=0):
 def test_scores_are_compared_at_the_nearest_steps():
     """The others have made twice the steps, and better scores by now: those at the same step count."""
     problem = Problem(build_space(Tiny(), ["equal"], {}), LENGTH, INTERVAL, 0)
-    method = find_method("pbt")(problem, Options(members=4, asynchronous=True))
+    method = find_method("pbt")(problem, MethodOptions(members=4, asynchronous=True))
     assert method.decide(reports(5, [0.5, 0.4])).exploits[0].target == 1
     method.decide(reports(10, [0.9, 0.8]))
     # 0.45 is between the others' scores at step 5; at step 10 both were better. Run 1 has had none at step 5 since.

@@ -134,12 +134,12 @@ def test_the_terminal_says_where_trials_are_and_calls_shards_by_their_name():
     from mtl.cli.search_table import Progress
     from mtl.ray.tune.about import About
     from mtl.ray.tune.mirror import Mirror
-    from mtl.ray.tune.results import watched
+    from mtl.ray.tune.results import search_by_tune
     from mtl.search.objective import Objective
     from mtl.search.space import Space
 
     about = About(SPEC, "equal", {}, 4, "pbt", Objective(["selection"], Tiny()), "cpu")
-    search = watched(about, about.setting(), "tune", 2, 8, Space({}), 0)
+    search = search_by_tune(about, about.setting(), "tune", 2, 8, Space({}), 0)
     search.unit = "shard"
     mirror, progress = Mirror(search), Progress(search)
     console = Console(width=100, record=True, file=io.StringIO())

@@ -2,7 +2,7 @@ import pytest
 
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options, Problem, find_method
+from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
 from mtl.study.rundir import open_run_directory
@@ -28,7 +28,7 @@ def toy_search(tmp_path):
         space = build_space(Tiny(), ["equal", "gradnorm"], read_options(ranges))
         aim = Objective(objective, Tiny())
         problem = Problem(space, 60, 10, options.pop("seed", 1), len(objective))
-        made = find_method(method)(problem, Options(**{"members": 8, **options}))
+        made = find_method(method)(problem, MethodOptions(**{"members": 8, **options}))
         search = Search("search", "", made, problem, aim, cohort, tell=tell)
         with open_run_directory(tmp_path / out, resume=True) as directory:
             return search, search.run(directory, "toy", should_stop=stop), directory

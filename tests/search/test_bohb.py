@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from mtl.search.dimension import Condition, Dimension
-from mtl.search.methods import Options, Problem, Report, find_method
+from mtl.search.methods import MethodOptions, Problem, Report, find_method
 from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import Space
 
@@ -31,7 +31,7 @@ def distance(values):
 
 def run(method, *, score=lambda values, step: -distance(values) - 0.02 / step, seed=0, saved_after=None, **options):
     """All runs of a search whose scores are a function of values and steps, and how often each was heard of."""
-    options = Options(**{"members": 27, **options})
+    options = MethodOptions(**{"members": 27, **options})
     problem = Problem(SPACE, LENGTH, INTERVAL, seed)
     made = find_method(method)(problem, options)
     trials = [start.values for start in made.begin()]

@@ -7,7 +7,7 @@ import pytest
 from cmaes import CMA
 
 from mtl.search.dimension import Condition, Dimension
-from mtl.search.methods import Options, Problem, Report, find_method
+from mtl.search.methods import MethodOptions, Problem, Report, find_method
 from mtl.search.methods.cmaes import _Coordinates
 from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import Space
@@ -23,7 +23,7 @@ def distance(values):
 
 def search(members=8, trials=8, space=None, score=lambda values: -distance(values)):
     space = space or Space({name: Dimension(number) for name, number in NUMBERS.items()})
-    method = find_method("cmaes")(Problem(space, 10, 10, 0), Options(members=members, trials=trials))
+    method = find_method("cmaes")(Problem(space, 10, 10, 0), MethodOptions(members=members, trials=trials))
     starts, waves = method.begin(), []
     while starts:
         first = sum(map(len, waves))

@@ -7,7 +7,7 @@ import pytest
 from mtl.files.lineage import read_events
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options, Problem, find_method
+from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.replay import differences, rerun, retrace, rounding
 from mtl.search.rerun import Rerun
@@ -45,7 +45,7 @@ def searched(path, method, hosts=None, ranges=("lr=1e-3:0.3:log",), stop=None, *
         return whole(members) if hosts is None else ShardedCohort(hosts, members, print)
 
     def carried_out(stop):
-        made = find_method(method)(problem, Options(**{"members": 5, **options}))
+        made = find_method(method)(problem, MethodOptions(**{"members": 5, **options}))
         search = Search("search", "", made, problem, Objective(["product/mae"], Tiny()), make)
         with open_run_directory(path, resume=True) as directory:
             return search, search.run(directory, "tiny", should_stop=stop), read_events(directory.schedule_path)

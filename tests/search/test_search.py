@@ -8,7 +8,7 @@ import pytest
 
 from mtl.files.lineage import ancestry, read_events, winner, winning_line
 from mtl.search.build import build_space
-from mtl.search.methods import METHODS, Options, Problem, find_method, make_options
+from mtl.search.methods import METHODS, MethodOptions, Problem, find_method, make_options
 from mtl.search.trial import Trial
 from mtl.train import Stopped
 from tests.search.cohorts import ToyCohort
@@ -214,7 +214,7 @@ def test_an_unknown_method_is_refused_with_the_nearest():
         "cmaes",
         "evolution",
     }
-    assert Options().members > 1
+    assert MethodOptions().members > 1
 
 
 def _history(directory, record):

@@ -11,7 +11,7 @@ from mtl.cli.search_table import Progress
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options, Problem, find_method
+from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
 from mtl.search.sharded import Place
@@ -35,7 +35,7 @@ def searched(tmp_path, observers, cohort=ToyCohort, method="pbt", weight_decay="
     ranges = read_options(["lr=1e-3:0.4:log", f"weight_decay={weight_decay}"])
     space, aim = build_space(Tiny(), ["equal"], ranges), Objective(["selection"], Tiny())
     problem = Problem(space, 60, 10, 1, 1)
-    search = Search("search", "", find_method(method)(problem, Options(members=8)), problem, aim, cohort)
+    search = Search("search", "", find_method(method)(problem, MethodOptions(members=8)), problem, aim, cohort)
     with open_run_directory(tmp_path / "run", resume=True) as directory:
         search.run(directory, "toy", observers)
     return search

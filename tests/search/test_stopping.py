@@ -10,7 +10,7 @@ from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.main import main
 from mtl.search.build import build_space
 from mtl.search.grammar import read_options
-from mtl.search.methods import Options, Problem, find_method
+from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
 from mtl.search.sharded import ShardedCohort
@@ -36,7 +36,9 @@ class Waits(Here):
 
 def searched(path, make, should_stop, *, asynchronous=False):
     space = build_space(Tiny(), ["gradnorm"], read_options(["lr=1e-3:0.1:log"]))
-    method = find_method("pbt")(Problem(space, LENGTH, INTERVAL, 0), Options(members=4, asynchronous=asynchronous))
+    method = find_method("pbt")(
+        Problem(space, LENGTH, INTERVAL, 0), MethodOptions(members=4, asynchronous=asynchronous)
+    )
     search = Search("search", "", method, method.problem, Objective(["selection"], Tiny()), make)
     with open_run_directory(path, resume=True) as directory:
         records = search.run(directory, "tiny", should_stop=should_stop)

@@ -44,17 +44,17 @@ class About:
     device: str
     keep_models: str = "best"
 
-    def plain(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         objective = {"names": list(self.objective.names), "baseline": dict(self.objective.baseline)}
         return {**vars(self), "settings": dict(self.settings), "objective": objective}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> About:
-        """The inverse of `plain`."""
-        objective = Objective(plain["objective"]["names"], find_benchmark(plain["benchmark"]))
-        objective.baseline = plain["objective"]["baseline"]
-        return cls(**{**plain, "objective": objective})
+    def restored(cls, saved: Mapping[str, Any]) -> About:
+        """The inverse of `state_dict`."""
+        objective = Objective(saved["objective"]["names"], find_benchmark(saved["benchmark"]))
+        objective.baseline = saved["objective"]["baseline"]
+        return cls(**{**saved, "objective": objective})
 
     def setting(self, *, trains: bool = True) -> Setting:
         """Benchmark, data, settings and device, in this process.

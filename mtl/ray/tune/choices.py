@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl.search.methods import Options, Problem
+from mtl.search.methods import MethodOptions, Problem
 from mtl.search.methods.method import random_starts
 from mtl.search.space import Space
 
 _METRIC, _MODE = "objective", "max"
 
 
-def make_scheduler(name: str, problem: Problem, options: Options) -> Any:
+def make_scheduler(name: str, problem: Problem, options: MethodOptions) -> Any:
     """The scheduler of that name, over runs that report `steps` and `objective`."""
     from ray.tune import schedulers
 
-    from mtl.ray.tune.pbt import PBT
     from mtl.ray.tune.space import mutations
 
     length, interval = problem.length, problem.interval
+    from mtl.ray.tune.pbt import TunePBT
+
     shared: dict[str, Any] = {"metric": _METRIC, "mode": _MODE}
     made: dict[str, Callable[[], Any]] = {
-        "pbt": lambda: PBT(
+        "pbt": lambda: TunePBT(
             "steps",
             perturbation_interval=interval,
             burn_in_period=options.burn_in,
@@ -72,7 +73,7 @@ def make_searcher(name: str, problem: Problem, constants: Mapping[str, Any]) -> 
 
 
 def configurations(
-    searcher: str, problem: Problem, options: Options, trials: int, constants: Mapping[str, Any]
+    searcher: str, problem: Problem, options: MethodOptions, trials: int, constants: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
     """Configurations that are known beforehand: those with which our own searches begin under the same seed."""
     if searcher == "grid":

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mtl.ray.cluster import nodes
 from mtl.ray.tune.choices import configurations, make_scheduler, make_searcher, shard_configurations
 from mtl.ray.tune.mirror import Mirror
-from mtl.search.methods import OPTIONS, Options
+from mtl.search.methods import OPTIONS, MethodOptions
 from mtl.search.search import Search, SearchObserver
 
 _KEPT_CHECKPOINTS = 4  # of a trial: others may still be about to take over an older one
@@ -34,7 +34,7 @@ class Unshared(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TuneOptions:
     """What the user asked of Ray Tune.
 
     Attributes:
@@ -52,9 +52,9 @@ class Asked:
 
 def carry_out(
     trainable: type[tune.Trainable],
-    asked: Asked,
+    asked: TuneOptions,
     search: Search,
-    options: Options,
+    options: MethodOptions,
     directory: Path,
     observers: Sequence[SearchObserver],
     should_stop: Callable[[], bool],
@@ -100,7 +100,7 @@ def carry_out(
 
 
 def _begun(
-    runnable: Any, asked: Asked, search: Search, options: Options, directory: Path, mirror: Mirror
+    runnable: Any, asked: TuneOptions, search: Search, options: MethodOptions, directory: Path, mirror: Mirror
 ) -> tune.Tuner:
     problem = search.problem
     trials = search.method.trials

@@ -10,7 +10,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from mtl.ray.tune.mirror import Mirror
-from mtl.ray.tune.results import result_dir, watched
+from mtl.ray.tune.results import result_dir, search_by_tune
 from mtl.search.dimension import Dimension
 from mtl.search.parameters import Choice
 from mtl.search.space import Space
@@ -79,7 +79,7 @@ class Logging(tune.Callback):
         self._folder.mkdir(exist_ok=True)
         setting = about.setting(trains=False)
         space = Space({"strategy": Dimension(Choice((about.strategy,)))})
-        search = watched(about, setting, "tune", len(trials), 1, space, 0)
+        search = search_by_tune(about, setting, "tune", len(trials), 1, space, 0)
         config = {"study": experiment.name, "benchmark": about.benchmark}
         self._tracker = Tracker(self._mode, self._folder, config, print)
         self._log = SearchTracker(self._tracker, RunDirectory(self._folder), setting.benchmark.name)

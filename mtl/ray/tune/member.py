@@ -59,7 +59,7 @@ class MemberTrial(OurTrial):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         content = {
             "trial": self.trial_id,
-            "about": self.about.plain(),
+            "about": self.about.state_dict(),
             "interval": self._interval,
             "run": self._run.state_dict(),
             "events": self._events,

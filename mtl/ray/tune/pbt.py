@@ -12,8 +12,8 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from mtl.ray.tune.about import number_of
 from mtl.ray.tune.space import explored
-from mtl.search.methods import Options, Problem, Report, find_method
-from mtl.search.methods.pbt import PBT as Method
+from mtl.search.methods import MethodOptions, Problem, Report, find_method
+from mtl.search.methods.pbt import PBT
 from mtl.search.space import Values
 
 _MANY = 10**6  # intervals, where the length of a run is not known
@@ -21,7 +21,7 @@ _WAITING = (Trial.PENDING, Trial.PAUSED)
 _KEPT = ("seed",)  # of a trial's configuration, whatever it takes over
 
 
-class PBT(PopulationBasedTraining):
+class TunePBT(PopulationBasedTraining):
     """A `PopulationBasedTraining` with the decisions of `mtl search --method pbt` (or pb2).
 
     It differs from Ray Tune's own in this: a trial keeps its `seed`; one whose metric is not finite counts as the worst
@@ -77,7 +77,7 @@ class PBT(PopulationBasedTraining):
             log_config=False,
             synch=synch,
         )
-        options = Options(
+        options = MethodOptions(
             members=2,
             quantile=quantile_fraction,
             resample=resample_probability,
@@ -87,7 +87,7 @@ class PBT(PopulationBasedTraining):
         interval = max(1, int(perturbation_interval))
         problem = Problem(self._space, length or interval * _MANY, interval, seed)
         cls = find_method(method)
-        if not issubclass(cls, Method):
+        if not issubclass(cls, PBT):
             raise ValueError(f"method={method!r}: must be pbt or pb2")
         self._decides = cls(problem, options)
         #: The last report of each trial; those that no decision has dealt with yet; when each had its last one.

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from ray import tune
 
-from mtl.files.lineage import Event, read_events, taken, write_events
+from mtl.files.lineage import Event, read_events, source_steps, write_events
 from mtl.ray.tune.about import STATE, About, number_of
 from mtl.ray.tune.trial import failed_result
-from mtl.search.methods import Method, Options, Problem, Start
+from mtl.search.methods import Method, MethodOptions, Problem, Start
 from mtl.search.plan import cohort_maker, run_length
 from mtl.search.search import Search
 from mtl.search.space import Space
@@ -27,7 +27,7 @@ from mtl.train import Member
 from mtl.train import checkpoint as checkpoints
 
 
-class Watched(Method):
+class DecidedByTune(Method):
     """What Ray Tune decides: nothing is decided here."""
 
     name = "tune"
@@ -37,10 +37,12 @@ class Watched(Method):
         return []
 
 
-def watched(about: About, setting: Setting, name: str, trials: int, interval: int, space: Space, seed: int) -> Search:
+def search_by_tune(
+    about: About, setting: Setting, name: str, trials: int, interval: int, space: Space, seed: int
+) -> Search:
     """A search that Ray Tune carries out, for those who watch one and for the form of its records."""
     problem = Problem(space, run_length(setting), interval, seed, len(about.objective.names))
-    method = Watched(problem, Options(members=max(1, trials)))
+    method = DecidedByTune(problem, MethodOptions(members=max(1, trials)))
     method.name = name  # type: ignore[misc]
     return Search("search", "", method, problem, about.objective, cohort_maker(setting))
 
@@ -64,13 +66,13 @@ def result_dir(grid: tune.ResultGrid | str | Path | list[Path], path: str | Path
     if not folders:
         raise ValueError("no trial of mtl.ray.trainable has reported anything")
     first = _read(folders[0])
-    about = About.of(first["about"])
+    about = About.restored(first["about"])
     setting = about.setting(trains=False)
     with open_run_directory(Path(path), resume=False) as directory:
         directory.write_config(
             {"study": directory.path.resolve().name, "command": "search", "benchmark": about.benchmark}
         )
-        search = watched(about, setting, "tune", len(folders), int(first.get("interval", 1)), Space({}), 0)
+        search = search_by_tune(about, setting, "tune", len(folders), int(first.get("interval", 1)), Space({}), 0)
         directory.models = Models(directory.path, about.keep_models, about.objective.higher_is_better())
         records = write_results(directory, folders, search, setting)
         strategies = list(dict.fromkeys(record["strategy"] for record in records))
@@ -198,7 +200,9 @@ def _by_clock(events: Sequence[Event], ends: Sequence[int]) -> list[Event]:
 
     Each trial is a shard of its own.
     """
-    together = len(set(ends)) == 1 and all(event.source is None or taken(event) == event.step for event in events)
+    together = len(set(ends)) == 1 and all(
+        event.source is None or source_steps(event) == event.step for event in events
+    )
     if not together:
         return list(events)
     count = len(ends)

@@ -12,7 +12,7 @@ from typing import Any
 from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, space_of
 from mtl.ray.tune.trial import OurTrial, failed_result
-from mtl.search.methods import OPTIONS, Options
+from mtl.search.methods import OPTIONS, MethodOptions
 from mtl.search.plan import make_search
 from mtl.search.search import Search
 from mtl.study.models import Models
@@ -64,7 +64,7 @@ class ShardTrial(OurTrial):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         if self.failure is not None:
             self._record_failed(self.failure["error"])
-        content = {"trial": self.trial_id, "about": self.about.plain(), "failure": self.failure}
+        content = {"trial": self.trial_id, "about": self.about.state_dict(), "failure": self.failure}
         checkpoints.save(Path(checkpoint_dir) / STATE, content)
         _copy(self._folder, Path(checkpoint_dir))
 
@@ -88,7 +88,7 @@ class ShardTrial(OurTrial):
         given = {name: value for name, value in config.items() if name not in OWN and value is not None}
         self._space = space_of(self.setting.benchmark, [self.about.strategy], given)
         options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
-        self._options = Options(members=self.about.members, **options)
+        self._options = MethodOptions(members=self.about.members, **options)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         self._search, self._segments = self._made()

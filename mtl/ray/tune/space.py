@@ -16,7 +16,7 @@ from mtl.losses import make_loss
 from mtl.ray.tune.benchmark import found
 from mtl.search.build import SETTINGS, build_space
 from mtl.search.dimension import Dimension
-from mtl.search.grammar import Interval, Listed, Range, Word, read_range
+from mtl.search.grammar import Bounds, Listed, Range, Word, read_range
 from mtl.search.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space import Space, Values
 from mtl.search.to_tune import distribution
@@ -61,7 +61,7 @@ def from_config(config: Mapping[str, Any]) -> Values:
     for name, some in shares.items():
         values[name] = Simplex(len(some)).from_shares([some[place] for place in sorted(some)])
     own = {part.name for part in units(make(values["strategy"]))}
-    return {name: _plain(value) for name, value in values.items() if _exists(name, values, own)}
+    return {name: _python_value(value) for name, value in values.items() if _exists(name, values, own)}
 
 
 class Mutations(dict[str, Any]):
@@ -120,7 +120,7 @@ def _parameter(name: str, value: Any) -> Parameter:
 
 
 def _range(name: str, value: Any) -> Range:
-    if isinstance(value, Interval | Listed | Word):
+    if isinstance(value, Bounds | Listed | Word):
         return value
     if isinstance(value, Domain):
         raise ValueError(f"given: {name}: a range in our words is wanted, such as '1e-4:1e-2:log', not {value!r}")
@@ -156,7 +156,7 @@ def check_names(config: Mapping[str, Any], others: Sequence[str], tasks: Sequenc
             raise ValueError(f"config: unknown name {name!r}: {nearest(name, words)}")
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
     """Numbers of NumPy, which some searchers give, as Python's; lists as tuples."""
     if isinstance(value, np.generic):
         return value.item()

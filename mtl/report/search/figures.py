@@ -12,13 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.files.lineage import Stage, is_complete, taken
+from mtl.files.lineage import Stage, is_complete, source_steps
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import ends, shortened
 from mtl.report.search.curves import curves_figure
-from mtl.report.search.importance import expanded, numeric, spans_decades, varying
 from mtl.report.search.summary import SearchRun, signed
 from mtl.report.search.tree import family_tree
+from mtl.stats.importance import expanded, numeric, spans_decades, varying
 
 _FOOT, _HEAD = 0.55, 0.35
 
@@ -232,7 +232,7 @@ def _is_number(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _ended(stages: Sequence[Stage], length: int) -> list[tuple[Stage, int]]:
-    return list(zip(stages, [*(taken(stage) for stage in stages[1:]), length], strict=True))
+    return list(zip(stages, [*(source_steps(stage) for stage in stages[1:]), length], strict=True))
 
 
 def _steps(axes: Axes, path: Sequence[tuple[int, Any]], length: int, colour: str, width: float) -> None:

@@ -13,7 +13,7 @@ from mtl.files.json_lines import read_lines
 from mtl.files.lineage import Event, Stage, read_events, winner, winning_line
 from mtl.files.records import named_lines
 from mtl.report.read import Run, read_config, read_runs
-from mtl.report.search.importance import importances
+from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
 
 

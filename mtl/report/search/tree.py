@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtl.files.lineage import Event, taken
+from mtl.files.lineage import Event, source_steps
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def family_tree(events: Sequence[Event]) -> list[Branch]:
     for event in events:
         parents[event.target, event.step] = None
         if event.source is not None:  # which may have made more or fewer steps, where runs do not wait for each other
-            before = max(step for step in stages[event.source] if step < taken(event))
+            before = max(step for step in stages[event.source] if step < source_steps(event))
             parents[event.target, event.step] = event.source, before
     last = {(trial, steps[-1]) for trial, steps in stages.items()}
     children: dict[tuple[int, int] | None, set[tuple[int, int]]] = defaultdict(set)

@@ -23,7 +23,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
         trade_offs = f"{size} trade-off{'s' * (size != 1)}"
         return f"{summary['method']} found {trade_offs} between {objectives} ({cost}).{_useless(summary)}"
     name, value = next(iter(best["objective"].items()))
-    reached = f"{summary['method']} reached {name} {_plain(value)} on validation data with {rounded(best['strategy'])}"
+    reached = f"{summary['method']} reached {name} {_figure(value)} on validation data with {rounded(best['strategy'])}"
     return f"{reached} ({cost}).{_useless(summary)}"
 
 
@@ -34,12 +34,12 @@ def _useless(summary: Mapping[str, Any]) -> str:
         return ""
     if "front" in summary:
         return (
-            f" All are worse than a constant prediction: the best mean skill is {_plain(skill)}, that of a constant 0."
+            f" All are worse than a constant prediction: the best mean skill is {_figure(skill)}, that of a constant 0."
         )
-    return f" It is worse than a constant prediction: its mean skill is {_plain(skill)}, that of a constant 0."
+    return f" It is worse than a constant prediction: its mean skill is {_figure(skill)}, that of a constant 0."
 
 
-def _plain(value: float) -> str:
+def _figure(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 

@@ -15,7 +15,7 @@ from mtl.search.methods.method import (
     make_options,
     random_starts,
 )
-from mtl.search.options import OPTIONS, SPECIAL, Options
+from mtl.search.options import OPTIONS, SPECIAL, MethodOptions
 
 __all__ = [
     "METHODS",
@@ -24,7 +24,7 @@ __all__ = [
     "Decision",
     "Exploit",
     "Method",
-    "Options",
+    "MethodOptions",
     "Problem",
     "Report",
     "Start",

@@ -14,15 +14,16 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mtl.search.methods.method import Options, Problem, Start
+from mtl.search.methods.method import Problem, Start
 from mtl.search.methods.waves import Waves
+from mtl.search.options import MethodOptions
 
 _SAMPLER = 4  # stream of the generator
 _STARTUP = 10  # Optuna's own number of runs before a model is made
 
 
 #: What a study has to know of a point that it proposed, as plain values.
-Asked = dict[str, Any]
+Proposal = dict[str, Any]
 
 
 class OptunaMethod(Waves):
@@ -30,9 +31,9 @@ class OptunaMethod(Waves):
 
     waves: ClassVar[int] = 4
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
-        self._asked: list[Asked] = []
+        self._asked: list[Proposal] = []
 
     @property
     def startup(self) -> int:
@@ -67,9 +68,9 @@ def sampler_seed(problem: Problem, started: int) -> int:
 
 def proposals(
     problem: Problem,
-    told: Sequence[tuple[Asked, tuple[float, ...]]],
+    told: Sequence[tuple[Proposal, tuple[float, ...]]],
     samplers: Sequence[optuna.samplers.BaseSampler],
-) -> tuple[list[Start], list[Asked]]:
+) -> tuple[list[Start], list[Proposal]]:
     """A point by each sampler, which knows the scores of those `told` and the points before its own."""
     starts, asked = [], []
     with quiet():
@@ -91,7 +92,7 @@ def proposals(
     return starts, asked
 
 
-def _finished(asked: Asked, scores: tuple[float, ...]) -> FrozenTrial:
+def _finished(asked: Proposal, scores: tuple[float, ...]) -> FrozenTrial:
     return create_trial(
         state=TrialState.COMPLETE,
         values=list(scores),

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start, random_starts
+from mtl.search.methods.method import Decision, Method, Problem, Report, Start, random_starts
+from mtl.search.options import MethodOptions
 
 
 class ASHA(Method):
@@ -19,7 +20,7 @@ class ASHA(Method):
     about: ClassVar[str] = "asynchronous successive halving (Li et al. 2020)"
     hears: ClassVar[frozenset[str]] = frozenset({"eta"})
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
         if problem.length % problem.interval:
             raise ValueError(f"--interval {problem.interval}: asha needs a divisor of the {problem.length} steps")

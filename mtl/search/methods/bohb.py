@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import optuna
 
-from mtl.search.methods._optuna import Asked, proposals, quiet, sampler_seed
+from mtl.search.methods._optuna import Proposal, proposals, quiet, sampler_seed
 from mtl.search.methods.hyperband import Hyperband
-from mtl.search.methods.method import Decision, Options, Problem, Report, Start
+from mtl.search.methods.method import Decision, Problem, Report, Start
+from mtl.search.options import MethodOptions
 
 _RANDOM = 1 / 3  # rho: share of the runs that no model proposes
 _CANDIDATES = 64  # N_s: of which the one with the largest ratio of densities is taken
@@ -32,9 +33,9 @@ class BOHB(Hyperband):
     name: ClassVar[str] = "bohb"
     about: ClassVar[str] = "HyperBand with runs proposed by a Parzen estimator (Falkner et al. 2018)"
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
-        self._asked: list[Asked] = []
+        self._asked: list[Proposal] = []
         #: (steps, run, score) of every comparison.
         self._seen: list[tuple[int, int, float]] = []
         self._size = 0
@@ -44,7 +45,7 @@ class BOHB(Hyperband):
         free = optuna.samplers.RandomSampler(seed)
         heard = Counter(budget for budget, *_ in self._seen)
         enough = [budget for budget, runs in heard.items() if runs >= self._size + 3]
-        told: list[tuple[Asked, tuple[float, ...]]] = []
+        told: list[tuple[Proposal, tuple[float, ...]]] = []
         samplers: list[optuna.samplers.BaseSampler] = [free] * count
         if enough:
             told = [(self._asked[run], (score,)) for budget, run, score in self._seen if budget == max(enough)]

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 from cmaes import CMA
 
-from mtl.search.methods.method import Options, Problem, Start, random_starts
+from mtl.search.methods.method import Problem, Start, random_starts
 from mtl.search.methods.waves import Waves
+from mtl.search.options import MethodOptions
 from mtl.search.parameters import Number
 
 _SPREAD = 0.3  # standard deviation at the start, as a share of each range
@@ -29,7 +30,7 @@ class CMAES(Waves):
     fewest: ClassVar[int] = 4  # of which half are parents
     about: ClassVar[str] = "covariance matrix adaptation (Hansen & Ostermeier 2001)"
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
         probe = _Coordinates()
         for name, parameter in problem.space.varied.items():

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mtl.search.methods.method import Method, Options, Problem, Start
+from mtl.search.methods.method import Method, Problem, Start
 from mtl.search.methods.waves import Waves
+from mtl.search.options import MethodOptions
 
 _MOST = 10_000  # runs
 
@@ -16,7 +17,7 @@ class Grid(Waves):
     several: ClassVar[bool] = True
     hears: ClassVar[frozenset[str]] = frozenset({"grid_points"})
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         Method.__init__(self, problem, options)
         most = _MOST if options.trials is None else options.trials
         if (count := problem.space.count(options.grid_points)) > most:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start, random_starts
+from mtl.search.methods.method import Decision, Method, Problem, Report, Start, random_starts
+from mtl.search.options import MethodOptions
 
 
 class Hyperband(Method):
@@ -21,7 +22,7 @@ class Hyperband(Method):
     about: ClassVar[str] = "brackets of successive halving (Li et al. 2018)"
     hears: ClassVar[frozenset[str]] = frozenset({"eta"})
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
         eta, units = options.eta, problem.length / problem.interval
         deepest = max(0, math.floor(math.log(units, eta) + 1e-9))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mtl.search.objective import Scores
-from mtl.search.options import Options as Options
+from mtl.search.options import MethodOptions
 from mtl.search.parameters import Generator
 from mtl.search.space import Space, Values
 
@@ -117,7 +117,7 @@ class Method(ABC):
     about: ClassVar[str]
     #: It can pursue several objectives at once.
     several: ClassVar[bool] = False
-    #: Options of `SPECIAL` that it heeds.
+    #: MethodOptions of `SPECIAL` that it heeds.
     hears: ClassVar[frozenset[str]] = frozenset()
     #: Members that it takes at least.
     fewest: ClassVar[int] = 1
@@ -131,7 +131,7 @@ class Method(ABC):
     #: It can decide on some of the living runs while others are being trained.
     waits: ClassVar[bool] = True
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         if options.asynchronous and self.waits:
             raise ValueError(f"--asynchronous: {self.name} decides on all runs together; pbt can do without")
         if options.members < self.fewest:
@@ -181,12 +181,12 @@ def random_starts(problem: Problem, count: int, first: int = 0) -> list[Start]:
     return [Start(problem.space.sample(problem.rng(0, number))) for number in range(first, first + count)]
 
 
-def make_options(method: type[Method], given: Mapping[str, Any]) -> Options:
+def make_options(method: type[Method], given: Mapping[str, Any]) -> MethodOptions:
     """The options of a method from those that were given.
 
     Where only the number of trials is known, the number of members leaves several waves to a method that learns.
     """
     if "members" not in given and given.get("trials") is not None:
-        members = min(method.members_for(given["trials"]), Options().members)
-        return Options(**{**given, "members": max(1, members)})
-    return Options(**given)
+        members = min(method.members_for(given["trials"]), MethodOptions().members)
+        return MethodOptions(**{**given, "members": max(1, members)})
+    return MethodOptions(**given)

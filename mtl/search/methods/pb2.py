@@ -10,8 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from mtl.search.methods.method import Decision, Options, Problem, Report
+from mtl.search.methods.method import Decision, Problem, Report
 from mtl.search.methods.pbt import PBT
+from mtl.search.options import MethodOptions
 from mtl.search.parameters import Number
 from mtl.search.space import Values
 
@@ -35,7 +36,7 @@ class PB2(PBT):
     waits: ClassVar[bool] = True
     about: ClassVar[str] = "PBT that explores by a Gaussian process bandit (Parker-Holder et al. 2020)"
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
         varied = problem.space.varied.items()
         self._numbers = {name: parameter for name, parameter in varied if isinstance(parameter, Number)}

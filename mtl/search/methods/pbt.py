@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mtl.search.methods.heard import Heard
-from mtl.search.methods.method import Decision, Exploit, Method, Options, Problem, Report, Start, random_starts
+from mtl.search.methods.method import Decision, Exploit, Method, Problem, Report, Start, random_starts
+from mtl.search.methods.report_history import ReportHistory
+from mtl.search.options import MethodOptions
 from mtl.search.space import Values
 
 _EXPLOIT, _EXPLORE = 1, 2  # streams of the generator
@@ -29,7 +30,7 @@ class PBT(Method):
     shares_seed: ClassVar[bool] = False  # one state after another survives: more initial parameters are more chances
     about: ClassVar[str] = "population-based training, truncation selection (Jaderberg et al. 2017)"
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
         if options.trials not in (None, options.members):
             raise ValueError(f"--trials {options.trials}: {self.name} trains its members and no others")
@@ -37,7 +38,7 @@ class PBT(Method):
             raise ValueError(
                 f"--interval {problem.interval}: asynchronous training needs a divisor of the {problem.length} steps"
             )
-        self._heard = Heard()
+        self._history = ReportHistory()
 
     def begin(self) -> list[Start]:
         return random_starts(self.problem, self.options.members)
@@ -45,12 +46,12 @@ class PBT(Method):
     def decide(self, reports: Sequence[Report]) -> Decision:
         if not self.options.asynchronous:
             return Decision() if all(report.finished for report in reports) else self._among(reports, reports)
-        self._heard.add(reports)
+        self._history.add(reports)
         exploits: list[Exploit] = []
         for step in sorted({report.step for report in reports if not report.finished}):
             arrived = [report for report in reports if report.step == step]
-            exploits += self._among(arrived, self._heard.at(step)).exploits
-            self._heard.forget(exploit.target for exploit in exploits)
+            exploits += self._among(arrived, self._history.at(step)).exploits
+            self._history.forget(exploit.target for exploit in exploits)
         return Decision(exploits)
 
     def _among(self, arrived: Sequence[Report], everybody: Sequence[Report]) -> Decision:
@@ -84,7 +85,7 @@ class PBT(Method):
         return self.space.perturbed(values, rng, self.options.resample)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"heard": self._heard.state_dict()}
+        return {"heard": self._history.state_dict()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._heard.load_state_dict(saved["heard"])
+        self._history.load_state_dict(saved["heard"])

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.search.methods.method import Decision, Method, Options, Problem, Report, Start
+from mtl.search.methods.method import Decision, Method, Problem, Report, Start
+from mtl.search.options import MethodOptions
 
 
 class Waves(Method):
@@ -17,7 +18,7 @@ class Waves(Method):
         told: (values, scores of the best evaluation) of the finished runs in order of their numbers.
     """
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
         self.started = 0
         self.told: list[tuple[dict[str, Any], tuple[float, ...]]] = []

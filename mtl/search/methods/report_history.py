@@ -9,7 +9,7 @@ from typing import Any
 from mtl.search.methods.method import Report
 
 
-class Heard:
+class ReportHistory:
     """The reports of each living run since it last took over another's state."""
 
     def __init__(self) -> None:

@@ -32,7 +32,9 @@ def importances(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bo
     study.add_trials(
         [
             optuna.trial.create_trial(
-                params={key: _plain(columns[key][row]) for key in columns}, distributions=kinds, value=scores[row]
+                params={key: _number_or_text(columns[key][row]) for key in columns},
+                distributions=kinds,
+                value=scores[row],
             )
             for row in range(len(whole))
         ]
@@ -73,9 +75,9 @@ def spans_decades(column: Sequence[float]) -> bool:
 
 def _distribution(kinds: Any, column: Sequence[Any]) -> Any:
     if not numeric(column):
-        return kinds.CategoricalDistribution(sorted({_plain(value) for value in column}, key=str))
+        return kinds.CategoricalDistribution(sorted({_number_or_text(value) for value in column}, key=str))
     return kinds.FloatDistribution(min(column), max(column), log=spans_decades(column))
 
 
-def _plain(value: Any) -> Any:
+def _number_or_text(value: Any) -> Any:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
