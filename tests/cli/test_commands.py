@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mtl.cli.main import main
 from mtl.study.rundir import open_run_directory
 
 TINY = "tests/tiny.py:Tiny"
@@ -47,7 +48,7 @@ def wait_for_lines(path, lines, process):
 @pytest.mark.slow
 def test_kill_9_in_the_middle_then_resume_equals_an_uninterrupted_comparison(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(*compare(whole))
+    assert main(compare(whole)) == 0
     process = start(*compare(killed))
     wait_for_lines(killed / "results.jsonl", 6, process)
     time.sleep(0.3)  # somewhere inside the next run
@@ -66,13 +67,22 @@ def test_kill_9_in_the_middle_then_resume_equals_an_uninterrupted_comparison(tmp
     assert (killed / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
 
 
+FAMO = ["train", DROPOUT, "--strategy=famo", "--epochs=150", "--wandb=disabled"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The record of a run that nothing happens to, as it is for all signals."""
+    out = tmp_path_factory.mktemp("uninterrupted")
+    assert main([*FAMO, f"--out={out}"]) == 0
+    return json.loads((out / "results.jsonl").read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(number, tmp_path):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    arguments = ["train", DROPOUT, "--strategy=famo", "--epochs=150", "--wandb=disabled"]
-    finish(*arguments, f"--out={whole}")
-    process = start(*arguments, f"--out={stopped}")
+def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(number, uninterrupted, tmp_path):
+    stopped = tmp_path / "stopped"
+    process = start(*FAMO, f"--out={stopped}")
     deadline = time.monotonic() + 60
     while not list((stopped / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -82,10 +92,10 @@ def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(num
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "--resume" in err and "Traceback" not in err
-    finish(*arguments, f"--out={stopped}", "--resume")
-    results = [json.loads((path / "results.jsonl").read_text()) for path in (whole, stopped)]
+    assert main([*FAMO, f"--out={stopped}", "--resume"]) == 0
+    resumed = json.loads((stopped / "results.jsonl").read_text())
     for key in ("metrics", "validation", "best_step", "skipped"):
-        assert results[0][key] == results[1][key], key
+        assert resumed[key] == uninterrupted[key], key
 
 
 @pytest.mark.slow

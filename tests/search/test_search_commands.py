@@ -342,7 +342,7 @@ def wait_for_segments(out, process):
 @pytest.mark.slow
 def test_interrupted_and_killed_searches_continue_to_the_same_files(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    finish(*LONG, f"--out={whole}")
+    assert call(*LONG, f"--out={whole}") == 0
     process = start(*LONG, f"--out={cut}")
     wait_for_segments(cut, process)
     process.send_signal(signal.SIGINT)

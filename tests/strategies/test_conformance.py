@@ -13,9 +13,10 @@ from torch.utils import _pytree as pytree
 
 import mtl
 from mtl.hyperparameters import defaults, domains
-from mtl.strategies import REGISTRY, make
+from mtl.strategies import REGISTRY, _linear_program, make, wc_mgda
 from mtl.strategies.combinators import COMBINATORS
 from mtl.strategies.combinators.chain import scaled
+from mtl.strategies.solvers._interior import interior_point
 from mtl.strategies.strategy import DOMAINS, SIGNALS, Strategy
 from tests.problems import TwoLayers, random_signals, run
 from tests.strategies.solvers.gramians import difficult
@@ -67,8 +68,6 @@ SIZED = {spec for spec in VARIANTS if "/" in spec}
 SPECS = [*REGISTRY, *VARIANTS]
 #: What is traced; variants that share their code with the strategy as it is are left out.
 TRACED = [*REGISTRY, *(spec for spec in VARIANTS if "+" in spec or spec.startswith(("mgda", "moco", "stch")))]
-#: Interior-point and grid searches, which take seconds to trace.
-LONG = {"wc-mgda", "epo", "pmgda"}
 
 LEADING_TASKS = ("losses", "after", "jacobian")
 SQUARE = ("gramian", "cross", "align", "implicit")
@@ -252,7 +251,19 @@ def test_a_step_leaves_its_arguments_alone_and_repeats(spec):
         state = once[1]
 
 
-@pytest.mark.parametrize("spec", [pytest.param(s, marks=pytest.mark.slow) if s in LONG else s for s in TRACED])
+@pytest.fixture
+def few_rounds(monkeypatch):
+    """The longest loops of strategies are as they are, but short: to trace each of 60 rounds takes half a minute."""
+
+    def short(*arguments, rounds):
+        return interior_point(*arguments, rounds=min(rounds, 6))
+
+    monkeypatch.setattr(_linear_program, "interior_point", short)
+    monkeypatch.setattr(wc_mgda, "_ROUNDS", 2)
+
+
+@pytest.mark.usefixtures("few_rounds")
+@pytest.mark.parametrize("spec", TRACED)
 def test_a_step_is_one_graph(spec):
     """The graph is traced and then run as it is: a branch on a tensor or a copy to the host would not trace."""
     torch.compiler.reset()

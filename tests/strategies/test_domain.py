@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mtl
+from mtl.cli.main import main
 from mtl.population import Population
 from mtl.strategies import REGISTRY, make
 from mtl.strategies.combinators.normalize import sum_to_k
@@ -176,13 +175,13 @@ def test_a_population_warns_once_and_names_the_task():
     population.step(batch)  # a second warning would be an error
 
 
-def test_each_strategy_says_what_it_is_made_for():
+def test_each_strategy_says_what_it_is_made_for(capsys):
     made_for = {name: cls().domain for name, cls in REGISTRY.items()}
     assert made_for["log"] == made_for["stch"] == "positive" and made_for["dtp"] == "nonnegative"
     assert made_for["equal"] == made_for["nash"] == "any"
     assert make("mgda:norm=loss").domain == "positive" and make("stch:form=plain").domain == "any"
-    listed = subprocess.run([sys.executable, "-m", "mtl", "list", "--json"], capture_output=True, text=True, check=True)
-    shown = {row["name"]: row["domain"] for row in json.loads(listed.stdout)}
+    assert main(["list", "--json"]) == 0
+    shown = {row["name"]: row["domain"] for row in json.loads(capsys.readouterr().out)}
     assert {name: shown[name] for name in made_for} == made_for
     assert "Made for losses above zero" in (ROOT / "docs" / "strategies" / "log.md").read_text(encoding="utf-8")
     assert make("equal+dtp+ema").domain == "nonnegative" and make("dtp+log").domain == "positive"

@@ -1,9 +1,6 @@
 """The weights that a finished study leaves, and the model made of them."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +9,9 @@ import mtl
 from mtl.benchmarks import load_checked
 from mtl.cli.main import main
 from mtl.train.evaluate import evaluate
+from tests.processes import finish, start
 from tests.tiny import Tiny
 
-ROOT = Path(__file__).parents[2]
 TINY = "tests/tiny.py:Tiny"
 COMMANDS = {
     "train": ["train", TINY, "--strategy=famo", "--steps=24"],
@@ -76,22 +73,26 @@ def test_the_model_of_a_single_task_run_is_loaded(tmp_path):
         assert metrics[record["task"]] == pytest.approx(record["metrics"][record["task"]], abs=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["compare", TINY, "--strategies", "equal", "gradnorm", "--tune=random", "--budget=2", "--seeds=1", "--steps=8"],
-        ["search", TINY, "--members=4", "--interval=4", "--steps=8", "--engine=ray", "--shards=2"],
-    ],
-    ids=["tuned", "ray"],
-)
-def test_a_best_model_is_kept_however_it_was_trained(arguments, tmp_path):
-    # In a process of its own, whose Ray knows nothing of that of other tests.
-    command = [sys.executable, "-m", "mtl", *arguments, "--wandb=disabled", "--quiet", f"--out={tmp_path}"]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=240)
-    name = json.loads((tmp_path / "checkpoints" / "best.json").read_text())["run"]
-    lines = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+def check_best(out):
+    """The model that is kept gives what was recorded of its run."""
+    name = json.loads((out / "checkpoints" / "best.json").read_text())["run"]
+    lines = map(json.loads, (out / "results.jsonl").read_text().splitlines())
     record = next(record for record in lines if record["run"] == name)
-    _, metrics = evaluate(mtl.load(tmp_path), Tiny.tasks, load_checked(Tiny()).test)
+    _, metrics = evaluate(mtl.load(out), Tiny.tasks, load_checked(Tiny()).test)
     for task, values in record["metrics"].items():
         assert metrics[task] == pytest.approx(values, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_best_model_of_a_tuned_comparison_is_kept(tmp_path):
+    options = ["--tune=random", "--budget=2", "--seeds=1", "--steps=8"]
+    assert call(tmp_path, "compare", TINY, "--strategies", "equal", "gradnorm", *options) == 0
+    check_best(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_best_model_of_a_search_in_processes_of_ray_is_kept(tmp_path):
+    search = ["search", TINY, "--members=4", "--interval=4", "--steps=8", "--engine=ray", "--shards=2"]
+    # In a process of its own, whose Ray knows nothing of that of other tests.
+    finish(start(*search, "--wandb=disabled", "--quiet", f"--out={tmp_path}"))
+    check_best(tmp_path)

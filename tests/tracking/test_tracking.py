@@ -1,19 +1,18 @@
 """What is logged to W&B, read back from its files; and what becomes of a study when the logging fails."""
 
-import contextlib
 import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from mtl.cli.main import main
 from mtl.tracking import Tracker, client
+from tests.processes import descendants, finish, start, wait
 from tests.wandb_files import read_files
 
 pytest.importorskip("wandb", reason="reads back what W&B wrote: pip install 'mtl-lab[wandb]'")
@@ -22,20 +21,6 @@ TINY = "tests/tiny.py:Tiny"
 ROOT = Path(__file__).parents[2]
 _LONG = 200
 SEARCH = ["search", TINY, "--strategy=gradnorm", "--members=4", "--interval=4", "--quiet"]
-
-
-def start(*arguments, **environment):
-    command = [sys.executable, "-m", "mtl", *map(str, arguments)]
-    environment = {**os.environ, **environment}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process, code=0):
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == code, (out, err)
-    return err
 
 
 def records(out):
@@ -55,7 +40,7 @@ def _told(whole):
 
 def test_a_search_reads_back(tmp_path):
     out = tmp_path / "run"
-    finish(start(*SEARCH, "--steps=12", "--seed=5", f"--out={out}"))
+    assert main([*SEARCH, "--steps=12", "--seed=5", f"--out={out}"]) == 0
     files = {name: found for name, [found] in read_files(out).items()}
     summary = json.loads((out / "summary.json").read_text())
     schedule = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
@@ -112,7 +97,8 @@ def test_a_search_reads_back(tmp_path):
 
 def test_a_comparison_reads_back(tmp_path):
     out = tmp_path / "run"
-    finish(start("compare", TINY, "--strategies", "equal", "uncertainty", "--seeds=1", "--steps=6", f"--out={out}"))
+    arguments = ["compare", TINY, "--strategies", "equal", "uncertainty", "--seeds=1", "--steps=6"]
+    assert main([*arguments, f"--out={out}"]) == 0
     files = {name: found for name, [found] in read_files(out).items()}
     assert sorted(file.about["job_type"] for file in files.values()) == [
         *("final", "final", "report", "single-task", "single-task")
@@ -138,7 +124,7 @@ def test_a_comparison_reads_back(tmp_path):
 def test_tuned_strategies_are_logged_apart(tmp_path):
     out = tmp_path / "run"
     arguments = ["--strategies", "equal", "uncertainty", "--tune=pbt", "--budget=2", "--seeds=1", "--steps=8"]
-    finish(start("compare", TINY, *arguments, "--no-single-task", "--quiet", f"--out={out}"))
+    assert main(["compare", TINY, *arguments, "--no-single-task", "--quiet", f"--out={out}"]) == 0
     files = {name: found for name, [found] in read_files(out).items()}
     expected = {"final-equal-0", "final-uncertainty-0", "report-run"}
     for search in ("search-equal-1", "search-uncertainty-1"):
@@ -152,29 +138,10 @@ def test_tuned_strategies_are_logged_apart(tmp_path):
 
 def stop_amid_logging(out, process):
     """Stop the search after a few segments, and wait until it and its four members are being logged."""
-    until(process, lambda: (out / "wandb" / client.SPOOL).read_text().count('"members/alive"') > 3)
+    spool = out / "wandb" / client.SPOOL
+    wait(process, lambda: spool.exists() and spool.read_text().count('"members/alive"') > 3)
     process.send_signal(signal.SIGSTOP)
-    until(process, lambda: len([*(out / "wandb").glob("offline-run-*/*.wandb")]) == 5)
-
-
-def until(process, condition):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(FileNotFoundError):
-            if condition():
-                return
-        time.sleep(0.01)
-    process.kill()
-    raise AssertionError(process.communicate())
-
-
-def children(process):
-    """All processes that it started, and those started by them, with the name of each."""
-    found = {}
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found |= {child: Path(f"/proc/{child}/comm").read_text().strip(), **children(child)}
-    return found
+    wait(process, lambda: len([*(out / "wandb").glob("offline-run-*/*.wandb")]) == 5)
 
 
 def wait_until_gone(processes):
@@ -191,8 +158,8 @@ def test_a_resumed_search_continues_its_wandb_runs(tmp_path, how):
     out, arguments = tmp_path / "run", [*SEARCH, f"--steps={_LONG}"]
     process = start(*arguments, f"--out={out}")
     stop_amid_logging(out, process)
-    logging = children(process.pid)
-    assert "wandb-core" in logging.values()
+    logging = descendants(process.pid)
+    assert "wandb-core" in [Path(f"/proc/{each}/comm").read_text().strip() for each in logging]
     if how == "kill -9":
         process.kill()
         process.communicate()
@@ -205,7 +172,7 @@ def test_a_resumed_search_continues_its_wandb_runs(tmp_path, how):
     wait_until_gone(logging)
     first = read_files(out)
     assert len(first) == 5 and all(file.exit == 75 for [file] in first.values())
-    finish(start(*arguments, "--resume", f"--out={out}"))
+    assert main([*arguments, "--resume", f"--out={out}"]) == 0
     resumed = read_files(out)
     for name, [file] in resumed.items():
         steps = [*range(0, _LONG + 1, 4)] if name[-5] == "-" else [*range(16, 4 * _LONG + 1, 16)]
@@ -220,7 +187,7 @@ def test_a_resumed_search_continues_its_wandb_runs(tmp_path, how):
         assert file.exit == 0
     if how != "Ctrl-C":
         return
-    finish(start(*arguments, "--resume", f"--out={out}"))  # there is nothing left to do, nor to log
+    assert main([*arguments, "--resume", f"--out={out}"]) == 0  # there is nothing left to do, nor to log
     assert {name: [file.path for file in files] for name, files in read_files(out).items()} == {
         name: [file.path for file in files] for name, files in resumed.items()
     }
