@@ -10,11 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mtl.gradients.checks import check_reach
-from mtl.gradients.cut import cut
-from mtl.gradients.graph import Output, distinct, jacobian, task_gradients
-from mtl.gradients.measured import TaskGradients, measure, measure_in_passing
-from mtl.gradients.task_gradients import FREED, Engine
+from mtl.gradients.by_task import FREED
 from mtl.step.amp import LossScale
 from mtl.step.apply import Applier
 from mtl.step.arguments import (
@@ -24,8 +20,8 @@ from mtl.step.arguments import (
     Scale,
     Unused,
     named_parameters,
-    refuse_call,
     refuse_counts,
+    refuse_features,
     refuse_options,
     refuse_sharded,
     refuse_subset,
@@ -33,14 +29,18 @@ from mtl.step.arguments import (
     sharded,
 )
 from mtl.step.autocast import Autocast
-from mtl.step.collect import Collected, Losses, collect, names
-from mtl.step.diagnostics import Diagnostics, diagnose
+from mtl.step.check import BatchCheck
+from mtl.step.collect import Collector, Losses
+from mtl.step.diagnostics import Diagnostics, Latest
 from mtl.step.leaves import Leaves
-from mtl.step.measure import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, Measurement
-from mtl.step.passes import frozen_statistics, random_states, replayed_randomness
+from mtl.step.measure import NEEDS_GRADIENTS, refuse_missing
 from mtl.step.ranks import Ranks
-from mtl.step.tally import Tally, Watch
-from mtl.step.weigh import Weigher
+from mtl.step.reading import SecondReading
+from mtl.step.setup import Setup, reads_rows
+from mtl.step.signals import SignalsOfStep
+from mtl.step.step import Given, Step
+from mtl.step.tally import Tally
+from mtl.step.weigher import Weigher
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 
@@ -134,74 +134,75 @@ class Balancer:
         host_checks: bool | None = None,
         **hyperparameters: Any,
     ) -> None:
-        self.strategy = make(spec, **hyperparameters)
+        strategy = make(spec, **hyperparameters)
         refuse_values(head_weighting=head_weighting, scale=scale, batching=batching, absent=absent, unused=unused)
         refuse_counts(steps_per_epoch=steps_per_epoch, memory_limit=memory_limit, update_every=update_every)
         if absent == "subset":
-            refuse_subset(self.strategy, several_processes=process_group is not None)
-        self.head_weighting, self.scale = head_weighting, scale
-        self.tasks = list(tasks) if tasks is not None else None
-        self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
+            refuse_subset(strategy, several_processes=process_group is not None)
+        parameters, names = named_parameters(shared)
+        leaves, divided = Leaves(parameters, measured_on, blocks), sharded(parameters)
+        if divided:
+            refuse_sharded(strategy, head_weighting, {"process_group": process_group is not None})
+        by_rows = reads_rows(strategy)
+        used = {"measured_on": measured_on is not None, "memory_limit": memory_limit is not None}
+        refuse_options(strategy, rows=by_rows, blocks=leaves.blocks > 1, **used)
+        if process_group is not None and "implicit" in strategy.needs:
+            raise ValueError(f"{strategy} needs the Hessian of the whole batch and cannot use process_group=")
+        looks = host_checks if host_checks is not None else leaves.device.type == "cpu"
         #: Forward and backward passes made so far; a pass from one loss counts as one.
         self.passes: Counter[str] = Counter()
-        parameters, names = named_parameters(shared)
-        self._names = dict(zip(map(id, parameters), names, strict=True)) if names is not None else {}
-        self._leaves = Leaves(parameters, measured_on, blocks)
-        self._sharded = sharded(parameters)
-        if self._sharded:
-            refuse_sharded(self.strategy, head_weighting, {"process_group": process_group is not None})
-        self._subset, self._unused, self._update_every = absent == "subset", unused == "zero", update_every
-        self._calls = 0
-        #: Of the last step that measured some: Gramians (blocks, K, K), the weights on them, indices of its tasks.
-        self._measured: tuple[Tensor, Tensor | None, list[int]] | None = None
-        self._blocks = self._leaves.blocks
-        self._in_passing = memory_limit is not None or measured_on is not None
-        self._memory_limit = memory_limit
-        self._plain = self._blocks == 1 and not self._in_passing
-        self._engine = Engine(batching)
-        self._dense = (
-            self.strategy.elementwise or self.strategy.tracking or bool(self.strategy.needs & {"jacobian", *MEASURERS})
-        )
-        looks = host_checks if host_checks is not None else self._leaves.device.type == "cpu"
-        self._looks = looks or self._dense or self._sharded or self.strategy.needs_at(1) != self.strategy.needs_at(0)
-        self._ranks = Ranks(process_group) if process_group is not None else None
-        refuse_options(
-            self.strategy,
-            self._dense,
-            blocks=self._blocks > 1,
-            measured_on=measured_on is not None,
-            memory_limit=memory_limit is not None,
-        )
-        if process_group is not None and "implicit" in self.strategy.needs:
-            raise ValueError(f"{self.strategy} needs the Hessian of the whole batch and cannot use process_group=")
-        self._loss_scale = LossScale(scaler) if scaler is not None and scaler.is_enabled() else None
-        self._tally, self._watch = Tally(), Watch(self.strategy)
-        self._weigher = Weigher(
-            self.strategy,
-            scale=scale,
-            seed=seed,
-            steps_per_epoch=steps_per_epoch,
-            blocks=self._blocks,
-            looks=self._looks,
-            loss_scale=self._loss_scale,
-            tally=self._tally,
-            subset=self._subset,
-        )
-        self._recompute: tuple[Callable[[], Losses], tuple[Tensor, Tensor | None]] | None = None
-        self._after: Tensor | None = None
-        self._applier = Applier(
-            self._leaves,
-            elementwise=self.strategy.elementwise,
+        self._setup = Setup(
+            strategy,
+            leaves,
+            scale,
             own_heads=head_weighting == "own",
-            looks=self._looks,
-            loss_scale=self._loss_scale,
-            ranks=self._ranks,
-            sharded=self._sharded,
+            subset=absent == "subset",
+            host_checks=looks or by_rows or divided or strategy.needs_at(1) != strategy.needs_at(0),
+            sharded=divided,
+            loss_scale=LossScale(scaler) if scaler is not None and scaler.is_enabled() else None,
+            ranks=Ranks(process_group) if process_group is not None else None,
             passes=self.passes,
+            tally=Tally(),
         )
-        self._checked = False
+        self.strategy, self.head_weighting, self.scale = strategy, head_weighting, scale
+        self._update_every, self._calls = update_every, 0
+        self._features_allowed = leaves.blocks == 1 and not any(used.values())
+        average = self._setup.ranks.average if self._setup.ranks is not None else None
+        self._collect = Collector(tasks, num_tasks, look=self._setup.host_checks, average=average)
+        by_id = dict(zip(map(id, parameters), names, strict=True)) if names is not None else {}
+        self._check = BatchCheck(self._setup, by_id, unused=unused == "zero")
+        self._reading, self._latest = SecondReading(), Latest()
+        self._weigher = Weigher(self._setup, seed=seed, steps_per_epoch=steps_per_epoch)
+        self._signals = SignalsOfStep(
+            self._setup,
+            self._collect,
+            self._weigher,
+            batching=batching,
+            drops=any(used.values()),
+            memory_limit=memory_limit,
+        )
+        self._applier = Applier(self._setup)
         if self.num_tasks is not None:
-            self.strategy.check_tasks(self.num_tasks)
+            strategy.check_tasks(self.num_tasks)
+
+    @property
+    def shared(self) -> list[Tensor]:
+        """The shared parameters, each once; those among them that are frozen count from when they require grad."""
+        return list(self._setup.leaves.shared)
+
+    @property
+    def tasks(self) -> list[str] | None:
+        """The names of all tasks in order, None as long as they have none."""
+        return self._collect.tasks
+
+    @tasks.setter
+    def tasks(self, names: Sequence[str] | None) -> None:
+        self._collect.tasks = list(names) if names is not None else None
+
+    @property
+    def num_tasks(self) -> int | None:
+        """The number of tasks, None before it is known."""
+        return self._collect.num_tasks
 
     @property
     def weights(self) -> Tensor:
@@ -220,10 +221,11 @@ class Balancer:
     def skipped(self) -> Counter[str]:
         """Steps by what was wrong in them: `nonfinite_loss`, `absent_task`, `nonfinite_weights`, `nonfinite_gradient`.
 
-        Reading it waits for the device.
+        And `nonfinite_signal`: an entry of `cross`, `align` or `implicit` was not finite and counted as zero; the
+        strategy saw the step. Reading it waits for the device.
         """
-        self._watch.look(self.tasks)
-        return self._tally.counts()
+        self._check.watch.look(self.tasks)
+        return self._setup.tally.counts()
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -234,14 +236,13 @@ class Balancer:
         Raises:
             RuntimeError: no step has measured one, as where a strategy reads losses alone.
         """
-        if self._measured is None:
+        found = self._latest.diagnose(self.tasks)
+        if found is None:
             raise RuntimeError(
                 f"no step has measured task gradients: {self.strategy} "
                 + ("has made none yet" if self.strategy.needs & NEEDS_GRADIENTS else "reads none")
             )
-        gramians, weights, tasks = self._measured
-        names = self.tasks
-        return diagnose(gramians, weights, tuple(tasks) if names is None else tuple(names[task] for task in tasks))
+        return found
 
     def backward(
         self,
@@ -281,28 +282,20 @@ class Balancer:
             ValueError: losses are not one number a task, depend on no parameter, or something that the strategy reads
                 is missing.
         """
-        caller = Autocast(self._leaves.device)
-        recompute, validation, fresh = (
-            closure and caller.around(closure) for closure in (recompute, validation, fresh)
+        caller = Autocast(self._setup.leaves.device)
+        around = caller.around
+        given = Given(
+            recompute and around(recompute),
+            validation and around(validation),
+            fresh and around(fresh),
+            lookahead_lr,
+            features,
+            retain_graph,
         )
-        given = {"recompute": recompute, "validation": validation, "fresh": fresh, "lookahead_lr": lookahead_lr}
         with caller.off():
-            updates = update and self._calls % self._update_every == 0
-            self._weigher.settle()
-            if updates:
-                self._read_after()
-            batch = self._collect(losses)
-            moved = self._leaves.refresh()
-            self._weigher.start(batch.values, self._leaves.dimension, moved)
-            sees = self._begin(batch) and updates
-            needs = self._weigher.needs if sees else frozenset()
-            refuse_call(self.strategy, needs, given, features is not None, plain=self._plain)
+            step = self._begin(losses, given, update=update)
             try:
-                if sees:
-                    weights = self._step(batch, needs, given, features, retain_graph)
-                else:
-                    self._weigher.steps += updates
-                    weights = self._held_step(batch, retain_graph)
+                weights = self._make(step)
             except RuntimeError as error:
                 if FREED not in str(error):
                     raise
@@ -311,244 +304,64 @@ class Balancer:
                     "each backward(), or keep the graph with backward(losses, retain_graph=True)"
                 ) from error
         self._calls += update
-        if "after" in needs and recompute is not None:
-            self._recompute = recompute, random_states(self._leaves.device)
+        if "after" in step.needs and given.recompute is not None:
+            self._reading.plan(given.recompute, self._setup.leaves.device)
         return weights.clone()  # the next step may hold them, and a caller may change what it got
 
-    def _step(
-        self,
-        batch: Collected,
-        needs: frozenset[str],
-        given: Mapping[str, Any],
-        features: Tensor | Sequence[Tensor] | None,
-        retain_graph: bool,
-    ) -> Tensor:
-        values = batch.values
-        signals = {"losses": values, **self._weigher.drawn(needs, values, self._leaves.dimension)}
-        whole = None
-        if not self._looks:
-            whole = (values if batch.whole else values[batch.tasks]).isfinite().all()
-            signals["losses"] = torch.where(values.isfinite(), values, 1)  # no solver should meet a NaN
-        if "after" in needs:
-            signals["after"] = values if self._after is None else self._after
-        if needs & NEEDS_GRADIENTS and features is not None:
-            gramian = self._feature_gramian(batch.present, features)
-            weights = self._weigher.weigh(signals, gramian[None], whole, batch.tasks)
-            self._keep(gramian[None], weights, batch.tasks)
-        elif needs & NEEDS_GRADIENTS or self.strategy.elementwise or self._blocks > 1:
-            return self._step_by_gradients(batch, signals, needs, given, whole, retain_graph)
-        else:
-            self._measure_others(signals, needs, batch, given)
-            weights = self._weigher.weigh(signals, None, whole, batch.tasks)
-        self._applier.by_backward(batch, weights, retain_graph)
+    def _begin(self, losses: Losses, given: Given, *, update: bool) -> Step:
+        """Collect the losses and see what the strategy will read of the step."""
+        leaves, weigher = self._setup.leaves, self._weigher
+        updates = update and self._calls % self._update_every == 0
+        weigher.settle()
+        if updates:
+            self._read_after()
+        batch = self._collect(losses)
+        moved = leaves.refresh()
+        weigher.start(batch.values, leaves.dimension, moved)
+        seen = self._check(batch, self.tasks) and updates
+        weigher.steps += updates and not seen
+        needs = weigher.needs if seen else frozenset()
+        refuse_missing(self.strategy, needs, given._asdict(), "backward(losses", "losses_of_")
+        if given.features is not None:
+            refuse_features(self.strategy, needs, plain=self._features_allowed)
+        return Step(batch, given, seen, needs)
+
+    def _make(self, step: Step) -> Tensor:
+        """Measure, weigh and apply; the weights applied."""
+        batch, rows = step.batch, None
+        measured = self._signals.measure(step, self._reading.after)
+        updated, weights = False, self._weigher.held(batch.values)
+        if step.seen and measured.sound:
+            weights, updated = self._weigher.weigh(measured.signals, measured.whole, batch.tasks)
+        if measured.gramians is not None and measured.sound:
+            self._latest.note(measured.gramians, self._summed_weights(weights), batch.tasks)
+        if measured.rows is not None and measured.one is not None:
+            rows = (self._weigher.tracked(measured.rows) if updated else measured.rows) * measured.one
+        self._applier.apply(step, measured, weights, rows)
         return weights
 
-    def _held_step(self, batch: Collected, retain_graph: bool) -> Tensor:
-        """A step that the strategy does not see: the tasks at hand go on with the previous weights."""
-        weights = self._weigher.held(batch.values)
-        if not batch.tasks:
-            return weights
-        if not batch.whole and not self.strategy.elementwise:
-            whole = self._applier.broken(batch, weights, retain_graph)
-            self._tally.add("nonfinite_gradient", whole.logical_not() if not self._looks else not bool(whole))
-            return weights
-        if self.strategy.elementwise or self._blocks > 1:
-            return self._step_by_gradients(batch, {}, frozenset(), {}, None, retain_graph)
-        self._applier.by_backward(batch, weights, retain_graph)
-        return weights
-
-    # --- collect ---------------------------------------------------------------------------------------------------
-
-    def _collect(self, losses: Losses, *, differentiable: bool = True) -> Collected:
-        """The losses in the order of the tasks, which the first ones name."""
-        if self.tasks is None and isinstance(losses, Mapping) and losses:
-            self.tasks = names(losses, self.num_tasks)
-        average = self._ranks.average if self._ranks is not None else None
-        batch = collect(
-            losses,
-            self.tasks,
-            self.num_tasks,
-            look=self._looks,
-            average=average,
-            differentiable=differentiable,
-        )
-        self.num_tasks = len(batch.values)
-        return batch
-
-    def _begin(self, batch: Collected) -> bool:
-        """Count what is missing, check the graph of the first whole step; whether the strategy is to see this one."""
-        self._watch.see(batch.values, self.tasks, look=self._looks)
-        if batch.absent:
-            self._tally.add("absent_task")
-        if not self._looks:
-            if not batch.absent:
-                self._tally.add("nonfinite_loss", ~batch.values.isfinite().all())
-        elif len(batch.tasks) + batch.absent < len(batch.values):
-            self._tally.add("nonfinite_loss")
-        if batch.whole and not self._checked:
-            if not self._sharded:  # whose graph ends at parameters that are whole for the length of a pass
-                check_reach(batch.present, self._leaves.trained, self.tasks, self._names, unused=self._unused)
-            self._checked = True
-        if not self._checked and self._ranks is not None:
-            raise ValueError(
-                "the first step of a data-parallel run must have a finite loss for every task in every process: only "
-                "then is it known whose gradients to average"
-            )
-        return batch.whole or (self._subset and bool(batch.tasks))
-
-    @property
-    def shared(self) -> list[Tensor]:
-        """The shared parameters, each once; those among them that are frozen count from when they require grad."""
-        return list(self._leaves.shared)
-
-    # --- measure ---------------------------------------------------------------------------------------------------
+    def _summed_weights(self, weights: Tensor) -> Tensor | None:
+        """The weights, if the update is the sum of this step's gradients under them."""
+        by_coordinate = self.strategy.elementwise and weights.ndim == 2
+        return None if self.strategy.tracking or by_coordinate else weights
 
     def _read_after(self) -> None:
-        """Read the previous batch's losses at the parameters that the optimizer's step led to."""
-        if self._recompute is not None:
-            recompute, states = self._recompute
-            with torch.no_grad(), frozen_statistics(), replayed_randomness(states, self._leaves.device):
-                self._after = self._collect(recompute(), differentiable=False).values
-            self._recompute = None
+        if self._reading.read(self._collect, self._setup.leaves.device):
             self.passes["forward"] += 1
-
-    def _feature_gramian(self, present: list[Output], features: Tensor | Sequence[Tensor]) -> Tensor:
-        wanted = [features] if isinstance(features, Tensor) else distinct(features)
-        rows = jacobian(task_gradients(present, wanted, retain_graph=True), wanted)
-        self.passes["backward"] += len(present)
-        return rows @ rows.T if self._ranks is None else self._ranks.sum_of_products(rows)
-
-    def _measure_others(
-        self,
-        signals: dict[str, Tensor],
-        needs: frozenset[str],
-        batch: Collected,
-        given: Mapping[str, Any],
-        heads: Sequence[Tensor] = (),
-        gradients: Sequence[Tensor] = (),
-    ) -> None:
-        """Add to the signals those that `MEASURERS` measure; entries that are not finite count as zero."""
-        if not needs & MEASURERS.keys():
-            return
-
-        def read(closure: str) -> tuple[Sequence[Tensor], Sequence[int]]:
-            other = self._collect(given[closure]())
-            return other.present, other.tasks
-
-        step = Measurement(
-            self._leaves.trained,
-            heads,
-            batch.present,
-            gradients,
-            lambda: self._weigher.current(signals),
-            read,
-            self._ranks.average if self._ranks is not None else None,
-            {**self.strategy.measuring, "lookahead_lr": given["lookahead_lr"]},
-            self.passes,
-        )
-        for name, measure_one in MEASURERS.items():
-            if name in needs:
-                measured = measure_one(step)
-                signals[name] = torch.where(measured.isfinite(), measured, 0).to(batch.values.dtype)
-
-    def _step_by_gradients(
-        self,
-        batch: Collected,
-        signals: dict[str, Tensor],
-        needs: frozenset[str],
-        given: Mapping[str, Any],
-        whole: Tensor | None,
-        retain_graph: bool,
-    ) -> Tensor:
-        if needs and self._leaves.unmeasurable is not None:
-            raise ValueError(
-                f"no parameter of {self._leaves.unmeasurable} requires grad any more: {self.strategy} compares "
-                "gradients on them; unfreeze some, or go on without the balancer"
-            )
-        graph, one = cut(batch.present), self._applier.one(batch.values)
-        reached = graph.leaves()
-        groups = self._leaves.groups(reached)
-        if self._ranks is not None and batch.whole:
-            self._applier.see_heads(self._leaves.heads(reached))
-        options: dict[str, Any] = {
-            "blocks": self._blocks,
-            "average": self._ranks.average if self._ranks is not None else None,
-            "retain_graph": retain_graph or bool(needs & KEEPS_GRAPH),
-        }
-        if self._in_passing:
-            options |= {"limit": self._memory_limit, "passes": self.passes}
-            found = measure_in_passing(self._engine, batch.present, graph, groups, one, **options)
-        else:
-            found = measure(self._engine, batch.present, graph, groups, one, **options)
-        self.passes["backward"] += len(batch.present)
-        gramians = found.gramians if self._loss_scale is None else found.gramians / one**2
-        finite = gramians.diagonal(dim1=1, dim2=2).isfinite().all(0)
-        sound = False  # for all that the host knows
-        if whole is not None:
-            self._tally.add("nonfinite_gradient", ~finite.all() & whole)
-            gramians, whole = torch.where(finite[:, None] & finite, gramians, 0), whole & finite.all()
-        elif not (sound := bool(finite.all())):
-            self._tally.add("nonfinite_gradient")
-            needs = frozenset()
-        if self._dense:
-            heads = self._leaves.heads(reached)
-            weights, rows = self._weigh_rows(batch, signals, needs, given, heads, found, gramians, one)
-        elif needs:
-            weights, rows = self._weigher.weigh(signals, gramians, whole, batch.tasks), None
-        else:
-            weights, rows = self._weigher.held(batch.values), None
-        if sound or whole is not None:
-            self._keep(gramians, weights, batch.tasks)
-        tasks_at: Any = batch.tasks if rows is not None else (..., batch.tasks)
-        at_hand = weights if batch.whole else weights[tasks_at]
-        self._applier.from_gradients(found, rows, at_hand, None if sound else finite)
-        return weights
-
-    def _keep(self, gramians: Tensor, weights: Tensor, tasks: list[int]) -> None:
-        """Remember what `diagnostics` are made of."""
-        applied = None
-        if not (self.strategy.tracking or (self.strategy.elementwise and weights.ndim == 2)):
-            some = weights if len(tasks) == weights.shape[-1] else weights[..., tasks]
-            applied = some if self._blocks > 1 else some[None]
-        self._measured = gramians, applied, tasks
-
-    def _weigh_rows(
-        self,
-        batch: Collected,
-        signals: dict[str, Tensor],
-        needs: frozenset[str],
-        given: Mapping[str, Any],
-        heads: Sequence[Tensor],
-        found: TaskGradients,
-        gramians: Tensor,
-        one: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The weights, and the gradients (K, D) times `one` that they apply to."""
-        rows = found.rows(self._leaves.trained) / one
-        if not needs:
-            return self._weigher.held(batch.values), rows * one
-        signals["jacobian"] = rows
-        others = found.rows(heads) / one if needs & MEASURERS.keys() else rows[:, :0]
-        self._measure_others(signals, needs, batch, given, heads, (rows, others))
-        updates = self._weigher.updates
-        weights = self._weigher.weigh(signals, gramians)
-        if self._weigher.updates > updates:
-            rows = self.strategy.gradients(self._weigher.state, rows)
-        return weights, rows * one
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values (loads with `weights_only=True`)."""
-        with Autocast(self._leaves.device).off():
+        with Autocast(self._setup.leaves.device).off():
             self._weigher.settle()
             self._read_after()
         return {
             **self._weigher.state_dict(),
             "tasks": self.tasks and list(self.tasks),
             "num_tasks": self.num_tasks,
-            "after": self._after,
-            "columns": self._leaves.positions,
+            "after": self._reading.after,
+            "columns": self._setup.leaves.positions,
             "calls": self._calls,
             "skipped": dict(self.skipped),
             "passes": dict(self.passes),
@@ -560,14 +373,13 @@ class Balancer:
         Raises:
             ValueError: it was saved from another strategy.
         """
-        device, after = self._leaves.device, saved["after"]
+        device = self._setup.leaves.device
         self._weigher.load_state_dict(saved, device)
-        self.tasks, self.num_tasks = saved["tasks"] and list(saved["tasks"]), saved["num_tasks"]
-        self._after, self._recompute = None if after is None else after.to(device, copy=True), None
+        self.tasks, self._collect.num_tasks = saved["tasks"], saved["num_tasks"]
+        self._reading.load(saved["after"], device)
         self._calls = saved.get("calls", 0)
         if "columns" in saved:
-            self._leaves.layout(saved["columns"])
-        self._tally = Tally(saved["skipped"])
+            self._setup.leaves.layout(saved["columns"])
+        self._setup.tally.load(saved["skipped"])
         self.passes.clear()
         self.passes.update(saved["passes"])
-        self._weigher.tally = self._tally

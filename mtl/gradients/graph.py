@@ -64,7 +64,7 @@ def branch(loss: Tensor) -> Output:
     return loss
 
 
-def task_gradients(
+def gradients_of_each(
     losses: Sequence[Output], wanted: Sequence[Tensor], *, retain_graph: bool = False
 ) -> list[tuple[Tensor | None, ...]]:
     """Each loss's gradient with respect to each wanted tensor, None where it does not reach; K backward passes."""

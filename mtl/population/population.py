@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from mtl.population import members
 from mtl.population.dropout import Call, draw
+from mtl.population.members import KINDS
 from mtl.population.optimizers import make_optimizer
-from mtl.population.program import Losses, Program, concatenated, members_of
+from mtl.population.program import LossFunction, Program, members_of
 from mtl.population.step import Step
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
@@ -22,9 +23,6 @@ from mtl.step.autocast import Autocast
 from mtl.step.tally import Watch
 from mtl.strategies import make
 from mtl.strategies.strategy import SIGNALS, Strategy
-
-#: Steps by what was wrong in them, as in `Balancer.skipped`.
-KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient")
 
 
 def _shared(model: nn.Module) -> Iterable[Tensor]:
@@ -62,7 +60,7 @@ class Population:
     def __init__(
         self,
         make_model: Callable[[], nn.Module],
-        losses: Losses,
+        losses: LossFunction,
         strategies: str | Strategy | Sequence[str | Strategy],
         seeds: Sequence[int],
         *,
@@ -116,9 +114,12 @@ class Population:
         #: Names of the tasks, for messages.
         self.tasks: Sequence[str] | None = None
         self._watch = Watch(self.strategies[0])
+        #: Which tensors the gradient of each task reaches, (K, T); empty before the first step.
         self.reach: Tensor = torch.empty(0)
-        self._dropouts: list[Call] = []
-        self._even = True
+        #: The calls of dropout in a forward pass.
+        self.dropouts: list[Call] = []
+        #: Whether all tensors of each member have made equally many optimizer steps.
+        self.even = True
 
     # --- members ---------------------------------------------------------------------------------------------------
 
@@ -149,55 +150,19 @@ class Population:
 
     def select(self, rows: Sequence[int]) -> Population:
         """A population of the members at `rows`, in that order; it shares nothing with this one."""
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self.device)
-        chosen = copy.copy(self)
-        chosen.size = len(rows)
-        chosen.state = members_of(self.state, index)
-        chosen.counts = {name: number[list(rows)] for name, number in self.counts.items()}
-        chosen.values = {name: value[index] for name, value in self.values.items()}
-        chosen.noise, chosen.random = self.noise.select(rows), self.random.select(rows)
-        chosen.dropout = None if self.dropout is None else [self.dropout[row] for row in rows]
-        chosen.set_strategies([self.strategies[row] for row in rows])
-        return chosen
+        return members.selected(self, rows)
 
     @staticmethod
     def join(populations: Sequence[Population]) -> Population:
         """One population of the members of several, which must be of one structure and have begun."""
-        for population in populations:
-            population.read_after()
-        joined = copy.copy(populations[0])
-        joined.size = sum(population.size for population in populations)
-        joined.state = concatenated([population.state for population in populations])
-        joined.counts = {
-            name: np.concatenate([population.counts[name] for population in populations]) for name in joined.counts
-        }
-        joined.values = {name: torch.cat([p.values[name] for p in populations]) for name in joined.values}
-        joined.noise = Streams.joined([population.noise for population in populations])
-        joined.random = Streams.joined([population.random for population in populations])
-        if joined.dropout is not None:
-            joined.dropout = [rate for population in populations for rate in population.dropout or ()]
-        inspected = next((population for population in populations if len(population.reach)), joined)
-        joined.reach, joined._dropouts = inspected.reach, inspected._dropouts
-        joined._even = all(population._even for population in populations)
-        joined.set_strategies([strategy for population in populations for strategy in population.strategies])
-        return joined
+        return members.joined(populations)
 
     def copy_member(self, source: Population, row: int, target: int) -> None:
         """Give member `target` the parameters, buffers, optimizer and strategy state of a member of one structure.
 
         Its own random numbers, hyperparameters and cost stay.
         """
-        source.read_after()
-        self.read_after()
-        kept = {name: value for name, value in self.state.items() if name != "pending"}
-
-        def place(old: Tensor, new: Tensor) -> None:
-            old[target] = new[row]
-
-        pytree.tree_map(place, kept, {name: source.state[name] for name in kept})
-        for name in ("updates", *KINDS):
-            self.counts[name][target] = source.counts[name][row]
-        self._even = self._even and source._even
+        members.copy_into(self, target, source, row)
 
     def adopt(self, source: Population, *, optimizer: bool, strategy: bool) -> None:
         """Begin from the parameters and random numbers of a population of as many members, but other structure.
@@ -210,22 +175,7 @@ class Population:
         Raises:
             ValueError: the parameters do not fit.
         """
-        if source.program.shapes != self.program.shapes:
-            raise ValueError("a member cannot keep its parameters: the model of its new structure has others")
-        source.read_after()
-        self.state["parameters"] = source.state["parameters"].clone()
-        self.state["fixed"] = {
-            name: value.clone() for name, value in zip(self.state["fixed"], source.state["fixed"].values(), strict=True)
-        }
-        kept = [("optimizer", optimizer)]
-        kept += [(name, strategy) for name in ("strategy", "weights", "after", "seen")]
-        for name, wanted in kept:
-            if wanted:
-                self.state[name] = pytree.tree_map(torch.clone, source.state[name])
-        fresh = () if strategy else ("updates",)
-        self.counts |= {name: number.copy() for name, number in source.counts.items() if name not in fresh}
-        self.noise, self.random = source.noise, source.random
-        self._even = self._even and (source._even or not optimizer)
+        members.adopt(self, source, optimizer=optimizer, strategy=strategy)
 
     def state_dict_of(self, member: int) -> dict[str, Tensor]:
         """The `state_dict` of one member's model."""
@@ -255,7 +205,7 @@ class Population:
             "counts": {name: number.tolist() for name, number in self.counts.items()},
             "noise": self.noise.states(),
             "random": self.random.states(),
-            "even": self._even,
+            "even": self.even,
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -266,9 +216,10 @@ class Population:
         spec = pytree.tree_structure(self.state["strategy"])
         leaves = [leaf.to(self.device, copy=True) for leaf in saved["strategy"]]
         self.state["strategy"] = pytree.tree_unflatten(leaves, spec)
-        self.counts = {name: np.array(numbers) for name, numbers in saved["counts"].items()}
+        nothing = np.zeros(self.size, np.int64)  # of a kind that an older checkpoint does not know
+        self.counts = {name: np.array(saved["counts"].get(name, nothing)) for name in self.counts}
         self.noise, self.random = Streams(saved["noise"]), Streams(saved["random"])
-        self._even = saved["even"]
+        self.even = saved["even"]
 
     # --- one step --------------------------------------------------------------------------------------------------
 
@@ -324,11 +275,11 @@ class Population:
             self.state |= {"pending": whole, "previous": batch}
         return values
 
-    def _inspect(self, forward: Losses, batch: Any) -> None:
+    def _inspect(self, forward: LossFunction, batch: Any) -> None:
         one = members_of(batch, 0)
         fixed = members_of(self.state["fixed"], 0)
         self.reach, recorded = self.program.reach(forward, self.state["parameters"][0], fixed, one)
-        self._dropouts = recorded.calls
+        self.dropouts = recorded.calls
 
     def begin(self, tasks: int, dtype: torch.dtype | None = None) -> None:
         """The state before the first step, of `tasks` losses of a dtype; the first step does this where nobody did."""
@@ -374,14 +325,32 @@ class Population:
 
     def masks(self, who: Sequence[bool] | None) -> list[Tensor]:
         """Dropout masks of one pass; `who` draws, the others get ones."""
-        if not self._dropouts:
+        if not self.dropouts:
             return []
         generators = [self.random[i] if who is None or who[i] else None for i in range(self.size)]
-        return draw(self._dropouts, generators, self.dropout, self.state["parameters"])
+        return draw(self.dropouts, generators, self.dropout, self.state["parameters"])
 
     def _commit(self, step: Step, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
-        gradient, parameters = step.gradient, self.state["parameters"]
-        stepped = step.stepped()
+        parameters, stepped = self.state["parameters"], step.stepped()
+        gradient = self._regularized(step.gradient, parameters, stepped)
+        if stepped is not None:
+            self.even = False
+        counts = dict(step.counts)
+        finite = (step.finite if absent is None else step.finite | absent).all(1)  # an absent task is not a broken one
+        if absent is not None:
+            counts["absent_task"] = absent.any(1).cpu().numpy()
+        if not step.whole.all():
+            counts["nonfinite_loss"] = (~finite).cpu().numpy()
+        # From here on the step is made: before it, whatever ran out of memory can be tried again.
+        self.optimizer.step(
+            parameters, gradient, self.state["optimizer"], self.values, self._owner, stepped, even=self.even
+        )
+        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
+        for name, number in counts.items():
+            self.counts[name] += number
+
+    def _regularized(self, gradient: Tensor, parameters: Tensor, stepped: Tensor | None) -> Tensor:
+        """The gradient with the pull of `l1` on the tensors that are stepped, cut to the length that `clip` allows."""
         if self._shrunk:
             pull = self.values["l1"].to(gradient) * parameters.sign()
             gradient = gradient + (pull if stepped is None else pull * stepped[:, self._owner])
@@ -389,19 +358,4 @@ class Population:
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
             limit = self.values["clip"].to(norm)
             gradient = gradient * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
-        if stepped is not None:
-            self._even = False
-        counts = dict(step.counts)
-        finite = (step.finite if absent is None else step.finite | absent).all(1)  # an absent task is not a broken one
-        if absent is not None:
-            counts["absent_task"] = absent.any(1).cpu().numpy()
-        if not step.whole.all():
-            broken = ~step.values.isfinite() if absent is None else ~(step.values.isfinite() | absent)
-            counts["nonfinite_loss"] = broken.any(1).cpu().numpy()
-        # From here on the step is made: before it, whatever ran out of memory can be tried again.
-        self.optimizer.step(
-            parameters, gradient, self.state["optimizer"], self.values, self._owner, stepped, even=self._even
-        )
-        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
-        for name, number in counts.items():
-            self.counts[name] += number
+        return gradient

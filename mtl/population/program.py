@@ -17,7 +17,7 @@ from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 
 #: From a model and a batch to one loss a task, as (K,) or by name.
-Losses = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
+LossFunction = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
 
 class Program:
@@ -71,7 +71,7 @@ class Program:
         return {name: every[tied[id(tensor)]].detach().clone() for name, tensor in known.items()}
 
     def losses(
-        self, losses: Losses, rows: Tensor, fixed: Mapping[str, Tensor], batch: Any, masks: Sequence[Tensor] = ()
+        self, losses: LossFunction, rows: Tensor, fixed: Mapping[str, Tensor], batch: Any, masks: Sequence[Tensor] = ()
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The K losses (N,) of a training step with their graph, and the buffers after it.
 
@@ -95,7 +95,9 @@ class Program:
 
         return vmap(one, randomness="different")(self._pieces(rows), dict(fixed), batch, list(masks))
 
-    def reach(self, losses: Losses, row: Tensor, fixed: Mapping[str, Tensor], batch: Any) -> tuple[Tensor, Recorded]:
+    def reach(
+        self, losses: LossFunction, row: Tensor, fixed: Mapping[str, Tensor], batch: Any
+    ) -> tuple[Tensor, Recorded]:
         """Which tensors the gradient of each loss reaches (K, T), and the dropouts of a forward pass, from one member.
 
         The batch is one member's. Nothing is left changed, the random state included.

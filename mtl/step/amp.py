@@ -27,6 +27,10 @@ class LossScale:
         scale: Tensor = self._scaler.scale(torch.ones((), device=like.device))
         return scale
 
+    def one(self, like: Tensor) -> Tensor:
+        """The factor in the dtype of `like`: what a loss's gradient by itself is taken to be."""
+        return self.of(like).to(like.dtype)
+
     def begin(self, like: Tensor, state: Any) -> None:
         """Remember the state before the first step."""
         if self._mark is None:

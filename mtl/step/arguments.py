@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from mtl.step.measure import CLOSURES, MEASURERS, NEEDS_GRADIENTS
+from mtl.step.measure import MEASURERS, NEEDS_GRADIENTS
 from mtl.step.subset import DIVISIBLE
 from mtl.strategies.strategy import Strategy
 
@@ -98,39 +98,30 @@ def refuse_counts(**given: int | None) -> None:
             raise ValueError(f"{option}={number} must be at least 1")
 
 
-def refuse_options(strategy: Strategy, dense: bool, **used: bool) -> None:
+def refuse_options(strategy: Strategy, *, rows: bool, **used: bool) -> None:
     """Raise `ValueError` for the first option in use that the strategy cannot have.
 
     Args:
         strategy: what it is for.
-        dense: it needs more than losses and a Gramian of one batch.
+        rows: it needs more than losses and a Gramian of one batch.
         used: whether each option is used, by name.
     """
     if used["blocks"] and "gramian" not in strategy.needs:
         raise ValueError(f"{strategy} reads no Gramian and cannot use blocks=")
     for option, in_use in used.items():
-        if in_use and dense:
+        if in_use and rows:
             raise ValueError(f"{strategy} needs more than a Gramian of this batch and cannot use {option}=")
 
 
-def refuse_call(
-    strategy: Strategy, needs: frozenset[str], given: Mapping[str, Any], features: bool, *, plain: bool
-) -> None:
-    """Raise `ValueError` if a step lacks an argument, or has one that it cannot use.
+def refuse_features(strategy: Strategy, needs: frozenset[str], *, plain: bool) -> None:
+    """Raise `ValueError` if a step cannot use features.
 
     Args:
         strategy: what it is for.
         needs: the signals that it will read.
-        given: closures and numbers by the names that `CLOSURES` has.
-        features: whether there are features.
         plain: no option changes what the Gramian is or how it is measured.
     """
-    wanted = {name: text for signal, asked in CLOSURES.items() if signal in needs for name, text in asked.items()}
-    missing = [f"{name}={text}" for name, text in wanted.items() if given[name] is None]
-    if missing:
-        read = ", ".join(sorted(needs & CLOSURES.keys()))
-        raise ValueError(f"{strategy} reads {read}: call backward(losses, {', '.join(missing)})")
-    if features and needs & {"jacobian", "dither", *MEASURERS}:
+    if needs & {"jacobian", "dither", *MEASURERS}:
         raise ValueError(f"{strategy} needs gradients on the shared parameters and cannot use features=")
-    if features and not plain:
+    if not plain:
         raise ValueError("features= cannot go with blocks=, measured_on= or memory_limit=")

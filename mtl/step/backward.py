@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from mtl.gradients.graph import Output, Update, leaves, owned, shaped, size, task_gradients
+from mtl.gradients.graph import Output, Update, gradients_of_each, leaves, owned, shaped, size
+from mtl.step.guard import combination, finite_part
 
 
 def accumulate(update: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -42,22 +43,6 @@ def _laid_out(gradient: Tensor, leaf: Tensor) -> Tensor:
     if gradient.stride() == leaf.stride():
         return gradient
     return torch.empty_like(leaf, requires_grad=False).copy_(gradient)
-
-
-def cleared(gradient: Tensor) -> Tensor:
-    """The gradient with zeros where it is not finite; one operation on the device, nobody waits for it."""
-    return finite_part(gradient)[0] if gradient.is_sparse else torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
-
-
-def finite_part(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient with zeros where it is not finite, and whether (a tensor ()) it was finite everywhere."""
-    if gradient.is_sparse:
-        gradient = gradient.coalesce()
-        values, known = finite_part(gradient.values())
-        indices = gradient.indices()
-        return torch.sparse_coo_tensor(indices, values, gradient.shape, check_invariants=False), known
-    known = gradient.isfinite()
-    return torch.where(known, gradient, 0), known.all()
 
 
 def weighted_backward(losses: Tensor | Sequence[Output], weights: Tensor, *, retain_graph: bool = False) -> None:
@@ -116,11 +101,11 @@ def guarded_gradients(
     whole: list[Tensor] = []
     for task, loss in enumerate(losses):
         found = leaves([loss])
-        gradients = task_gradients([loss], found, retain_graph=retain_graph or loss is not losses[-1])[0]
+        gradients = gradients_of_each([loss], found, retain_graph=retain_graph or loss is not losses[-1])[0]
         for leaf, gradient in zip(found, gradients, strict=True):
             if gradient is not None:
                 finite, known = finite_part(gradient)
-                whole.append(known)
+                whole.append(known.all())
                 term = finite * weights_of(leaf)[task].to(gradient.dtype)
                 update[id(leaf)] = leaf, term if id(leaf) not in update else update[id(leaf)][1] + term
     return list(update.values()), torch.stack(whole).all()
@@ -128,6 +113,5 @@ def guarded_gradients(
 
 def combined(rows: Tensor, weights: Tensor, shared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """`sum_k weights[k] * J[k]` for each shared parameter; weights are (K,) or (K, D), J is (K, D)."""
-    total = (weights * rows).sum(0) if weights.ndim == 2 else weights.to(rows.dtype) @ rows
-    pieces = total.split([size(parameter) for parameter in shared])
+    pieces = combination(weights, rows).split([size(parameter) for parameter in shared])
     return [(parameter, shaped(piece, parameter)) for parameter, piece in zip(shared, pieces, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.graph import branch, branches
+from mtl.gradients.pieces import Average
 
 #: One tensor (K,), a scalar a task by name, or a scalar a task in a fixed order (None where it is absent).
 Losses = Tensor | Mapping[str, Tensor] | Sequence[Tensor | None]
 _ABSENT = "where a batch has no labels for a task, leave it out of the dict"
-#: Replaces tensors by their means over all processes, in place.
-Average = Callable[[Sequence[Tensor]], None]
 
 
 class Collected:
@@ -62,6 +61,39 @@ class Collected:
             if isinstance(each[k], Tensor) and not each[k].requires_grad:
                 raise _depends_on_nothing(k, self._names)
         return [each[k] for k in self.tasks]
+
+
+class Collector:
+    """Puts the losses of each batch in the order of the tasks, which the first ones name.
+
+    Args:
+        tasks: the names of all tasks, if known beforehand.
+        num_tasks: their number, if known beforehand.
+        look: find the losses that are not finite, which makes the host wait for the device.
+        average: replaces the values by their means over all processes.
+    """
+
+    def __init__(
+        self, tasks: Sequence[str] | None, num_tasks: int | None, *, look: bool, average: Average | None
+    ) -> None:
+        self.tasks = list(tasks) if tasks is not None else None
+        self.num_tasks = num_tasks if num_tasks is not None else (len(self.tasks) if self.tasks else None)
+        self._look, self._average = look, average
+
+    def __call__(self, losses: Losses, *, differentiable: bool = True) -> Collected:
+        """The losses of a batch; see `collect`."""
+        if self.tasks is None and isinstance(losses, Mapping) and losses:
+            self.tasks = names(losses, self.num_tasks)
+        batch = collect(
+            losses,
+            self.tasks,
+            self.num_tasks,
+            look=self._look,
+            average=self._average,
+            differentiable=differentiable,
+        )
+        self.num_tasks = len(batch.values)
+        return batch
 
 
 def collect(

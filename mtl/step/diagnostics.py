@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,33 @@ class Diagnostics(NamedTuple):
     condition: Tensor
     update_norm: Tensor | None
     update_cosines: Tensor | None
+
+
+class Latest:
+    """Keeps what the diagnostics are made of: the Gramians of the step that measured some last."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Tensor, Tensor | None, list[int]] | None = None
+
+    def note(self, gramians: Tensor, weights: Tensor | None, tasks: list[int]) -> None:
+        """A step has measured Gramians (blocks, K, K) of the tasks at those indices.
+
+        Args:
+            gramians: of the tasks at hand.
+            weights: of all tasks, (K,) or (blocks, K); None where the update is no weighted sum of gradients.
+            tasks: which are at hand.
+        """
+        if weights is not None:
+            weights = weights if len(tasks) == weights.shape[-1] else weights[..., tasks]
+            weights = weights if weights.ndim == 2 else weights[None]
+        self._seen = gramians, weights, tasks
+
+    def diagnose(self, names: Sequence[str] | None) -> Diagnostics | None:
+        """The diagnostics of that step, None if there was none; names are those of all tasks, if they have any."""
+        if self._seen is None:
+            return None
+        gramians, weights, tasks = self._seen
+        return diagnose(gramians, weights, tuple(tasks) if names is None else tuple(names[task] for task in tasks))
 
 
 def diagnose(gramians: Tensor, weights: Tensor | None, tasks: tuple[str, ...] | tuple[int, ...]) -> Diagnostics:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.gradients.graph import distinct, size
-from mtl.gradients.measured import HEAD, INPUT, UNMEASURED
+from mtl.gradients.task_gradients import HEAD, INPUT, UNMEASURED
 
 
 class Leaves:
@@ -48,7 +48,7 @@ class Leaves:
         self._groups, self.blocks = grouped(self.shared, measured_on, blocks)
         self._some = measured_on is not None
         self.unmeasurable: str | None = None
-        self._plain = not all(isinstance(parameter, nn.Parameter) for parameter in self.shared)
+        self._no_inputs = not all(isinstance(parameter, nn.Parameter) for parameter in self.shared)
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +87,7 @@ class Leaves:
         known = self._groups.get(id(leaf))
         if known is not None:
             return known
-        return HEAD if self._plain or isinstance(leaf, nn.Parameter) else INPUT
+        return HEAD if self._no_inputs or isinstance(leaf, nn.Parameter) else INPUT
 
     def groups(self, leaves: Iterable[Tensor]) -> dict[int, int]:
         """The group of each leaf by its id."""

@@ -1,150 +1,136 @@
 """Measuring: what strategies read beyond losses and task gradients, each signal by one function of `MEASURERS`.
 
-A measurer gets a `Measurement`, the step as far as it has been measured with the closures that the caller of `backward`
-gave, and returns its signal. A new signal is a line in `mtl.strategies.strategy.SIGNALS`, a function here and, where it
-reads other batches, a line in `CLOSURES`; neither balancer nor trainer changes.
+A measurer gets a `Probe`, which differentiates the losses of a step and of further batches, and returns its signal. The
+balancer has a probe on lists of parameters (`mtl.step.probe`), a population one on a row of parameters a member
+(`mtl.population.probe`): all shapes here have the leading axes of the probe, none or one of members. A new signal is a
+line in `mtl.strategies.strategy.SIGNALS`, a function here and, where it reads other batches, a line in `CLOSURES`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mtl.gradients.graph import Output, jacobian, shaped, size, task_gradients
-from mtl.gradients.pieces import Average
-from mtl.step.passes import frozen_statistics, lookahead
+from mtl.step.guard import combination
+from mtl.strategies.strategy import Strategy
 
-#: The arguments of `backward` that a signal needs besides the losses, each with what to give.
+#: The arguments of a step that a signal needs besides the losses, each with what to give. A closure gives the losses of
+#: a batch to a balancer, and the batch itself to a population.
 CLOSURES: dict[str, dict[str, str]] = {
-    "after": {"recompute": "lambda: losses_of_this_batch()"},
-    "cross": {"fresh": "lambda: losses_of_another_training_batch()"},
-    "align": {"validation": "lambda: losses_of_a_validation_batch()", "lookahead_lr": "lr"},
-    "implicit": {"validation": "lambda: losses_of_a_validation_batch()"},
+    "after": {"recompute": "lambda: {of}this_batch()"},
+    "cross": {"fresh": "lambda: {of}another_training_batch()"},
+    "align": {"validation": "lambda: {of}a_validation_batch()", "lookahead_lr": "lr"},
+    "implicit": {"validation": "lambda: {of}a_validation_batch()"},
 }
 
 
-@dataclass
-class Measurement:
-    """One step with all its tasks, and how to read further batches.
-
-    Attributes:
-        shared: the shared parameters, D numbers.
-        heads: every other leaf of the losses.
-        losses: the K losses with their graph, which is still there only for signals in `KEEPS_GRAPH`.
-        gradients: this batch's task gradients on the shared parameters (K, D) and on the heads; for signals in
-            `NEEDS_GRADIENTS` only.
-        current: gives the weights (K,) that hold before this step's measurements.
-        read: calls a closure of the caller by name; gives the finite losses with their graph, and their tasks.
-        average: replaces tensors by their means over all processes, if there are several.
-        options: the strategy's own settings of a measurement, `Strategy.measuring`, and `lookahead_lr`.
-        passes: counts forward and backward passes.
-    """
-
-    shared: Sequence[Tensor]
-    heads: Sequence[Tensor]
-    losses: Sequence[Output]
-    gradients: Sequence[Tensor]
-    current: Callable[[], Tensor]
-    read: Callable[[str], tuple[Sequence[Output], Sequence[int]]]
-    average: Average | None
-    options: Mapping[str, Any]
-    passes: Counter[str]
+class Probe(Protocol):
+    """A step with all its tasks, as measurers see it; K tasks, P parameters of which the first D are shared."""
 
     @property
-    def parameters(self) -> list[Tensor]:
-        """Everything that the losses train."""
-        return [*self.shared, *self.heads]
+    def options(self) -> Mapping[str, Any]:
+        """The strategy's settings of a measurement, `Strategy.measuring`: numbers, or (..., 1)."""
 
     @property
-    def train(self) -> Tensor:
-        """(K, P) task gradients on all parameters."""
-        return torch.cat(list(self.gradients), 1)
+    def gradients(self) -> Tensor:
+        """This batch's task gradients (..., K, P); for signals in `NEEDS_GRADIENTS` only."""
 
-    def unflatten(self, flat: Tensor) -> list[Tensor]:
-        """One piece of a (P,) vector for each parameter."""
-        pieces = flat.split([size(parameter) for parameter in self.parameters])
-        return [shaped(piece, parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
+    def current(self) -> Tensor:
+        """The weights (..., K) that hold before this step's measurements."""
 
-    def product(self, rows: Tensor) -> Tensor:
-        """Inner products (N, K) of rows (N, P) with this batch's gradients."""
-        return rows @ self.train.T
+    def gradients_of(self, closure: str, *, step: Tensor | None = None, shared: bool = False) -> Tensor:
+        """Task gradients of another batch, zero for a task that the batch lacks.
 
-    def gradients_of(self, closure: str, wanted: Sequence[Tensor]) -> Tensor:
-        """Task gradients (K, size of wanted) of another batch, at the parameters as they stand; zero for a task that
-        the batch lacks."""
-        with frozen_statistics(), torch.enable_grad():
-            losses, index = self.read(closure)
-            gradients = task_gradients(losses, wanted)
-        self.passes["forward"] += 1
-        self.passes["backward"] += len(losses)
-        present = iter(gradients)
-        nothing = (None,) * len(wanted)
-        rows = jacobian([next(present) if k in index else nothing for k in range(len(self.losses))], wanted)
-        if self.average is not None:
-            self.average([rows])
-        return rows
+        Args:
+            closure: the name of the caller's closure that reads it.
+            step: a direction (..., P); parameters are first moved against it, by the learning rate times as far.
+            shared: on the shared parameters only, (..., K, D) instead of (..., K, P).
+        """
+
+    def hessian(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """The product of the Hessian of the losses' sum under weights (..., K) with a vector (..., P).
+
+        The graph of the losses is still there for signals in `KEEPS_GRAPH` only.
+        """
 
 
-def cross(step: Measurement) -> Tensor:
+def cross(probe: Probe) -> Tensor:
     """J' J''^T of two more training batches: with the step's own, three independent ones."""
-    return step.gradients_of("fresh", step.shared) @ step.gradients_of("fresh", step.shared).T
+    return probe.gradients_of("fresh", shared=True) @ probe.gradients_of("fresh", shared=True).mT
 
 
-def implicit(step: Measurement) -> Tensor:
+def implicit(probe: Probe) -> Tensor:
     """J_val H^-1 J_train^T for the Hessian H of the weighted training loss, by a Neumann series.
 
     H^-1 is `lr * sum_{s=0..terms} (I - lr H)^s` (Lorraine et al. 2020, algorithm 3), whose products with a vector need
     no Hessian: one backward pass through the gradient's own graph each.
     """
-    lr, terms = step.options["neumann_lr"], step.options["neumann_terms"]
-    first = torch.autograd.grad(
-        list(step.losses),  # type: ignore[arg-type]  # tensors and places in a graph may be mixed
-        step.parameters,
-        list(step.current().unbind()),
-        create_graph=True,
-        allow_unused=True,
-    )
-    step.passes["backward"] += 1
-    curved = [index for index, gradient in enumerate(first) if gradient is not None and gradient.requires_grad]
-
-    def hessian(vector: Tensor) -> Tensor:
-        if not curved:  # every loss is linear
-            return torch.zeros_like(vector)
-        pieces = step.unflatten(vector)
-        product = torch.autograd.grad(
-            [first[index] for index in curved],
-            step.parameters,
-            [pieces[index].to(step.parameters[index].dtype) for index in curved],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        step.passes["backward"] += 1
-        return jacobian([product], step.parameters)[0]
-
-    solved = step.gradients_of("validation", step.parameters)
-    for k in range(len(solved)):
-        term = solved[k].clone()
+    lr, terms = probe.options["neumann_lr"], probe.options["neumann_terms"]
+    product = probe.hessian(probe.current())
+    solved = probe.gradients_of("validation")
+    for k in range(solved.shape[-2]):
+        term = solved[..., k, :].clone()
         for _ in range(terms):
-            term = term - lr * hessian(term)
-            solved[k] += term
-    return step.product(lr * solved)
+            term = term - lr * product(term)
+            solved[..., k, :] += term
+    return ((lr[..., None] if isinstance(lr, Tensor) else lr) * solved) @ probe.gradients.mT
 
 
-def align(step: Measurement) -> Tensor:
+def align(probe: Probe) -> Tensor:
     """J_val J_train^T, with J_val at the point that a plain gradient step of the current weights leads to."""
-    direction = step.current().to(step.train.dtype) @ step.train
-    with lookahead(step.parameters, step.unflatten(direction), step.options["lookahead_lr"]):
-        return step.product(step.gradients_of("validation", step.parameters))
+    gradients = probe.gradients
+    direction = combination(probe.current().to(gradients.dtype), gradients)
+    return probe.gradients_of("validation", step=direction) @ gradients.mT
 
 
 #: Signals by name, in the order of measuring: a lookahead moves parameters, after which a graph is no longer usable.
-MEASURERS: dict[str, Callable[[Measurement], Tensor]] = {"cross": cross, "implicit": implicit, "align": align}
+MEASURERS: dict[str, Callable[[Probe], Tensor]] = {"cross": cross, "implicit": implicit, "align": align}
 
 #: Signals that need the gradients of this batch, and those that need its graph after that.
 NEEDS_GRADIENTS = frozenset({"gramian", "jacobian", "align", "implicit"})
 KEEPS_GRAPH = frozenset({"implicit"})
+
+
+def measured(probe: Probe, needs: frozenset[str], like: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """The signals that `MEASURERS` measure.
+
+    Args:
+        probe: the step.
+        needs: the signals that the strategy reads.
+        like: losses (..., K), for the dtype.
+
+    Returns:
+        The signals among them, (..., K, K), zero where an entry is not finite; and whether (...) some entry was not,
+        which counts as `nonfinite_signal`.
+    """
+    signals = {}
+    broken = torch.zeros(like.shape[:-1], dtype=torch.bool, device=like.device)
+    for name, measure in MEASURERS.items():
+        if name in needs:
+            found = measure(probe).detach()
+            finite = found.isfinite()
+            signals[name] = torch.where(finite, found, 0).to(like.dtype)
+            broken = broken | ~finite.flatten(-2).all(-1)
+    return signals, broken
+
+
+def refuse_missing(
+    strategy: Strategy, needs: frozenset[str], given: Mapping[str, Any], call: str, of: str = ""
+) -> None:
+    """Raise `ValueError` if a step lacks a closure, or a number, that a measurement needs.
+
+    Args:
+        strategy: what it is for.
+        needs: the signals that it will read.
+        given: what the caller of the step can give, by name; None where it is not given.
+        call: the call, as far as it is written out already.
+        of: what closures give of a batch; `losses_of_` where it is not the batch itself.
+    """
+    wanted = {name: text for signal, asked in CLOSURES.items() if signal in needs for name, text in asked.items()}
+    missing = [f"{name}={text.format(of=of)}" for name, text in wanted.items() if name in given and given[name] is None]
+    if missing:
+        read = ", ".join(sorted(needs & CLOSURES.keys()))
+        raise ValueError(f"{strategy} reads {read}: call {call}, {', '.join(missing)})")

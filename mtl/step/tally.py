@@ -14,9 +14,13 @@ from mtl.strategies.strategy import DOMAINS, Strategy
 class Tally:
     """Counts by name, of events that the host or only the device knows of; reading waits for the device."""
 
-    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
-        self._known: Counter[str] = Counter(counts or {})
+    def __init__(self) -> None:
+        self._known: Counter[str] = Counter()
         self._pending: dict[str, Tensor] = {}
+
+    def load(self, counts: Mapping[str, int]) -> None:
+        """Go on from earlier counts, in place of its own."""
+        self._known, self._pending = Counter(counts), {}
 
     def add(self, name: str, happened: bool | Tensor = True) -> None:
         """Count one event if it happened."""

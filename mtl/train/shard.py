@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.tree import floating_dtype
 from mtl.losses import loss_of
-from mtl.population.population import KINDS, Population
+from mtl.population.members import KINDS
+from mtl.population.population import Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
 from mtl.train.evaluate import Measured, Metrics, measure, selection, undefined

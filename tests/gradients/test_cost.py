@@ -80,13 +80,13 @@ def test_memory_stays_below_the_limit_that_was_set(batching):
 
 def test_the_limit_is_spent_before_more_passes_are_made(monkeypatch):
     calls = []
-    below = mtl.gradients.task_gradients.Engine.below
+    below = mtl.gradients.by_task.BackwardByTask.below
 
     def counted(self, stretch, seeds, leaves, groups, **options):
         calls.append(sum(leaf.numel() for leaf in leaves))
         return below(self, stretch, seeds, leaves, groups, **options)
 
-    monkeypatch.setattr(mtl.gradients.task_gradients.Engine, "below", counted)
+    monkeypatch.setattr(mtl.gradients.by_task.BackwardByTask, "below", counted)
     layer = WIDTH * WIDTH
     for limit, expected in ((10**9, [DEPTH * layer]), (2 * 4 * K * layer, [2 * layer] * 3), (1, [layer] * DEPTH)):
         calls.clear()

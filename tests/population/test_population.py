@@ -106,7 +106,7 @@ MODELS = {
 }
 
 
-SPECS = ["equal", "famo", "gradnorm", "graddrop", "auto-lambda", "sdmgrad", "moco"]
+SPECS = ["equal", "famo", "gradnorm", "graddrop", "auto-lambda", "sdmgrad", "moco", "gradnorm+auto-lambda"]
 # The gradient of an attention's key bias is zero but for rounding, and graddrop goes by its sign.
 PAIRS = [(model, spec) for model in MODELS for spec in SPECS if (model, spec) != ("words", "graddrop")]
 
@@ -184,5 +184,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments, message):
 
 def test_further_batches_are_asked_for():
     population = Population(Network, losses, "auto-lambda", SEEDS)
-    with pytest.raises(ValueError, match="auto-lambda reads further batches"):
+    with pytest.raises(
+        ValueError, match=r"auto-lambda reads align: call step\(batch, validation=lambda: a_validation_batch\(\)\)"
+    ):
         population.step(batches(0))

@@ -1,0 +1,110 @@
+"""Members of populations: some of one by themselves, those of several together, one in the place of another.
+
+These are the moves of a search. Whatever a member owns (`Population.state`, `counts`, `values`, its random numbers, its
+strategy) moves here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mtl.population.program import concatenated, members_of
+from mtl.population.streams import Streams
+
+if TYPE_CHECKING:
+    from mtl.population.population import Population
+
+#: Steps by what was wrong in them, as in `Balancer.skipped`.
+KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient", "nonfinite_signal")
+
+
+def selected(population: Population, rows: Sequence[int]) -> Population:
+    """A population of the members at `rows`, in that order; it shares nothing with the one given."""
+    index = torch.tensor(list(rows), dtype=torch.int64, device=population.device)
+    chosen = copy.copy(population)
+    chosen.size = len(rows)
+    chosen.state = members_of(population.state, index)
+    chosen.counts = {name: number[list(rows)] for name, number in population.counts.items()}
+    chosen.values = {name: value[index] for name, value in population.values.items()}
+    chosen.noise, chosen.random = population.noise.select(rows), population.random.select(rows)
+    chosen.dropout = None if population.dropout is None else [population.dropout[row] for row in rows]
+    chosen.set_strategies([population.strategies[row] for row in rows])
+    return chosen
+
+
+def joined(populations: Sequence[Population]) -> Population:
+    """One population of the members of several, which must be of one structure and have begun."""
+    for population in populations:
+        population.read_after()
+    made = copy.copy(populations[0])
+    made.size = sum(population.size for population in populations)
+    made.state = concatenated([population.state for population in populations])
+    made.counts = {
+        name: np.concatenate([population.counts[name] for population in populations]) for name in made.counts
+    }
+    made.values = {name: torch.cat([p.values[name] for p in populations]) for name in made.values}
+    made.noise = Streams.joined([population.noise for population in populations])
+    made.random = Streams.joined([population.random for population in populations])
+    if made.dropout is not None:
+        made.dropout = [rate for population in populations for rate in population.dropout or ()]
+    inspected = next((population for population in populations if len(population.reach)), made)
+    made.reach, made.dropouts = inspected.reach, inspected.dropouts
+    made.even = all(population.even for population in populations)
+    made.set_strategies([strategy for population in populations for strategy in population.strategies])
+    return made
+
+
+def copy_into(population: Population, target: int, source: Population, row: int) -> None:
+    """Give member `target` the parameters, buffers, optimizer and strategy state of a member of one structure.
+
+    Its own random numbers, hyperparameters and cost stay.
+    """
+    source.read_after()
+    population.read_after()
+    kept = {name: value for name, value in population.state.items() if name != "pending"}
+
+    def place(old: Tensor, new: Tensor) -> None:
+        old[target] = new[row]
+
+    pytree.tree_map(place, kept, {name: source.state[name] for name in kept})
+    for name in ("updates", *KINDS):
+        population.counts[name][target] = source.counts[name][row]
+    population.even = population.even and source.even
+
+
+def adopt(population: Population, source: Population, *, optimizer: bool, strategy: bool) -> None:
+    """Begin from the parameters and random numbers of a population of as many members, but other structure.
+
+    Args:
+        population: the one that begins.
+        source: its models have the same parameters, in the same order.
+        optimizer: take over the optimizer's state too.
+        strategy: take over the strategies' state too.
+
+    Raises:
+        ValueError: the parameters do not fit.
+    """
+    if source.program.shapes != population.program.shapes:
+        raise ValueError("a member cannot keep its parameters: the model of its new structure has others")
+    source.read_after()
+    state = population.state
+    state["parameters"] = source.state["parameters"].clone()
+    state["fixed"] = {
+        name: value.clone() for name, value in zip(state["fixed"], source.state["fixed"].values(), strict=True)
+    }
+    taken = [("optimizer", optimizer)]
+    taken += [(name, strategy) for name in ("strategy", "weights", "after", "seen")]
+    for name, wanted in taken:
+        if wanted:
+            state[name] = pytree.tree_map(torch.clone, source.state[name])
+    fresh = () if strategy else ("updates",)
+    population.counts |= {name: number.copy() for name, number in source.counts.items() if name not in fresh}
+    population.noise, population.random = source.noise, source.random
+    population.even = population.even and (source.even or not optimizer)
