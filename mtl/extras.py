@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "jinja2",
             "matplotlib",
             "moocore",
+            "msgspec",
             "numpy",
             "optuna",
             "rich",

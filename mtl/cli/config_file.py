@@ -11,6 +11,7 @@ from mtl.cli.declared import Declared, declared
 from mtl.cli.errors import BadInput
 from mtl.cli.options import COMMANDS, Command
 from mtl.cli.parser import build_parser
+from mtl.files.config import check_config
 from mtl.files.yaml_files import Entry, integer, read_texts
 from mtl.suggestions import nearest
 
@@ -80,7 +81,7 @@ def _from_file(command: type[Command], path: Path, given: frozenset[str]) -> tup
     # What a user has written is meant, what a run has recorded may be what did not matter in it.
     recorded = {"command", "training", "versions"} <= entries.keys()
     if recorded:
-        entries = _recorded(entries, command.command, where)
+        entries = _recorded(entries, path, command.command)
     written = frozenset() if recorded else frozenset(key.replace("-", "_") for key in entries)
     if given & {"epochs", "steps"}:  # either is the length of a run: that of the command line holds
         entries = {key: entry for key, entry in entries.items() if key not in ("epochs", "steps")}
@@ -94,8 +95,13 @@ def _from_file(command: type[Command], path: Path, given: frozenset[str]) -> tup
     return values, written
 
 
-def _recorded(entries: Mapping[str, Entry], command: str, where: str) -> dict[str, Entry]:
+def _recorded(entries: Mapping[str, Entry], path: Path, command: str) -> dict[str, Entry]:
     """The options that a run's config.yaml holds: as given, and the training settings as they were worked out."""
+    where = f"--config {path}"
+    try:
+        check_config(path)
+    except ValueError as error:
+        raise BadInput(f"--config {error}") from error
     if entries["command"].value != command:
         raise BadInput(f"{where}: it is of `mtl {entries['command'].value}`, not of `mtl {command}`")
     if "options" not in entries:

@@ -13,8 +13,8 @@ from mtl.cli.errors import BadInput
 from mtl.cli.options import ReplayOptions
 from mtl.cli.shared import load_setting, tell
 from mtl.cli.terminal import console
+from mtl.files.config import Config, read_config
 from mtl.files.lineage import Event, read_events, winner, winning_line
-from mtl.files.yaml_files import read_values
 from mtl.search.cohort import MakeCohort
 from mtl.search.methods import Problem
 from mtl.search.objective import Objective
@@ -153,11 +153,8 @@ def _print(text: str) -> None:
     console.print(text, highlight=False, markup=False)
 
 
-def _search_config(path: Path) -> dict[str, Any]:
-    try:
-        config = read_values(path / "config.yaml")
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no run directory: {error}") from error
-    if not isinstance(config, dict) or config.get("command") != "search":
+def _search_config(path: Path) -> Config:
+    config = read_config(path)
+    if config.get("command") != "search" or "search" not in config:
         raise ValueError(f"{str(path)!r} is not the directory of a search")
     return config

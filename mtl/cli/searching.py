@@ -33,9 +33,9 @@ from mtl.train import Stopped
 def search(options: SearchOptions) -> int:
     """`mtl search`."""
     if options.resume and "members" not in options.options:  # they may depend on the trials, which may have grown
-        members = ((recorded_config(options) or {}).get("search") or {}).get("members")
-        if members is not None:
-            options = dataclasses.replace(options, options={**options.options, "members": members})
+        before = recorded_config(options)
+        if before is not None and "members" in before.get("search", {}):
+            options = dataclasses.replace(options, options={**options.options, "members": before["search"]["members"]})
     try:
         benchmark = find_benchmark(options.benchmark)
         asked = read_search(options, benchmark)

@@ -20,6 +20,7 @@ from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
 from mtl.cli.options import CompareOptions, RunOptions
+from mtl.files.config import Config
 from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory
@@ -122,7 +123,7 @@ def run_directory(
         # Identifies the study wherever its runs are shown together; kept when it is resumed.
         # W&B's own variable names it where several processes carry out one study.
         named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
-        study = (before or {}).get("study") or named
+        study = (before.get("study") if before is not None else None) or named
         recorded = {"study": study, **config}
         directory.write_config(recorded)
         directory.models = Models(directory.path, options.keep_models, config.get("search", {}).get("objective"))
@@ -134,7 +135,7 @@ def run_directory(
             raise
 
 
-def recorded_config(options: RunOptions) -> dict[str, Any] | None:
+def recorded_config(options: RunOptions) -> Config | None:
     """The config.yaml of the run that the options resume, where it can be read."""
     try:
         return RunDirectory(_out(options)).config()
@@ -147,7 +148,7 @@ def _out(options: RunOptions) -> Path:
 
 
 def _check_same(
-    before: dict[str, Any], now: Mapping[str, Any], path: Path, fixed: Sequence[str], growing: Sequence[str]
+    before: Mapping[str, Any], now: Mapping[str, Any], path: Path, fixed: Sequence[str], growing: Sequence[str]
 ) -> None:
     for key in fixed:
         if before.get(key) == now.get(key):

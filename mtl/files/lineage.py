@@ -6,11 +6,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import msgspec
 
 from mtl.files.json_lines import read_lines
+from mtl.files.schema import fault
 
 Values = dict[str, Any]
 
@@ -101,12 +104,9 @@ def read_events(path: Path, search: str | None = None) -> list[Event]:
     """The events of one search, or of all; lines that cannot be read are left out."""
     events = []
     for _, value in read_lines(path).whole:
-        try:
-            event = Event(**_with_tuples(value))
-        except (KeyError, TypeError):
-            continue
-        if search in (None, event.search):
-            events.append(event)
+        if fault(value, Event) is None and search in (None, value["search"]):
+            event = msgspec.convert(value, Event)
+            events.append(replace(event, before=tupled(event.before), after=tupled(event.after)))
     return events
 
 
@@ -145,8 +145,12 @@ def is_complete(events: Sequence[Event]) -> bool:
     )
 
 
-def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {**content, **{key: tupled(content[key]) for key in ("before", "after")}}
+@overload
+def tupled(values: Mapping[str, Any]) -> Values: ...
+
+
+@overload
+def tupled(values: Mapping[str, Any] | None) -> Values | None: ...
 
 
 def tupled(values: Mapping[str, Any] | None) -> Values | None:

@@ -7,7 +7,7 @@ two equal keys wins. Its parser is used, its understanding of values is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,19 @@ def read_values(path: Path) -> Any:
     """
     root = _composed(path)
     return None if root is None else _Builder(path, typed)(root)
+
+
+def line_of(path: Path, keys: Sequence[str | int]) -> int:
+    """The line, from 1, of what the keys lead to in a file that can be read."""
+    node, line = _composed(path), 1
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            name, node = next(pair for pair in node.value if pair[0].value == str(key))
+            line = name.start_mark.line + 1
+    return line
 
 
 def write_values(values: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mtl.benchmarks.digest import difference, digest_difference
+from mtl.files.config import read_config as read_config
 from mtl.files.records import named_lines, read_records
-from mtl.files.yaml_files import read_values
 from mtl.stats import Directions, Metrics, finite
 
 _DONE = "done"
@@ -196,17 +196,6 @@ def _unreadable_histories(runs: Sequence[Run]) -> list[str]:
     faults = [fault for run in runs if (fault := run.history_fault())]
     more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
     return [f"The curves of a run are left out: {faults[0]}{more}."] if faults else []
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """The config.yaml of a run directory; a `ValueError` says what is wrong with it."""
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{str(directory)!r} is no run directory: it has no config.yaml")
-    config = read_values(path)
-    if not isinstance(config, dict) or not config.get("benchmark") or not isinstance(config.get("tasks"), dict):
-        raise ValueError(f"{str(path)!r} lacks 'benchmark' or 'tasks'")
-    return config
 
 
 def _once_each(runs: Sequence[Run], configs: Mapping[Path, Mapping[str, Any]]) -> tuple[list[Run], list[str]]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks import find_benchmark
+from mtl.files.config import read_config
 from mtl.files.lineage import winner
 from mtl.files.records import read_records
-from mtl.files.yaml_files import read_values
 from mtl.train import Settings, checkpoint
 from mtl.train.trainer import build_model
 
@@ -116,7 +116,7 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
     """
     directory = Path(directory)
     path = directory / "checkpoints" / f"{run}.pt"
-    config = read_values(directory / "config.yaml")
+    config = read_config(directory)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: the study is not finished, or was made with other --keep-models")
     benchmark = find_benchmark(config["benchmark"])

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtl.files.config import FILE, Config, read_config
 from mtl.files.json_lines import append_line, read_lines, to_json
 from mtl.files.records import named_lines, read_records
-from mtl.files.yaml_files import read_values, write_values
+from mtl.files.yaml_files import write_values
 from mtl.study.models import Models, Weights
 
 
@@ -45,8 +46,10 @@ class RunDirectory:
     def damages(self) -> list[str]:
         """Files and lines that cannot be read, beside a last line that a crash cut short; a sentence each."""
         found = []
-        if lines := read_records(self.results_path).damaged:
-            found.append(f"{named_lines(self.results_path, lines)}: no finished run can be read there")
+        results = read_records(self.results_path)
+        if results.damaged:
+            named = named_lines(self.results_path, [*results.damaged])
+            found.append(f"{named}: no finished run can be read there{results.why}")
         if lines := read_lines(self.schedule_path).damaged:
             found.append(f"{named_lines(self.schedule_path, lines)}: no event can be read there")
         return found
@@ -90,29 +93,28 @@ class RunDirectory:
     def forget(self) -> None:
         """Undo `write_config` of a study that could not begin; nothing happens once there is more than its settings."""
         if not self.begun():
-            (self.path / "config.yaml").unlink(missing_ok=True)
+            self.config_path.unlink(missing_ok=True)
             shutil.rmtree(self.path / "wandb", ignore_errors=True)
 
-    def config(self) -> dict[str, Any] | None:
+    @property
+    def config_path(self) -> Path:
+        """The study's settings."""
+        return self.path / FILE
+
+    def config(self) -> Config | None:
         """The study's settings, when it was started before.
 
         Raises:
             ValueError: they cannot be read; the line names the file.
         """
-        path = self.path / "config.yaml"
-        if not path.exists():
-            return None
-        config = read_values(path)
-        if not isinstance(config, dict):
-            raise ValueError(f"{path}: the settings of a run are wanted, a mapping")
-        return config
+        return read_config(self.path) if self.config_path.exists() else None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Record the resolved settings; every record from now on carries the digests among them."""
         self._digests = config.get("digests")
-        partial = self.path / "config.yaml.partial"
+        partial = self.path / f"{FILE}.partial"
         partial.write_text(write_values(config), encoding="utf-8")
-        partial.replace(self.path / "config.yaml")
+        partial.replace(self.config_path)
 
 
 @contextlib.contextmanager
@@ -120,8 +122,7 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
     """The directory at `path`, made when absent, and locked until the block ends.
 
     Raises:
-        ValueError: it cannot be written, another run uses it, it holds results and `resume` is false, or its settings
-            cannot be read.
+        ValueError: it cannot be written, another run uses it, or it holds a run and `resume` is false.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
         except OSError:
             raise ValueError(f"output directory {str(path)!r} is in use by another run") from None
         directory = RunDirectory(path)
-        if directory.config() is not None and not resume:
+        if directory.config_path.exists() and not resume:
             raise ValueError(
                 f"output directory {str(path)!r} already holds a run: --resume continues it, --out DIR starts another"
             )

@@ -151,10 +151,10 @@ def test_help_and_version_are_quick_to_reach():
 
 def test_a_study_is_forgotten_only_while_nothing_has_begun(tmp_path):
     with open_run_directory(tmp_path / "run", resume=False) as directory:
-        directory.write_config({"seeds": [0]})
+        directory.write_config(config := {"benchmark": "tiny", "tasks": {}, "seeds": [0]})
         directory.checkpoint("a").parent.mkdir()
         directory.forget()
-        assert directory.config() == {"seeds": [0]}
+        assert directory.config() == config
         directory.checkpoint("a").parent.rmdir()
         directory.forget()
         assert directory.config() is None

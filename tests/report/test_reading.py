@@ -93,7 +93,10 @@ def test_bad_directories_are_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config.yaml, line 1: not YAML: [^\n]*$"):
         read_study([tmp_path])
     (tmp_path / "config.yaml").write_text("a: 1")
-    with pytest.raises(ValueError, match="lacks 'benchmark' or 'tasks'"):
+    with pytest.raises(ValueError, match=r"config.yaml, line 1: object missing required field (benchmark|tasks)"):
+        read_study([tmp_path])
+    (tmp_path / "config.yaml").write_text("benchmark: b\ntasks:\n  left:\n    metrics: 3\n")
+    with pytest.raises(ValueError, match=r"config.yaml, line 4: \$.tasks.left.metrics: expected object, got int"):
         read_study([tmp_path])
     (tmp_path / "config.yaml").write_text("{benchmark: b, tasks: {}}")
     with pytest.raises(ValueError, match="no finished run"):
