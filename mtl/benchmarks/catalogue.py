@@ -7,9 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mtl.benchmarks.adult import Adult
 from mtl.benchmarks.benchmark import Benchmark
+from mtl.benchmarks.census import Census
 from mtl.benchmarks.checked import check_tasks
 from mtl.benchmarks.chemicals import Chemicals
+from mtl.benchmarks.movielens import MovieLens
 from mtl.benchmarks.multidigits import MultiDigits
 from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
 from mtl.benchmarks.rf1 import RF1
@@ -19,7 +22,7 @@ from mtl.hyperparameters import nearest
 
 _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
-    *(Yeast, Chemicals),
+    *(Yeast, Chemicals, Adult, Census, MovieLens),
 )
 BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in _SHIPPED})
 

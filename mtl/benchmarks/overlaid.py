@@ -42,7 +42,7 @@ class Pool(NamedTuple):
 class _Overlaid(Benchmark):
     """Two tasks of ten classes."""
 
-    trunk = "conv"
+    trunk = "lenet"
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 20, "batch_size": 256, "lr": 1e-3}
     tasks = (
         Task("left", make_loss("cross-entropy"), (accuracy,), 10),

@@ -155,3 +155,25 @@ def test_yeast_and_chemicals_are_what_their_descriptions_say():
             assert known == labels
         else:  # nearly two thirds are missing
             assert 0.3 < known / (7 * examples) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("adult", 48_842), pytest.param("census", 299_285, marks=pytest.mark.slow), ("movielens", 200_000)],
+)
+def test_tables_are_what_their_descriptions_say(name, rows):
+    benchmark = find_benchmark(name)
+    try:
+        splits = load_checked(benchmark)
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert sum(len(split) for _, split in splits.items()) == rows
+    codes = [int(split.inputs["codes"].max()) for _, split in splits.items()]
+    assert max(codes) + 1 == int(benchmark.trunk.partition("codes=")[2])  # the embeddings are as many as the codes
+    share = {task: float(labels.nanmean()) for task, labels in splits.train.targets.items()}
+    expected = {
+        "adult": {"income": 0.239, "unmarried": 0.33, "bachelor": 0.248},
+        "census": {"income": 0.062, "unmarried": 0.433, "bachelor": 0.147},
+        "movielens": {"watched": 0.5, "liked": 0.554, "stars": 0.0},
+    }
+    assert share == pytest.approx(expected[name], abs=0.01)

@@ -8,11 +8,12 @@ from types import MappingProxyType
 from mtl.hyperparameters import read_unit
 from mtl.models.trunks.convolution import Conv, LeNet
 from mtl.models.trunks.perceptron import MLP
+from mtl.models.trunks.table import Table
 from mtl.models.trunks.trunk import Shape, Stages, Trunk, shape_of
 
-__all__ = ["MLP", "MODELS", "Conv", "LeNet", "Shape", "Stages", "Trunk", "make_trunk", "shape_of"]
+__all__ = ["MLP", "MODELS", "Conv", "LeNet", "Shape", "Stages", "Table", "Trunk", "make_trunk", "shape_of"]
 
-MODELS: Mapping[str, type[Trunk]] = MappingProxyType({cls.name: cls for cls in (Conv, LeNet, MLP)})
+MODELS: Mapping[str, type[Trunk]] = MappingProxyType({cls.name: cls for cls in (Conv, LeNet, MLP, Table)})
 
 
 def make_trunk(spec: str) -> Trunk:
