@@ -21,8 +21,10 @@ _FILES = tuple(f"census_income_1994_1995_{part}.csv" for part in ("train", "test
 _EDUCATION, _MARITAL, _WEIGHT, _INCOME = 4, 7, 24, 41
 #: Columns of numbers; all others are words.
 _NUMBERS = (0, 5, 16, 17, 18, 30, 39)
-_COLLEGE = ("Bachelors degree(BA AB BS)", "Masters degree(MA MS MEng MEd MSW MBA)")
-_COLLEGE += ("Prof school degree (MD DDS DVM LLB JD)", "Doctorate degree(PhD EdD)")
+_COLLEGE = (
+    *("Bachelors degree(BA AB BS)", "Masters degree(MA MS MEng MEd MSW MBA)"),
+    *("Prof school degree (MD DDS DVM LLB JD)", "Doctorate degree(PhD EdD)"),
+)
 _FEWEST = 20  # rows of a word with a code of its own
 _HELD_OUT = 20_000  # training rows for validation, the last of a fixed order
 _CODES = 498
