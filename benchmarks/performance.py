@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from tabulate import tabulate
 
 from mtl.bench import BENCHES, find_bench
+from mtl.bench.bench import Row
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -21,11 +24,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 SECTIONS = {**{name: (name, "population") for name in BENCHES}, "engine-ray": ("search", "ray")}
 
 
-def section(name: str, rows: list[dict[str, object]]) -> str:
+def section(name: str, rows: Sequence[Row]) -> str:
     """Command, machine, bars and tables of one bench."""
     bench = find_bench(*SECTIONS[name])
-    parts = [f"    {command}" for command in dict.fromkeys(str(row["command"]) for row in rows)]
-    parts += [f"{machine}." for machine in dict.fromkeys(str(row["machine"]) for row in rows)]
+    parts = [f"    {command}" for command in dict.fromkeys(str(cast(Any, row)["command"]) for row in rows)]
+    parts += [f"{machine}." for machine in dict.fromkeys(str(cast(Any, row)["machine"]) for row in rows)]
     parts.append("\n".join(f"* {'met' if bar.met else '**missed**'}: {bar.text}" for bar in bench.bars(rows)))
     for table in bench.tables(rows):
         aligned = ["left", *["right"] * (len(table.columns) - 1)]
@@ -42,10 +45,11 @@ def main() -> None:
         if path.exists():
             text = section(name, json.loads(path.read_text(encoding="utf-8")))
             pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            page, found = re.subn(
-                pattern, lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.S
-            )
-            if not found:
+            whole = re.compile(pattern, flags=re.S)
+            place = whole.search(page)
+            if place is not None:
+                page = f"{page[: place.start()]}{place[1]}\n{text}\n\n{place[2]}{page[place.end() :]}"
+            else:
                 raise SystemExit(f"{PAGE.name} has no place for {name}: <!-- {name} --> ... <!-- end -->")
     PAGE.write_text(page, encoding="utf-8")
 

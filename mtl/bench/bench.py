@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 
 import torch
 
+from mtl.bench.peers import check_peers_are_here
 from mtl.extras import install
 
 
@@ -93,7 +94,9 @@ class Bench(ABC):
         """What the rows say about the bars of this bench; none about those that the rows have no case for."""
 
     def check_peers(self) -> None:
-        """Raise `ValueError` where a peer is not installed."""
+        """Raise `ValueError` where a peer, or what runs it, is not installed."""
+        if self.peers:
+            check_peers_are_here()
         missing = [name for name in self.peers if importlib.util.find_spec(name) is None]
         if missing:
             raise ValueError(f"this bench compares with {', '.join(missing)}, not installed: {install('peers')}")

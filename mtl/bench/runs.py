@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from mtl.bench import population, search
 from mtl.bench.bench import Bar, Bench, BenchScope, BenchTable, Row, chosen
+from mtl.bench.peers import check_peers_are_here
 from mtl.extras import install
 
 _SEARCH_BAR = 20.0
@@ -47,6 +48,9 @@ class SearchBench(Bench):
             raise ValueError(f"this bench compares with Ray Tune, not installed: {install('ray')}")
         if options.models is not None or options.strategies is not None:
             raise ValueError("--models, --strategies: the bench of the search has one model and one strategy")
+
+    def check_peers(self) -> None:
+        check_peers_are_here()
 
     def run(self, options: BenchScope) -> Iterator[Row]:
         yield from _rows(search.run(options.quick, options.rounds or 1))

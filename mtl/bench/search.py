@@ -20,12 +20,17 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtl.bench.peers import FOLDER, ROOT, check_peers_are_here
 from mtl.bench.search_problem import Size
 from mtl.extras import install
 
 _SIZES = {True: (8, 20, 10), False: (64, 300, 30)}  # members, steps, interval
 #: The default of Ray Tune may take so many times as long as we do.
 _PATIENCE = {True: 1.5, False: 25.0}
+
+
+#: What Python runs on each side. The peer's is a file, since it is no part of the package.
+_SIDES = {"ours": ("-m", "mtl.bench.search_ours"), "ray": (str(FOLDER / "ray_tune.py"),)}
 
 
 class _Duration(NamedTuple):
@@ -45,6 +50,7 @@ def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:
         ValueError: Ray is not installed.
         RuntimeError: one of the searches failed.
     """
+    check_peers_are_here()
     size = _SIZES[quick]
     try:
         import ray
@@ -79,7 +85,7 @@ def _timed(size: tuple[int, int, int], side: str, *arguments: str, limit: float 
     """One search in a process of its own, ended with all that it started after `limit` seconds."""
     with tempfile.TemporaryDirectory(prefix="mtl-", ignore_cleanup_errors=True) as folder:
         text = Size(*size, str(Path(folder) / "run")).text()
-        command = [sys.executable, "-m", f"mtl.bench.search_{side}", text, *arguments]
+        command = [sys.executable, *_SIDES[side], text, *arguments]
         started = time.perf_counter()
         process = subprocess.Popen(
             command,
@@ -88,6 +94,7 @@ def _timed(size: tuple[int, int, int], side: str, *arguments: str, limit: float 
             text=True,
             encoding="utf-8",
             errors="replace",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
             start_new_session=True,
         )
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtl.bench.bench import Bar, Bench, BenchScope, BenchTable, Row, chosen, pivot
-from mtl.bench.solver_peers import SOLVER_PEERS
+from mtl.bench.peers import peer_module
 from mtl.bench.timing import in_turn
 from mtl.strategies import solvers
 
@@ -113,7 +113,7 @@ def _measure(name: str, size: int, rounds: int, options: BenchScope) -> Iterator
     gramians = _gramians(size)
     here = gramians.to(options.device)
     ours = OURS[name]
-    peers = {peer: make(size) for peer, make in SOLVER_PEERS[name].items()}
+    peers = {peer: make(size) for peer, make in peer_module("solvers").SOLVER_PEERS[name].items()}
     singles = range(2 if options.quick else SINGLES)
 
     def in_sequence(solve: Callable[[Tensor], Tensor], some: Tensor) -> Callable[[], object]:

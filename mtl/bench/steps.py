@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mtl.bench.bench import Bar, Bench, BenchScope, BenchTable, Row, chosen, pivot
 from mtl.bench.models import MODELS, USUAL, StepProblem, make_problem
+from mtl.bench.peers import peer_module
 from mtl.bench.timing import in_turn
-from mtl.bench.ways import REFERENCES, TORCHJD, Step, equal_step, floor_step, our_step, torchjd_step
+from mtl.bench.ways import GRAMIAN_SPECS, Step, equal_step, floor_step, our_step
 from mtl.strategies import REGISTRY
 
 PEER, EQUAL = "TorchJD", "equal weighting"
@@ -98,7 +99,7 @@ def _models(options: BenchScope) -> list[str]:
 
 
 def _strategies(options: BenchScope) -> list[str]:
-    known = [*TORCHJD, *LOSSES_ONLY]
+    known = [*GRAMIAN_SPECS, *LOSSES_ONLY]
     return chosen("strategies", options.strategies, known, ("mgda", "uncertainty") if options.quick else known)
 
 
@@ -129,12 +130,13 @@ def _ways(name: str) -> dict[str, Callable[[StepProblem], Step]]:
     """Ours and, for a Gramian strategy, those of its peers."""
     if name in LOSSES_ONLY:
         return {"ours": lambda problem: our_step(problem, name)}
+    peers = peer_module("steps")
     ways: dict[str, Callable[[StepProblem], Step]] = {
-        "ours": lambda problem: our_step(problem, TORCHJD[name][0]),
-        PEER: lambda problem: torchjd_step(problem, name),
+        "ours": lambda problem: our_step(problem, GRAMIAN_SPECS[name]),
+        PEER: lambda problem: peers.torchjd_step(problem, name),
     }
-    if name in REFERENCES:
-        peer, way = REFERENCES[name]
+    if name in peers.REFERENCES:
+        peer, way = peers.REFERENCES[name]
         ways[peer] = way
     return ways
 

@@ -1,6 +1,7 @@
 """Speed benches at their smallest: what they write and refuse. No test says how fast anything is."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ from mtl.bench import BENCHES
 from mtl.bench.bench import BenchScope, Row
 from mtl.bench.engines import EnginesBench
 from mtl.bench.models import MODELS, make_problem
+from mtl.bench.peers import peer_module
 from mtl.bench.solvers import Solvers
 from mtl.bench.steps import LOSSES_ONLY, Steps
 from mtl.bench.timing import in_turn
-from mtl.bench.ways import TORCHJD, equal_step, floor_step
+from mtl.bench.ways import GRAMIAN_SPECS, equal_step, floor_step
 from mtl.cli.main import main
 from mtl.strategies import REGISTRY, make
 
@@ -71,6 +73,22 @@ def test_a_missing_peer_is_named_with_the_extra(capsys, monkeypatch):
     assert "pip install 'mtl-lab[peers]'" in error
 
 
+@pytest.mark.parametrize("name", ["steps", "solvers", "search"])
+def test_an_installed_package_says_where_the_peers_are(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("mtl.bench.peers.FOLDER", tmp_path / "benchmarks" / "peers")
+    monkeypatch.setattr("mtl.bench.bench.importlib.util.find_spec", lambda _: object())
+    assert main(["bench", name]) == 2
+    error = capsys.readouterr().err
+    assert "benchmarks/peers of its source" in error and "pip install -e '.[all,peers]'" in error
+    assert error.count("\n") == 1
+
+
+def test_what_runs_a_peer_is_not_in_the_package():
+    peers = {"torchjd", "cvxpy", "quadprog", "ecos", "clarabel", "qpsolvers"}
+    for path in [*(ROOT / "mtl" / "bench").glob("*.py"), *(ROOT / "mtl" / "cli").glob("*.py")]:
+        assert not re.search(rf"import ({'|'.join(peers)})\b|from ({'|'.join(peers)})\b", path.read_text()), path
+
+
 def test_steps(tmp_path, capsys):
     pytest.importorskip("torchjd")
     rows = quick("steps", tmp_path / "rows.json", "--models", "mlp-2", "--strategies", "upgrad", "mgda", "uncertainty")
@@ -103,7 +121,8 @@ def test_solvers(tmp_path, capsys):
 
 
 def test_every_strategy_of_the_bench_is_one_of_ours():
-    for name, (spec, _) in TORCHJD.items():
+    assert peer_module("steps").TORCHJD.keys() == GRAMIAN_SPECS.keys()
+    for name, spec in GRAMIAN_SPECS.items():
         assert make(spec).name == name
         assert "gramian" in REGISTRY[name].needs
     assert {"equal", "uncertainty", "rlw", "dwa"} <= set(LOSSES_ONLY)

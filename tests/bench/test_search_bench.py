@@ -21,7 +21,7 @@ def test_the_population_is_timed_against_ray_in_processes_of_their_own():
     # A process for each turn of a member takes longer than one for all: it is stopped, and nothing of it is left.
     assert fresh["case"].endswith(", a process a member") and not fresh["finished"]
     assert fresh["ratio"] >= 1.5
-    assert not _running("mtl.bench.search_ray")
+    assert not _running("ray_tune.py")
 
 
 def _running(what):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl.bench.ways import cagrad_by_slsqp, min_norm_by_slsqp, nash_by_root
+from .scipy_solvers import cagrad_by_slsqp, min_norm_by_slsqp, nash_by_root
 
 Solve = Callable[[Tensor], Tensor]
 

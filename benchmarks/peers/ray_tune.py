@@ -29,7 +29,7 @@ from mtl.train.batches import Batches
 from mtl.train.evaluate import constant_metrics, evaluate, selection, task_losses
 
 
-class Member(tune.Trainable):
+class TuneMember(tune.Trainable):
     """One run; a step of Tune is one interval of training."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -87,7 +87,13 @@ def main(size: Size, *, reuse: bool) -> None:
     warnings.simplefilter("ignore")
     random.seed(0)
     rng = np.random.default_rng(0)
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, object_store_memory=200 * 2**20)
+    ray.init(
+        address="local",  # not that of somebody else on this machine
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=200 * 2**20,
+    )
     starts = [
         {name: float(np.exp(rng.uniform(np.log(low), np.log(high)))) for name, (low, high) in RANGES.items()}
         for _ in range(size.members)
@@ -106,7 +112,7 @@ def main(size: Size, *, reuse: bool) -> None:
         log_config=False,
     )
     tuner = tune.Tuner(
-        tune.with_resources(Member, {"cpu": 1}),
+        tune.with_resources(TuneMember, {"cpu": 1}),
         param_space=tune.grid_search(members),
         tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=reuse),
         run_config=tune.RunConfig(
