@@ -12,6 +12,7 @@ from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.census import Census
 from mtl.benchmarks.checked import check_tasks
 from mtl.benchmarks.chemicals import Chemicals
+from mtl.benchmarks.losses import named_with, parted, with_losses
 from mtl.benchmarks.movielens import MovieLens
 from mtl.benchmarks.multidigits import MultiDigits
 from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
@@ -35,11 +36,16 @@ _MEMBERS = {
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name, or the class that `path.py:Class` names.
+    """The benchmark of that name, or the class that `path.py:Class` names; `NAME[TASK=SPEC]` has another loss.
 
     Raises:
         ValueError: no such benchmark, file or class, or a class that lacks a member; one line.
     """
+    plain, specs = parted(name)
+    return with_losses(find_benchmark(plain), specs) if specs else _found(name)
+
+
+def _found(name: str) -> Benchmark:
     if ":" not in name:
         if name not in BENCHMARKS:
             raise ValueError(f"unknown benchmark {name!r}: {nearest(name, BENCHMARKS)} (or give path.py:Class)")
@@ -62,5 +68,6 @@ def find_benchmark(name: str) -> Benchmark:
 
 def resolved_name(name: str) -> str:
     """The name by which `find_benchmark` finds the same benchmark from any directory."""
-    path, colon, cls_name = name.rpartition(":")
-    return f"{Path(path).resolve()}:{cls_name}" if colon else name
+    plain, specs = parted(name)
+    path, colon, cls_name = plain.rpartition(":")
+    return named_with(f"{Path(path).resolve()}:{cls_name}" if colon else plain, specs)

@@ -33,7 +33,7 @@ def bench(options: BenchOptions) -> int:
 def train(options: TrainOptions) -> int:
     """`mtl train`."""
     try:
-        benchmark = find_benchmark(options.benchmark)
+        benchmark = find_benchmark(options.subject)
         strategy = read_training(options, benchmark)
         setting = make_setting(options, benchmark)
     except ValueError as error:
@@ -46,7 +46,7 @@ def train(options: TrainOptions) -> int:
 def compare(options: CompareOptions) -> int:
     """`mtl compare`."""
     try:
-        benchmark = find_benchmark(options.benchmark)
+        benchmark = find_benchmark(options.subject)
         asked = read_comparison(options, benchmark)
         setting = make_setting(options, benchmark)
         if not options.one_at_a_time:

@@ -171,7 +171,7 @@ class RayEngine(Engine):
         from mtl.ray.host import Recipe
 
         return Recipe(
-            benchmark=self._options.benchmark,
+            benchmark=self._options.subject,
             directory=os.getcwd(),
             settings=member_settings(self._setting),
             device="cuda" if on_gpu else "cpu",

@@ -12,6 +12,7 @@ from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _MODULES = {
+    "check-loss": "losses",
     "list": "showing",
     "report": "showing",
     "search": "searching",
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # other need none of them.
         check_options(options)
         module = importlib.import_module(f"mtl.cli.{_MODULES.get(options.command, 'commands')}")
-        code: int = getattr(module, options.command)(options)
+        code: int = getattr(module, options.command.replace("-", "_"))(options)
     except BadInput as error:
         print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

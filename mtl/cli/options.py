@@ -62,6 +62,9 @@ class RunOptions(TrainingOptions):
 
     title: ClassVar[str] = "run"
     benchmark: str = argument(_BENCHMARK)
+    loss: list[str] | None = option(
+        None, "of a task, in place of the benchmark's, such as age=huber:delta=0.5", metavar="TASK=SPEC"
+    )
     out: Path | None = option(None, "where the run's files go (default: runs/NAME)", metavar="DIR")
     seed: int = option(0, "first seed")
     keep_models: str = option(
@@ -74,6 +77,19 @@ class RunOptions(TrainingOptions):
     config: Path | None = option(None, "YAML of options; the command line overrides it", metavar="FILE")
     quiet: bool = option(False, "print the result only")
     override: bool = option(False, "what follows replaces what was given before", place="hidden")  # of batch scripts
+
+    @property
+    def subject(self) -> str:
+        """The benchmark with the losses of `--loss`, by the name that `find_benchmark` takes.
+
+        Raises:
+            ValueError: a loss that cannot be read; one line.
+        """
+        if not self.loss:
+            return self.benchmark
+        from mtl.benchmarks.losses import named_with, read_losses  # brings torch
+
+        return named_with(self.benchmark, read_losses(self.loss))
 
     @property
     def searches(self) -> bool:
@@ -194,6 +210,19 @@ class ReportOptions(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckLossOptions(Command):
+    """`mtl check-loss`."""
+
+    command: ClassVar[str] = "check-loss"
+    about: ClassVar[str] = "test a loss of your own, or any: gradient, edges, half precision, missing labels"
+    loss: str = argument("path.py:Name, package.module:Name, or a spec such as huber:delta=0.5", metavar="LOSS")
+    kind: str | None = option(
+        None, "of predictions and labels, such as numbers, classes or counts (default: the first that it takes)",
+        metavar="KIND",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchOptions(Command):
     """`mtl bench`."""
 
@@ -230,7 +259,7 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
         each.command: each
         for each in (
             *(ListOptions, TrainOptions, CompareOptions, SearchOptions, ReplayOptions, ReportOptions, BenchOptions),
-            SubmitOptions,
+            *(SubmitOptions, CheckLossOptions),
         )
     }
 )

@@ -37,7 +37,7 @@ def search(options: SearchOptions) -> int:
         if before is not None and "members" in before.get("search", {}):
             options = dataclasses.replace(options, options={**options.options, "members": before["search"]["members"]})
     try:
-        benchmark = find_benchmark(options.benchmark)
+        benchmark = find_benchmark(options.subject)
         asked = read_search(options, benchmark)
         options = dataclasses.replace(options, method=asked.method)
         space, objective = asked.space, asked.objective

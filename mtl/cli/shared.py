@@ -16,6 +16,7 @@ import torch
 from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
 from mtl.benchmarks.digest import check_repeats, difference, of_study, of_tasks
+from mtl.benchmarks.losses import fitted
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
@@ -35,12 +36,13 @@ _FIXED = ("command", "benchmark", "training", "device")
 def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> Setting:
     """Everything that the runs share, checked before any work starts."""
     keep_freed_memory()
-    benchmark = benchmark or find_benchmark(options.benchmark)
+    benchmark = benchmark or find_benchmark(options.subject)
     settings = read_settings(options, benchmark)
     device = find_device(options.device)
     started = time.perf_counter()
     splits: Splits = load_checked(benchmark)
     check_repeats(benchmark, splits, time.perf_counter() - started, tell)
+    benchmark = fitted(benchmark, splits)
     compared = options if isinstance(options, CompareOptions) else None
     alone = compared is not None and not compared.no_single_task  # then there are runs of each task by itself
     check_model(benchmark, splits, settings, tell, alone=alone)
@@ -57,7 +59,9 @@ def load_setting(config: Mapping[str, Any], device: str) -> Setting:
     keep_freed_memory()
     benchmark = find_benchmark(config["benchmark"])
     settings = Settings.of(config["training"])
-    splits, tasks = load_checked(benchmark), of_tasks(benchmark.tasks)
+    splits = load_checked(benchmark)
+    benchmark = fitted(benchmark, splits)
+    tasks = of_tasks(benchmark.tasks)
     if found := difference(config, {"tasks": tasks, "digests": of_study(tasks, splits)}):
         raise ValueError(f"benchmark {benchmark.name!r} is not what the run was made on any more: {found}")
     return Setting(benchmark, splits, settings, find_device(device), tell=tell)
@@ -83,7 +87,7 @@ def make_config(
     options: RunOptions, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
 ) -> dict[str, Any]:
     """The resolved settings, as recorded in config.yaml."""
-    told = described(setting, resolved_name(options.benchmark), strategies, seeds, reference)
+    told = described(setting, resolved_name(options.subject), strategies, seeds, reference)
     return {"command": options.command, "options": options_of(options), **told}
 
 

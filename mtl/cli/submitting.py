@@ -100,7 +100,7 @@ def _checked(kind: str, arguments: Sequence[str]) -> RunOptions:
     from mtl.cli.checks import read_comparison, read_search, read_training
 
     try:
-        benchmark = find_benchmark(options.benchmark)
+        benchmark = find_benchmark(options.subject)
         if isinstance(options, SearchOptions):
             read_search(options, benchmark)
         elif isinstance(options, CompareOptions):

@@ -127,7 +127,7 @@ class TuneEngine(Engine):
         if asked.shards and options.members % asked.shards:
             raise BadInput(f"--shards {asked.shards}: {options.members} members do not divide into so many")
         made = mtl.ray.trainable(
-            asked.benchmark,
+            asked.subject,
             strategy=search.problem.space.dimensions["strategy"].parameter.grid(1)[0],
             settings=self._setting.settings,
             members=options.members // asked.shards if asked.shards else 1,

@@ -184,13 +184,18 @@ def _edges(subject: _Subject) -> Iterator[Finding]:
     yield Finding(
         "edges",
         FAIL if bad else OK,
-        "; ".join(bad) or f"finite, as is its gradient, for predictions of 0, ±{EXTREME:g}",
+        _some(bad) or f"finite, as is its gradient, for predictions of 0, ±{EXTREME:g}",
     )
     spoilt = subject.prediction.clone()
     spoilt[0] = torch.nan
     hidden = bool(subject.value(spoilt).isfinite())
     text = "hides a prediction that is NaN" if hidden else "a prediction that is NaN makes it NaN"
     yield Finding("NaN", FAIL if hidden else OK, text)
+
+
+def _some(faults: list[str]) -> str:
+    """The first fault, and how many more there are."""
+    return "; ".join([*faults[:1], *([f"and {len(faults) - 1} more like it"] if len(faults) > 1 else [])])
 
 
 def _extremes(like: Tensor) -> list[tuple[str, Tensor]]:

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
+from mtl.benchmarks.losses import fitted_tasks
 from mtl.losses import Loss, make_loss
 from mtl.search.cohort import MakeCohort, SearchCohort
+from mtl.search.dimension import Dimension
 from mtl.search.methods import SPECIAL, Method, MethodOptions, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
+from mtl.search.parameters import Choice
 from mtl.search.search import Search
 from mtl.search.space import Space
 from mtl.strategies import make
@@ -82,6 +85,7 @@ def make_search(
         ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one; a
             loss in the space that cannot take a task's outputs and labels.
     """
+    space = decided(space, setting)
     chosen = make_method(method, options, space, objective, seed, run_length(setting))
     check_losses(setting.benchmark, setting.splits, setting.settings, searched_losses(setting.benchmark, space))
     cohorts = make_cohort or cohort_maker(setting)
@@ -118,6 +122,32 @@ def default_interval(length: int) -> int:
     """About a twentieth of a run, so that a whole number of intervals makes one where that is possible."""
     near = [steps for steps in range(max(1, length // 40), max(1, length // 10) + 1) if length % steps == 0]
     return min(near, key=lambda steps: abs(math.log(20 * steps / length)), default=math.ceil(length / 20))
+
+
+def decided(space: Space, setting: Setting) -> Space:
+    """The space with what training labels decide, such as `class_weights=inverse`, as numbers in the losses it names.
+
+    So what is recorded of a run says what it was trained with.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for task in setting.benchmark.tasks:
+        dimension = space.dimensions.get(f"loss.{task.name}")
+        for spec in dimension.parameter.grid(1) if dimension is not None else ():
+            if (loss := make_loss(spec)).undecided():
+                known = fitted_tasks([dataclasses.replace(task, loss=loss)], setting.splits.train)
+                names.setdefault(f"loss.{task.name}", {})[spec] = str(known[0].loss)
+    if not names:
+        return space
+    dimensions = {}
+    for name, dimension in space.dimensions.items():
+        parameter, condition = dimension.parameter, dimension.condition
+        if name in names:
+            parameter = Choice(tuple(names[name].get(spec, spec) for spec in parameter.grid(1)))
+        if condition is not None and condition.parent in names:
+            new = frozenset(names[condition.parent].get(choice, choice) for choice in condition.choices)
+            condition = dataclasses.replace(condition, choices=new)
+        dimensions[name] = Dimension(parameter, condition)
+    return Space(dimensions)
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.checked import in_one_line
+from mtl.benchmarks.losses import fitted
 from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
@@ -48,6 +49,10 @@ def check_model(
         ValueError: something does not fit together; one line that names task and split.
     """
     where = f"benchmark {benchmark.name!r}"
+    try:
+        benchmark = fitted(benchmark, splits)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
     for name, split in splits.items():
         place = f"{where}, {name} split"
@@ -83,8 +88,14 @@ def check_losses(
     where = f"benchmark {benchmark.name!r}"
     model = _built(where, benchmark, benchmark.tasks, splits, settings).eval()
     predictions = _predicted(where, model, benchmark.tasks, splits.train.first(2))
+    widths = {task.name: task.outputs for task in benchmark.tasks}
     for task, several in losses.items():
         for loss in several:
+            if loss.undecided():
+                try:
+                    loss.fitted(splits.train.targets[task], widths[task])
+                except ValueError as error:
+                    raise ValueError(f"{where}, task {task!r}: {error}") from error
             for name, split in splits.items():
                 if said := loss.complaint(predictions[task], split.targets[task]):
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")

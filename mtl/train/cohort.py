@@ -258,7 +258,7 @@ class Cohort:
     # --- parts -----------------------------------------------------------------------------------------------------
 
     def _resolved(self, member: Member) -> Resolved:
-        return Resolved.of(member, self.settings, self._setting.tasks)
+        return Resolved.of(member, self.settings, self._setting.tasks, self._setting.splits.train)
 
     def _key(self, who: Resolved) -> Hashable:
         return who.key()

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtl.benchmarks.benchmark import Task
+from mtl.benchmarks.benchmark import Examples, Task
+from mtl.benchmarks.losses import fitted_tasks
 from mtl.hyperparameters import check_key, nearest
 from mtl.losses import Loss, make_loss
 from mtl.population.strategies import structure
@@ -83,11 +84,16 @@ class Resolved:
     tasks: Sequence[Task]
 
     @classmethod
-    def of(cls, member: Member, settings: Settings, tasks: Sequence[Task]) -> Resolved:
-        """Resolve `member` of a cohort with these settings and tasks; a `ValueError` says what is wrong with it."""
+    def of(cls, member: Member, settings: Settings, tasks: Sequence[Task], train: Examples | None = None) -> Resolved:
+        """Resolve `member` of a cohort with these settings and tasks; a `ValueError` says what is wrong with it.
+
+        `train` are the examples whose labels decide what its losses leave to them, such as class weights.
+        """
         strategy = make(member.strategy)
         strategy.check_tasks(len(tasks))
-        return cls(member, strategy, member.resolved(settings), member.tasks(tasks))
+        own = member.tasks(tasks)
+        own = own if train is None else fitted_tasks(own, train)
+        return cls(member, strategy, member.resolved(settings), own)
 
     def key(self) -> Hashable:
         """Equal for members that one program can train together."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
+from mtl.benchmarks.losses import fitted_tasks
 from mtl.benchmarks.tree import floating_dtype
 from mtl.losses import loss_of
 from mtl.population.members import KINDS
@@ -78,6 +79,7 @@ class Setting:
     ) -> Setting:
         """With the metrics of the best constant prediction, that the skill score refers to."""
         splits = splits.to(device)
+        tasks = fitted_tasks(tasks, splits.train)
         return cls(benchmark, splits, tasks, device, references(tasks, splits.train, splits.validation)[0], told)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
+from mtl.benchmarks.losses import fitted_tasks
 from mtl.benchmarks.trunk import may_read_trunk
 from mtl.losses.labels import known
 from mtl.models import make_architecture, make_trunk
@@ -147,7 +148,8 @@ class Run:
         tasks: Sequence[Task],
         device: torch.device | str,
     ) -> None:
-        self.splits, self.settings, self.tasks, self.seed = splits, settings, list(tasks), seed
+        self.splits, self.settings, self.seed = splits, settings, seed
+        self.tasks = fitted_tasks(tasks, splits.train)
         torch.set_num_threads(settings.threads)
         torch.manual_seed(seed)
         self.model = build_model(benchmark, self.tasks, splits.train.first(2), settings).to(device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.benchmarks import Benchmark, find_benchmark
+from mtl.benchmarks.catalogue import resolved_name
 
 
 def spec_of(benchmark: Benchmark | type[Benchmark] | str) -> str:
@@ -16,8 +17,7 @@ def spec_of(benchmark: Benchmark | type[Benchmark] | str) -> str:
         ValueError: an object of a class that stands in no file.
     """
     if isinstance(benchmark, str):
-        path, colon, name = benchmark.rpartition(":")
-        return f"{Path(path).resolve()}:{name}" if colon else benchmark
+        return resolved_name(benchmark)
     cls = benchmark if isinstance(benchmark, type) else type(benchmark)
     if cls.__module__.startswith("mtl."):
         return cls.name

@@ -1,0 +1,107 @@
+"""The losses of a benchmark's tasks: others than its own, and those that its training labels decide."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
+from mtl.hyperparameters import nearest
+from mtl.losses import Loss, make_loss
+
+_BETWEEN = "; "
+
+
+def with_losses(benchmark: Benchmark, specs: Mapping[str, str]) -> Benchmark:
+    """The same benchmark with other losses of some of its tasks.
+
+    Args:
+        benchmark: stays as it is.
+        specs: of losses, by task.
+
+    Raises:
+        ValueError: an unknown task, or a spec that cannot be read; one line that names the task.
+    """
+    names = [task.name for task in benchmark.tasks]
+    found = {}
+    for name, spec in specs.items():
+        if name not in names:
+            raise ValueError(f"loss of task {name!r}: there is no such task: {nearest(name, names)}")
+        found[name] = _made(name, spec)
+    tasks = [dataclasses.replace(task, loss=found.get(task.name, task.loss)) for task in benchmark.tasks]
+    return _with_tasks(benchmark, tasks)
+
+
+def fitted(benchmark: Benchmark, splits: Splits) -> Benchmark:
+    """The benchmark with the losses that training labels decide, such as `class_weights=inverse`, as numbers.
+
+    Raises:
+        ValueError: the labels of the training split do not say; one line that names the task.
+    """
+    tasks = fitted_tasks(benchmark.tasks, splits.train)
+    return (
+        benchmark
+        if all(new is old for new, old in zip(tasks, benchmark.tasks, strict=True))
+        else _with_tasks(benchmark, tasks)
+    )
+
+
+def fitted_tasks(tasks: Sequence[Task], train: Examples) -> list[Task]:
+    """The same of tasks alone; those whose loss waits for nothing stay the same object."""
+    return [_fitted(task, train) for task in tasks]
+
+
+def _fitted(task: Task, train: Examples) -> Task:
+    if not isinstance(task.loss, Loss) or not task.loss.undecided():
+        return task
+    try:
+        return dataclasses.replace(task, loss=task.loss.fitted(train.targets[task.name], task.outputs))
+    except ValueError as error:
+        raise ValueError(f"task {task.name!r}: {error}") from error
+
+
+def _with_tasks(benchmark: Benchmark, tasks: Sequence[Task]) -> Benchmark:
+    changed = copy.copy(benchmark)
+    changed.tasks = tuple(tasks)
+    return changed
+
+
+def named_with(name: str, specs: Mapping[str, str]) -> str:
+    """The name by which `find_benchmark` finds a benchmark with these losses: `census[income=focal; age=mae]`."""
+    if not specs:
+        return name
+    return f"{name}[{_BETWEEN.join(f'{task}={_made(task, spec)}' for task, spec in specs.items())}]"
+
+
+def _made(task: str, spec: str) -> Loss:
+    try:
+        return make_loss(spec)
+    except ValueError as error:
+        raise ValueError(f"loss of task {task!r}: {error}") from error
+
+
+def parted(name: str) -> tuple[str, dict[str, str]]:
+    """The name of the benchmark itself, and the losses that stand behind it in brackets."""
+    plain, bracket, rest = name.partition("[")
+    if not bracket or not rest.endswith("]"):
+        return name, {}
+    pairs = [pair.partition("=") for pair in rest[:-1].split(_BETWEEN)]
+    return plain, {task.strip(): spec for task, _, spec in pairs}
+
+
+def read_losses(given: Sequence[str]) -> dict[str, str]:
+    """`TASK=SPEC` items of `--loss`.
+
+    Raises:
+        ValueError: an item that is not of that form, or a task given twice.
+    """
+    found: dict[str, str] = {}
+    for item in given:
+        task, equals, spec = (part.strip() for part in item.partition("="))
+        if not (task and equals and spec):
+            raise ValueError(f"--loss {item!r} is not TASK=SPEC, such as --loss age=huber:delta=0.5")
+        if task in found:
+            raise ValueError(f"--loss gives task {task!r} twice")
+        found[task] = spec
+    return found

@@ -1,0 +1,57 @@
+"""`mtl check-loss`, and `--loss` of the commands that train."""
+
+from pathlib import Path
+
+import pytest
+
+from mtl.cli.main import main
+from mtl.files.yaml_files import read_values
+
+FILE = str(Path(__file__).parents[1] / "losses" / "user_losses.py")
+TINY = str(Path(__file__).parents[1] / "tiny.py") + ":Tiny"
+
+
+def test_a_sound_loss_passes(capsys):
+    assert main(["check-loss", "huber:delta=0.5"]) == 0
+    out = capsys.readouterr().out
+    for test in ("gradient", "sign", "training", "scale", "batch", "edges", "float16", "bfloat16", "vmap", "missing"):
+        assert f"\n{test} " in out
+    assert "huber:delta=0.5: can be used" in out and "FAIL" not in out
+
+
+def test_a_users_loss_with_a_fault_fails(capsys):
+    assert main(["check-loss", f"{FILE}:total", "--kind", "numbers"]) == 1
+    out = capsys.readouterr().out
+    assert f"{FILE}:total: failed: batch" in out and "a sum: it grows with the batch" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check-loss", "hubber"], "unknown loss 'hubber': did you mean huber"),
+        (["check-loss", "mse", "--kind", "pictures"], "--kind pictures: known are numbers, classes"),
+        (["train", TINY, "--loss", "sgn=mse"], "loss of task 'sgn': there is no such task: did you mean sign?"),
+        (["train", TINY, "--loss", "product=mse:delta=1"], "loss of task 'product': mse has no hyperparameter 'delta'"),
+        (
+            ["compare", TINY, "--loss", "product=cross-entropy"],
+            "task 'product': cross-entropy takes classes of type int64",
+        ),
+        (["search", TINY, "--loss", "product"], "--loss 'product' is not TASK=SPEC"),
+    ],
+)
+def test_what_is_wrong_is_said_before_work_starts(arguments, said, capsys, tmp_path):
+    arguments += ["--out", str(tmp_path / "out")] if arguments[0] != "check-loss" else []
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_loss_is_chosen_for_a_task_and_recorded_as_it_was_used(tmp_path):
+    losses = ["product=huber:delta=0.5+0.1*mae", "sign=cross-entropy:class_weights=inverse"]
+    options = ["--epochs=1", "--wandb=disabled", "--quiet", "--keep-models=none", f"--out={tmp_path}"]
+    assert main(["train", TINY, "--loss", *losses, *options]) == 0
+    config = read_values(tmp_path / "config.yaml")
+    assert config["tasks"]["product"]["loss"] == "huber:delta=0.5+0.1*mae"
+    assert config["tasks"]["sign"]["loss"].startswith("cross-entropy:class_weights=")
+    assert "inverse" not in config["tasks"]["sign"]["loss"]
+    # Another loss is another study.
+    assert main(["train", TINY, *options, "--resume"]) == 2
