@@ -18,7 +18,8 @@ from mtl.benchmarks import find_benchmark, load_checked
 from mtl.train import Cohort, Evaluation, Member, Settings
 from mtl.train.allocator import keep_freed_memory
 from mtl.train.capacity import CudaGauge, Gauge, members_that_fit
-from mtl.train.member import Resolved
+from mtl.train.ground import Ground
+from mtl.train.job import Job
 
 _Tree = TypeVar("_Tree")
 
@@ -71,8 +72,9 @@ class Host:
         """How many of the costliest of these members can be trained at a time; None where memory sets no limit."""
         if self._gauge is None:
             return None
-        tasks = list(self._benchmark.tasks)
-        kinds = {Resolved.of(member, self._recipe.settings, tasks).key(): member for member in members}
+        tasks, device = list(self._benchmark.tasks), torch.device(self._recipe.device)
+        ground = Ground.of(self._benchmark, self._splits, tasks, device)
+        kinds = {Job.of(member, self._recipe.settings, ground).key: member for member in members}
         for key, member in kinds.items():
             if key not in self._measured:
                 self._measured[key] = members_that_fit(partial(self._try, member), self._gauge)

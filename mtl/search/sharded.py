@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from mtl.search.cohort import Place
 from mtl.search.placement import Placement
 from mtl.train import Evaluation, Member, Result
+from mtl.train.cohort import check_state
 
 
 class ShardLost(Exception):
@@ -177,24 +178,25 @@ class ShardedCohort:
         self._say(self._hosts.gather(calls))
 
     def state_dict(self) -> dict[str, Any]:
-        """That of a `Cohort` with the same members, and of each part its shard."""
+        """That of a `Cohort` with the same members, and of each group its shard."""
         states = self._saved()
         if self._before:
             self._before = states
         numbers = {place: number for number, place in enumerate(self._placement.places)}
         return {
             "members": [states[shard]["members"][place] for shard, place in self._placement.places],
-            "parts": [
-                {**part, "ids": [numbers[shard, place] for place in part["ids"]], "shard": shard}
+            "groups": [
+                {**group, "ids": [numbers[shard, place] for place in group["ids"]], "shard": shard}
                 for shard, state in states.items()
-                for part in state["parts"]
+                for group in state["groups"]
             ],
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`, with as many shards as there were then; or from that of a `Cohort`, evenly."""
+        check_state(saved)
         self._hosts.gather([self._hosts.drop(shard) for shard in self._placement.occupied])
-        shards = {number: part["shard"] for part in saved["parts"] if "shard" in part for number in part["ids"]}
+        shards = {number: group["shard"] for group in saved["groups"] if "shard" in group for number in group["ids"]}
         whole = not shards
         if whole:
             shards = {number: number % self._hosts.shards for number in range(len(saved["members"]))}
@@ -251,8 +253,8 @@ class ShardedCohort:
 
 def _inside(saved: Mapping[str, Any], shard: int, numbers: Sequence[int]) -> dict[str, Any]:
     """The state of one shard, whose members have these numbers."""
-    parts = [part for part in saved["parts"] if part["shard"] == shard]
+    groups = [group for group in saved["groups"] if group["shard"] == shard]
     return {
         "members": [saved["members"][number] for number in numbers],
-        "parts": [{**part, "ids": [numbers.index(number) for number in part["ids"]]} for part in parts],
+        "groups": [{**group, "ids": [numbers.index(number) for number in group["ids"]]} for group in groups],
     }

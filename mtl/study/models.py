@@ -15,7 +15,7 @@ from mtl.files.config import read_config
 from mtl.files.lineage import winner
 from mtl.files.records import read_records
 from mtl.train import Settings, checkpoint
-from mtl.train.trainer import build_model
+from mtl.train.model import build_model
 
 KEEP = ("none", "best", "all")
 Weights = dict[str, Tensor]

@@ -117,13 +117,12 @@ class _Population:
             tasks=tasks,
             device=setting.device,
             tell=setting.tell,
+            observe=lambda number, step, values: self.rows[number].append((step, values)),
         )
         self.rows: list[list[tuple[int, dict[str, float]]]] = [[] for _ in self.runs]
         if begun is not None:
             self._load(begun.saved)
-        self.total = max(record.total for record in self.cohort.records)
-        for rows, record in zip(self.rows, self.cohort.records, strict=True):
-            record.observe = lambda step, values, rows=rows: rows.append((step, values))  # type: ignore[misc]
+        self.total = self.cohort.length
 
     def _load(self, saved: dict[str, Any]) -> None:
         self.cohort.load_state_dict(saved["cohort"])

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mtl.train.check import check_losses, check_model
     from mtl.train.cohort import Cohort
+    from mtl.train.loop import Stopped
     from mtl.train.member import Evaluation, Member
+    from mtl.train.model import check_trunk
+    from mtl.train.outcome import Result
     from mtl.train.settings import Settings
-    from mtl.train.trainer import Result, Stopped, check_trunk, train
+    from mtl.train.trainer import train
 
 _NAMES = {
     "Cohort": "cohort",
     "Evaluation": "member",
     "Member": "member",
-    "Result": "trainer",
+    "Result": "outcome",
     "Settings": "settings",
-    "Stopped": "trainer",
+    "Stopped": "loop",
     "check_losses": "check",
     "check_model": "check",
-    "check_trunk": "trainer",
+    "check_trunk": "model",
     "train": "trainer",
 }
 __all__ = [

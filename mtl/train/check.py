@@ -17,9 +17,9 @@ from mtl.losses import Loss, loss_of, takes_classes
 from mtl.losses.labels import elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
 from mtl.train.evaluate import MetricFailed, value_of
+from mtl.train.model import build_model, no_architecture, no_trunk
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
-from mtl.train.trainer import build_model, no_architecture, no_trunk
 
 _LISTED = 5  # absent classes that are named
 

@@ -14,7 +14,7 @@ from mtl.losses.labels import known
 from mtl.population.strategies import differing
 from mtl.train.augment import augment
 from mtl.train.batches import Batches
-from mtl.train.member import Resolved
+from mtl.train.job import Job
 
 
 class Feed:
@@ -28,9 +28,7 @@ class Feed:
         missing: whether the training split lacks labels, so that a task can be absent from a batch.
     """
 
-    def __init__(
-        self, split: Examples, members: Sequence[Resolved], stream: int, *, augmented: bool, missing: bool
-    ) -> None:
+    def __init__(self, split: Examples, members: Sequence[Job], stream: int, *, augmented: bool, missing: bool) -> None:
         self.split, self.members, self.missing = split, members, missing
         self.batches = [Batches(split, each.settings.batch_size, each.member.seed, stream=stream) for each in members]
         self.per_epoch = self.batches[0].per_epoch
@@ -84,9 +82,7 @@ class Feed:
         return found
 
 
-def loss_parameters(
-    members: Sequence[Resolved], dtype: torch.dtype, device: torch.device
-) -> dict[str, dict[str, Tensor]]:
+def loss_parameters(members: Sequence[Job], dtype: torch.dtype, device: torch.device) -> dict[str, dict[str, Tensor]]:
     """The parameters in which the members' losses differ, (N,) each, by task."""
     found = {}
     for task, *others in zip(*(each.tasks for each in members), strict=True):

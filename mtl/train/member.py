@@ -1,23 +1,17 @@
-"""One run of a population: what distinguishes it, and what follows from that on a benchmark."""
+"""One run of a population: what distinguishes it, and how it does."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtl.benchmarks.benchmark import Examples, Task
-from mtl.benchmarks.losses import fitted_tasks
+from mtl.benchmarks.benchmark import Task
 from mtl.hyperparameters import check_key, nearest
 from mtl.losses import Loss, make_loss
-from mtl.population.strategies import structure
-from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.train.settings import Settings
-
-# Settings that shape the program; members that differ in others run side by side.
-_STRUCTURAL = ("optimizer", "batch_size", "model", "architecture", "head_weighting", "scale", "align_data", "threads")
 
 
 @dataclass(frozen=True)
@@ -25,16 +19,21 @@ class Member:
     """One run of a population: what distinguishes it from its siblings.
 
     Attributes:
-        strategy: its spec.
+        strategy: its spec; or the strategy itself, for one that has none.
         seed: of the parameters, the batches and the strategy's noise, as in `mtl.train.train`.
         settings: training settings over those of the cohort, by name.
         losses: by task, parameters of its loss over those of the benchmark; `name` makes it another loss.
     """
 
-    strategy: str
+    strategy: str | Strategy
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint; `Member(**plain)` is the same member."""
+        losses = {task: dict(values) for task, values in self.losses.items()}
+        return {"strategy": str(self.strategy), "seed": self.seed, "settings": dict(self.settings), "losses": losses}
 
     def resolved(self, settings: Settings) -> Settings:
         """All its training settings, of a cohort with `settings`.
@@ -72,36 +71,6 @@ class Member:
         for key in changes:
             check_key(type(loss), key, f"the loss of task {task.name!r}")
         return dataclasses.replace(task, loss=dataclasses.replace(loss, **changes))
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A member with everything that follows from it."""
-
-    member: Member
-    strategy: Strategy
-    settings: Settings
-    tasks: Sequence[Task]
-
-    @classmethod
-    def of(cls, member: Member, settings: Settings, tasks: Sequence[Task], train: Examples | None = None) -> Resolved:
-        """Resolve `member` of a cohort with these settings and tasks; a `ValueError` says what is wrong with it.
-
-        `train` are the examples whose labels decide what its losses leave to them, such as class weights.
-        """
-        strategy = make(member.strategy)
-        strategy.check_tasks(len(tasks))
-        own = member.tasks(tasks)
-        own = own if train is None else fitted_tasks(own, train)
-        return cls(member, strategy, member.resolved(settings), own)
-
-    def key(self) -> Hashable:
-        """Equal for members that one program can train together."""
-        losses = tuple(structure(task.loss) if isinstance(task.loss, Loss) else id(task.loss) for task in self.tasks)
-        settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
-        dropout = None if self.settings.dropout is None else self.settings.dropout > 0
-        mixes = self.settings.mixup > 0
-        return structure(self.strategy), losses, settings, dropout, mixes
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,18 @@
-"""Whether a run that has ended has a result, and if not, why."""
+"""The result of a run: whether it has one, and if not, why."""
 
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from mtl.train.evaluate import Measured
-from mtl.train.record import Record
+import torch
+from torch import Tensor
+
+from mtl.train.evaluate import Measured, Metrics
+from mtl.train.run import Run
 
 DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 
@@ -19,35 +25,94 @@ def bad_steps(skipped: Mapping[str, int]) -> int:
     return sum(skipped.get(kind, 0) for kind in BAD_STEPS)
 
 
-def outcome(
-    record: Record,
-    skipped: Mapping[str, int],
-    limit: int,
+@dataclass
+class Result:
+    """What a finished run leaves.
+
+    Attributes:
+        status: `done`; `diverged` when too many steps were not finite, or what there is at the end is not; `failed`
+            when no evaluation on validation data could be judged, or a metric raised an error.
+        metrics: on the test split, of the parameters that did best on validation data; a metric that is undefined
+            there is NaN. Empty where no evaluation was judged.
+        validation: the same parameters' metrics on the validation split.
+        cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
+        skipped: steps by what was wrong in them.
+        history: curves of weights, losses and the validation selection.
+        weights: the parameters and buffers that did best, by name; None where they are asked for otherwise.
+        reason: why it is not `done`.
+    """
+
+    status: str
+    metrics: Metrics
+    validation: Metrics
+    selection: float
+    best_step: int
+    cost: dict[str, float]
+    skipped: dict[str, int]
+    history: dict[str, list[Any]] = field(repr=False, default_factory=dict)
+    weights: dict[str, Tensor] | None = field(repr=False, default=None)
+    reason: str = ""
+
+
+def result_of(
+    run: Run,
+    skipped: dict[str, int],
+    passes: tuple[int, int],
+    device: torch.device,
     *,
     sound: bool,
     unjudged: Sequence[str],
+    validation: Measured | None,
     test: Measured | None,
+) -> Result:
+    """The result of a run.
+
+    Args:
+        run: as it is at its end.
+        skipped: counts of steps by what was wrong in them.
+        passes: forward and backward.
+        device: where it was trained.
+        sound: whether its parameters and its last losses are finite.
+        unjudged: metrics, as TASK/METRIC, that select and are not finite at its end.
+        validation: its best parameters on the validation split; None where no evaluation could be judged.
+        test: the same on the test split.
+    """
+    status, reason = _outcome(run, skipped, sound=sound, unjudged=unjudged, test=test)
+    forwards, backwards = passes
+    return Result(
+        status=status,
+        metrics=test.metrics if test else {},
+        validation=validation.metrics if validation else {},
+        selection=run.state.best_selection,
+        best_step=run.state.best_step,
+        reason=reason,
+        cost={
+            "steps": run.state.step,
+            "forwards": forwards,
+            "backwards": backwards,
+            "seconds": round(run.state.seconds, 3),
+            "peak_memory_mb": peak_memory(device),
+        },
+        skipped=skipped,
+        history=run.curves.history([task.name for task in run.job.tasks]),
+    )
+
+
+def _outcome(
+    run: Run, skipped: Mapping[str, int], *, sound: bool, unjudged: Sequence[str], test: Measured | None
 ) -> tuple[str, str]:
     """The status of a run that has ended, and the reason where it is not `done`.
 
     What is not finite at its end is no result, nor is a run without an evaluation that could be judged: there is no
     checkpoint to test then but that of the untrained network.
-
-    Args:
-        record: of the run.
-        skipped: counts of steps by what was wrong in them.
-        limit: bad steps that a run may have.
-        sound: whether its parameters and its last losses are finite.
-        unjudged: metrics, as TASK/METRIC, that select and are not finite at its end.
-        test: its best parameters on the test split; None where no evaluation could be judged.
     """
-    if record.failure:
-        return FAILED, record.failure
-    if (bad := bad_steps(skipped)) > limit:
+    if run.state.failure:
+        return FAILED, run.state.failure
+    if (bad := bad_steps(skipped)) > run.job.settings.nan_limit:
         return DIVERGED, f"{bad} steps were not finite"
     if not sound:
         return DIVERGED, "its parameters or its losses of the last step are not finite"
-    if any(math.isnan(loss) for row in record.history["validation_loss"][-1:] for loss in row):
+    if run.curves.ends_in_nan:
         return DIVERGED, "its loss on validation data is NaN at the end"
     if test is None:
         named = f" of {', '.join(unjudged)}" if unjudged else ""
@@ -57,3 +122,10 @@ def outcome(
     if any(math.isnan(loss) for loss in test.losses.values()):
         return DIVERGED, "its predictions on the test split are not finite"
     return DONE, ""
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in MiB: the device's allocator on a GPU, the whole process on a CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

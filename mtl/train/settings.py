@@ -14,7 +14,6 @@ from mtl.suggestions import nearest
 
 if TYPE_CHECKING:  # the command line reads the declarations without torch
     import torch
-    from torch.optim.lr_scheduler import LambdaLR
 
 #: Optimizers by name, with the class of `torch.optim`.
 OPTIMIZERS: Mapping[str, str] = MappingProxyType(
@@ -105,12 +104,6 @@ class Settings:
         make = getattr(torch.optim, OPTIMIZERS[self.optimizer])
         made: torch.optim.Optimizer = make(parameters, lr=self.lr, weight_decay=self.weight_decay, **extra)
         return made
-
-    def make_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
-        """The learning rate's factor by step."""
-        from torch.optim.lr_scheduler import LambdaLR
-
-        return LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied with at `step` (from 0) of `steps`."""

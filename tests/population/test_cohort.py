@@ -11,7 +11,7 @@ from mtl.benchmarks import Task
 from mtl.metrics import mae
 from mtl.strategies import REGISTRY
 from mtl.train import Cohort, Member, Settings
-from mtl.train.shard import Shard
+from mtl.train.vmapped import Vmapped
 from tests.population.problem import Three, assert_is_the_single_run
 
 SETTINGS = Settings.of(Three.recipe, {"steps": 60})
@@ -57,19 +57,23 @@ def _in_a_step():
     """Whether a cohort's step, rather than its construction, is on the stack."""
     frame = sys._getframe()
     while frame is not None:
-        if frame.f_code is Shard.step.__code__:
+        if frame.f_code is Vmapped.step.__code__:
             return True
         frame = frame.f_back
     return False
 
 
+def groups(made):
+    """The groups of a cohort."""
+    return made._groups.all
+
+
 def parameters(made):
     """Each member's parameters as its `state_dict`."""
     found = {}
-    for part in made._parts:
-        for row, number in enumerate(part.ids):
-            alone = not isinstance(part.shard, Shard)
-            model = part.shard.run.model.state_dict() if alone else part.shard.population.state_dict_of(row)
+    for group in groups(made):
+        for row, number in enumerate(group.ids):
+            model = group.stepper.weights(group.stepper.snapshot(row))
             found[number] = torch.cat([value.flatten() for value in model.values()]).clone()
     return found
 
@@ -99,7 +103,7 @@ def test_exploit_copies_the_run_and_leaves_the_hyperparameters(vectorised):
     assert torch.equal(after[5], before[4]) and torch.equal(after[4], before[5])
     assert made.members == MEMBERS
     assert [made.evaluate()[k].selection for k in (4, 5)] == [evaluated[k].selection for k in (5, 4)]
-    assert made.records[5].best_step == 20 and made.records[5].step == 30
+    assert made.states[5].best_step == 20 and made.states[5].step == 30
     made.advance(1)
     moved = parameters(made)
     # the optimizer's state came along: equal gradients do not, the batches are those of the own seed
@@ -125,7 +129,7 @@ def test_exploit_then_one_step_equals_a_run_with_that_state():
     made = cohort([Member("equal", 0), Member("equal", 1, {"lr": 5e-3})])
     made.advance(10)
     made.exploit({1: 0})
-    population = made._parts[0].shard.population
+    population = groups(made)[0].stepper.population
     source, target = (population.state["optimizer"]["first"][row] for row in (0, 1))
     assert torch.equal(source, target)
     start = population.state["parameters"][1].clone()
@@ -134,8 +138,7 @@ def test_exploit_then_one_step_equals_a_run_with_that_state():
     peer = torch.optim.Adam([model], lr=5e-3)
     state = {"step": torch.tensor(10.0), "exp_avg": moments["first"], "exp_avg_sq": moments["second"]}
     peer.load_state_dict({**peer.state_dict(), "state": {0: state}})
-    shard = made._parts[0].shard
-    batch = shard._train.take([10, 10])
+    batch = groups(made)[0].stepper._train.take([10, 10])
     leaf = population.state["parameters"].detach().clone().requires_grad_()
     losses, _ = population.program.losses(population.losses, leaf, population.state["fixed"], batch)
     model.grad = torch.autograd.grad(sum(loss.sum() for loss in losses), leaf)[0][1]
@@ -161,7 +164,7 @@ def test_replace_changes_values_in_place_and_structures_by_moving():
     before = parameters(made)
     lower = Member("famo", 1, {"lr": 0.0})
     made.replace({1: lower, 3: Member("famo", 3), 0: Member("equal", 0, {"optimizer": "sgd"})})
-    assert made.members[1] == lower and len(made._parts) == 4
+    assert made.members[1] == lower and len(groups(made)) == 4
     after = parameters(made)
     assert all(torch.equal(before[k], after[k]) for k in before)
     made.advance(1)
@@ -180,7 +183,7 @@ def test_members_that_stay_and_members_that_come_are_the_runs_they_would_be_alon
     made.advance(20)
     made.keep([5, 1])
     made.add([Member("famo", 7, {"lr": 1e-3}), Member("gradnorm", 8)])
-    assert made.members[:2] == [MEMBERS[5], MEMBERS[1]] and [r.step for r in made.records] == [20, 20, 0, 0]
+    assert made.members[:2] == [MEMBERS[5], MEMBERS[1]] and [state.step for state in made.states] == [20, 20, 0, 0]
     made.advance(1000)
     for member, result in zip(made.members, made.results(), strict=True):
         assert_is_the_single_run(result, benchmark, splits, member, SETTINGS)
@@ -225,13 +228,13 @@ def test_a_strategy_that_says_so_is_not_vectorised(monkeypatch):
     monkeypatch.setattr(REGISTRY["equal"], "vmappable", False)
     told = []
     made = cohort(MEMBERS[:2], tell=told.append)
-    assert [part.shard.vmapped for part in made._parts] == [False, True] and len(told) == 1
+    assert [group.stepper.most > 1 for group in groups(made)] == [False, True] and len(told) == 1
 
 
 def test_a_memory_limit_makes_shards_with_the_same_results():
     members = [Member("equal", seed) for seed in range(5)]
     whole, parts = cohort(members), cohort(members, memory_limit=25_000)
-    sizes = [len(part.ids) for part in parts._parts]
+    sizes = [len(group.ids) for group in groups(parts)]
     assert len(sizes) > 1 and sum(sizes) == 5
     for made in (whole, parts):
         made.advance(1000)
@@ -257,7 +260,7 @@ def test_running_out_of_memory_halves_the_program_and_repeats_the_step(spec, mon
 
     monkeypatch.setattr(Step, "_by_backward", scarce)
     made.advance(1000)
-    assert [sorted(part.ids) for part in made._parts] == [[0, 1], [2, 3, 4]] and len(told) == 1
+    assert [sorted(group.ids) for group in groups(made)] == [[0, 1], [2, 3, 4]] and len(told) == 1
     for member, result in zip(members, made.results(), strict=True):
         assert_is_the_single_run(result, benchmark, splits, member, SETTINGS)
 
@@ -274,7 +277,7 @@ def test_running_out_of_memory_anywhere_in_a_step_makes_it_once(spec):
         made = cohort(members)
         with Counted(allocations.seen - before_the_end):
             made.advance(4)
-        assert len(made._parts) == 2
+        assert len(groups(made)) == 2
         made.advance(4)
         for member in range(2):
             torch.testing.assert_close(parameters(made)[member], parameters(whole)[member], atol=1e-9, rtol=0)
@@ -283,17 +286,17 @@ def test_running_out_of_memory_anywhere_in_a_step_makes_it_once(spec):
 def test_an_evaluation_for_which_memory_does_not_suffice_is_made_for_fewer_members(monkeypatch):
     members = [Member("equal", seed) for seed in range(5)]
     made, other = cohort(members), cohort(members)
-    on_split = Shard._on_split
+    at_once = Vmapped._measured_at_once
 
-    def scarce(self, members, *arguments):
-        if len(members) > 2:
+    def scarce(self, rows, *arguments):
+        if len(rows) > 2:
             raise torch.OutOfMemoryError("stands for a full GPU")
-        return on_split(self, members, *arguments)
+        return at_once(self, rows, *arguments)
 
     other.advance(1000)
-    monkeypatch.setattr(Shard, "_on_split", scarce)
+    monkeypatch.setattr(Vmapped, "_measured_at_once", scarce)
     made.advance(1000)
-    assert [part.ids for part in made._parts] == [[0, 1, 2, 3, 4]]
+    assert [group.ids for group in groups(made)] == [[0, 1, 2, 3, 4]]
     for one, two in zip(made.results(), other.results(), strict=True):
         assert one.selection == pytest.approx(two.selection, abs=1e-6) and one.cost["steps"] == 60
 

@@ -100,8 +100,12 @@ def test_a_stopped_population_continues_bit_for_bit(tmp_path, asked):
 def test_runs_that_fail_together_are_tried_by_themselves(tmp_path, monkeypatch):
     from mtl.train import Cohort
 
-    def fail(*_):
-        raise RuntimeError("broken")
+    advance = Cohort.advance
+
+    def fail(cohort, *arguments):
+        if len(cohort.members) > 1:
+            raise RuntimeError("broken")
+        advance(cohort, *arguments)
 
     monkeypatch.setattr(Cohort, "advance", fail)
     said = []

@@ -16,6 +16,7 @@ from mtl.search.search import Search
 from mtl.search.sharded import ShardedCohort
 from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Settings, Stopped
+from mtl.train.groups import Groups
 from tests.ray.here import Here
 from tests.tiny import Tiny
 
@@ -52,8 +53,8 @@ def whole(members):
 
 def test_a_search_in_this_process_stops_between_two_steps(tmp_path, monkeypatch):
     expected = searched(tmp_path / "whole", whole, lambda: False)
-    steps, step = [], Cohort._step
-    monkeypatch.setattr(Cohort, "_step", lambda *arguments: (steps.append(1), step(*arguments)))
+    steps, step = [], Groups.step
+    monkeypatch.setattr(Groups, "step", lambda groups: (steps.append(1), step(groups)))
     with pytest.raises(Stopped):
         searched(tmp_path / "cut", whole, lambda: len(steps) >= 14)
     assert len(steps) == 14
@@ -86,15 +87,15 @@ def test_a_search_in_shards_does_not_wait_for_them(asynchronous, tmp_path):
 
 def hang_up(monkeypatch, at):
     """The terminal is closed within the step of this number."""
-    steps, step = [], Cohort._step
+    steps, step = [], Groups.step
 
-    def stepped(*arguments):
+    def stepped(groups):
         steps.append(1)
         if len(steps) == at:
             os.kill(os.getpid(), signal.SIGHUP)
-        step(*arguments)
+        step(groups)
 
-    monkeypatch.setattr(Cohort, "_step", stepped)
+    monkeypatch.setattr(Groups, "step", stepped)
     return steps
 
 

@@ -5,9 +5,8 @@ import torch
 
 import mtl
 from mtl.strategies import make
-from mtl.train import Settings
+from mtl.train import Settings, train
 from mtl.train.batches import Batches
-from mtl.train.trainer import train
 from tests.problems import TwoLayers, rows_of, spy
 from tests.tiny import Tiny
 

@@ -198,13 +198,7 @@ def test_the_constant_prediction_has_no_skill_and_the_truth_has_all_of_it():
 
 def test_the_schedule_rises_and_falls():
     settings = Settings(lr=1.0, schedule="cosine", warmup=4)
-    optimizer = settings.make_optimizer([torch.nn.Parameter(torch.ones(1))])
-    schedule = settings.make_schedule(optimizer, 100)
-    rates = []
-    for _ in range(100):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
+    rates = [settings.lr * settings.factor(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.2) and max(rates) == pytest.approx(rates[4], abs=0.01) and rates[-1] < 0.001
 
 
@@ -227,3 +221,11 @@ def test_what_is_said_last_decides_the_length():
     assert Settings.of(recipe, {"epochs": 2}).length(10) == 20
     assert Settings.of({"epochs": 2}, {"steps": 7}).length(10) == 7
     assert dataclasses.replace(Settings.of(recipe)).length(10) == 100
+
+
+def test_a_checkpoint_of_another_strategy_is_not_gone_on_with(tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stopped):
+        trained(Tiny(), "equal", checkpoint_path=path, should_stop=lambda: True)
+    with pytest.raises(ValueError, match="is of equal with seed 0, and famo with seed 0 is to be trained"):
+        trained(Tiny(), "famo", checkpoint_path=path)

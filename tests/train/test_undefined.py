@@ -178,7 +178,7 @@ def test_a_member_whose_training_step_raises_fails_and_the_others_go_on(kind):
     cohort.advance(3)
     broken, fine = cohort.evaluate()
     assert not broken.finite and broken.failure == f"a training step raises {kind.__name__}: not this one"
-    assert fine.finite and [record.step for record in cohort.records] == [0, 3]
+    assert fine.finite and [state.step for state in cohort.states] == [0, 3]
     cohort.remember([1])
     assert [(r.status, r.reason) for r in cohort.results()] == [("failed", broken.failure), ("done", "")]
     with pytest.raises(kind):

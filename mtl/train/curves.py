@@ -1,0 +1,111 @@
+"""The curves of a run: points that are added and never changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtl.train.evaluate import Measured
+
+
+class Point(NamedTuple):
+    """A training step: the weights and losses of each task; the loss of an absent task is None."""
+
+    step: int
+    weights: list[float]
+    losses: list[float | None]
+
+    def values(self, tasks: Sequence[str]) -> dict[str, float]:
+        """By name, for whoever watches."""
+        row = {f"weight/{task}": weight for task, weight in zip(tasks, self.weights, strict=True)}
+        losses = zip(tasks, self.losses, strict=True)
+        return row | {f"train_loss/{task}": loss for task, loss in losses if loss is not None}
+
+
+class Judgement(NamedTuple):
+    """An evaluation on validation data: the loss of each task, and the selection."""
+
+    step: int
+    losses: list[float]
+    selection: float
+
+
+def evaluation_values(found: Measured, score: float) -> dict[str, float]:
+    """An evaluation on validation data by name, for whoever watches."""
+    row = {f"validation_loss/{name}": loss for name, loss in found.losses.items()}
+    row |= {f"validation/{task}/{key}": x for task, values in found.metrics.items() for key, x in values.items()}
+    return {**row, "validation/selection": score}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points in the order of their steps."""
+
+    training: tuple[Point, ...] = ()
+    evaluations: tuple[Judgement, ...] = ()
+
+    def trained(self, point: Point) -> Curves:
+        """With a training step more."""
+        return dataclasses.replace(self, training=(*self.training, point))
+
+    def evaluated(self, judgement: Judgement) -> Curves:
+        """With an evaluation more."""
+        return dataclasses.replace(self, evaluations=(*self.evaluations, judgement))
+
+    def newest(self, tasks: Sequence[str]) -> dict[str, float]:
+        """The weights and losses of the newest training step, by name; empty before the first."""
+        return self.training[-1].values(tasks) if self.training else {}
+
+    @property
+    def ends_in_nan(self) -> bool:
+        """Whether a loss of the newest evaluation is NaN."""
+        return any(math.isnan(loss) for judgement in self.evaluations[-1:] for loss in judgement.losses)
+
+    def history(self, tasks: Sequence[str]) -> dict[str, list[Any]]:
+        """A list of each curve, as `Result.history` has them."""
+        return {
+            "tasks": list(tasks),
+            "step": [point.step for point in self.training],
+            "weights": [point.weights for point in self.training],
+            "train_loss": [point.losses for point in self.training],
+            "eval_step": [judgement.step for judgement in self.evaluations],
+            "validation_loss": [judgement.losses for judgement in self.evaluations],
+            "validation_selection": [judgement.selection for judgement in self.evaluations],
+        }
+
+    def packed(self) -> dict[str, Any]:
+        """As tensors, since numbers are slow to pickle one by one; absent losses as their places (row, task)."""
+        absent = [
+            (row, task)
+            for row, point in enumerate(self.training)
+            for task, loss in enumerate(point.losses)
+            if loss is None
+        ]
+        training = [
+            [point.step, *point.weights, *(math.nan if loss is None else loss for loss in point.losses)]
+            for point in self.training
+        ]
+        evaluations = [[each.step, *each.losses, each.selection] for each in self.evaluations]
+        return {"training": _table(training), "evaluation": _table(evaluations), "absent": absent}
+
+    @classmethod
+    def of(cls, packed: Mapping[str, Any]) -> Curves:
+        """The inverse of `packed`."""
+        rows = packed["training"].tolist()
+        tasks = (len(rows[0]) - 1) // 2 if rows else 0
+        training = [Point(int(row[0]), row[1 : 1 + tasks], row[1 + tasks :]) for row in rows]
+        for row, task in packed["absent"]:
+            training[row].losses[task] = None
+        evaluations = [Judgement(int(row[0]), row[1:-1], row[-1]) for row in packed["evaluation"].tolist()]
+        return cls(tuple(training), tuple(evaluations))
+
+
+def _table(rows: Sequence[Sequence[float]]) -> Tensor:
+    """A row for each step: its number, and what belongs to it."""
+    return torch.tensor(rows, dtype=torch.float64)

@@ -1,0 +1,223 @@
+"""The members of a cohort in groups: those of one structure together, as many as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mtl.benchmarks.checked import in_one_line
+from mtl.population.memory import bytes_a_member
+from mtl.train.ground import Ground
+from mtl.train.group import Group
+from mtl.train.job import Job
+from mtl.train.single import Single
+from mtl.train.stepper import Stepper
+from mtl.train.surroundings import threads
+from mtl.train.vmapped import Vmapped
+
+
+class Groups:
+    """Groups of runs.
+
+    What `vmap` cannot do is in groups of one, which is said once. Where a group runs out of memory it is split in two.
+
+    Args:
+        ground: what all runs stand on.
+        memory_limit: bytes that one group may take, parameters and everything else; None for no limit.
+        vectorised: False makes groups of one.
+        tell: called with what a user should know.
+    """
+
+    def __init__(self, ground: Ground, memory_limit: int | None, vectorised: bool, tell: Callable[[str], None]) -> None:
+        self._ground, self._limit, self._vectorised, self._tell = ground, memory_limit, vectorised, tell
+        self.all: list[Group] = []
+        #: Runs that one group of a structure holds; 0 where they cannot be vectorised.
+        self._rooms: dict[Hashable, int] = {}
+
+    def place(self, number: int) -> tuple[Group, int]:
+        """The group of a member, and its row there."""
+        return next((group, group.ids.index(number)) for group in self.all if number in group.ids)
+
+    def places(self) -> list[tuple[Group, int]]:
+        """The same for all members in the order of their numbers."""
+        found = {number: (group, row) for group in self.all for row, number in enumerate(group.ids)}
+        return [found[number] for number in range(len(found))]
+
+    def step(self) -> bool:
+        """One optimizer step of every run that is not finished; False if there is none."""
+        running = [group for group in self.all if not group.over]
+        for group in running:
+            self._step(group)
+        return bool(running)
+
+    def _step(self, group: Group) -> None:
+        try:
+            look = group.step()
+        except torch.OutOfMemoryError:
+            if len(group.ids) == 1:
+                raise
+            for half in self._halves(group):
+                self._step(half)
+            return
+        except Exception as error:  # a loss or a model of a user's may raise anything
+            if not self._ground.told:
+                raise
+            group.fail(f"a training step raises {in_one_line(error)}")
+            look = True
+        if look:
+            self._retire(group)
+
+    def _halves(self, group: Group) -> list[Group]:
+        torch.cuda.empty_cache()
+        half = len(group.ids) // 2
+        self._rooms[group.key] = half
+        self._tell(f"out of memory with {len(group.ids)} members at once: going on with {half}")
+        rows = range(len(group.ids))
+        halves = [group.select(some) for some in (rows[:half], rows[half:])]
+        self._put(group, halves)
+        return halves
+
+    def retire(self) -> None:
+        """Set finished members apart, so that the others go on without them."""
+        for group in list(self.all):
+            self._retire(group)
+
+    def _retire(self, group: Group) -> None:
+        finished = group.look()
+        if any(finished) and not group.over:
+            rest = group.select([row for row, over in enumerate(finished) if not over])
+            done = group.select([row for row, over in enumerate(finished) if over])
+            done.over = True
+            self._put(group, [rest])
+            self.all.append(done)
+
+    def add(self, jobs: Sequence[Job], first: int) -> None:
+        """New runs before their first step, numbered from `first`."""
+        kinds: dict[Hashable, list[int]] = {}
+        for offset, job in enumerate(jobs):
+            kinds.setdefault(job.key, []).append(offset)
+        for offsets in kinds.values():
+            some = [jobs[offset] for offset in offsets]
+            size = self._room(some) or 1
+            for start in range(0, len(some), size):
+                part = some[start : start + size]
+                ids = [first + offset for offset in offsets[start : start + size]]
+                self.all.append(Group.begun(self._ground, self._stepper(part), part, ids))
+
+    def keep(self, numbers: Mapping[int, int]) -> None:
+        """Drop all members but those that have a new number, by the old one."""
+        left = []
+        for group in self.all:
+            rows = [row for row, number in enumerate(group.ids) if number in numbers]
+            if not rows:
+                continue
+            over = group.over
+            if len(rows) < len(group.ids):
+                group = group.select(rows)
+            group.over, group.ids = over, [numbers[number] for number in group.ids]
+            left.append(group)
+        self.all = left
+
+    def extracted(self, number: int) -> Group:
+        """A copy of one member."""
+        group, row = self.place(number)
+        return group.select([row])
+
+    def change(self, jobs: Mapping[int, Job]) -> None:
+        """Give members other jobs: in place where the structure is the same, otherwise they move."""
+        for group in list(self.all):
+            here = {row: jobs[number] for row, number in enumerate(group.ids) if number in jobs}
+            same = {row: job for row, job in here.items() if job.key == group.key}
+            if same:
+                group.change(same)
+            for number in [group.ids[row] for row in here if row not in same]:
+                self.move(number, jobs[number])
+
+    def move(self, number: int, job: Job) -> None:
+        """Take a member out of its group and into one of its own, with a job of another structure."""
+        group, row = self.place(number)
+        if (group.stepper.most > 1) != bool(self._room([job])):
+            raise ValueError(
+                f"member {number} cannot become {job.strategy}: one of the two is trained one at a time, the other not"
+            )
+        with threads(job.settings.threads):
+            moved = group.restructured(row, job)
+        self._put(group, [group.without(row)] if len(group.ids) > 1 else [])
+        self.all.append(moved)
+
+    def regroup(self) -> None:
+        """Bring members of one structure together again, finished ones apart from the others."""
+        kinds: dict[tuple[Hashable, bool], list[Group]] = {}
+        for group in self.all:
+            group.look()
+            kinds.setdefault((group.key, group.over), []).append(group)
+        self.all = []
+        for (key, over), groups in kinds.items():
+            batches: list[list[Group]] = []
+            for group in groups:
+                together = sum(len(other.ids) for other in [*(batches[-1] if batches else []), group])
+                if batches and together <= self._rooms.get(key, 0):
+                    batches[-1].append(group)
+                else:
+                    batches.append([group])
+            for first, *others in batches:
+                joined = first.join(others) if others else first
+                joined.over = over
+                self.all.append(joined)
+
+    def load(self, saved: Sequence[Mapping[str, Any]], job_of: Callable[[int], Job]) -> None:
+        """Groups as they were saved, with the jobs of the members by number."""
+        self.all = [self.loaded(each, [job_of(number) for number in each["ids"]]) for each in saved]
+        for group in self.all:
+            group.look()
+
+    def loaded(self, saved: Mapping[str, Any], jobs: Sequence[Job]) -> Group:
+        """A group as it was saved, on the device of this cohort."""
+        with threads(jobs[0].settings.threads):
+            stepper: Stepper = (Vmapped if saved["vmapped"] else Single)(self._ground, jobs)
+        return Group.of(self._ground, stepper, jobs, saved)
+
+    def _put(self, group: Group, others: Sequence[Group]) -> None:
+        """Others in the place of a group."""
+        place = self.all.index(group)
+        self.all[place : place + 1] = others
+
+    # --- how many fit ----------------------------------------------------------------------------------------------
+
+    def _stepper(self, jobs: Sequence[Job]) -> Stepper:
+        with threads(jobs[0].settings.threads):
+            return (Vmapped if self._room(jobs) else Single)(self._ground, jobs)
+
+    def _room(self, jobs: Sequence[Job]) -> int:
+        """Runs that one group of jobs like these holds; 0 when they cannot be vectorised, which is said."""
+        key = jobs[0].key
+        if key not in self._rooms:
+            with threads(jobs[0].settings.threads):
+                self._rooms[key] = self._tried(jobs)
+        return self._rooms[key]
+
+    def _tried(self, jobs: Sequence[Job]) -> int:
+        if not self._vectorised:
+            return 0
+        strategy = jobs[0].strategy
+        if not strategy.vmappable:
+            self._tell(f"{strategy} cannot be vectorised: its members are trained one at a time")
+            return 0
+        try:
+            trial = Vmapped(self._ground, [jobs[0], jobs[-1]])
+            taken = bytes_a_member(trial.population, lambda: trial.step([0, 0]))
+            return trial.most if self._limit is None else max(1, int(self._limit / taken))
+        except torch.OutOfMemoryError:
+            return 1
+        except ValueError:
+            if not self._ground.told:
+                raise
+            return 0  # each member tells by itself
+        except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            self._tell(
+                f"{strategy} on this model cannot be vectorised, its members are trained one at a time: {reason}"
+            )
+            return 0

@@ -1,0 +1,98 @@
+"""What a run is to do: a member with all its settings, and the rules that follow from these alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from mtl.benchmarks.benchmark import Task
+from mtl.benchmarks.losses import fitted_tasks
+from mtl.losses import Loss
+from mtl.population.strategies import structure
+from mtl.strategies import make
+from mtl.strategies.strategy import Strategy
+from mtl.train.ground import Ground, steps_per_epoch
+from mtl.train.member import Member
+from mtl.train.settings import Settings
+
+CURVE_POINTS = 200  # of a run's curves of weights and losses; up to twice as many where the length is no multiple
+
+# Settings that shape the program; members that differ in others run side by side.
+_STRUCTURAL = ("optimizer", "batch_size", "model", "architecture", "head_weighting", "scale", "align_data", "threads")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is to do.
+
+    Attributes:
+        member: what distinguishes it.
+        strategy: that weights its losses.
+        settings: all of them.
+        tasks: with its own losses.
+        per_epoch: steps of a pass over the training split.
+    """
+
+    member: Member
+    strategy: Strategy
+    settings: Settings
+    tasks: Sequence[Task]
+    per_epoch: int
+
+    @classmethod
+    def of(cls, member: Member, settings: Settings, ground: Ground) -> Job:
+        """The job of `member` in a cohort with these settings; a `ValueError` says what is wrong with it."""
+        strategy, resolved = make(member.strategy), member.resolved(settings)
+        strategy.check_tasks(len(ground.tasks))
+        per_epoch = steps_per_epoch(ground.splits.train, resolved.batch_size)
+        tasks = fitted_tasks(member.tasks(ground.tasks), ground.splits.train)
+        return cls(member, strategy, resolved, tasks, per_epoch)
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for jobs that one program can do together."""
+        losses = tuple(structure(task.loss) if isinstance(task.loss, Loss) else id(task.loss) for task in self.tasks)
+        settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
+        dropout = None if self.settings.dropout is None else self.settings.dropout > 0
+        mixes = self.settings.mixup > 0
+        return structure(self.strategy), losses, settings, dropout, mixes
+
+    @property
+    def length(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.settings.length(self.per_epoch)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the learning rate is the same at every step."""
+        return self.settings.schedule == "constant" and not self.settings.warmup
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.settings.lr * self.settings.factor(step, self.length)
+
+    @property
+    def stretch(self) -> int:
+        """Steps from one evaluation to the next."""
+        return self.per_epoch * self.settings.evaluate_every
+
+    def evaluates(self, made: int) -> bool:
+        """Whether an evaluation is due when so many steps are made."""
+        return made % self.stretch == 0 or made >= self.length
+
+    def draws(self, step: int) -> bool:
+        """Whether a step, counted from 0, is a point of the curves."""
+        return step % self._spacing == 0
+
+    def quiet(self, step: int) -> int:
+        """Steps from `step` on of which none is a point of the curves, and none has an evaluation at its end."""
+        to_point, to_evaluation = -step % self._spacing, -(step + 1) % self.stretch
+        return max(0, min(to_point, to_evaluation, self.length - step - 1))
+
+    @property
+    def _spacing(self) -> int:
+        return max(1, self.length // CURVE_POINTS)
+
+    def gives_up(self, since_best: int) -> bool:
+        """Whether a run ends after so many evaluations without a better one."""
+        return self.settings.patience is not None and since_best >= self.settings.patience

@@ -1,0 +1,49 @@
+"""The outer loop of all training that decides by itself when to evaluate: steps, checkpoints, and a wish to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mtl.train.cohort import Cohort
+
+
+class Stopped(Exception):
+    """The training was asked to stop; its checkpoint is written, and it continues from there."""
+
+
+def nothing(*_told: object) -> None:
+    """For whoever does not watch."""
+
+
+def never() -> bool:
+    """For whoever does not stop."""
+    return False
+
+
+def train_to_the_end(
+    cohort: Cohort,
+    save: Callable[[], None] = nothing,
+    progress: Callable[[int, int], None] = nothing,
+    should_stop: Callable[[], bool] = never,
+) -> None:
+    """Train the members of a cohort until none has anything left to do.
+
+    Args:
+        cohort: whose members may have made steps before.
+        save: writes a checkpoint; called after each evaluation but the last, and before the training stops.
+        progress: called with (steps made, steps in all) after each step.
+        should_stop: asked before each step.
+
+    Raises:
+        Stopped: `should_stop` said so.
+    """
+    length, stretch = cohort.length, cohort.stretch
+    while not cohort.over:
+        if should_stop():
+            save()
+            raise Stopped
+        cohort.advance(1)
+        made = cohort.step
+        progress(made, length)
+        if made % stretch == 0 and not cohort.over:
+            save()

@@ -1,0 +1,234 @@
+"""One run made by the balancer as a user's own loop would: slow, obvious, and for what `vmap` cannot do."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mtl.balancer import Balancer
+from mtl.benchmarks.benchmark import Examples
+from mtl.losses.labels import known
+from mtl.population.strategies import structure
+from mtl.step.arguments import HeadWeighting, Scale
+from mtl.train.augment import Augmented, augment
+from mtl.train.batches import Batches
+from mtl.train.evaluate import Measured, measure_model, task_losses
+from mtl.train.ground import Ground
+from mtl.train.job import Job
+from mtl.train.model import build_model
+from mtl.train.stepper import MOST_FRESH, Snapshot
+from mtl.train.surroundings import Randomness
+
+
+class Single:
+    """A stepper of one row: a model, its optimizer and a balancer.
+
+    Args:
+        ground: benchmark, data and device.
+        jobs: exactly one.
+    """
+
+    most = 1
+
+    def __init__(self, ground: Ground, jobs: Sequence[Job]) -> None:
+        self._ground = ground
+        self._open(*jobs)
+
+    def _open(self, job: Job) -> None:
+        """Begin the job from nothing."""
+        ground, settings, seed = self._ground, job.settings, job.member.seed
+        train, validation = ground.splits.train, ground.splits.validation
+        self._job = job
+        self._random = Randomness(ground.device, seed)
+        with self._random.drawing():
+            self.model = build_model(ground.benchmark, job.tasks, train.first(2), settings).to(ground.device)
+        self._optimizer = settings.make_optimizer(self.model.parameters())
+        self._balancer = Balancer(
+            job.strategy,
+            self.model.shared_parameters(),  # type: ignore[operator]
+            tasks=[task.name for task in job.tasks],
+            head_weighting=cast(HeadWeighting, settings.head_weighting),
+            scale=cast(Scale, settings.scale),
+            steps_per_epoch=job.per_epoch,
+            seed=seed,
+        )
+        self._batches = Batches(train, settings.batch_size, seed, stream=0)
+        aligned_on = validation if settings.align_data == "validation" else train
+        self._align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
+        self._fresh_batches = Batches(train, settings.batch_size, seed, stream=2)
+        self._made = 0
+        self._losses: dict[str, Tensor] = {}
+        self._weights = torch.empty(0)
+
+    def step(self, steps: Sequence[int]) -> None:
+        """One optimizer step."""
+        with self._random.drawing():
+            self._step(*steps)
+        self._made += 1
+
+    def _step(self, step: int) -> None:
+        settings = self._job.settings
+        rate = self._job.rate(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        batch = augment(self._batches[step], settings.noise, settings.mixup, self._job.member.seed, step)
+        self.model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = self._losses_on(batch)
+        fresh = itertools.count(MOST_FRESH * step)
+        self._weights = self._balancer.backward(
+            losses,
+            recompute=lambda: self._losses_on(batch),
+            validation=lambda: self._losses_on(Augmented(self._align_batches[step])),
+            fresh=lambda: self._losses_on(Augmented(self._fresh_batches[next(fresh)])),
+            lookahead_lr=rate,
+        )
+        if settings.l1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach().sign(), alpha=settings.l1)
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self._optimizer.step()
+        self._losses = {name: loss.detach() for name, loss in losses.items()}
+
+    def _losses_on(self, drawn: Augmented) -> dict[str, Tensor]:
+        batch, predictions = drawn.batch, self.model(drawn.batch.inputs)
+        losses = task_losses(self._job.tasks, predictions, batch)
+        if drawn.partner is not None:
+            others = task_losses(self._job.tasks, predictions, drawn.partner)
+            losses = {name: drawn.share * loss + (1 - drawn.share) * others[name] for name, loss in losses.items()}
+        if not self._ground.missing:
+            return losses
+        # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
+        return {name: loss for name, loss in losses.items() if bool(known(batch.targets[name]).any())}
+
+    def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
+        """Weights and losses of the step just made."""
+        weights = self._weights.mean(1) if self._weights.ndim == 2 else self._weights
+        losses = [self._losses.get(task.name) for task in self._job.tasks]
+        return [weights.tolist()], [[None if loss is None else float(loss) for loss in losses]]
+
+    def skipped(self, row: int) -> dict[str, int]:  # noqa: ARG002
+        """Steps by what was wrong in them."""
+        return dict(self._balancer.skipped)
+
+    def passes(self, row: int) -> tuple[int, int]:  # noqa: ARG002
+        """Forward and backward passes so far: one forward pass a step, and what the balancer made."""
+        return self._made + self._balancer.passes["forward"], self._balancer.passes["backward"]
+
+    def sound(self) -> list[bool]:
+        """Whether the parameters, and the losses of the last step, are finite."""
+        return [all(bool(each.isfinite().all()) for each in (*self.model.parameters(), *self._losses.values()))]
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
+        """Loss and metrics on a split, at the present parameters."""
+        return [measure_model(self.model, self._job.tasks, split) for _ in rows]
+
+    def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
+        """The same at the parameters of a snapshot."""
+        present, found = self.snapshot(0), []
+        try:
+            for snapshot in snapshots:
+                self.model.load_state_dict(snapshot)
+                found += self.measured(rows[:1], split)
+        finally:
+            self.model.load_state_dict(present)
+        return found
+
+    def snapshot(self, row: int) -> Snapshot:  # noqa: ARG002
+        """A copy of the present parameters and buffers, by name."""
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
+        """A snapshot as a `state_dict` of the model."""
+        return dict(snapshot)
+
+    # --- exploit and explore ---------------------------------------------------------------------------------------
+
+    def select(self, rows: Sequence[int]) -> Single:
+        """A copy."""
+        (_,) = rows
+        copied = Single(self._ground, [self._job])
+        copied.load_state_dict(copy.deepcopy(self.state_dict()))
+        return copied
+
+    def join(self, others: Sequence[Single]) -> Single:
+        """This one: there is no room for others."""
+        if others:
+            raise ValueError(f"{1 + len(others)} runs cannot be trained as one")
+        return self
+
+    def take_over(self, row: int, source: Single, source_row: int) -> None:  # noqa: ARG002
+        """Take over the state of a run of the same structure, but for its random numbers, settings and cost."""
+        self.model.load_state_dict(source.model.state_dict())
+        self._load_optimizer(source._optimizer)
+        self._load_balancer(source._balancer, self._balancer.state_dict())
+        self._losses = source._losses
+
+    def change(self, jobs: Sequence[Job]) -> None:
+        """Go on with another job of the same structure."""
+        before = copy.copy(self)
+        self._open(*jobs)
+        self._go_on_from(before)
+
+    def restructured(self, row: int, job: Job) -> Single:  # noqa: ARG002
+        """A copy with a job of another structure, and what of its state still has its form."""
+        moved = Single(self._ground, [job])
+        moved._go_on_from(self.select([0]))
+        return moved
+
+    def _go_on_from(self, before: Single) -> None:
+        """Take the state of a run with another job that ends here."""
+        job, old = self._job, before._job
+        try:
+            self.model.load_state_dict(before.model.state_dict())
+        except RuntimeError as error:
+            raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
+        if old.settings.optimizer == job.settings.optimizer:
+            self._load_optimizer(before._optimizer)
+        if structure(old.strategy) == structure(job.strategy):
+            self._load_balancer(before._balancer, before._balancer.state_dict())
+        self._random, self._made, self._losses = before._random, before._made, before._losses
+
+    def _load_optimizer(self, source: torch.optim.Optimizer) -> None:
+        """The state of another optimizer of the same class, with the own settings."""
+        saved = source.state_dict()
+        groups = [
+            {**own, "params": other["params"]}
+            for own, other in zip(self._optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True)
+        ]
+        self._optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+
+    def _load_balancer(self, source: Balancer, own: Mapping[str, Any]) -> None:
+        """The state of another balancer, with the random numbers and cost of `own`."""
+        kept = {name: own[name] for name in ("noise", "steps", "passes")}
+        self._balancer.load_state_dict({**source.state_dict(), **kept, "strategy": str(self._job.strategy)})
+
+    # --- checkpoint ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on but the job."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "balancer": self._balancer.state_dict(),
+            "random": self._random.state_dict(),
+            "losses": self._losses,
+            "made": self._made,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.model.load_state_dict(saved["model"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._balancer.load_state_dict(saved["balancer"])
+        self._random.load_state_dict(saved["random"])
+        self._losses, self._made = dict(saved["losses"]), saved["made"]

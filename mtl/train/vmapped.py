@@ -1,0 +1,258 @@
+"""Runs of one structure made side by side by a `Population`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl.benchmarks.benchmark import Examples, Task
+from mtl.benchmarks.tree import floating_dtype
+from mtl.losses import loss_of
+from mtl.population.members import KINDS
+from mtl.population.population import Population
+from mtl.population.program import members_of
+from mtl.population.strategies import structure, substituted
+from mtl.train.evaluate import Measured, measure
+from mtl.train.feed import Feed
+from mtl.train.ground import Ground
+from mtl.train.job import Job
+from mtl.train.model import build_model
+from mtl.train.stepper import MOST_FRESH, Snapshot
+
+_CHUNK = 4096  # examples of an evaluation at once, over all rows
+_FEWEST = 128
+
+
+class Vmapped:
+    """A stepper of many rows.
+
+    Args:
+        ground: benchmark, data and device.
+        jobs: of one structure.
+    """
+
+    most = 2**31
+
+    def __init__(self, ground: Ground, jobs: Sequence[Job]) -> None:
+        first, inputs = jobs[0], ground.splits.train.first(2)
+        rates = [job.settings.dropout for job in jobs]
+        population = Population(
+            lambda: build_model(ground.benchmark, first.tasks, inputs, first.settings),
+            _Losses(first.tasks),
+            [job.strategy for job in jobs],
+            [job.member.seed for job in jobs],
+            optimizer=first.settings.optimizer,
+            head_weighting=first.settings.head_weighting,
+            scale=first.settings.scale,
+            steps_per_epoch=first.per_epoch,
+            dropout=None if None in rates else rates,  # type: ignore[arg-type]
+            device=ground.device,
+            **_values(jobs),
+        )
+        population.begin(len(ground.tasks), floating_dtype(inputs))
+        population.tasks = [task.name for task in ground.tasks]
+        self._open(ground, population, jobs)
+
+    @classmethod
+    def _of(cls, ground: Ground, population: Population, jobs: Sequence[Job]) -> Vmapped:
+        stepper = cls.__new__(cls)
+        stepper._open(ground, population, jobs)
+        return stepper
+
+    def _open(self, ground: Ground, population: Population, jobs: Sequence[Job]) -> None:
+        splits, settings = ground.splits, jobs[0].settings
+        aligned_on = splits.validation if settings.align_data == "validation" else splits.train
+        self.ground, self.population, self.jobs = ground, population, list(jobs)
+        self._train = Feed(splits.train, self.jobs, 0, augmented=True, missing=ground.missing)
+        self._align = Feed(aligned_on, self.jobs, 1, augmented=False, missing=ground.missing)
+        self._fresh = Feed(splits.train, self.jobs, 2, augmented=False, missing=ground.missing)
+        self._steady = all(job.steady for job in jobs)
+
+    def step(self, steps: Sequence[int]) -> None:
+        """One optimizer step of every row; where memory runs out, none is made."""
+        if not self._steady:
+            self.population.set_values(lr=[job.rate(step) for job, step in zip(self.jobs, steps, strict=True)])
+        batch = self._train.take(steps)
+        fresh = iter(range(MOST_FRESH))
+
+        def another() -> dict[str, Any]:
+            number = next(fresh)
+            return self._fresh.take([MOST_FRESH * step + number for step in steps])
+
+        self._absent: Tensor | None = batch.get("absent")
+        self._losses = self.population.step(
+            batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
+        )
+
+    def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
+        """Weights and losses of the step just made, by row and task."""
+        weights = self.population.weights
+        losses: list[list[float | None]] = self._losses.tolist()
+        if self._absent is not None:
+            absent = self._absent.tolist()
+            losses = [
+                [None if gone else loss for loss, gone in zip(*both, strict=True)]
+                for both in zip(losses, absent, strict=True)
+            ]
+        return (weights.mean(2) if weights.ndim == 3 else weights).tolist(), losses
+
+    def skipped(self, row: int) -> dict[str, int]:
+        """Steps of a row by what was wrong in them."""
+        counts = self.population.counts
+        return {kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]}
+
+    def passes(self, row: int) -> tuple[int, int]:
+        """Forward and backward passes of a row so far."""
+        counts = self.population.counts
+        return int(counts["forward"][row]), int(counts["backward"][row])
+
+    def sound(self) -> list[bool]:
+        """Of which rows the parameters, and the losses of the last step, are finite."""
+        state = self.population.state
+        sound: list[bool] = (state["parameters"].isfinite().all(1) & state["finite"]).tolist()
+        return sound
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
+        """Loss and metrics of rows on a split, at their present parameters."""
+        state = self.population.state
+        if len(rows) == len(self.jobs):
+            return self._measured(rows, state["parameters"], state["fixed"], split)
+        index = torch.tensor(rows, device=self.ground.device)
+        return self._measured(rows, state["parameters"][index], members_of(state["fixed"], index), split)
+
+    def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
+        """The same at the parameters of snapshots, one a row."""
+        parameters = torch.stack([parameters for parameters, _ in snapshots])
+        fixed = {name: torch.stack([each[name] for _, each in snapshots]) for name in self.population.program.fixed}
+        return self._measured(rows, parameters, fixed, split)
+
+    def _measured(
+        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
+    ) -> list[Measured]:
+        """The same at parameters (N, P) and buffers; where memory runs out, for half of the rows at a time."""
+        try:
+            return self._measured_at_once(rows, parameters, fixed, split)
+        except torch.OutOfMemoryError:
+            half = len(rows) // 2
+            if not half:
+                raise
+        torch.cuda.empty_cache()
+        found: list[Measured] = []
+        for some in (slice(half), slice(half, None)):
+            found += self._measured(rows[some], parameters[some], members_of(fixed, some), split)
+        return found
+
+    def _measured_at_once(
+        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
+    ) -> list[Measured]:
+        pieces: dict[str, list[Tensor]] = {task.name: [] for task in self.ground.tasks}
+        size = max(_CHUNK // len(rows), _FEWEST)
+        for chunk in split.chunks(size):
+            predictions = self.population.program.evaluate(_predict, parameters, fixed, chunk.inputs)
+            for name, kept in pieces.items():
+                kept.append(predictions[name])
+        every = {name: torch.cat(parts, 1) for name, parts in pieces.items()}
+        return [
+            measure(self.jobs[row].tasks, {name: each[place] for name, each in every.items()}, split)
+            for place, row in enumerate(rows)
+        ]
+
+    def snapshot(self, row: int) -> Snapshot:
+        """A copy of the present parameters (P,) and buffers of a row."""
+        state = self.population.state
+        return [state["parameters"][row].clone(), {name: value[row].clone() for name, value in state["fixed"].items()}]
+
+    def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
+        """A snapshot as a `state_dict` of the row's model."""
+        return self.population.program.state_dict(*snapshot)
+
+    # --- exploit and explore ---------------------------------------------------------------------------------------
+
+    def select(self, rows: Sequence[int]) -> Vmapped:
+        """A stepper of copies of some rows, which shares nothing with this one."""
+        return Vmapped._of(self.ground, self.population.select(rows), [self.jobs[row] for row in rows])
+
+    def join(self, others: Sequence[Vmapped]) -> Vmapped:
+        """A stepper of these rows and those of others of the same structure."""
+        every = [self, *others]
+        population = Population.join([each.population for each in every])
+        return Vmapped._of(self.ground, population, [job for each in every for job in each.jobs])
+
+    def take_over(self, row: int, source: Vmapped, source_row: int) -> None:
+        """Give a row the state of one of the same structure; its random numbers, hyperparameters and cost stay."""
+        self.population.copy_member(source.population, source_row, row)
+
+    def change(self, jobs: Sequence[Job]) -> None:
+        """Give all rows other jobs of the same structure; their state stays."""
+        self.population.set_strategies([job.strategy for job in jobs])
+        self.population.set_values(**_values(jobs))
+        if self.population.dropout is not None:
+            self.population.dropout = [job.settings.dropout for job in jobs]  # type: ignore[misc]
+        self._open(self.ground, self.population, jobs)
+
+    def restructured(self, row: int, job: Job) -> Vmapped:
+        """A stepper of a copy of one row with a job of another structure."""
+        before, moved = self.jobs[row], Vmapped(self.ground, [job])
+        moved.population.adopt(
+            self.population.select([row]),
+            optimizer=before.settings.optimizer == job.settings.optimizer,
+            strategy=structure(before.strategy) == structure(job.strategy),
+        )
+        return moved
+
+    # --- checkpoint ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on but the jobs."""
+        return self.population.state_dict()
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.population.load_state_dict(saved)
+
+
+class _Losses:
+    """The losses of a model on one row's batch, as a `Feed` gives it; runs under `vmap`."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        predictions = model(batch["inputs"])
+        losses = self._against(predictions, batch["targets"], batch["parameters"])
+        if "partner" in batch:
+            others = self._against(predictions, batch["partner"], batch["parameters"])
+            share = batch["share"]
+            losses = {name: share * loss + (1 - share) * others[name] for name, loss in losses.items()}
+        if "absent" in batch:
+            absent = dict(zip(losses, batch["absent"].unbind(), strict=True))
+            losses = {name: torch.where(absent[name], torch.nan, loss) for name, loss in losses.items()}
+        return losses
+
+    def _against(
+        self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any
+    ) -> dict[str, Tensor]:
+        each = {}
+        for task in self._tasks:
+            loss = task.loss
+            if given.get(task.name):
+                loss = substituted(task.loss, given[task.name])
+            each[task.name] = loss_of(loss, predictions[task.name], targets[task.name]).reshape(())
+        return each
+
+
+def _predict(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
+    return dict(model(inputs))
+
+
+def _values(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The settings of the optimizer, one value a row."""
+    names = ["lr", "weight_decay", "clip", "l1"]
+    if jobs[0].settings.optimizer == "sgd":
+        names.append("momentum")
+    return {name: [getattr(job.settings, name) for job in jobs] for name in names}
