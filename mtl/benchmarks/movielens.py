@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
-from mtl.benchmarks.packaged import parquet
+from mtl.benchmarks.packaged import parquet_files, read_parquet
 from mtl.benchmarks.shuffled import shuffled_parts
 from mtl.benchmarks.tables import encoded
 from mtl.extras import install
@@ -44,8 +45,11 @@ class MovieLens(Benchmark):
         Task("stars", make_loss("mse"), (mae, r2)),
     )
 
+    def files(self) -> Sequence[Path]:
+        return parquet_files(self.name, self.install, *_FILES)
+
     def load(self) -> Splits:
-        ratings, users, items = (parquet(self.name, self.install, file) for file in _FILES)
+        ratings, users, items = map(read_parquet, self.files())
         person, film = (torch.tensor(ratings[name].tolist()) - 1 for name in ("user_id", "movie_id"))
         stars = torch.tensor(ratings["rating"].tolist(), dtype=torch.float32)
         others = _unwatched(person, film, len(users), len(items))

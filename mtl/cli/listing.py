@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mtl.benchmarks import BENCHMARKS
+from mtl.benchmarks import BENCHMARKS, Benchmark, MissingData
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
 from mtl.cli.groups import GROUPS, group_of
@@ -22,7 +22,7 @@ from mtl.strategies import REGISTRY
 from mtl.strategies.combinators import COMBINATORS
 from mtl.strategies.strategy import Strategy
 
-_RATIOS = {"about": 5, "parameters": 4, "needs": 2, "tasks": 3, "shared": 2, "paper": 3}
+_RATIOS = {"about": 5, "parameters": 4, "data": 3, "tasks": 3, "shared": 2, "paper": 3}
 #: What a step costs, from the cheapest.
 COSTS = (
     "1 bwd",
@@ -157,11 +157,20 @@ def _benchmarks() -> list[dict[str, Any]]:
         {
             "name": name,
             "tasks": [task.name for task in cls.tasks],
-            "needs": cls.install or "nothing more",
+            "data": _whether_ready(cls),
             "description": _first_paragraph(cls),
         }
         for name, cls in BENCHMARKS.items()
     ]
+
+
+def _whether_ready(cls: type[Benchmark]) -> str:
+    """Whether the data is here, or how it comes here."""
+    try:
+        cls().files()
+    except MissingData as error:
+        return cls.install or str(error)
+    return "ready"
 
 
 def _losses() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from mtl.extras import missing
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _MODULES = {
     "check-loss": "losses",
+    "data": "preparing",
     "list": "showing",
     "report": "showing",
     "search": "searching",

@@ -223,6 +223,17 @@ class CheckLossOptions(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataOptions(Command):
+    """`mtl data`."""
+
+    command: ClassVar[str] = "data"
+    about: ClassVar[str] = "prepare and check a benchmark's data, and show what is in it"
+    benchmark: str = argument(_BENCHMARK)
+    json: bool = option(False, "as JSON")
+    quiet: bool = option(False, "print the result only")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchOptions(Command):
     """`mtl bench`."""
 
@@ -258,8 +269,8 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
     {
         each.command: each
         for each in (
-            *(ListOptions, TrainOptions, CompareOptions, SearchOptions, ReplayOptions, ReportOptions, BenchOptions),
-            *(SubmitOptions, CheckLossOptions),
+            *(ListOptions, DataOptions, TrainOptions, CompareOptions, SearchOptions, ReplayOptions, ReportOptions),
+            *(BenchOptions, SubmitOptions, CheckLossOptions),
         )
     }
 )
