@@ -7,12 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 #: Names that two classes have, and why.
 SHARED = {
-    "Engine": "how a search is carried out, `--engine`, and what measures gradients",
-    "Evaluation": "of a member, and the form in which a search reads it",
-    "Member": "of a cohort",
-    "Measurement": "of a balancer's step and of a population's",
-    "Run": "of a report and of the trainer",
+    "Measured": "what a step measured, and a split on which a model was measured",
+    "Record": "a line of results.jsonl, and the curves of a run while it is trained",
     "Setting": "of a study and of a shard",
+    "Step": "of a balancer and of a population",
 }
 
 

@@ -20,11 +20,11 @@ import torch
 
 from mtl.benchmarks import find_benchmark, load_checked
 from mtl.files.lineage import winner
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
 from mtl.search.methods import MethodOptions
 from mtl.search.objective import Objective
 from mtl.search.plan import make_search
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.stats import mean_interval, paired
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting

@@ -70,7 +70,7 @@ def _sharded(stack: ExitStack, setting: Setting, shards: int) -> MakeCohort:
     from mtl.ray.cluster import connected
     from mtl.ray.host import Recipe
     from mtl.ray.hosts import RayHosts
-    from mtl.search.sharded import ShardedCohort
+    from mtl.search.shards.sharded import ShardedCohort
 
     stack.enter_context(connected(None))
     recipe = Recipe(

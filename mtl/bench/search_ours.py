@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from mtl.bench.search_problem import RANGES, STRATEGY, Size, SmallProblem
-from mtl.search.build import build_space
 from mtl.search.cohort import MakeCohort
-from mtl.search.grammar import read_options
 from mtl.search.methods import MethodOptions
 from mtl.search.objective import Objective
 from mtl.search.plan import make_search
 from mtl.search.search import Search
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
 from mtl.study.setting import Setting
 from mtl.train import Settings

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from mtl.benchmarks import Benchmark
 from mtl.cli.options import CompareOptions, RunOptions, SearchOptions, TrainOptions
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
-from mtl.search.build import build_space
-from mtl.search.grammar import Range, read_file, read_options
 from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_method
 from mtl.search.space import Space
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import Range, read_file, read_options
 from mtl.search.tune import tuning_options
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import parse_strategies, usual_reference

@@ -106,7 +106,7 @@ class RayEngine(Engine):
     ) -> list[dict[str, Any]]:
         """Carry out the search that `make` gives; goes on from its checkpoint as processes and nodes come and go."""
         from mtl.ray.cluster import nodes
-        from mtl.search.sharded import ShardLost
+        from mtl.search.shards.sharded import ShardLost
 
         lost, spent = 0, -1
 
@@ -144,7 +144,7 @@ class RayEngine(Engine):
         from mtl.ray.cluster import nodes
         from mtl.ray.hosts import RayHosts
         from mtl.ray.sizing import describe, lay_out
-        from mtl.search.sharded import ShardedCohort
+        from mtl.search.shards.sharded import ShardedCohort
 
         options, on_gpu = self._options, self._on_gpu
         try:

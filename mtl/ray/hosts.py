@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl.ray.cluster import nodes
 from mtl.ray.host import Host, Recipe
-from mtl.search.sharded import HostFailed, ShardLost
+from mtl.search.shards.sharded import HostFailed, ShardLost
 from mtl.train import Member
 
 _MOMENT_SECONDS = 0.5  # after which whoever waits for a process looks whether a signal has come

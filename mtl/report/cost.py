@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from mtl.report.read import Run, Study
+from mtl.report.read import RecordedRun, Study
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """Medians over a strategy's runs: robust against a run that shared its machine.
 
     Attributes:
@@ -27,7 +27,7 @@ class Cost:
     peak_memory: float | None
 
 
-def costs(study: Study) -> dict[str, Cost]:
+def costs(study: Study) -> dict[str, StepCost]:
     """Cost of every strategy; None where no run tells."""
     reference = {run.seed: _per_step(run, "seconds") for run in study.of("final", study.reference)}
     found = {}
@@ -38,7 +38,7 @@ def costs(study: Study) -> dict[str, Cost]:
             value / base for seed, value in seconds.items() if value is not None and (base := reference.get(seed))
         ]
         typical = _median(list(seconds.values()))
-        found[spec] = Cost(
+        found[spec] = StepCost(
             relative_seconds=_median([*relative]),
             milliseconds=None if typical is None else 1000 * typical,
             forwards=_median([_per_step(run, "forwards") for run in runs]),
@@ -48,7 +48,7 @@ def costs(study: Study) -> dict[str, Cost]:
     return found
 
 
-def _per_step(run: Run, what: str) -> float | None:
+def _per_step(run: RecordedRun, what: str) -> float | None:
     value, steps = run.cost(what), run.cost("steps")
     return None if value is None or not steps else value / steps
 

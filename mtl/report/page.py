@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mtl.report import settings_tables, tables, words
-from mtl.report.cost import Cost
+from mtl.report.cost import StepCost
 from mtl.report.read import Study
 
 _PACKAGE = "mtl.report"
@@ -19,7 +19,7 @@ _CODE, _END = "\ue000", "\ue001"  # private-use characters, which outlive escapi
 _OWN_SECTIONS = ("versions", "machine", "tasks", "data")
 
 
-def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], figures: Mapping[str, str]) -> str:
+def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, StepCost], figures: Mapping[str, str]) -> str:
     """The report as HTML; every text that comes from the study is escaped."""
     files = resources.files(_PACKAGE)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

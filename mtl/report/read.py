@@ -22,7 +22,7 @@ _PART_KEYS = (
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A finished run: its line of results.jsonl, and the directory that holds its curves."""
 
     record: Mapping[str, Any]
@@ -106,7 +106,7 @@ class Study:
     strategies: list[str]
     seeds: list[int]
     reference: str
-    runs: list[Run]
+    runs: list[RecordedRun]
     unreadable: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -115,12 +115,12 @@ class Study:
         """Name of the benchmark."""
         return str(self.config["benchmark"])
 
-    def of(self, phase: str, strategy: str | None = None) -> list[Run]:
+    def of(self, phase: str, strategy: str | None = None) -> list[RecordedRun]:
         """Runs of a phase, in order of their seeds."""
         found = (run for run in self.runs if run.record["phase"] == phase and strategy in (None, run.strategy))
         return sorted(found, key=lambda run: run.seed)
 
-    def searched(self, *, strategy: str | None = None, task: str | None = None) -> list[Run]:
+    def searched(self, *, strategy: str | None = None, task: str | None = None) -> list[RecordedRun]:
         """The runs that tuned a strategy, or the single-task baseline of a task."""
         return [run for run in self.of("search", strategy) if run.record.get("task") == task]
 
@@ -141,7 +141,7 @@ def read_study(directories: Sequence[Path]) -> Study:
             apart = difference(configs[0], config)
         if apart:
             raise ValueError(f"run directories {str(directories[0])!r} and {str(directory)!r} differ in {apart}")
-    runs: list[Run] = []
+    runs: list[RecordedRun] = []
     unreadable: list[str] = []
     for directory in directories:
         found, faults = read_runs(directory)
@@ -176,10 +176,10 @@ def read_study(directories: Sequence[Path]) -> Study:
     )
 
 
-def read_runs(directory: Path) -> tuple[list[Run], list[str]]:
+def read_runs(directory: Path) -> tuple[list[RecordedRun], list[str]]:
     """The finished runs of a directory, and a remark for what could not be read; of one run the last line counts."""
     found = read_records(directory / "results.jsonl")
-    runs = [Run(record, directory) for record in found.runs.values()]
+    runs = [RecordedRun(record, directory) for record in found.runs.values()]
     remarks = _unreadable_histories(runs)
     if found.unreadable:
         named = named_lines(_short(directory, "results.jsonl"), found.unreadable)
@@ -192,19 +192,21 @@ def _short(directory: Path, name: str) -> Path:
     return Path(directory.resolve().name) / name
 
 
-def _unreadable_histories(runs: Sequence[Run]) -> list[str]:
+def _unreadable_histories(runs: Sequence[RecordedRun]) -> list[str]:
     faults = [fault for run in runs if (fault := run.history_fault())]
     more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
     return [f"The curves of a run are left out: {faults[0]}{more}."] if faults else []
 
 
-def _once_each(runs: Sequence[Run], configs: Mapping[Path, Mapping[str, Any]]) -> tuple[list[Run], list[str]]:
+def _once_each(
+    runs: Sequence[RecordedRun], configs: Mapping[Path, Mapping[str, Any]]
+) -> tuple[list[RecordedRun], list[str]]:
     """Parts of an array may share runs, such as baselines: keep the first that finished.
 
     Raises:
         ValueError: two parts have a run in common, and differ in a setting: one of the two would be dropped.
     """
-    kept: dict[tuple[Any, ...], Run] = {}
+    kept: dict[tuple[Any, ...], RecordedRun] = {}
     repeated = 0
     for run in runs:
         trial = run.record["run"] if run.record["phase"] == "search" else None
@@ -221,7 +223,7 @@ def _once_each(runs: Sequence[Run], configs: Mapping[Path, Mapping[str, Any]]) -
     return list(kept.values()), [remark] if repeated else []
 
 
-def _in_order(asked_for: Sequence[Any], runs: Sequence[Run]) -> list[str]:
+def _in_order(asked_for: Sequence[Any], runs: Sequence[RecordedRun]) -> list[str]:
     return list(dict.fromkeys([*map(str, asked_for), *(run.strategy for run in runs)]))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from mtl.report import numbers
 from mtl.report.read import Study
-from mtl.report.table import Cell, Column, Table
+from mtl.report.table import Cell, Column, ReportTable
 
 _SPLITS = ("train", "validation", "test")
 
 
-def tasks_and_data(config: Mapping[str, Any]) -> Table:
+def tasks_and_data(config: Mapping[str, Any]) -> ReportTable:
     """A row a metric: its task's loss and labels, and what the best constant prediction reaches on test data.
 
     Studies of older versions lack the data's part, which is then empty.
@@ -40,7 +40,7 @@ def tasks_and_data(config: Mapping[str, Any]) -> Table:
                     Cell(numbers.number(constant, 4), (constant,)),
                 ]
             )
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
 def sizes(config: Mapping[str, Any]) -> str:
@@ -49,7 +49,7 @@ def sizes(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{numbers.count(examples[split])} {split}" for split in _SPLITS if split in examples)
 
 
-def tuned(study: Study) -> Table:
+def tuned(study: Study) -> ReportTable:
     """What the search of each baseline and strategy chose; no rows where nothing was tuned."""
     tuned_runs = {
         **{f"{task} alone": study.of("single_task") for task in study.directions if study.searched(task=task)},
@@ -68,7 +68,7 @@ def tuned(study: Study) -> Table:
         Column("as tuned", ("tuned",), numeric=False),
         Column("settings", ("settings",), numeric=False),
     ]
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
 def _value_in_words(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl.report.read import Run, Study
+from mtl.report.read import RecordedRun, Study
 from mtl.stats import (
     Directions,
     Interval,
@@ -99,14 +99,14 @@ def _baselines_without_each_seed(study: Study) -> list[Metrics]:
     )
 
 
-def _mean_metrics(runs: Sequence[Run], study: Study) -> Metrics:
+def _mean_metrics(runs: Sequence[RecordedRun], study: Study) -> Metrics:
     return {
         task: {metric: entry["mean"] for metric, entry in metrics.items()}
         for task, metrics in _metrics(runs, study).items()
     }
 
 
-def _metrics(runs: Sequence[Run], study: Study) -> dict[str, dict[str, dict[str, Any]]]:
+def _metrics(runs: Sequence[RecordedRun], study: Study) -> dict[str, dict[str, dict[str, Any]]]:
     """Of the runs that finished: what a diverged run leaves is no result."""
     return {
         task: {
@@ -117,13 +117,13 @@ def _metrics(runs: Sequence[Run], study: Study) -> dict[str, dict[str, dict[str,
     }
 
 
-def _delta_m_by_seed(runs: Sequence[Run], baseline: Metrics, study: Study) -> dict[int, float | None]:
+def _delta_m_by_seed(runs: Sequence[RecordedRun], baseline: Metrics, study: Study) -> dict[int, float | None]:
     return {run.seed: delta_m_over_tasks(run.metrics, baseline, study.directions) if run.done else None for run in runs}
 
 
 def _over(
     delta_m: Callable[[Metrics, Metrics, Directions], float | None],
-    runs: Sequence[Run],
+    runs: Sequence[RecordedRun],
     baseline: Metrics,
     others: Sequence[Metrics],
     study: Study,
@@ -173,20 +173,20 @@ def _single_task(study: Study) -> dict[str, Any]:
     return entries
 
 
-def _counts(runs: Sequence[Run]) -> dict[str, int]:
+def _counts(runs: Sequence[RecordedRun]) -> dict[str, int]:
     diverged = sum(run.status == "diverged" for run in runs)
     return {"runs": len(runs), "diverged": diverged, "failed": len(runs) - diverged - sum(run.done for run in runs)}
 
 
-def _budget(runs: Sequence[Run]) -> dict[str, int]:
+def _budget(runs: Sequence[RecordedRun]) -> dict[str, int]:
     return {what: round(sum(run.cost(what) or 0 for run in runs)) for what in _BUDGET}
 
 
-def _search_budget(runs: Sequence[Run]) -> dict[str, int]:
+def _search_budget(runs: Sequence[RecordedRun]) -> dict[str, int]:
     return {"trials": len(runs), **_budget(runs)}
 
 
-def _skipped(runs: Sequence[Run]) -> dict[str, int]:
+def _skipped(runs: Sequence[RecordedRun]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for run in runs:
         total.update({key: int(value) for key, value in (run.record.get("skipped") or {}).items() if finite(value)})

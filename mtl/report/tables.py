@@ -9,15 +9,15 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from mtl.report import numbers
-from mtl.report.cost import Cost
+from mtl.report.cost import StepCost
 from mtl.report.summary import OVER_METRICS, OVER_TASKS
-from mtl.report.table import Cell, Column, Table
+from mtl.report.table import Cell, Column, ReportTable
 
 _BOUNDS = ("", "_low", "_high")
 SIGNIFICANT = 0.05
 
 
-def ranking(summary: Mapping[str, Any]) -> Table:
+def ranking(summary: Mapping[str, Any]) -> ReportTable:
     """Strategies, best first."""
     reference, published = summary["reference"], summary["baseline"] == "single_task"
     gain = "Δm over tasks" if published else f"gain on {reference}"
@@ -56,10 +56,10 @@ def ranking(summary: Mapping[str, Any]) -> Table:
         ]
         for place, (spec, entry) in enumerate(zip(summary["ranking"], entries, strict=True), 1)
     ]
-    return Table(columns, rows, excluded=_excluded(entries))
+    return ReportTable(columns, rows, excluded=_excluded(entries))
 
 
-def metrics(summary: Mapping[str, Any]) -> Table:
+def metrics(summary: Mapping[str, Any]) -> ReportTable:
     """Test metrics of every task, with the single-task baselines on top."""
     single = {task: entry["metrics"] for task, entry in summary["single_task"].items()}
     entries = [summary["strategies"][spec] for spec in summary["ranking"]]
@@ -76,10 +76,10 @@ def metrics(summary: Mapping[str, Any]) -> Table:
             for row, entry in zip(rows, found, strict=True):
                 row.append(_interval_cell(entry, digits))
     apart = len(rows) - len(entries)
-    return Table(columns, rows, apart, frozenset(row + apart for row in _excluded(entries)))
+    return ReportTable(columns, rows, apart, frozenset(row + apart for row in _excluded(entries)))
 
 
-def single_task(summary: Mapping[str, Any]) -> Table:
+def single_task(summary: Mapping[str, Any]) -> ReportTable:
     """Each task trained alone, with the same steps and seeds."""
     columns = [
         Column("task", ("task",), numeric=False),
@@ -101,10 +101,10 @@ def single_task(summary: Mapping[str, Any]) -> Table:
                     Cell(numbers.count(entry["budget"]["steps"]), (entry["budget"]["steps"],)),
                 ]
             )
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
-def cost(summary: Mapping[str, Any], costs: Mapping[str, Cost]) -> Table:
+def cost(summary: Mapping[str, Any], costs: Mapping[str, StepCost]) -> ReportTable:
     """What a strategy costs: relative time, passes and memory of one run, and what all of its runs spent."""
     columns = [
         Column("strategy", ("strategy",), numeric=False),
@@ -132,7 +132,7 @@ def cost(summary: Mapping[str, Any], costs: Mapping[str, Cost]) -> Table:
                 Cell(numbers.count(searched), (searched,)),
             ]
         )
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
 def terminal(summary: Mapping[str, Any], width: int = 100) -> TerminalTable:

@@ -11,12 +11,12 @@ from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.losses import fitted_tasks
 from mtl.losses import Loss, make_loss
 from mtl.search.cohort import MakeCohort, SearchCohort
-from mtl.search.dimension import Dimension
 from mtl.search.methods import SPECIAL, Method, MethodOptions, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
-from mtl.search.parameters import Choice
 from mtl.search.search import Search
 from mtl.search.space import Space
+from mtl.search.space.dimension import Dimension
+from mtl.search.space.parameters import Choice
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setting import Setting

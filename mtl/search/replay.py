@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 from mtl.files.lineage import Event, Stage, source_steps, winning_line
 from mtl.search.cohort import MakeCohort
-from mtl.search.inline import InlineHosts
 from mtl.search.methods import Decision, Exploit, Method, MethodOptions, Problem, Report, Start
 from mtl.search.objective import Objective
 from mtl.search.rerun import Rerun
 from mtl.search.search import Search
+from mtl.search.shards.inline import InlineHosts
 from mtl.study.rundir import RunDirectory
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtl.files.lineage import Stage, read_events, winner, winning_line
-from mtl.search.build import build_space
 from mtl.search.cohort import MakeCohort
 from mtl.search.methods import MethodOptions, find_method
 from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_search
 from mtl.search.replay import repeated
 from mtl.search.search import Search
+from mtl.search.space.build import build_space
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory

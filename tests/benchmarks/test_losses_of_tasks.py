@@ -9,9 +9,9 @@ from mtl.benchmarks import find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
 from mtl.benchmarks.losses import fitted, named_with, read_losses, with_losses
 from mtl.losses import make_loss
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
 from mtl.search.plan import decided
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.study.setting import Setting
 from mtl.train import Cohort, Member, Settings, check_losses, check_model, train
 from tests.tiny import Tiny

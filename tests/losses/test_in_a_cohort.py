@@ -7,8 +7,8 @@ import pytest
 
 from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.train import Cohort, Member, Settings, train
 from tests.tiny import Tiny
 

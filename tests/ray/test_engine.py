@@ -10,7 +10,7 @@ import pytest
 
 from mtl.cli.main import main
 from mtl.files.yaml_files import read_values
-from mtl.search.sharded import ShardedCohort
+from mtl.search.shards.sharded import ShardedCohort
 from mtl.train import Cohort, Member, Settings
 from tests.processes import finish, hosts_of, start, wait
 from tests.ray.here import Here

@@ -9,7 +9,7 @@ import pytest
 from mtl.cli.config_file import read_arguments
 from mtl.cli.engines import find_engine
 from mtl.cli.shared import make_setting
-from mtl.search.sharded import ShardLost
+from mtl.search.shards.sharded import ShardLost
 from mtl.train import Stopped
 
 pytest.importorskip("ray")

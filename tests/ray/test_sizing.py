@@ -17,7 +17,7 @@ pytest.importorskip("ray", reason="needs ray, of the extra `ray`")
 
 from mtl.ray.host import Host, Recipe
 from mtl.ray.sizing import describe, lay_out
-from mtl.search.sharded import ShardedCohort
+from mtl.search.shards.sharded import ShardedCohort
 
 TINY = "tests/tiny.py:Tiny"
 SETTINGS = Settings(steps=40, batch_size=32)

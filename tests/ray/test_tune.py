@@ -52,7 +52,7 @@ def test_every_configuration_is_a_run(names):
     """Drawn flat, as most searchers do, or with what exists only beside a choice: the values are of one run."""
     from mtl.ray.tune.space import from_config
     from mtl.search.space import make_member
-    from mtl.search.to_tune import to_tune
+    from mtl.search.space.to_tune import to_tune
 
     space = names.space_of(SPEC, STRATEGIES, GIVEN)
     flat = to_tune(space.dimensions, conditional=False)

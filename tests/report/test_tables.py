@@ -10,14 +10,14 @@ from rich.console import Console
 from mtl.report import numbers, tables
 from mtl.report.read import read_study
 from mtl.report.summary import summarize
-from mtl.report.table import Cell, Column, Table
+from mtl.report.table import Cell, Column, ReportTable
 from tests.report.fake_study import NINE, write_study
 
 
-def table(*specs: str) -> Table:
+def table(*specs: str) -> ReportTable:
     columns = [Column("strategy", ("strategy",), numeric=False), Column("accuracy", ("accuracy", "low"), True)]
     rows = [[Cell(spec, (spec,)), Cell(f"{value} ± 0.1", (value, None))] for value, spec in enumerate(specs)]
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
 def test_csv_reads_back_in_full() -> None:
@@ -41,11 +41,11 @@ def test_markdown_is_escaped_and_bold() -> None:
 
 def test_best_is_what_reads_best() -> None:
     cells = [[Cell("0.90", (0.9001,))], [Cell("0.90", (0.9004,))], [Cell("0.1", (0.1,))], [Cell("0.9", (0.9,))]]
-    assert Table([Column("a", ("a",), True)], cells).best(0) == {0, 1}
-    assert Table([Column("a", ("a",), False)], cells).best(0) == {2}
-    assert Table([Column("a", ("a",))], cells).best(0) == set()
-    assert Table([Column("a", ("a",), False)], cells, excluded=frozenset({2})).best(0) == {3}
-    assert Table([Column("a", ("a",), False)], cells, apart=3).best(0) == set()
+    assert ReportTable([Column("a", ("a",), True)], cells).best(0) == {0, 1}
+    assert ReportTable([Column("a", ("a",), False)], cells).best(0) == {2}
+    assert ReportTable([Column("a", ("a",))], cells).best(0) == set()
+    assert ReportTable([Column("a", ("a",), False)], cells, excluded=frozenset({2})).best(0) == {3}
+    assert ReportTable([Column("a", ("a",), False)], cells, apart=3).best(0) == set()
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -1,10 +1,10 @@
 import pytest
 
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
 from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
 from tests.search.cohorts import ToyCohort
 from tests.tiny import Tiny

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from mtl.search.dimension import Condition, Dimension
 from mtl.search.methods import MethodOptions, Problem, Report, find_method
-from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import Space
+from mtl.search.space.dimension import Condition, Dimension
+from mtl.search.space.parameters import Choice, Number, Simplex
 
 SPACE = Space(
     {

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from cmaes import CMA
 
-from mtl.search.dimension import Condition, Dimension
 from mtl.search.methods import MethodOptions, Problem, Report, find_method
 from mtl.search.methods.cmaes import _Coordinates
-from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import Space
+from mtl.search.space.dimension import Condition, Dimension
+from mtl.search.space.parameters import Choice, Number, Simplex
 from mtl.search.tune import tuning_options
 
 BEST = {"lr": 0.8, "clip": 0.1, "momentum": 0.4}

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from mtl.files.lineage import read_events
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
 from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.replay import differences, rerun, retrace, rounding
 from mtl.search.rerun import Rerun
 from mtl.search.search import Search
-from mtl.search.sharded import ShardedCohort
+from mtl.search.shards.sharded import ShardedCohort
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Settings, Stopped
 from tests.ray.here import Here

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from mtl.files.lineage import ancestry, read_events, winner, winning_line
-from mtl.search.build import build_space
 from mtl.search.methods import METHODS, MethodOptions, Problem, find_method, make_options
+from mtl.search.space.build import build_space
 from mtl.search.trial import Trial
 from mtl.train import Stopped
 from tests.search.cohorts import ToyCohort

@@ -9,12 +9,12 @@ from rich.console import Console
 from mtl.cli import search_terminal
 from mtl.cli.search_table import Progress
 from mtl.cli.search_terminal import SearchTerminal
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
 from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
-from mtl.search.sharded import Place
+from mtl.search.shards.sharded import Place
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
 from tests.search.cohorts import ToyCohort
 from tests.tiny import Tiny

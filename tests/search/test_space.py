@@ -4,11 +4,11 @@ import numpy as np
 import optuna
 import pytest
 
-from mtl.search.build import SETTINGS, build_space
-from mtl.search.grammar import read_file, read_options
 from mtl.search.methods.cmaes import _Coordinates
-from mtl.search.parameters import Choice, Number, Simplex
 from mtl.search.space import make_member
+from mtl.search.space.build import SETTINGS, build_space
+from mtl.search.space.grammar import read_file, read_options
+from mtl.search.space.parameters import Choice, Number, Simplex
 from mtl.strategies import REGISTRY
 from mtl.train import Member
 from tests.tiny import Tiny

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mtl.search.methods import Decision, Exploit
-from mtl.search.placement import Placement
+from mtl.search.shards.placement import Placement
 from mtl.search.standing import Standing
 from mtl.search.takeover import take_over
 from mtl.search.trial import Trial, better_of

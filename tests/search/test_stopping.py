@@ -8,12 +8,12 @@ import pytest
 
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.main import main
-from mtl.search.build import build_space
-from mtl.search.grammar import read_options
 from mtl.search.methods import MethodOptions, Problem, find_method
 from mtl.search.objective import Objective
 from mtl.search.search import Search
-from mtl.search.sharded import ShardedCohort
+from mtl.search.shards.sharded import ShardedCohort
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Settings, Stopped
 from mtl.train.groups import Groups

@@ -12,7 +12,7 @@ from mtl.benchmarks import load_checked
 from mtl.losses import MSE, BinaryCrossEntropy
 from mtl.losses.labels import known
 from mtl.metrics import Metric, accuracy, auc, log_loss, mae, r2
-from mtl.search.sharded import ShardedCohort
+from mtl.search.shards.sharded import ShardedCohort
 from mtl.stats.pareto import pareto_front
 from mtl.train import Cohort, Member, Settings, train
 from mtl.train.evaluate import selection

@@ -11,9 +11,9 @@ from ray.tune.experiment import Trial
 
 from mtl.ray.tune.mirror import Mirror
 from mtl.ray.tune.results import result_dir, search_by_tune
-from mtl.search.dimension import Dimension
-from mtl.search.parameters import Choice
 from mtl.search.space import Space
+from mtl.search.space.dimension import Dimension
+from mtl.search.space.parameters import Choice
 from mtl.study.rundir import RunDirectory
 from mtl.tracking import SearchTracker, Tracker
 from mtl.tracking.client import check_mode

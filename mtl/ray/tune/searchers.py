@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl.search.methods import Problem
 from mtl.search.space import Values
-from mtl.search.to_tune import to_tune
+from mtl.search.space.to_tune import to_tune
 
 
 class _Suggest:

@@ -14,12 +14,12 @@ from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import domains
 from mtl.losses import make_loss
 from mtl.ray.tune.benchmark import found
-from mtl.search.build import SETTINGS, build_space
-from mtl.search.dimension import Dimension
-from mtl.search.grammar import Bounds, Listed, Range, Word, read_range
-from mtl.search.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space import Space, Values
-from mtl.search.to_tune import distribution
+from mtl.search.space.build import SETTINGS, build_space
+from mtl.search.space.dimension import Dimension
+from mtl.search.space.grammar import Bounds, Listed, Range, Word, read_range
+from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
+from mtl.search.space.to_tune import distribution
 from mtl.strategies import make, units
 
 _SHARE = re.compile(r"(.*)\[(\d+)\]")  # of weights on the simplex, one by one
@@ -31,7 +31,7 @@ def param_space(
     """The space of a search in Ray Tune's distributions, for `Tuner(param_space=...)`.
 
     A parameter that exists only beside certain choices of another is None elsewhere. Searchers that cannot draw such
-    parameters get `to_tune(space.dimensions, conditional=False)` of `mtl.search.to_tune`.
+    parameters get `to_tune(space.dimensions, conditional=False)` of `mtl.search.space.to_tune`.
 
     Args:
         benchmark: its name, `path.py:Class`, or itself.

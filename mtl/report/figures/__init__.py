@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl.report.cost import Cost
+from mtl.report.cost import StepCost
 from mtl.report.figures.cost import cost_figure
 from mtl.report.figures.losses import losses_figure
 from mtl.report.figures.metrics import metrics_figure
@@ -18,7 +18,7 @@ from mtl.report.read import Study
 __all__ = ["draw"]
 
 
-def draw(summary: Mapping[str, Any], study: Study, costs: Mapping[str, Cost], folder: Path) -> dict[str, str]:
+def draw(summary: Mapping[str, Any], study: Study, costs: Mapping[str, StepCost], folder: Path) -> dict[str, str]:
     """Write every figure that the study has data for as SVG and PNG, and return the SVGs for the page."""
     folder.mkdir(parents=True, exist_ok=True)
     colours = Colours(summary["ranking"], summary["reference"])

@@ -8,14 +8,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.report.cost import Cost
+from mtl.report.cost import StepCost
 from mtl.report.figures.style import FAINT, GREY, WIDTH, Colours, figure, strategy_axis, text_width
 from mtl.report.numbers import number, shortened
 
 _ROW, _FOOT, _HEAD = 0.3, 0.3, 0.42
 
 
-def cost_figure(summary: Mapping[str, Any], costs: Mapping[str, Cost], colours: Colours) -> Figure | None:
+def cost_figure(summary: Mapping[str, Any], costs: Mapping[str, StepCost], colours: Colours) -> Figure | None:
     """Two panels with the same rows: seconds a step relative to the reference, and backward passes per step."""
     specs, reference = summary["ranking"], summary["reference"]
     time = [costs[spec].relative_seconds for spec in specs]

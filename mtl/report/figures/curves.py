@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl.report.read import Run
+from mtl.report.read import RecordedRun
 
 Array = npt.NDArray[np.float64]
 
 
-def mean_curve(runs: Sequence[Run], at: str, what: str, tasks: Sequence[str]) -> tuple[Array, Array] | None:
+def mean_curve(runs: Sequence[RecordedRun], at: str, what: str, tasks: Sequence[str]) -> tuple[Array, Array] | None:
     """Steps (S,) and values (S, K), the mean at each step over the runs that reached it; None without curves.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from mtl.files.json_lines import read_lines
 from mtl.files.lineage import Event, Stage, read_events, winner, winning_line
 from mtl.files.records import named_lines
-from mtl.report.read import Run, read_config, read_runs
+from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
 
@@ -31,7 +31,7 @@ class SearchRun:
     """
 
     config: Mapping[str, Any]
-    runs: Sequence[Run]
+    runs: Sequence[RecordedRun]
     events: Sequence[Event]
     best: Mapping[str, Any] | None
     stages: Sequence[Stage]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.report.numbers import ABSENT, count, rounded
-from mtl.report.read import Run
+from mtl.report.read import RecordedRun
 from mtl.report.search.summary import signed
-from mtl.report.table import Cell, Column, Table
+from mtl.report.table import Cell, Column, ReportTable
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -77,7 +77,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def runs_table(summary: Mapping[str, Any], runs: Sequence[Run], most: int | None = None) -> Table:
+def runs_table(summary: Mapping[str, Any], runs: Sequence[RecordedRun], most: int | None = None) -> ReportTable:
     """The runs, best first: objectives, values and status."""
     objective = summary["objective"]
     ranked = sorted(runs, key=lambda run: signed(run.record, objective), reverse=True)[:most]
@@ -99,10 +99,10 @@ def runs_table(summary: Mapping[str, Any], runs: Sequence[Run], most: int | None
         ]
         for run in ranked
     ]
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
-def metrics_table(summary: Mapping[str, Any]) -> Table:
+def metrics_table(summary: Mapping[str, Any]) -> ReportTable:
     """Validation and test metrics of the winner."""
     columns = [Column("task", ("task",), numeric=False), Column("metric", ("metric",), numeric=False)]
     columns += [Column("validation", ("validation",)), Column("test", ("test",))]
@@ -117,7 +117,7 @@ def metrics_table(summary: Mapping[str, Any]) -> Table:
         for task, metrics in best["validation"].items()
         for metric, value in metrics.items()
     ]
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
 def _cell(value: Any) -> Cell:

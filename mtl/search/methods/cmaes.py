@@ -9,7 +9,7 @@ from cmaes import CMA
 from mtl.search.methods.method import Problem, Start, random_starts
 from mtl.search.methods.waves import Waves
 from mtl.search.options import MethodOptions
-from mtl.search.parameters import Number
+from mtl.search.space.parameters import Number
 
 _SPREAD = 0.3  # standard deviation at the start, as a share of each range
 _STREAM = 6  # of the generator

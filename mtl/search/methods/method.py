@@ -12,8 +12,8 @@ import numpy as np
 
 from mtl.search.objective import Scores
 from mtl.search.options import MethodOptions
-from mtl.search.parameters import Generator
 from mtl.search.space import Space, Values
+from mtl.search.space.parameters import Generator
 
 
 @dataclass(frozen=True)

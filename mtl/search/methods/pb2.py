@@ -13,8 +13,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from mtl.search.methods.method import Decision, Problem, Report
 from mtl.search.methods.pbt import PBT
 from mtl.search.options import MethodOptions
-from mtl.search.parameters import Number
 from mtl.search.space import Values
+from mtl.search.space.parameters import Number
 
 _CANDIDATES = 1000
 _REMEMBERED = 200  # latest observations that the model is fitted to: its cost grows with their cube

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from mtl.search.dimension import Condition, Dimension
-from mtl.search.parameters import Choice, Number, Parameter, Simplex
+from mtl.search.space.dimension import Condition, Dimension
+from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
 
 
 def to_tune(dimensions: Mapping[str, Dimension], *, conditional: bool = True) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.search.sharded import ShardedCohort
+from mtl.search.shards.sharded import ShardedCohort
 from mtl.train import Member
 
 #: Makes the `Cohort` of one shard, or what behaves as one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtl.search.parameters import Parameter
+from mtl.search.space.parameters import Parameter
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from mtl.search.cohort import Place
-from mtl.search.placement import Placement
+from mtl.search.shards.placement import Placement
 from mtl.train import Evaluation, Member, Result
 from mtl.train.cohort import check_state
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtl.extras import install
-from mtl.search.dimension import Dimension
-from mtl.search.parameters import Choice, Generator, Parameter, Suggester
+from mtl.search.space.dimension import Dimension
+from mtl.search.space.parameters import Choice, Generator, Parameter, Suggester
 from mtl.strategies import make
 from mtl.train import Member
 
@@ -99,7 +99,7 @@ class Space:
         """
         if importlib.util.find_spec("ray") is None:
             raise ImportError(f"to_tune needs Ray Tune, which is not installed: {install('ray')}")
-        from mtl.search.to_tune import to_tune
+        from mtl.search.space.to_tune import to_tune
 
         return to_tune(self.dimensions)
 

@@ -8,10 +8,10 @@ from typing import Any
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.hyperparameters import Domain, defaults, domains, nearest, parse
 from mtl.losses import Loss, make_loss
-from mtl.search.dimension import Condition, Dimension
-from mtl.search.grammar import Bounds, Range, Word
-from mtl.search.parameters import Choice, Number, Parameter, Simplex
-from mtl.search.space import Space
+from mtl.search.space.dimension import Condition, Dimension
+from mtl.search.space.grammar import Bounds, Range, Word
+from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
+from mtl.search.space.space import Space
 from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
 from mtl.train import Settings

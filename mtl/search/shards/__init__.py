@@ -1,0 +1,1 @@
+"""A cohort in shards, wherever each of them is trained."""
