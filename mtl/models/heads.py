@@ -11,9 +11,11 @@ from mtl.models.trunks import Stages
 class PixelHead(nn.Module):
     """A 1 x 1 convolution, and bilinear interpolation to the size of the inputs where the features are smaller.
 
+    Its outputs are the last axis, as losses and metrics have classes and directions.
+
     Args:
         features: channels of the feature maps (B, features, H', W').
-        outputs: channels of the prediction (B, outputs, H, W).
+        outputs: numbers at each pixel of the prediction (B, H, W, outputs).
         size: height and width of the prediction.
     """
 
@@ -25,9 +27,9 @@ class PixelHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The prediction at each pixel."""
         prediction: Tensor = self.convolution(features)
-        if prediction.shape[-2:] == self.size:
-            return prediction
-        return F.interpolate(prediction, self.size, mode="bilinear", align_corners=False)
+        if prediction.shape[-2:] != self.size:
+            prediction = F.interpolate(prediction, self.size, mode="bilinear", align_corners=False)
+        return prediction.movedim(1, -1)
 
 
 def make_head(trunk: Stages, outputs: int) -> nn.Module:
