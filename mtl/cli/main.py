@@ -16,6 +16,7 @@ _MODULES = {
     "data": "preparing",
     "list": "showing",
     "report": "showing",
+    "schema": "schema",
     "search": "searching",
     "replay": "replaying",
     "submit": "submitting",

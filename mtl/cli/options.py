@@ -234,6 +234,15 @@ class DataOptions(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SchemaOptions(Command):
+    """`mtl schema`."""
+
+    command: ClassVar[str] = "schema"
+    about: ClassVar[str] = "JSON Schema by which editors complete a file of options, or of what a run writes"
+    what: str = argument("", "config", choices=("config", "results", "schedule"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchOptions(Command):
     """`mtl bench`."""
 
@@ -269,8 +278,17 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
     {
         each.command: each
         for each in (
-            *(ListOptions, DataOptions, TrainOptions, CompareOptions, SearchOptions, ReplayOptions, ReportOptions),
-            *(BenchOptions, SubmitOptions, CheckLossOptions),
+            ListOptions,
+            DataOptions,
+            TrainOptions,
+            CompareOptions,
+            SearchOptions,
+            ReplayOptions,
+            ReportOptions,
+            CheckLossOptions,
+            SchemaOptions,
+            BenchOptions,
+            SubmitOptions,
         )
     }
 )
