@@ -7,8 +7,8 @@ import pytest
 
 from mtl.cli.declared import declared
 from mtl.cli.options import COMMANDS
-from mtl.search.build import SETTINGS
 from mtl.search.methods import METHODS
+from mtl.search.space.build import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
