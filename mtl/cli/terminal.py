@@ -47,11 +47,7 @@ class Terminal:
         """Show the run in the lower bar."""
         self.progress_bars.reset(self.current, description=escape(f"{_label(run)} seed {run.seed}"))
 
-    def progress(self, run: RunPlan, done: int, total: int) -> None:  # noqa: ARG002
-        """Move the lower bar."""
-        self.progress_bars.update(self.current, completed=done, total=total)
-
-    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+    def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
         """Show the runs in the lower bar, and move it."""
         seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
         label = escape(f"{_label(runs[0])} {seeds}")

@@ -21,13 +21,12 @@ from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setting import Setting
 from mtl.train import Cohort, Member, Settings, check_losses
-from mtl.train.batches import Batches
+from mtl.train.ground import steps_per_epoch
 
 
 def run_length(setting: Setting) -> int:
     """Optimizer steps of one run."""
-    batches = Batches(setting.splits.train, setting.settings.batch_size, 0)
-    return setting.settings.length(batches.per_epoch)
+    return setting.settings.length(steps_per_epoch(setting.splits.train, setting.settings.batch_size))
 
 
 def member_settings(setting: Setting) -> Settings:

@@ -1,19 +1,16 @@
-"""Carries out a plan run by run; finished runs are not repeated, and a run that fails does not end the study."""
+"""Carries out a plan; finished runs are not repeated, and a run that fails does not end the study."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from mtl.strategies import make
+from mtl.study.bundle import Begun, Bundle, begun_alone, begun_together, bundled, checkpoint_of
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Observer, Setting, record_of
-from mtl.study.together import Begun, checkpoint_of, execute_together, grouped, populations_begun
 from mtl.study.watchers import Watchers, one_line
-from mtl.train import Result, Stopped, train
-
-_FINISHED = ("done", "diverged")
+from mtl.train import Result, Stopped
 
 
 def execute(
@@ -29,86 +26,52 @@ def execute(
         Stopped: `should_stop` said so; the run in progress is checkpointed.
         OSError: a finished run could not be written; the ones before it are intact.
     """
-    records = {record["run"]: record for record in directory.records() if record["status"] in _FINISHED}
+    records = directory.finished()
     watchers = Watchers(observers, directory, setting.tell)
 
-    def together(runs: list[RunPlan], begun: Begun | None = None) -> None:
-        for record in _execute_several(runs, setting, directory, watchers, should_stop, begun):
-            records[record["run"]] = record
+    def carry_out(runs: list[RunPlan], begun: Begun | None = None) -> None:
+        """Train runs together, with their records; without any where several fail, so that each is tried by itself."""
+        try:
+            found = Bundle(runs, setting, directory, watchers, begun).carry_out(should_stop)
+        except (Stopped, OSError):
+            raise
+        except Exception as failure:  # a strategy or a user's model may raise anything; the study goes on
+            path = begun.path if begun is not None else checkpoint_of(runs, directory)
+            if path == directory.checkpoint(runs[0].name):
+                found = [_failed(runs[0], setting, directory, watchers, failure)]
+            else:
+                said = f"its runs failed together and are tried one at a time ({one_line(failure)})"
+                setting.tell(f"{runs[0].strategy}: {said}")
+                path.unlink(missing_ok=True)
+                found = []
+        records.update((record["run"], record) for record in found)
 
-    for begun in populations_begun(plan.runs, directory, setting.tell):
+    for begun in begun_together(plan.runs, directory, setting.tell):
         if all(run.name in records for run in begun.runs):
             begun.path.unlink()
         elif setting.one_at_a_time:
             setting.tell(f"{begun.runs[0].strategy}: its runs were begun together, and start over one at a time")
         else:
-            together(begun.runs, begun)
-    for runs in grouped(plan.runs, setting):
+            carry_out(begun.runs, begun)
+    for runs in bundled(plan.runs, setting):
         left = [run for run in runs if run.name not in records]
-        new = [run for run in left if not directory.checkpoint(run.name).exists()]  # the others were begun alone
-        if len(new) > 1 and not setting.one_at_a_time:
-            together(new)
-        for run in runs:
+        alone = {run: some for run in left if (some := begun_alone(run, directory, setting.tell)) is not None}
+        if new := [run for run in left if run not in alone]:
+            carry_out(new)
+        for run in left:
             if run.name not in records:
-                records[run.name] = _execute_one(run, setting, directory, watchers, should_stop)
+                carry_out([run], alone.get(run))
     return [records[run.name] for run in plan.runs]
 
 
-def _execute_several(
-    runs: list[RunPlan],
-    setting: Setting,
-    directory: RunDirectory,
-    watchers: Watchers,
-    should_stop: Callable[[], bool],
-    begun: Begun | None,
-) -> list[dict[str, Any]]:
-    """Their records; none where they fail together, so that each is tried by itself."""
-    try:
-        return execute_together(runs, setting, directory, watchers, should_stop, begun)
-    except (Stopped, OSError):
-        raise
-    except Exception as failure:  # as below: what one run raises must not take the others with it
-        reason = one_line(failure)
-        setting.tell(f"{runs[0].strategy}: its runs failed together and are tried one at a time ({reason})")
-        (begun.path if begun is not None else checkpoint_of(runs, directory)).unlink(missing_ok=True)
-        return []
-
-
-def _execute_one(
-    run: RunPlan,
-    setting: Setting,
-    directory: RunDirectory,
-    watchers: Watchers,
-    should_stop: Callable[[], bool],
+def _failed(
+    run: RunPlan, setting: Setting, directory: RunDirectory, watchers: Watchers, failure: Exception
 ) -> dict[str, Any]:
-    strategy = make(run.strategy)
-    watchers.begin(run, {"spec": run.strategy, **strategy.hyperparameters})
-    tasks = [task for task in setting.benchmark.tasks if run.task in (None, task.name)]
-    error = traceback = None
-    try:
-        result = train(
-            setting.benchmark,
-            setting.splits,
-            strategy,
-            setting.settings,
-            seed=run.seed,
-            tasks=tasks,
-            device=setting.device,
-            checkpoint_path=directory.checkpoint(run.name),
-            progress=lambda done, total: watchers.progress(run, done, total),
-            observe=lambda step, values: watchers.row(run, step, values),
-            should_stop=should_stop,
-            tell=setting.tell,
-        )
-    except (Stopped, OSError):
-        raise
-    except Exception as failure:  # a strategy or a user's model may raise anything; the study records it and goes on
-        error = f"{type(failure).__name__}: {failure}"
-        path = directory.write_failure(run.name, failure)
-        traceback = str(path.relative_to(directory.path))
-        setting.tell(f"{run.name} failed: {one_line(failure)} (traceback: {path})")
-        result = Result("failed", {}, {}, float("nan"), 0, {}, {}, {})
-    plain, _ = record_of(run, result, setting.benchmark.name, error, traceback)
-    record = directory.append(plain, result.history, lambda: result.weights or {})
+    """Write a run that an exception ended."""
+    path = directory.write_failure(run.name, failure)
+    setting.tell(f"{run.name} failed: {one_line(failure)} (traceback: {path})")
+    result, error = Result.of_failure(""), f"{type(failure).__name__}: {failure}"
+    plain = record_of(run, result, setting.benchmark.name, error, str(path.relative_to(directory.path)))
+    record = directory.append(plain, result.history, dict)
     watchers.end(run, record)
     return record

@@ -43,6 +43,10 @@ class RunDirectory:
         """The finished runs; of several lines of one run the last, and no line that a crash cut short."""
         return list(read_records(self.results_path).runs.values())
 
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """The records of runs that are not to be trained again, by name; one that failed is."""
+        return {record["run"]: record for record in self.records() if record["status"] != "failed"}
+
     def damages(self) -> list[str]:
         """Files and lines that cannot be read, beside a last line that a crash cut short; a sentence each."""
         found = []

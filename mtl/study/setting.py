@@ -24,11 +24,8 @@ class Observer(Protocol):
     def begin(self, run: RunPlan, hyperparameters: dict[str, Any]) -> None:
         """A run starts or continues."""
 
-    def progress(self, run: RunPlan, done: int, total: int) -> None:
-        """A step was made."""
-
-    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
-        """A step was made in several runs at once."""
+    def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """A step was made in a run, or in several at once."""
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """A point of the run's curves."""
@@ -56,8 +53,8 @@ class Setting:
 
 def record_of(
     run: RunPlan, result: Result, benchmark: str, error: str | None = None, traceback: str | None = None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is written of a run, and the hyperparameters that observers are told.
+) -> dict[str, Any]:
+    """What is written of a run.
 
     Args:
         run: as planned.
@@ -66,12 +63,11 @@ def record_of(
         error: what it failed with.
         traceback: the file that holds more of that, within the run directory.
     """
-    strategy = make(run.strategy)
-    record = {
+    return {
         "run": run.name,
         "benchmark": benchmark,
         "strategy": run.strategy,
-        "hyperparameters": strategy.hyperparameters,
+        "hyperparameters": make(run.strategy).hyperparameters,
         "seed": run.seed,
         "phase": run.phase,
         "task": run.task,
@@ -85,4 +81,3 @@ def record_of(
         "error": error or result.reason or None,
         "traceback": traceback,
     }
-    return record, {"spec": run.strategy, **strategy.hyperparameters}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mtl.strategies import make
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setting import Observer
@@ -22,17 +23,14 @@ class Watchers:
     def __init__(self, observers: Sequence[Observer], directory: RunDirectory, tell: Callable[[str], None]) -> None:
         self._observers, self._directory, self._tell = list(observers), directory, tell
 
-    def begin(self, run: RunPlan, hyperparameters: dict[str, Any]) -> None:
+    def begin(self, run: RunPlan) -> None:
         """A run starts or continues."""
+        hyperparameters = {"spec": run.strategy, **make(run.strategy).hyperparameters}
         self._each(lambda observer: observer.begin(run, hyperparameters))
 
-    def progress(self, run: RunPlan, done: int, total: int) -> None:
-        """A step was made."""
-        self._each(lambda observer: observer.progress(run, done, total))
-
-    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
-        """A step was made in several runs at once."""
-        self._each(lambda observer: observer.progress_together(runs, done, total))
+    def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """A step was made in a run, or in several at once."""
+        self._each(lambda observer: observer.progress(runs, done, total))
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """A point of the run's curves."""

@@ -30,11 +30,8 @@ class StudyTracker:
             config={**hyperparameters, "seed": run.seed},
         )
 
-    def progress(self, run: RunPlan, done: int, total: int) -> None:
+    def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
         """Steps are not logged one by one."""
-
-    def progress_together(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
-        """Nor those of several runs."""
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """Log a point of the curves."""

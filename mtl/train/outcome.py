@@ -53,6 +53,11 @@ class Result:
     weights: dict[str, Tensor] | None = field(repr=False, default=None)
     reason: str = ""
 
+    @classmethod
+    def of_failure(cls, reason: str) -> Result:
+        """That of a run which an exception ended."""
+        return cls(FAILED, {}, {}, math.nan, 0, {}, {}, reason=reason)
+
 
 def result_of(
     run: Run,

@@ -30,11 +30,8 @@ class Watcher:
     def begin(self, run, hyperparameters):
         self.told.append(("begin", run.name, hyperparameters["spec"]))
 
-    def progress(self, run, done, total):
-        self.told.append(("progress", run.name, done, total))
-
-    def progress_together(self, runs, done, total):
-        self.told.append(("together", len(runs), done, total))
+    def progress(self, runs, done, total):
+        self.told.append(("progress", len(runs), done, total))
 
     def row(self, run, step, values):
         self.told.append(("row", run.name, step, sorted(values)))
@@ -76,7 +73,7 @@ def test_the_same_records_and_the_same_curves_as_one_at_a_time(tmp_path):
     together, told = study(tmp_path / "together", Three())
     alone, told_alone = study(tmp_path / "alone", Three(), one_at_a_time=True)
     same(together, alone, 1e-5)
-    assert ("together", 3, 40, 40) in told and not any(entry[0] == "progress" for entry in told)
+    assert [{entry[1] for entry in entries if entry[0] == "progress"} for entries in (told, told_alone)] == [{3}, {1}]
     curves = [sorted(e for e in entries if e[0] in ("begin", "row", "end")) for entries in (told, told_alone)]
     assert curves[0] == curves[1]
     for record in together:
@@ -133,7 +130,7 @@ def test_more_seeds_join_runs_that_were_begun_together_without_starting_them_ove
     stopped_at(tmp_path / "run", 25)
     records, told = study(tmp_path / "run", Three(), seeds=5, single=False, specs=["famo"])
     same(whole, records[:3], 0)
-    assert [entry[1:3] for entry in told if entry[0] == "together"][:15] == [(3, step) for step in range(26, 41)]
+    assert [entry[1:3] for entry in told if entry[0] == "progress"][:15] == [(3, step) for step in range(26, 41)]
     assert [record["seed"] for record in records] == [0, 1, 2, 3, 4]
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
@@ -153,7 +150,7 @@ def test_fewer_seeds_go_on_and_the_others_are_named(tmp_path):
     said = []
     records, told = study(tmp_path / "run", Three(), seeds=2, single=False, specs=["famo"], tell=said.append)
     same(whole[:2], records, 1e-6)
-    assert ("together", 2, 26, 40) in told and "final-famo-2: begun and not asked for any more" in said[0]
+    assert ("progress", 2, 26, 40) in told and "final-famo-2: begun and not asked for any more" in said[0]
 
 
 def test_a_damaged_checkpoint_of_several_is_said(tmp_path):
@@ -190,9 +187,9 @@ class Faulty(Watcher):
             self.when = ""
             raise RuntimeError("cannot watch")
 
-    def progress_together(self, runs, done, total):
+    def progress(self, runs, done, total):
         self._maybe("progress")
-        super().progress_together(runs, done, total)
+        super().progress(runs, done, total)
 
     def end(self, run, record):
         self._maybe("end")
@@ -212,11 +209,8 @@ def test_an_observer_that_raises_is_left_out_and_costs_no_training(when, alone, 
     records, watched = study(tmp_path / "run", Three(), watching=[faulty], tell=said.append, **options)
     same(whole, records, 0)
     assert watched == told
-    if not (alone and when == "progress"):
-        assert (
-            len(said) == 1 and "Faulty failed and is left out, the study goes on: RuntimeError: cannot watch" in said[0]
-        )
-        assert "in row" in (tmp_path / "run" / "failures" / "observer-Faulty.txt").read_text() or when != "row"
+    assert len(said) == 1 and "Faulty failed and is left out, the study goes on: RuntimeError: cannot watch" in said[0]
+    assert "in row" in (tmp_path / "run" / "failures" / "observer-Faulty.txt").read_text() or when != "row"
 
 
 def test_a_run_that_fails_leaves_its_traceback_in_a_file_that_is_named(tmp_path, monkeypatch):
@@ -256,3 +250,39 @@ def test_kill_9_then_resume_equals_an_uninterrupted_comparison(tmp_path):
     subprocess.run([*command(killed), "--resume"], cwd=ROOT, check=True, capture_output=True)
     assert results.read_bytes().startswith(before) and len(results.read_text().splitlines()) == 9
     assert (killed / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
+
+
+ALONE = {"seeds": 1, "single": False, "specs": ["famo"]}
+
+
+def test_a_run_by_itself_is_gone_on_with_like_several(tmp_path):
+    whole, _ = study(tmp_path / "whole", Three(), **ALONE)
+    with pytest.raises(Stopped):
+        study(tmp_path / "run", Three(), stop_after=25, **ALONE)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["final-famo-0.pt"]
+    records, told = study(tmp_path / "run", Three(), **ALONE)
+    same(whole, records, 0)
+    assert [entry[1:3] for entry in told if entry[0] == "progress"] == [(1, step) for step in range(26, 41)]
+    assert told[0][0] == "begin" and not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_of_another_version_is_said_and_the_run_starts_over(tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "final-famo-0.pt"
+    path.parent.mkdir(parents=True)
+    torch.save({"model": {}, "record": {}}, path)
+    said = []
+    whole, _ = study(tmp_path / "whole", Three(), **ALONE)
+    records, _ = study(tmp_path / "run", Three(), tell=said.append, **ALONE)
+    same(whole, records, 0)
+    assert len(said) == 1 and f"checkpoint {path}" in said[0] and "the run starts over" in said[0]
+
+
+def test_several_runs_that_failed_and_are_tried_again_are_written_again(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    study(tmp_path / "run", Three(), single=False, specs=["famo"])
+    lines = directory.results_path.read_text().splitlines()
+    failed = [json.dumps({**json.loads(line), "status": "failed"}) for line in lines]
+    directory.results_path.write_text("\n".join(failed) + "\n")
+    records, _ = study(tmp_path / "run", Three(), single=False, specs=["famo"])
+    assert [record["status"] for record in records] == ["done"] * 3
+    assert [record["status"] for record in directory.records()] == ["done"] * 3

@@ -12,7 +12,6 @@ from ray import tune
 
 from mtl.files.lineage import Event, read_events, source_steps, write_events
 from mtl.ray.tune.about import STATE, About, number_of
-from mtl.ray.tune.trial import failed_result
 from mtl.search.methods import Method, MethodOptions, Problem, Start
 from mtl.search.plan import cohort_maker, run_length
 from mtl.search.search import Search
@@ -23,7 +22,7 @@ from mtl.study.described import described
 from mtl.study.models import Models, Weights
 from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setting import Setting
-from mtl.train import Member
+from mtl.train import Member, Result
 from mtl.train import checkpoint as checkpoints
 
 
@@ -177,7 +176,7 @@ def _record(
         best = dataclasses.replace(run.best, trial=by_own.get(run.best.trial, number))
         run = dataclasses.replace(run, best=best)
     if state.get("failure"):
-        return (*search.record(run, failed_result(state["failure"]["error"]), setting.benchmark.name), dict)
+        return (*search.record(run, Result.of_failure(state["failure"]["error"]), setting.benchmark.name), dict)
     member = Member(**state["cohort"]["members"][0])
     cohort = cohort_maker(setting)([member])
     cohort.load_state_dict(state["cohort"])

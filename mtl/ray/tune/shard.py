@@ -11,12 +11,13 @@ from typing import Any
 
 from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, space_of
-from mtl.ray.tune.trial import OurTrial, failed_result
+from mtl.ray.tune.trial import OurTrial
 from mtl.search.methods import OPTIONS, MethodOptions
 from mtl.search.plan import make_search
 from mtl.search.search import Search
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory
+from mtl.train import Result
 from mtl.train import checkpoint as checkpoints
 
 #: What the configuration of a trial may hold beside ranges of values.
@@ -99,7 +100,7 @@ class ShardTrial(OurTrial):
         written = {record["run"] for record in directory.records()}
         for trial in search.alive:
             if search.run_name(trial.number) not in written:
-                directory.append(*search.record(trial, failed_result(error), self.setting.benchmark.name))
+                directory.append(*search.record(trial, Result.of_failure(error), self.setting.benchmark.name))
 
     def _made(self) -> tuple[Search, Iterator[None]]:
         about = self.about

@@ -13,7 +13,6 @@ from ray import tune
 
 from mtl.ray.tune.about import About
 from mtl.study.watchers import one_line
-from mtl.train import Result
 
 
 class OurTrial(tune.Trainable, ABC):
@@ -85,8 +84,3 @@ class OurTrial(tune.Trainable, ABC):
                 raise
             self.failure = {"error": one_line(error), "traceback": traceback.format_exc()}
             return None
-
-
-def failed_result(reason: str) -> Result:
-    """That of a run which an exception ended."""
-    return Result("failed", {}, {}, math.nan, 0, {}, {}, {}, reason=reason)
