@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mtl.suggestions import nearest as nearest
+from mtl.suggestions import nearest
 
 _KEY = "mtl.hyperparameter"
 

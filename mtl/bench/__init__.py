@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from mtl.bench.bench import Bench
+from mtl.suggestions import nearest
 
 #: The class of each bench as `module:Class`; imported when asked for, since each brings its peers.
 BENCHES: Mapping[str, str] = MappingProxyType(
@@ -24,9 +24,7 @@ _OF_RAY = "mtl.bench.engines:EnginesBench"
 def find_bench(name: str, engine: str = "population") -> Bench:
     """The bench of that name, of the search the one of that engine; a `ValueError` names the nearest."""
     if name not in BENCHES:
-        near = difflib.get_close_matches(name, BENCHES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BENCHES)}"
-        raise ValueError(f"unknown bench {name!r}: {hint}")
+        raise ValueError(f"unknown bench {name!r}: {nearest(name, BENCHES)}")
     if engine != "population" and name != "search":
         raise ValueError(f"--engine {engine}: only the bench of the search has engines")
     module, _, cls = (BENCHES[name] if engine == "population" else _OF_RAY).partition(":")

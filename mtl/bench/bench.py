@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 
 from mtl.bench.peers import check_peers_are_here
 from mtl.extras import install
+from mtl.suggestions import nearest
 
 
 class Row(TypedDict):
@@ -106,8 +106,7 @@ def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], usual
     """The names that the user gave, checked, or the usual ones."""
     for name in names or ():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            hint = nearest(name, known, f"known are {', '.join(known)}")
             raise ValueError(f"--{option} {name!r} is not in this bench: {hint}")
     return list(names or usual)
 

@@ -19,7 +19,7 @@ from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
 from mtl.benchmarks.rf1 import RF1
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
-from mtl.hyperparameters import nearest
+from mtl.suggestions import nearest
 
 _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),

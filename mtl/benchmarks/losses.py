@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
-from mtl.hyperparameters import nearest
 from mtl.losses import Loss, make_loss
+from mtl.suggestions import nearest
 
 _BETWEEN = "; "
 

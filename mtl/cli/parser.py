@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from mtl.cli.declared import Declared, groups
 from mtl.cli.errors import BadInput
 from mtl.cli.options import COMMANDS
+from mtl.suggestions import nearest
 
 # What `mtl submit` says beside its options, which are those of three programs.
 _USAGE = {"submit": "mtl submit [-h] [--print] {train,compare,search} [OPTIONS OF sbatch ...] -- ARGUMENTS OF mtl ..."}
@@ -18,6 +19,12 @@ _EPILOG = {
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose namespaces have what the command line gives, and nothing else."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse does it, with what may have been meant."""
+        if action.choices is not None and value not in action.choices:
+            meant = nearest(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}: {meant}")
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message} (`{self.prog} --help` shows the options)")

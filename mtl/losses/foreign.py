@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mtl.files.python_files import imported
-from mtl.hyperparameters import nearest
 from mtl.losses.loss import Loss
 from mtl.losses.wrapped import Instance, Wrapped, wrapper
+from mtl.suggestions import nearest
 
 
 def foreign_loss(place: str) -> type[Loss]:

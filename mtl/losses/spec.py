@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from mtl.hyperparameters import nearest, read_pairs
+from mtl.hyperparameters import read_pairs
 from mtl.losses.foreign import foreign_loss
 from mtl.losses.loss import Loss
 from mtl.losses.registry import LOSSES
 from mtl.losses.sums import split_sum, sum_of
 from mtl.losses.torch_losses import is_torch, torch_loss, torch_names
+from mtl.suggestions import nearest
 
 
 def make_loss(spec: str) -> Loss:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.hyperparameters import nearest
+from mtl.suggestions import nearest
 
 State = dict[str, Tensor]
 #: One value of each setting a member, (N, 1) and float64.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mtl.benchmarks.benchmark import Benchmark
-from mtl.hyperparameters import nearest
+from mtl.suggestions import nearest
 from mtl.train import Evaluation
 
 SELECTION, DELTA_M = "selection", "delta_m"

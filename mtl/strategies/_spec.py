@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mtl.hyperparameters import check_key, domains, nearest, read_unit
+from mtl.hyperparameters import check_key, domains, read_unit
 from mtl.strategies._registry import REGISTRY
 from mtl.strategies.combinators import COMBINATORS, Wrapper, chain
 from mtl.strategies.strategy import Strategy
+from mtl.suggestions import nearest
 
 # A plus sign inside a number such as 1e+5 is followed by a digit, one that joins by a name or a bracket.
 _TOKEN = re.compile(r"\s*(?P<open>\[)|\s*(?P<close>\])|\s*(?P<plus>\+)|\s*(?P<unit>[^\[\]+\s](?:[^\[\]+]|\+(?=\d))*)")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtl.benchmarks.benchmark import Task
-from mtl.hyperparameters import check_key, nearest
+from mtl.hyperparameters import check_key
 from mtl.losses import Loss, make_loss
 from mtl.strategies.strategy import Strategy
+from mtl.suggestions import nearest
 from mtl.train.settings import Settings
 
 

@@ -46,7 +46,8 @@ def out(tmp_path):
         (["train", TINY, "--epochz", "1"], "unrecognized arguments"),
         (["train", TINY, "--config", "absent.yaml"], "No such file"),
         (["report", "nowhere"], "holds no results.jsonl"),
-        (["lst"], "invalid choice"),
+        (["lst"], "invalid choice: 'lst': did you mean list?"),
+        (["train", TINY, "--wandb", "onlin"], "argument --wandb: invalid choice: 'onlin': did you mean online"),
         ([], "required"),
     ],
 )

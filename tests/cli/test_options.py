@@ -72,3 +72,9 @@ def test_only_the_parser_knows_argparse():
     package = Path(__file__).parents[2] / "mtl"
     knows = [path for path in package.rglob("*.py") if "import argparse" in path.read_text()]
     assert [path.relative_to(package).as_posix() for path in knows] == ["cli/parser.py"]
+
+
+def test_what_was_meant_is_said_by_one_function():
+    package = Path(__file__).parents[2] / "mtl"
+    says = [path for path in package.rglob("*.py") if "difflib" in path.read_text()]
+    assert [path.relative_to(package).as_posix() for path in says] == ["suggestions.py"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-from mtl.hyperparameters import nearest
 from mtl.search.methods.method import (
     Decision,
     Exploit,
@@ -16,6 +15,7 @@ from mtl.search.methods.method import (
     random_starts,
 )
 from mtl.search.options import OPTIONS, SPECIAL, MethodOptions
+from mtl.suggestions import nearest
 
 __all__ = [
     "METHODS",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark, Task
-from mtl.hyperparameters import Domain, defaults, domains, nearest, parse
+from mtl.hyperparameters import Domain, defaults, domains, parse
 from mtl.losses import Loss, make_loss
 from mtl.search.space.dimension import Condition, Dimension
 from mtl.search.space.grammar import Bounds, Range, Word
@@ -14,6 +14,7 @@ from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space.space import Space
 from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
+from mtl.suggestions import nearest
 from mtl.train import Settings
 
 #: Training settings that may differ between the members of a search.
