@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def start(*arguments):
-    """Begin `mtl ARGUMENTS`."""
+def start(*arguments, **options):
+    """Begin `mtl ARGUMENTS`; options are those of `Popen`."""
     command = [sys.executable, "-m", "mtl", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def finish(process, code=0):

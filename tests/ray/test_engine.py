@@ -93,7 +93,7 @@ def test_what_only_the_cluster_can_tell_is_refused_and_leaves_no_run_behind(tmp_
     errors = finish(start(*arguments, "--engine=ray", "--gpus-per-shard=0.5"), code=2)
     assert "--gpus-per-shard 0.5: the search trains on no GPU" in errors
     assert not any(path.name != ".lock" for path in out.iterdir())
-    finish(start(*arguments, "--interval=40"))  # no --resume needed
+    assert main([*arguments, "--interval=40"]) == 0  # no --resume needed
 
 
 def _files(out):
@@ -105,7 +105,7 @@ def _files(out):
 def test_one_shard_gives_the_search_of_this_process_and_killed_processes_change_nothing(tmp_path):
     pytest.importorskip("ray")
     here, there = tmp_path / "here", tmp_path / "there"
-    finish(start(*SEARCH, f"--out={here}"))
+    assert main([*SEARCH, f"--out={here}"]) == 0
     process = start(*SEARCH, "--engine=ray", "--shards=1", f"--out={there}")
     saved = there / "checkpoints" / "search.pt"
     [host] = wait(process, lambda: hosts_of(process.pid))

@@ -83,10 +83,10 @@ def test_the_best_model_of_an_experiment_gives_what_was_recorded(members, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_without_the_trials_that_raise(tmp_path):
+def test_a_search_goes_on_without_the_trials_that_raise(on_cluster, tmp_path):
     out = tmp_path / "run"
     search = ["search", RAISES, *COMMAND, "--strategies=equal", "--steps=24", f"--out={out}"]
-    errors = finish(start(*search, "--search", "batch_size=16:32"))
+    errors = on_cluster(*search, "--search", "batch_size=16:32")
     records = _rows(out / "results.jsonl")
     failed = [record for record in records if record["status"] == "failed"]
     assert len(records) == 4 and 0 < len(failed) < 4
@@ -97,10 +97,10 @@ def test_a_search_goes_on_without_the_trials_that_raise(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_of_which_every_trial_raises_fails_and_names_the_traceback(tmp_path):
+def test_a_search_of_which_every_trial_raises_fails_and_names_the_traceback(on_cluster, tmp_path):
     out = tmp_path / "run"
     search = ["search", RAISES, *COMMAND, "--strategies=equal", "--steps=24", f"--out={out}", "--batch-size=16"]
-    errors = finish(start(*search, "--search", "lr=1e-3:1e-2"), code=1)
+    errors = on_cluster(*search, "--search", "lr=1e-3:1e-2", code=1)
     assert "4 of 4 runs failed, the first, search-0000, with RuntimeError: a batch of 16" in errors
     assert str(out / "failures/search-0000.txt") in errors and "no run was trained to its end" in errors
 

@@ -221,8 +221,10 @@ def _history(directory, record):
     return json.loads((directory.path / record["history"]).read_text())
 
 
-@pytest.mark.parametrize("method", ["tpe", "cmaes", "evolution", "nsga2", pytest.param("gp", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("members", [4, 16])
+LEARNING = [(method, members) for method in ("tpe", "cmaes", "evolution", "nsga2") for members in (4, 16)]
+
+
+@pytest.mark.parametrize(("method", "members"), [*LEARNING, pytest.param("gp", 4, marks=pytest.mark.slow)])
 def test_by_default_a_method_that_learns_has_something_to_learn_from(method, members, toy_search):
     """Four waves, of which all but the first know scores; with as many trials as members it is blind, and says so."""
     search, records, _ = toy_search(method, members=members)
