@@ -4,6 +4,7 @@
 """
 
 from mtl.losses.binary import Asymmetric, BinaryCrossEntropy, MultiLabel
+from mtl.losses.check import Checked, Finding, check_loss
 from mtl.losses.classification import NLL, CrossEntropy, Hinge
 from mtl.losses.constant import constant_prediction, over_outputs, takes_classes
 from mtl.losses.dense import Cosine, ScaleInvariant
@@ -17,6 +18,7 @@ from mtl.losses.overlap import Dice, Lovasz, Tversky
 from mtl.losses.registry import FAMILIES, LOSSES
 from mtl.losses.regression import MAE, MSE, Huber, LogCosh, Quantile, SmoothL1
 from mtl.losses.spec import loss_class, make_loss
+from mtl.losses.suggest import Suggested, Suggestion, suggest
 
 __all__ = [
     "FAMILIES",
@@ -28,10 +30,12 @@ __all__ = [
     "NLL",
     "Asymmetric",
     "BinaryCrossEntropy",
+    "Checked",
     "Contrastive",
     "Cosine",
     "CrossEntropy",
     "Dice",
+    "Finding",
     "Focal",
     "Gaussian",
     "Hinge",
@@ -47,15 +51,19 @@ __all__ = [
     "Quantile",
     "ScaleInvariant",
     "SmoothL1",
+    "Suggested",
+    "Suggestion",
     "TaskLoss",
     "Terms",
     "Triplet",
     "Tversky",
     "Tweedie",
+    "check_loss",
     "constant_prediction",
     "loss_class",
     "loss_of",
     "make_loss",
     "over_outputs",
+    "suggest",
     "takes_classes",
 ]

@@ -1,0 +1,195 @@
+"""Which losses fit the labels of a task, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mtl.losses import facts
+from mtl.losses.facts import Figures
+from mtl.losses.labels import by_class, known
+
+_OUTLIERS, _TAILS, _SKEW = 0.01, 3.0, 2.0
+_OVERDISPERSED = 1.5
+_UNEVEN, _VERY_UNEVEN = 3.0, 20.0
+_RARE = 0.1
+_FEW_COUNTS = 0.05  # share of zeros from which amounts are taken for ones that are often zero
+_EFFICIENT = 1.345  # of Huber's loss: 95 % of the efficiency of the mean on normal errors (Huber 1981)
+
+
+class Suggestion(NamedTuple):
+    """A loss and why it fits."""
+
+    spec: str
+    reason: str
+
+
+class Suggested(NamedTuple):
+    """What was found.
+
+    Attributes:
+        kind: of the labels.
+        figures: that were seen, by name; see `mtl.losses.facts`.
+        losses: that fit, the best guess first.
+    """
+
+    kind: str
+    figures: Figures
+    losses: list[Suggestion]
+
+
+def suggest(target: Tensor, outputs: int = 1, kind: str | None = None) -> Suggested:
+    """The losses that fit a task, from the labels of its training split.
+
+    Labels say how numbers are spread, not how large the errors of a model will be: what is suggested is where to begin,
+    and a search decides.
+
+    Args:
+        target: labels (N, ...) of the training split, and of no other.
+        outputs: width of the head.
+        kind: `numbers`, `amounts` (often zero, else positive), `counts`, `classes`, `yes or no`, `regions` (a class for
+            each place) or `directions`; told from the labels if not given.
+
+    Raises:
+        ValueError: no label is there, or the kind is unknown; one line.
+    """
+    if not bool(known(target).any()):
+        raise ValueError("no label is there, so nothing can be suggested")
+    found = kind or kind_of(target, outputs)
+    if found not in _KINDS:
+        raise ValueError(f"kind={found!r} must be one of {', '.join(_KINDS)}")
+    figures = _FIGURES[found](target, outputs)
+    return Suggested(found, figures, list(_KINDS[found](figures)))
+
+
+def kind_of(target: Tensor, outputs: int) -> str:
+    """What the labels are, told from their type, values and number.
+
+    Args:
+        target: labels (N, ...).
+        outputs: width of the head.
+    """
+    labels = target[known(target)]
+    binary = bool(((labels == 0) | (labels == 1)).all())
+    if by_class(target, outputs):
+        return "regions" if target.ndim > 2 else "classes"
+    if binary and len(labels.unique()) == 2:
+        return "yes or no"
+    if bool((labels < 0).any()):
+        return "numbers"
+    whole = bool((labels == labels.round()).all())
+    if whole:
+        return "counts"
+    zeros = float((labels == 0).double().mean())
+    return "amounts" if zeros >= _FEW_COUNTS else "numbers"
+
+
+def _numbers(figures: Figures) -> Iterator[Suggestion]:
+    robust = figures["robust_sd"] or figures["sd"] or 1.0
+    huber = f"huber:delta={_EFFICIENT * robust:.3g}"
+    if figures["outliers"] > _OUTLIERS or figures["tails"] > _TAILS:
+        why = f"{figures['outliers']:.1%} of the labels are outliers, and the excess kurtosis is {figures['tails']:.1f}"
+        yield Suggestion(huber, f"{why}: beyond 1.345 robust standard deviations an error counts by its size alone")
+        yield Suggestion("mae", f"{why}: the median does not follow them")
+        yield Suggestion(f"log-cosh:width={robust:.3g}", "as huber, without a kink in its slope")
+    else:
+        seen = f"{figures['outliers']:.1%} of the labels are outliers, the excess kurtosis is {figures['tails']:.1f}"
+        yield Suggestion("mse", f"{seen}: nothing speaks against the mean")
+        yield Suggestion(huber, "nearly as good as mse on normal errors, and safe should some be large")
+    if figures["lowest"] > 0 and figures["skew"] > _SKEW:
+        yield Suggestion("tweedie:power=1.9", f"all above 0 and skewed ({figures['skew']:.1f}): errors by ratio")
+    yield Suggestion("gaussian", "if the uncertainty of each example is wanted too; needs two outputs for a label")
+
+
+def _amounts(figures: Figures) -> Iterator[Suggestion]:
+    yield Suggestion("tweedie:power=1.5", f"{figures['zeros']:.0%} of the labels are exactly 0, and none is below")
+    yield from _numbers(figures)
+
+
+def _counts(figures: Figures) -> Iterator[Suggestion]:
+    ratio = figures["variance_over_mean"]
+    seen = f"the variance of the labels is {ratio:.1f} times their mean"
+    poisson = Suggestion("poisson", f"{seen}; inputs that explain some of it bring it nearer to 1")
+    if ratio > _OVERDISPERSED:
+        dispersion = min(max(figures["dispersion"], 0.01), 100.0)
+        zeros = f", and {figures['zeros']:.0%} are 0 where a Poisson distribution has {figures['zeros_expected']:.0%}"
+        yield Suggestion(f"negative-binomial:dispersion={dispersion:.3g}", seen + zeros)
+        yield poisson
+    else:
+        yield poisson
+        yield Suggestion("negative-binomial:dispersion=0.1", "should the counts vary more than that beside like inputs")
+    yield Suggestion("mse", f"counts as numbers, up to {figures['highest']:g}: large ones decide")
+
+
+def _classes(figures: Figures) -> Iterator[Suggestion]:
+    ratio = figures["imbalance"]
+    seen = f"the largest class has {ratio:.1f} times the examples of the smallest ({figures['smallest']:g})"
+    if ratio < _UNEVEN:
+        yield Suggestion("cross-entropy", seen)
+        yield Suggestion("cross-entropy:label_smoothing=0.1", "against overconfidence, most of all with few examples")
+        yield Suggestion("poly", "cross-entropy with one number to tune")
+        return
+    if figures["absent"]:
+        lacking = f"{figures['absent']:g} of {figures['classes']:g} classes have no example, so no weights from counts"
+        yield Suggestion("focal", f"{seen}; {lacking}")
+        yield Suggestion("cross-entropy", "as it is, where overall accuracy counts")
+        return
+    weighed = Suggestion("cross-entropy:class_weights=effective", f"{seen}: weights by class, up to a bound")
+    adjusted = Suggestion("logit-adjusted", f"{seen}: best where the mean accuracy over classes or macro-F1 counts")
+    yield from (adjusted, weighed) if ratio >= _VERY_UNEVEN else (weighed, adjusted)
+    yield Suggestion("focal", "many easy examples beside few hard ones")
+    yield Suggestion("cross-entropy", "as it is, where overall accuracy counts")
+
+
+def _binary(figures: Figures) -> Iterator[Suggestion]:
+    several = figures["labels_an_example"] > 1
+    rare = figures["rarest"] < _RARE
+    share = f"yes is {figures['rarest']:.1%} of the labels" + (" of the rarest kind" if several else "")
+    if not rare:
+        yield Suggestion("binary-cross-entropy", f"{share}: even enough")
+        yield Suggestion("focal", "many easy examples beside few hard ones")
+        return
+    if several:
+        yield Suggestion("asymmetric", f"{share}: easy negatives, most of all labels, stop counting")
+        if not (figures["never"] or figures["always"]):
+            yield Suggestion("multi-label:positive_weights=inverse", f"{share}: yes of each label weighs as much as no")
+    elif not figures["never"]:
+        yield Suggestion("binary-cross-entropy:positive_weight=inverse", f"{share}: yes weighs as much as no in all")
+    yield Suggestion("focal:alpha=0.75", f"{share}: easy examples are discounted, yes weighs three times as much")
+    yield Suggestion("binary-cross-entropy", "as it is, where probabilities have to be right")
+
+
+def _regions(figures: Figures) -> Iterator[Suggestion]:
+    share = f"the smallest region has {figures['smallest'] / figures['labels']:.2%} of all places"
+    yield Suggestion("cross-entropy+dice", f"{share}: every place, and every region whatever its size")
+    yield Suggestion("cross-entropy", "every place counts the same")
+    yield Suggestion("cross-entropy+lovasz", "where intersection over union is what counts")
+
+
+def _directions(_figures: Figures) -> Iterator[Suggestion]:
+    yield Suggestion("cosine", "only the angle counts")
+    yield Suggestion("cosine+0.1*mse", "the length counts too")
+
+
+_KINDS: Mapping[str, Callable[[Figures], Iterator[Suggestion]]] = MappingProxyType(
+    {
+        "numbers": _numbers,
+        "amounts": _amounts,
+        "counts": _counts,
+        "classes": _classes,
+        "yes or no": _binary,
+        "regions": _regions,
+        "directions": _directions,
+    }
+)
+_FIGURES: Mapping[str, Callable[[Tensor, int], Figures]] = MappingProxyType(
+    {
+        **{kind: lambda target, _: facts.of_numbers(target) for kind in ("numbers", "amounts", "directions")},
+        "counts": lambda target, _: facts.of_counts(target),
+        **{kind: facts.of_classes for kind in ("classes", "regions")},
+        "yes or no": lambda target, _: facts.of_binary(target),
+    }
+)
