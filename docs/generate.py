@@ -1,4 +1,6 @@
-"""The pages of docs/strategies, from the docstrings: `python docs/generate.py` writes them, `--check` compares them.
+"""The pages of docs/strategies and docs/losses.md, from the code: `python docs/generate.py` writes them.
+
+`--check` compares them.
 
 A page has the definition, a picture of the update on two conflicting gradients, the deviations, the parameters with
 their ranges, and what a step reads and costs. `--check` compares the text and leaves the pictures alone.
@@ -24,6 +26,8 @@ from mtl.strategies.combinators.normalize import sum_to_k
 from mtl.strategies.strategy import DOMAINS, SIGNALS, Strategy
 
 TARGET = Path(__file__).resolve().parent / "strategies"
+LOSSES_PAGE = TARGET.with_name("losses.md")
+LOSSES_PICTURES = TARGET.with_name("losses")
 GRADIENTS = torch.tensor([[1.0, 0.25], [-0.55, 0.75]], dtype=torch.float64)
 STEPS, DRAWS = 40, 12
 INK, FIRST, SECOND, UPDATE = "#6b7480", "#0072b2", "#d55e00", "#1d2530"
@@ -213,7 +217,12 @@ def draw(name: str, cls: type[Strategy], path: Path) -> None:
         axes.plot(0, 0, "o", color=INK, markersize=3)
         axes.set(xlim=(-1.1, 1.1), ylim=(-0.85, 0.95), aspect="equal")
         axes.axis("off")
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a picture without dates and trailing blanks."""
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     text = path.read_text(encoding="utf-8")
     path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")
 
@@ -221,11 +230,18 @@ def draw(name: str, cls: type[Strategy], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail when a page is not what the docstrings give")
-    wanted = texts()
+    import generate_losses  # which takes its parts from here
+
+    wanted, losses = texts(), generate_losses.page()
     if parser.parse_args().check:
         there = {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.md")}
         stale = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
         stale += [f"{name}.svg" for name in REGISTRY if not (TARGET / f"{name}.svg").exists()]
+        stale += (
+            [LOSSES_PAGE.name] if not LOSSES_PAGE.exists() or LOSSES_PAGE.read_text(encoding="utf-8") != losses else []
+        )
+        drawn = {path.name for path in LOSSES_PICTURES.glob("*.svg")}
+        stale += [f"losses/{name}" for name in sorted(drawn ^ generate_losses.pictures().keys())]
         if stale:
             print(f"not current, run `make docs`: {', '.join(stale)}", file=sys.stderr)
         return 1 if stale else 0
@@ -236,6 +252,12 @@ def main() -> int:
         (TARGET / name).write_text(text, encoding="utf-8")
     for name, cls in REGISTRY.items():
         draw(name, cls, TARGET / f"{name}.svg")
+    LOSSES_PAGE.write_text(losses, encoding="utf-8")
+    LOSSES_PICTURES.mkdir(exist_ok=True)
+    for path in LOSSES_PICTURES.iterdir():
+        path.unlink()
+    for name, loss in generate_losses.pictures().items():
+        generate_losses.draw(loss, LOSSES_PICTURES / name)
     return 0
 
 

@@ -15,7 +15,8 @@ from mtl.cli.console import console
 from mtl.cli.errors import BadInput
 from mtl.cli.groups import GROUPS, group_of
 from mtl.hyperparameters import defaults, domains, show
-from mtl.losses import LOSSES
+from mtl.losses import FAMILIES
+from mtl.losses.torch_losses import torch_names
 from mtl.models import ARCHITECTURES, MODELS
 from mtl.search.methods import METHODS, find_method
 from mtl.strategies import REGISTRY
@@ -66,6 +67,8 @@ def show_list(what: str, *, grep: str | None, by_cost: bool, as_json: bool) -> N
         print(json.dumps(rows, indent=2))
     elif what == "strategies":
         _show_strategies(rows, by_cost=by_cost)
+    elif what == "losses":
+        _show_losses(rows)
     else:
         _show_table(rows)
 
@@ -107,6 +110,26 @@ def _show_strategy(row: dict[str, Any], head: str) -> None:
         _say(f"{parameter['name']}={parameter['default'] or '()'}  {parameter['range']}  {parameter['about']}", "    ")
     if row["source"]:
         _say(row["source"], "    ")
+
+
+def _show_losses(rows: Sequence[dict[str, Any]]) -> None:
+    """A paragraph for each, below what it is for."""
+    for family in FAMILIES:
+        if inside := [row for row in rows if row["for"] == family]:
+            _say(f"FOR {family.upper()} ({len(inside)})")
+        for row in inside:
+            _say("")
+            _say(f"{row['name']}  {row['about']}")
+            _say(row["formula"], "    ")
+            for each in row["parameters"]:
+                searched = f", searched from {each['search'][0]:g} to {each['search'][1]:g}" if each["search"] else ""
+                _say(f"{each['name']}={each['default']}  {each['range']}{searched}: {each['about']}", "    ")
+            _say(f"Use: {row['use']}.", "    ")
+            _say(f"{row['source']}", "    ")
+        if inside:
+            _say("")
+    _say(f"Of torch.nn, by their own names and arguments: {', '.join(torch_names())}.")
+    _say("Of any library or file: package.module:Name, path.py:Name; sums: mae+0.1*mse. `mtl check-loss` tests any.")
 
 
 def _say(text: str, indent: str = "") -> None:
@@ -175,7 +198,17 @@ def _whether_ready(cls: type[Benchmark]) -> str:
 
 def _losses() -> list[dict[str, Any]]:
     return [
-        {"name": name, "parameters": _parameters(cls), "about": _first_paragraph(cls)} for name, cls in LOSSES.items()
+        {
+            "name": cls.name,
+            "for": family,
+            "about": _first_paragraph(cls),
+            "formula": cls.formula,
+            "parameters": _parameters(cls),
+            "use": cls.use,
+            "source": cls.paper,
+        }
+        for family, classes in FAMILIES.items()
+        for cls in classes
     ]
 
 

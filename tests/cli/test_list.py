@@ -128,3 +128,19 @@ def test_what_import_mtl_gives_comes_when_it_is_asked_for():
         "assert all(callable(getattr(mtl, name)) for name in mtl.__all__) and not hasattr(mtl, 'balancr')"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_list_of_losses_says_formula_parameters_ranges_and_use(monkeypatch, capsys):
+    monkeypatch.setattr(console, "_width", 80)
+    assert main(["list", "losses"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    for row in rows(capsys, "losses"):
+        parameters = [f"{each['name']}={each['default']} {each['range']}" for each in row["parameters"]]
+        for whole in (row["formula"], f"Use: {row['use']}.", row["source"], *parameters):
+            assert whole and whole in text, row["name"]
+    assert "SmoothL1Loss" in text and "gamma=2 at least 0, searched from 0.5 to 5" in text
+    assert main(["list", "losses", "--grep", "segmentation"]) == 0
+    shown = capsys.readouterr().out
+    assert "\ndice " in shown and "\nmse " not in shown

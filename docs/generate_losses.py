@@ -1,0 +1,227 @@
+"""The page docs/losses.md and the pictures of the losses, from the code; `docs/generate.py` writes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from generate import INK, UPDATE, cell, described, parameters, save
+from torch import Tensor
+
+from mtl.hyperparameters import domains
+from mtl.losses import FAMILIES, LOSSES, Loss
+from mtl.losses.torch_losses import torch_names
+
+COLOURS = ("#0072b2", UPDATE, "#d55e00")
+POINTS = 241
+
+INTRODUCTION = """\
+# Losses
+
+A task's loss is named by a spec, on the command line, in YAML and in Python alike:
+
+| spec | loss |
+| --- | --- |
+| `huber:delta=0.5` | one of ours, below |
+| `SmoothL1Loss:beta=0.5` | any of `torch.nn`, by its own name and arguments |
+| `package.module:Class:margin=1` | a class or function of any library; its arguments are hyperparameters |
+| `path.py:Name` | the same of a file of yours |
+| `mae+0.1*path.py:Gradient` | a weighed sum; `weight1`, `weight2` ... are hyperparameters, as are those of its parts |
+
+    mtl train multidigits --loss left=focal:gamma=1 right=cross-entropy+0.5*poly
+    mtl search multidigits --search loss.left=cross-entropy,focal,poly loss.left.gamma=0.5:4
+    mtl check-loss huber:delta=0.5
+    mtl list losses
+
+A loss is refused before anything is trained, with the name of its task, if it cannot take the task's outputs and
+labels.
+
+**In Python.** A loss takes predictions and labels and gives their mean, with `reduction="none"` one number for each
+term. Missing labels (NaN, or -100 among whole numbers) are left out one by one; the mean of none is NaN. Continuous
+parameters may be tensors, so that each member of a population has its own under `torch.func.vmap`. Half precision is
+computed with in float32, as in torch's autocast, and values and gradients are finite at predictions of ±10000.
+
+    import torch
+    from mtl.losses import check_loss, make_loss, suggest
+
+    labels = torch.tensor([0] * 90 + [1] * 25 + [2] * 5)
+    found = suggest(labels, outputs=3)
+    print(found.figures["imbalance"], *found.losses, sep="\\n")
+    loss = make_loss("cross-entropy:class_weights=effective").fitted(labels, outputs=3)
+    print(loss, loss(torch.zeros(120, 3), labels), check_loss(loss).passed)
+
+**Classes of unlike size.** `class_weights=inverse` makes every class weigh the same in all, `effective` lets large
+classes stop growing (Cui et al., CVPR 2019, with beta 0.999), `priors=training` and `positive_weight=inverse` are of
+the same kind. They are taken from the labels of the training split alone before training starts, have the mean 1 over
+them, and are recorded as numbers.
+
+**A loss of your own** is a function, a class or an `nn.Module` that takes predictions and labels in one shape (where
+there is one prediction for each label) and returns their mean. `mtl check-loss path.py:Name` tests its gradient,
+sign, scale, mean over the batch, the edges, half precision, `vmap` and missing labels, and exits 1 if something
+fails.
+
+**Losses of torch.nn**: {torch}. Class logits have the classes on the last axis, as everywhere here; a loss of several
+inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `GaussianNLLLoss`: mean and variance).
+
+In the pictures: the loss (left) and its slope (right) over what the axis says; black with the default parameters,
+blue and orange at the ends of the range that a search tries for the first of them.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What a picture shows of losses of one kind.
+
+    Attributes:
+        axis: label of the horizontal axis.
+        low: its left end.
+        high: its right end.
+        pair: the prediction and the labels of one point of it.
+    """
+
+    axis: str
+    low: float
+    high: float
+    pair: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _one(label: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    return lambda x: (x.reshape(1, 1), torch.tensor([label], dtype=x.dtype))
+
+
+def _true_logit(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.stack([x, 0 * x, 0 * x]).reshape(1, 3), torch.tensor([0])
+
+
+def _region(x: Tensor) -> tuple[Tensor, Tensor]:
+    labels = torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 0, 0, 0], dtype=x.dtype)
+    return torch.where(labels == 1, x, -2.0).reshape(-1, 1), labels
+
+
+def _angle(x: Tensor) -> tuple[Tensor, Tensor]:
+    radians = torch.deg2rad(x)
+    return torch.stack([radians.cos(), radians.sin()]).reshape(1, 2), torch.tensor([[1.0, 0.0]], dtype=x.dtype)
+
+
+def _depth(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.stack([x, 0 * x, 0 * x, 0 * x]).reshape(1, 4), torch.ones(1, 4, dtype=x.dtype)
+
+
+def _mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.stack([x, 0 * x]).reshape(1, 2), torch.zeros(1, dtype=x.dtype)
+
+
+def _embeddings(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.stack([0 * x, x, 0 * x + 1.3]).reshape(3, 1), torch.tensor([0, 0, 1])
+
+
+def _teacher(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.stack([x, 0 * x, 0 * x]).reshape(1, 3), torch.tensor([[1.0, 0.0, 0.0]], dtype=x.dtype)
+
+
+VIEWS: Mapping[str, View] = {
+    "numbers": View("prediction, for a label of 0", -4, 4, _one(0.0)),
+    "mean and variance": View("predicted mean, for a label of 0 and a variance of 1", -4, 4, _mean_and_variance),
+    "counts": View("log of the predicted mean, for a count of 3", -2, 3, _one(3.0)),
+    "classes": View("logit of the true class, the two others 0", -5, 5, _true_logit),
+    "yes or no": View("logit, for a label that is no", -5, 5, _one(0.0)),
+    "regions": View("logits of a region of 3 places; of the 7 others -2", -5, 5, _region),
+    "depth": View("log error of one of 4 places, the others right", -3, 3, _depth),
+    "directions": View("angle to the true direction, in degrees", -180, 180, _angle),
+    "embeddings": View("an example at 0, one of its class at x, one of another at 1.3", -2, 2, _embeddings),
+    "teacher": View("logit of a class for which the teacher has 1; others 0", -5, 5, _teacher),
+}
+
+
+def view_of(cls: type[Loss]) -> View:
+    """What the picture of a loss shows."""
+    return VIEWS["regions" if cls in FAMILIES["regions"] else cls.kind]
+
+
+def curve(loss: Loss, view: View) -> tuple[list[float], list[float], list[float]]:
+    """The axis, the values of the loss and their slopes."""
+    points = torch.linspace(view.low, view.high, POINTS, dtype=torch.float64)
+    values, slopes = [], []
+    for point in points:
+        x = point.clone().requires_grad_()
+        value = loss(*view.pair(x))
+        (slope,) = torch.autograd.grad(value, x)
+        values.append(float(value.detach()))
+        slopes.append(float(slope))
+    return points.tolist(), values, slopes
+
+
+def variants(cls: type[Loss]) -> list[tuple[str, Loss, str]]:
+    """Labelled losses and their colours: the default, and both ends of the range of the first parameter searched."""
+    more = {"priors": (0.2, 0.3, 0.5)} if "priors" in domains(cls) else {}
+    default = cls(**more)
+    searched = [(key, domain) for key, domain in domains(cls).items() if domain.search]
+    if not searched:
+        return [("", default, COLOURS[1])]
+    key, domain = searched[0]
+    low, high = domain.search or (0.0, 0.0)
+    ends = [
+        (f"{key}={end:g}", cls(**{**more, key: end}), colour) for end, colour in ((low, COLOURS[0]), (high, COLOURS[2]))
+    ]
+    return [ends[0], (f"{key}={getattr(default, key):g}", default, COLOURS[1]), ends[1]]
+
+
+def draw(cls: type[Loss], path: Path) -> None:
+    """Write the picture of a loss; the same file from the same version of Matplotlib."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    view = view_of(cls)
+    with mpl.rc_context({"svg.hashsalt": cls.name, "svg.fonttype": "none", "font.size": 7, "axes.linewidth": 0.6}):
+        figure = Figure(figsize=(5.2, 1.9), layout="constrained")
+        FigureCanvasSVG(figure)
+        left, right = figure.subplots(1, 2)
+        for label, loss, colour in variants(cls):
+            points, values, slopes = curve(loss, view)
+            width = 1.6 if colour == COLOURS[1] else 1.0
+            left.plot(points, values, color=colour, linewidth=width, label=label)
+            right.plot(points, slopes, color=colour, linewidth=width)
+        for axes, title in ((left, "loss"), (right, "slope")):
+            axes.set_title(title, fontsize=7, color=INK)
+            axes.axhline(0, color=INK, linewidth=0.4)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(length=2, width=0.6)
+        figure.supxlabel(view.axis, fontsize=7, color=INK)
+        if left.get_legend_handles_labels()[1]:
+            left.legend(frameon=False, fontsize=6)
+        save(figure, path)
+
+
+def page() -> str:
+    """The page."""
+    parts = [INTRODUCTION.replace("{torch}", ", ".join(f"`{name}`" for name in torch_names()))]
+    for family, classes in FAMILIES.items():
+        parts.append(f"## For {family}\n")
+        for cls in classes:
+            parts += [_section(cls), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(cls: type[Loss]) -> str:
+    first, rest, _ = described(cls)
+    table = parameters(cls)
+    return "\n\n".join(
+        [
+            f"### {cls.name}",
+            first,
+            *rest,
+            f"`{cls.formula}`",
+            f"Use: {cell(cls.use)}.",
+            f"![{cls.name} and its slope](losses/{cls.name}.svg)",
+            table if table != "None." else "No parameters.",
+            f"{cell(cls.paper)}. Code: `{cls.__module__.replace('.', '/')}.py`.",
+        ]
+    )
+
+
+def pictures() -> dict[str, type[Loss]]:
+    """The losses by the file of their picture."""
+    return {f"{name}.svg": cls for name, cls in LOSSES.items()}
