@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
 
-from mtl.benchmarks import tree
-from mtl.losses import IGNORE, TaskLoss
+from mtl.benchmarks.reading import Collate, Reading
+from mtl.benchmarks.split import Examples, Split
+from mtl.benchmarks.stored import Stored
+from mtl.losses import TaskLoss
 from mtl.metrics import Metric
 from mtl.models import make_model
+
+__all__ = ["Benchmark", "Examples", "MissingData", "Split", "Splits", "Task"]
 
 
 @dataclass(frozen=True)
@@ -38,113 +43,67 @@ class Task:
     ignore: float | None = None
 
 
-class Examples(ABC):
-    """The examples of a split, wherever they are kept.
-
-    Attributes:
-        targets: labels (N, ...) of each task; missing labels are NaN or -100, one by one.
-    """
-
-    targets: Mapping[str, Tensor]
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """Where batches are."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def take(self, index: Tensor | slice) -> Split:
-        """The examples at `index`."""
-
-    @abstractmethod
-    def to(self, device: torch.device | str) -> Examples:
-        """The same examples with batches on another device."""
-
-    @abstractmethod
-    def marked(self, ignored: Mapping[str, float]) -> Examples:
-        """The same examples, where these labels, by task, are missing ones: NaN or -100."""
-
-    @abstractmethod
-    def fingerprint(self) -> Any:
-        """What tells these examples apart from others: tensors and plain values, in any nesting."""
-
-    def first(self, count: int) -> Any:
-        """The inputs of the first examples, for their shapes."""
-        return self.take(slice(count)).inputs
-
-    def chunks(self, size: int) -> Iterator[Split]:
-        """All examples in their order, so many at a time."""
-        for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size))
-
-
-@dataclass(frozen=True)
-class Split(Examples):
-    """Examples in memory.
+@dataclass(frozen=True, init=False)
+class Splits:
+    """The three splits; everything fitted to data (scaling, vocabularies) is fitted on `train` only.
 
     Args:
-        inputs: a tensor (N, ...), or tensors (N, ...) in any nesting of dicts, tuples, lists and named tuples.
-        targets: labels (N, ...) of each task; missing labels are NaN or -100, one by one.
+        train: a `Split`, or a map-style `torch.utils.data.Dataset` of pairs (inputs, targets by task).
+        validation: the same.
+        test: the same.
+        collate: makes one batch of a list of examples of a data set; None for PyTorch's.
+        workers: processes that read a data set ahead of time; 0 reads it in the process that trains.
+        shared_batches: all runs of one data set see the same batches, whatever their seeds, so that runs that are
+            trained together read each example once rather than once each.
+
+    What a data set draws (`torch`, `numpy.random` and `random`, on the CPU) is seeded by run and step, so that a run
+    can be repeated and go on where it stopped. Labels are read once before training, for what a prediction without
+    inputs reaches; where the data set has a method `target(index)` that gives the labels of an example alone, no inputs
+    are read for that. Labels of more than 256 MiB are not held: a seeded sample of them stands for all.
     """
-
-    inputs: Any
-    targets: Mapping[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(tree.first_tensor(self.inputs))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the inputs are."""
-        return tree.first_tensor(self.inputs).device
-
-    def take(self, index: Tensor | slice) -> Split:
-        """The examples at `index`, a tensor of any shape or a slice."""
-        inputs = tree.mapped(lambda leaf: leaf[index], self.inputs)
-        return Split(inputs, {task: target[index] for task, target in self.targets.items()})
-
-    def to(self, device: torch.device | str) -> Split:
-        """The same examples on another device."""
-        inputs = tree.mapped(lambda leaf: leaf.to(device), self.inputs)
-        return Split(inputs, {task: target.to(device) for task, target in self.targets.items()})
-
-    def marked(self, ignored: Mapping[str, float]) -> Split:
-        """The same examples, where these labels, by task, are missing ones: NaN or -100."""
-        if not ignored:
-            return self
-        return Split(self.inputs, {task: marked(target, ignored.get(task)) for task, target in self.targets.items()})
-
-    def fingerprint(self) -> Any:
-        """All inputs and labels."""
-        return self.inputs, dict(sorted(self.targets.items()))
-
-
-def marked(target: Tensor, ignore: float | None) -> Tensor:
-    """Labels with a missing one where `ignore` stands: NaN, or -100 among whole numbers, which become int64."""
-    if ignore is None:
-        return target
-    if target.is_floating_point():
-        return torch.where(target == ignore, torch.nan, target)
-    return torch.where(target == ignore, IGNORE, target.to(torch.int64))
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The three splits; everything fitted to data (scaling, vocabularies) is fitted on `train` only."""
 
     train: Examples
     validation: Examples
     test: Examples
+
+    @overload
+    def __init__(
+        self, train: Examples | Dataset[Any], validation: Examples | Dataset[Any], test: Examples | Dataset[Any]
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        train: Examples | Dataset[Any],
+        validation: Examples | Dataset[Any],
+        test: Examples | Dataset[Any],
+        *,
+        collate: Collate | None = None,
+        workers: int = 0,
+        shared_batches: bool = False,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        train: Examples | Dataset[Any],
+        validation: Examples | Dataset[Any],
+        test: Examples | Dataset[Any],
+        *,
+        collate: Collate | None = None,
+        workers: int = 0,
+        shared_batches: bool = False,
+    ) -> None:
+        for name, split in (("train", train), ("validation", validation), ("test", test)):
+            if isinstance(split, Dataset) and not isinstance(split, IterableDataset):
+                split = Stored.of(Reading(split, name, collate), workers, shared_batches=shared_batches)
+            object.__setattr__(self, name, split)
 
     def items(self) -> Sequence[tuple[str, Examples]]:
         """The splits by name."""
         return [("train", self.train), ("validation", self.validation), ("test", self.test)]
 
     def to(self, device: torch.device | str) -> Splits:
-        """The same splits on another device."""
+        """The same splits with batches on another device."""
         return Splits(*(split.to(device) for _, split in self.items()))
 
     def marked(self, tasks: Sequence[Task]) -> Splits:

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, MissingData, Split, Splits, Task
+from mtl.benchmarks.reading import ReadFailed
+from mtl.benchmarks.stored import Stored
 from mtl.benchmarks.tree import named_leaves
 from mtl.losses.labels import known
 from mtl.metrics import Metric
@@ -33,11 +36,14 @@ def load_checked(benchmark: Benchmark) -> Splits:
         raise ValueError(f"{where}: its load() fails: {in_one_line(error)}") from error
     if not isinstance(splits, Splits):
         raise ValueError(f"{where}: its load() returns {_kind(splits)}, not Splits(train, validation, test)")
-    for name, split in splits.items():
-        _check_form(f"{where}, {name} split", split, benchmark)
-    splits = splits.marked(benchmark.tasks)
-    for name, split in splits.items():
-        _check_labels(f"{where}, {name} split", split, benchmark)
+    try:
+        for name, split in splits.items():
+            _check_form(f"{where}, {name} split", split, benchmark)
+        splits = splits.marked(benchmark.tasks)
+        for name, split in splits.items():
+            _check_labels(f"{where}, {name} split", split, benchmark)
+    except ReadFailed as error:
+        raise ValueError(f"{where}: {error}") from error
     return splits
 
 
@@ -85,6 +91,15 @@ def _check_task(where: str, task: Task) -> None:
 
 
 def _check_form(where: str, split: Any, benchmark: Benchmark) -> None:
+    if isinstance(split, IterableDataset):
+        raise ValueError(
+            f"{where}: it is {_kind(split)}, an IterableDataset, whose examples have no numbers, so that no batch "
+            "could be read again; a Dataset with __len__ and __getitem__ is wanted"
+        )
+    if isinstance(split, Stored):
+        if len(split) == 0:
+            raise ValueError(f"{where}: it is empty")
+        split = split.take(slice(2))  # the others are seen when they are trained on
     if not isinstance(split, Split):
         raise ValueError(f"{where}: it is {_kind(split)}, not a Split(inputs, targets)")
     _check_inputs(where, split.inputs)

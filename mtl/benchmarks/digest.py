@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
+from mtl.benchmarks.stored import sample_of
 from mtl.losses import Loss
 from mtl.losses.wrapped import user_code
 
@@ -30,7 +31,10 @@ _PLAIN = (str, int, float, bool, complex, bytes, type(None), torch.dtype, torch.
 
 
 def of_splits(splits: Splits) -> dict[str, str]:
-    """A digest of each split: shapes, dtypes and contents of its inputs and targets."""
+    """A digest of each split: shapes, dtypes and contents of its inputs and targets.
+
+    Of a data set, which may be on a disk, it is one of its type, its length and a seeded sample, which it says.
+    """
     return {name: _of_split(split) for name, split in splits.items()}
 
 
@@ -40,7 +44,7 @@ def _of_split(split: Examples) -> str:
     found.update(str(structure).encode())
     for leaf in leaves:
         _add(found, leaf)
-    return found.hexdigest()
+    return found.hexdigest() + sample_of(split)
 
 
 def _add(found: Any, value: Any) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from mtl.losses.labels import IGNORE
+
 
 def named_leaves(tree: Any, name: str) -> list[tuple[str, Any]]:
     """What a tree holds, each with the expression that leads to it, such as `inputs['mask']`."""
@@ -40,3 +42,12 @@ def floating_dtype(tree: Any) -> torch.dtype | None:
     """The dtype of the first tensor that is floating point; None where there is none."""
     dtypes = (leaf.dtype for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.is_floating_point())
     return next(dtypes, None)
+
+
+def marked(target: Tensor, ignore: float | None) -> Tensor:
+    """Labels with a missing one where `ignore` stands: NaN, or -100 among whole numbers, which become int64."""
+    if ignore is None:
+        return target
+    if target.is_floating_point():
+        return torch.where(target == ignore, torch.nan, target)
+    return torch.where(target == ignore, IGNORE, target.to(torch.int64))

@@ -59,7 +59,7 @@ def check_model(
         model.train(name == "train")
         chosen = {task.name: _two(split.targets[task.name]) for task in benchmark.tasks}
         rows = torch.cat([*chosen.values()]).unique()
-        predictions = _predicted(where, model, benchmark.tasks, split.take(rows).inputs)
+        predictions = _predicted(where, model, benchmark.tasks, split.labelled(rows).inputs)
         for task in benchmark.tasks:
             here = torch.searchsorted(rows, chosen[task.name])
             of_task = f"{place}, task {task.name!r}"
@@ -213,7 +213,7 @@ def _check_pairs(where: str, task: Task, labels: Tensor) -> None:
 
 def _check_metrics(where: str, task: Task, prediction: Tensor, split: Examples) -> None:
     """Every metric on all labels of a split, with the predictions of two examples in turn."""
-    repeated = prediction[torch.arange(len(split)) % len(prediction)]
+    repeated = prediction[torch.arange(len(split.targets[task.name])) % len(prediction)]
     for metric in task.metrics:
         try:
             value_of(metric, task, repeated, split)

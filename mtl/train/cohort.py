@@ -139,6 +139,11 @@ class Cohort:
         """The result of each member: test split, parameters that did best on validation data."""
         return self._in_order((group.ids, group.results()) for group in self._groups.all)
 
+    def close(self) -> None:
+        """End processes that read batches ahead; they begin again at the next step."""
+        for group in self._groups.all:
+            group.stepper.close()
+
     def weights(self, number: int) -> dict[str, Tensor]:
         """The parameters and buffers of one member's best evaluation, as a `state_dict` of its model."""
         self._check([number])

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mtl.benchmarks.benchmark import Examples, Task
+from mtl.benchmarks.benchmark import Examples, Split, Task
 from mtl.benchmarks.checked import in_one_line
 from mtl.losses import constant_prediction, loss_of
 from mtl.metrics import Metric
 
 Metrics = dict[str, dict[str, float]]
 
-_CHUNK = 4096
+CHUNK = 4096  # examples of an evaluation at once, over all models
 
 
 class MetricFailed(Exception):
@@ -59,13 +59,36 @@ def measure_model(model: nn.Module, tasks: Sequence[Task], split: Examples) -> M
     """The same, where a metric that raises an error is NaN and told of."""
     was_training = model.training
     model.eval()
-    pieces: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
-    for chunk in split.chunks(_CHUNK):
-        predicted = model(chunk.inputs)
-        for name, kept in pieces.items():
-            kept.append(predicted[name])
+    (found,) = measure_members([tasks], split, lambda inputs: {t: p[None] for t, p in model(inputs).items()}, CHUNK)
     model.train(was_training)
-    return measure(tasks, {name: torch.cat(parts) for name, parts in pieces.items()}, split)
+    return found
+
+
+def measure_members(
+    tasks: Sequence[Sequence[Task]], split: Examples, predict: Callable[[Any], Mapping[str, Tensor]], size: int
+) -> list[Measured]:
+    """Loss and metrics over a whole split, of many models at once.
+
+    Args:
+        tasks: of each model.
+        split: the examples.
+        predict: from inputs of some examples to predictions (N, n, ...) by task.
+        size: examples at once.
+    """
+    names = [task.name for task in tasks[0]]
+    predictions: dict[str, list[Tensor]] = {name: [] for name in names}
+    targets: dict[str, list[Tensor]] = {name: [] for name in names}
+    for chunk in split.chunks(size):
+        predicted = predict(chunk.inputs)
+        for name in names:
+            predictions[name].append(predicted[name])
+            targets[name].append(chunk.targets[name])
+    every = {name: torch.cat(parts, 1) for name, parts in predictions.items()}
+    measured_on = Split(None, {name: torch.cat(parts) for name, parts in targets.items()})
+    return [
+        measure(own, {name: prediction[row] for name, prediction in every.items()}, measured_on)
+        for row, own in enumerate(tasks)
+    ]
 
 
 def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Examples) -> Measured:

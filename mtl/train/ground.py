@@ -66,4 +66,4 @@ def steps_per_epoch(split: Examples, batch_size: int) -> int:
 
 
 def _labels_missing(split: Examples, tasks: Sequence[Task]) -> bool:
-    return any(not bool(known(split.targets[task.name]).all()) for task in tasks)
+    return split.sampled or any(not bool(known(split.targets[task.name]).all()) for task in tasks)

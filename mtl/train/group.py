@@ -165,6 +165,7 @@ class Group:
 
     def results(self) -> list[Result]:
         """Each run's result, of the parameters that did best on validation data; they can go on afterwards."""
+        self.stepper.close()
         judged = [row for row, run in enumerate(self.runs) if run.state.best_step]
         others = [row for row in range(len(self.runs)) if row not in judged]
         splits, tasks, reference = self._ground.splits, self._ground.tasks, self._ground.reference

@@ -38,12 +38,15 @@ def train_to_the_end(
         Stopped: `should_stop` said so.
     """
     length, stretch = cohort.length, cohort.stretch
-    while not cohort.over:
-        if should_stop():
-            save()
-            raise Stopped
-        cohort.advance(1)
-        made = cohort.step
-        progress(made, length)
-        if made % stretch == 0 and not cohort.over:
-            save()
+    try:
+        while not cohort.over:
+            if should_stop():
+                save()
+                raise Stopped
+            cohort.advance(1)
+            made = cohort.step
+            progress(made, length)
+            if made % stretch == 0 and not cohort.over:
+                save()
+    finally:
+        cohort.close()

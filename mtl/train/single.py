@@ -122,6 +122,11 @@ class Single:
         """Forward and backward passes so far: one forward pass a step, and what the balancer made."""
         return self._made + self._balancer.passes["forward"], self._balancer.passes["backward"]
 
+    def close(self) -> None:
+        """End processes that read batches ahead; they begin again at the next step."""
+        for batches in (self._batches, self._align_batches, self._fresh_batches):
+            batches.close()
+
     def sound(self) -> list[bool]:
         """Whether the parameters, and the losses of the last step, are finite."""
         return [all(bool(each.isfinite().all()) for each in (*self.model.parameters(), *self._losses.values()))]

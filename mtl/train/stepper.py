@@ -41,6 +41,9 @@ class Stepper(Protocol):
     def passes(self, row: int) -> tuple[int, int]:
         """Forward and backward passes of a row so far."""
 
+    def close(self) -> None:
+        """End processes that read batches ahead; they begin again at the next step."""
+
     def sound(self) -> list[bool]:
         """Of which rows the parameters, and the losses of the last step, are finite."""
 

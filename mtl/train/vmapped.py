@@ -15,14 +15,13 @@ from mtl.population.members import KINDS
 from mtl.population.population import Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
-from mtl.train.evaluate import Measured, measure
+from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model
 from mtl.train.stepper import MOST_FRESH, Snapshot
 
-_CHUNK = 4096  # examples of an evaluation at once, over all rows
 _FEWEST = 128
 
 
@@ -109,6 +108,11 @@ class Vmapped:
         counts = self.population.counts
         return int(counts["forward"][row]), int(counts["backward"][row])
 
+    def close(self) -> None:
+        """End processes that read batches ahead; they begin again at the next step."""
+        for feed in (self._train, self._align, self._fresh):
+            feed.close()
+
     def sound(self) -> list[bool]:
         """Of which rows the parameters, and the losses of the last step, are finite."""
         state = self.population.state
@@ -150,17 +154,11 @@ class Vmapped:
     def _measured_at_once(
         self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
     ) -> list[Measured]:
-        pieces: dict[str, list[Tensor]] = {task.name: [] for task in self.ground.tasks}
-        size = max(_CHUNK // len(rows), _FEWEST)
-        for chunk in split.chunks(size):
-            predictions = self.population.program.evaluate(_predict, parameters, fixed, chunk.inputs)
-            for name, kept in pieces.items():
-                kept.append(predictions[name])
-        every = {name: torch.cat(parts, 1) for name, parts in pieces.items()}
-        return [
-            measure(self.jobs[row].tasks, {name: each[place] for name, each in every.items()}, split)
-            for place, row in enumerate(rows)
-        ]
+        def predict(inputs: Any) -> dict[str, Tensor]:
+            return self.population.program.evaluate(_predict, parameters, fixed, inputs)  # type: ignore[no-any-return]
+
+        size = max(CHUNK // len(rows), _FEWEST)
+        return measure_members([self.jobs[row].tasks for row in rows], split, predict, size)
 
     def snapshot(self, row: int) -> Snapshot:
         """A copy of the present parameters (P,) and buffers of a row."""
