@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
 from mtl.gradients.graph import distinct, real, shaped, size
+from mtl.population.attention import PlainAttention
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 
@@ -47,8 +48,8 @@ class Program:
         self.sizes = [size(trained[name]) for name in self.names]
         self._like = [trained[name].detach() for name in self.names]
         self.shared_tensors, self.dimension = len(first), sum(self.sizes[: len(first)])
-        on_cpu = all(parameter.device.type == "cpu" for parameter in trained.values())
-        self._loops = on_cpu and any(isinstance(module, _ConvNd) for module in model.modules())
+        self._on_cpu = all(parameter.device.type == "cpu" for parameter in trained.values())
+        self._loops = self._on_cpu and any(isinstance(module, _ConvNd) for module in model.modules())
         self.fixed = [name for name, p in model.named_parameters() if not p.requires_grad]
         self.fixed += [name for name, _ in model.named_buffers()]
 
@@ -90,7 +91,7 @@ class Program:
         ) -> tuple[list[Tensor], dict[str, Tensor]]:
             held = {name: value.clone() for name, value in held.items()}  # normalisation layers write to them
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
-            with replaced(own), self._convolving():
+            with replaced(own), self._convolving(), self._attending():
                 return functional_call(call, values, (inner,)), held
 
         return vmap(one, randomness="different")(self._pieces(rows), dict(fixed), batch, list(masks))
@@ -126,7 +127,8 @@ class Program:
 
         def one(pieces: list[Tensor], held: dict[str, Tensor]) -> Any:
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
-            return functional_call(call, values, (batch,))
+            with self._attending():
+                return functional_call(call, values, (batch,))
 
         if self._loops:
             each = [one(*members_of((self._pieces(rows), dict(fixed)), row)) for row in range(len(rows))]
@@ -135,6 +137,9 @@ class Program:
 
     def _convolving(self) -> AbstractContextManager[Any]:
         return OneByOne() if self._loops else nullcontext()
+
+    def _attending(self) -> AbstractContextManager[Any]:
+        return PlainAttention() if self._on_cpu else nullcontext()
 
     def _pieces(self, rows: Tensor) -> list[Tensor]:
         pieces = rows.split(self.sizes, 1)

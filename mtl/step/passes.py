@@ -65,7 +65,7 @@ def frozen_statistics() -> Iterator[None]:
     kept: dict[nn.Module, dict[str, Tensor | None]] = {}
 
     def keep(module: nn.Module, _inputs: Any) -> None:
-        if isinstance(module, _NormBase) and module.training and module.track_running_stats and module not in kept:
+        if _remembers(module) and module not in kept:
             kept[module] = dict(module._buffers)
             for name, buffer in kept[module].items():
                 module._buffers[name] = None if buffer is None else buffer.clone()
@@ -77,3 +77,10 @@ def frozen_statistics() -> Iterator[None]:
         handle.remove()
         for module, buffers in kept.items():
             module._buffers.update(buffers)
+
+
+def _remembers(module: nn.Module) -> bool:
+    """Whether a forward pass in training changes buffers: of normalisation layers, and of what says so of itself."""
+    if isinstance(module, _NormBase):
+        return module.training and module.track_running_stats
+    return module.training and getattr(module, "counts_passes", False)

@@ -8,12 +8,19 @@ from types import MappingProxyType
 from mtl.hyperparameters import read_unit
 from mtl.models.trunks.convolution import Conv, LeNet
 from mtl.models.trunks.perceptron import MLP
+from mtl.models.trunks.resnet import ResNet18, ResNet34
+from mtl.models.trunks.schnet import SchNet
+from mtl.models.trunks.segnet import SegNet
 from mtl.models.trunks.table import Table
+from mtl.models.trunks.transformer import Transformer
 from mtl.models.trunks.trunk import Shape, Stages, Trunk, shape_of
+from mtl.models.trunks.unet import UNet
 
 __all__ = ["MLP", "MODELS", "Conv", "LeNet", "Shape", "Stages", "Table", "Trunk", "make_trunk", "shape_of"]
 
-MODELS: Mapping[str, type[Trunk]] = MappingProxyType({cls.name: cls for cls in (Conv, LeNet, MLP, Table)})
+MODELS: Mapping[str, type[Trunk]] = MappingProxyType(
+    {cls.name: cls for cls in (MLP, Table, Conv, LeNet, ResNet18, ResNet34, UNet, SegNet, Transformer, SchNet)}
+)
 
 
 def make_trunk(spec: str) -> Trunk:

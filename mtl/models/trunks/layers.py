@@ -35,6 +35,19 @@ class Layers(nn.Sequential, Stages):
     def end(self, value: Tensor, carried: Carried) -> Tensor:  # noqa: ARG002
         return self._through(self._spans[-1], value)
 
+    def entry(self) -> list[nn.Module]:
+        return list(self)[self._spans[0]]
+
+    def forget_entry(self) -> None:
+        for index in range(*self._spans[0].indices(len(self))):
+            self[index] = nn.Identity()
+
+    def stage(self, index: int) -> list[nn.Module]:
+        return list(self)[self._spans[index + 1]]
+
+    def tail(self) -> list[nn.Module]:
+        return list(self)[self._spans[-1]]
+
     def forward(self, inputs: Any) -> Tensor:
         """The features."""
         return self._through(slice(None), inputs)

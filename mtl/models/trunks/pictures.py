@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "group", "none")
-_GROUPS = 32  # of group normalisation (Wu & He 2018), or the largest divisor of the channels below
+_GROUPS, _FEWEST = 32, 4  # most groups of group normalisation (Wu & He 2018), and the channels that each has at least
 _GATE_SIDE = 16  # pixels a side that a gate reads at most: its weights grow with them
 
 
@@ -16,7 +16,8 @@ def norm(kind: str, channels: int) -> nn.Module:
     """Batch normalisation, group normalisation, or none."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(math.gcd(_GROUPS, channels), channels) if kind == "group" else nn.Identity()
+    groups = math.gcd(_GROUPS, max(1, channels // _FEWEST))
+    return nn.GroupNorm(groups, channels) if kind == "group" else nn.Identity()
 
 
 def block(before: int, after: int, kind: str) -> nn.Sequential:

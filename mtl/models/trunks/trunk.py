@@ -70,6 +70,18 @@ class Stages(nn.Module, ABC):
         """An activation as a vector (B, size), for a gate to read."""
         return value.flatten(1)
 
+    def entry(self) -> list[nn.Module]:
+        """The modules that `begin` uses."""
+        return []
+
+    @abstractmethod
+    def stage(self, index: int) -> list[nn.Module]:
+        """The modules of a stage."""
+
+    @abstractmethod
+    def tail(self) -> list[nn.Module]:
+        """The modules that `end` uses."""
+
     def forget_entry(self) -> None:
         """Drop the parameters that `begin` uses: another copy of the trunk begins for this one."""
 

@@ -1,0 +1,65 @@
+"""Random numbers within a model that are a function of its state: equal in a population, and after a resume."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Draws(nn.Module):
+    """A stream of Gumbel noise; each call in training is the next draw.
+
+    A second reading of a batch, such as FAMO's, leaves the count as it was.
+    """
+
+    counts_passes = True
+    seed: Tensor
+    number: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seed", torch.randint(2**62, ()))
+        self.register_buffer("number", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, size: int) -> tuple[Tensor, Tensor]:
+        """So many numbers of the standard Gumbel distribution, and how many draws there were before."""
+        number = self.number.clone()
+        self.number += 1
+        return gumbel(self.seed, number, size), number
+
+
+def _signed(number: int) -> int:
+    """A number of 64 bits as torch has it."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+_STEP, _FIRST, _SECOND = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def uniform(seed: Tensor, draw: Tensor, size: int) -> Tensor:
+    """So many numbers in (0, 1), those of one draw after another: SplitMix64 (Steele et al., OOPSLA 2014).
+
+    Args:
+        seed: of the stream, a whole number ().
+        draw: number of the draw, ().
+        size: how many.
+
+    Returns:
+        (size,), of the default dtype.
+    """
+    place = draw * size + torch.arange(1, size + 1, device=seed.device)
+    mixed = seed + place * _STEP
+    for shift, factor in ((30, _FIRST), (27, _SECOND)):
+        mixed = (mixed ^ _shifted(mixed, shift)) * factor
+    mixed = mixed ^ _shifted(mixed, 31)
+    return (_shifted(mixed, 40).to(torch.get_default_dtype()) + 0.5) / 2**24
+
+
+def _shifted(number: Tensor, by: int) -> Tensor:
+    """Bits to the right, zeros from the left."""
+    return (number >> by) & (2 ** (64 - by) - 1)
+
+
+def gumbel(seed: Tensor, draw: Tensor, size: int) -> Tensor:
+    """So many numbers of the standard Gumbel distribution, (size,)."""
+    return -torch.log(-torch.log(uniform(seed, draw, size)))
