@@ -59,8 +59,9 @@ def frozen_statistics() -> Iterator[None]:
 
     A second reading of a batch (FAMO's losses after the step, a lookahead's validation losses) is a measurement, not a
     training step. Inside the block the layers work on copies of their buffers, so that graphs made before it, which
-    refuse buffers that have changed since, can still be used after it. The hooks are global because whoever calls the
-    block has a closure, not the model.
+    refuse buffers that have changed since, can still be used after it. A module with `rewind()` is told to go back to
+    where it was before its last pass (`mtl.models` has one that draws noise). The hooks are global because whoever
+    calls the block has a closure, not the model.
     """
     kept: dict[nn.Module, dict[str, Tensor | None]] = {}
 
@@ -69,6 +70,8 @@ def frozen_statistics() -> Iterator[None]:
             kept[module] = dict(module._buffers)
             for name, buffer in kept[module].items():
                 module._buffers[name] = None if buffer is None else buffer.clone()
+        if module.training and callable(rewind := getattr(module, "rewind", None)):
+            rewind()
 
     handle = register_module_forward_pre_hook(keep)
     try:
@@ -80,7 +83,7 @@ def frozen_statistics() -> Iterator[None]:
 
 
 def _remembers(module: nn.Module) -> bool:
-    """Whether a forward pass in training changes buffers: of normalisation layers, and of what says so of itself."""
+    """Whether a forward pass in training changes buffers: of normalisation layers, and of what can be rewound."""
     if isinstance(module, _NormBase):
         return module.training and module.track_running_stats
-    return module.training and getattr(module, "counts_passes", False)
+    return module.training and hasattr(module, "rewind")

@@ -22,6 +22,13 @@ def texts(size, generator):
     return {"tokens": torch.randint(0, 20, (size, 7), generator=generator), "mask": torch.arange(7) < lengths}
 
 
+def tables(size, generator):
+    return {
+        "codes": torch.randint(0, 9, (size, 3), generator=generator),
+        "numbers": torch.randn(size, 2, generator=generator),
+    }
+
+
 def molecules(size, generator):
     """Molecules of 2 to 6 atoms."""
     mask = torch.arange(6) < torch.randint(2, 7, (size, 1), generator=generator)
@@ -37,6 +44,7 @@ def molecules(size, generator):
 TRUNKS = {
     "mlp:width=8,dropout=0.2": numbers,
     "mlp:width=8,depth=1": several,
+    "table:codes=9,embedding=2,width=8,dropout=0.1": tables,
     "conv:channels=3,width=8,batch_norm=true,dropout=0.2": pictures(8, 8),
     "lenet:channels=3,width=8,dropout=0.1": pictures(16, 17),
     "resnet18:width=4,dropout=0.1": pictures(8, 8),

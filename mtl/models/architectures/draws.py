@@ -9,10 +9,9 @@ from torch import Tensor, nn
 class Draws(nn.Module):
     """A stream of Gumbel noise; each call in training is the next draw.
 
-    A second reading of a batch, such as FAMO's, leaves the count as it was.
+    Whatever else reads a batch within a step, such as a lookahead, gets the step's draw and leaves the count as it was.
     """
 
-    counts_passes = True
     seed: Tensor
     number: Tensor
 
@@ -26,6 +25,10 @@ class Draws(nn.Module):
         number = self.number.clone()
         self.number += 1
         return gumbel(self.seed, number, size), number
+
+    def rewind(self) -> None:
+        """The next call is the last one's draw once more."""
+        self.number -= 1
 
 
 def _signed(number: int) -> int:
@@ -57,7 +60,8 @@ def uniform(seed: Tensor, draw: Tensor, size: int) -> Tensor:
 
 def _shifted(number: Tensor, by: int) -> Tensor:
     """Bits to the right, zeros from the left."""
-    return (number >> by) & (2 ** (64 - by) - 1)
+    shifted: Tensor = (number >> by) & (2 ** (64 - by) - 1)
+    return shifted
 
 
 def gumbel(seed: Tensor, draw: Tensor, size: int) -> Tensor:

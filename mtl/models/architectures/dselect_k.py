@@ -45,7 +45,8 @@ class SelectingGate(Gate):
     def forward(self, summary: Tensor) -> Tensor:
         steps = smooth_step(self.bits(summary), self.gamma).unflatten(-1, (self.selectors, 1, -1))
         chosen = torch.where(self.codes, steps, 1 - steps).prod(-1)  # (B, selectors, experts)
-        return (self.weights(summary).softmax(-1)[:, None] @ chosen)[:, 0]
+        mean: Tensor = (self.weights(summary).softmax(-1)[:, None] @ chosen)[:, 0]
+        return mean
 
 
 def smooth_step(value: Tensor, gamma: float) -> Tensor:

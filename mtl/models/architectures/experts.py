@@ -129,7 +129,7 @@ class GatedExperts(Shared):
             for expert in self._own(task):
                 yield from parameters_of(module for index in range(until) for module in expert.stage(index))
         yield from self.shared_gates.parameters()
-        for gates in self.gates[:-2]:  # type: ignore[attr-defined]
+        for gates in self.gates[:-2]:
             yield from gates.parameters()
 
 

@@ -26,6 +26,10 @@ class Layers(nn.Sequential, Stages):
         self._spans = [slice(*span) for span in pairwise([0, start, *ends, len(layers)])]
         self.count, self.features = len(ends), features
 
+    def __getitem__(self, index: Any) -> Any:
+        """A layer, or several as a plain sequence."""
+        return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
+
     def begin(self, inputs: Any) -> tuple[Tensor, Carried]:
         return self._through(self._spans[0], inputs), ()
 
