@@ -113,7 +113,7 @@ def test_per_pixel_tasks_share_what_an_architecture_can(name):
         ):
             made(name, UNET, IMAGES)
     else:
-        assert made(name, UNET, IMAGES)(batch(IMAGES, 3))["b"].shape == (3, 3, 6, 6)
+        assert made(name, UNET, IMAGES)(batch(IMAGES, 3))["b"].shape == (3, 6, 6, 3)
 
 
 # --- the papers' equations in plain loops --------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_features_are_of_the_size_that_is_said_and_stages_make_the_whole(spec):
     assert {id(p) for m in parts for p in m.parameters()} == {id(p) for p in trunk.parameters()}
     if trunk.pixels is not None:
         model = make_model("hard-sharing", spec, OUTPUTS, examples)
-        assert model(examples)["b"].shape == (3, 3, *examples.shape[2:])
+        assert model(examples)["b"].shape == (3, *examples.shape[2:], 3)
 
 
 @pytest.mark.parametrize("spec", sorted(MODELS))
