@@ -15,7 +15,7 @@ import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.stored import sample_of
 from mtl.losses import Loss
 from mtl.losses.wrapped import user_code
+
+if TYPE_CHECKING:  # the form in which it is recorded
+    from mtl.files.config import TaskEntry
 
 _SLOW_SECONDS, _LARGE_BYTES = 20.0, 2**30  # of data that is not loaded twice
 _PLAIN = (str, int, float, bool, complex, bytes, type(None), torch.dtype, torch.device)
@@ -57,7 +60,7 @@ def _add(found: Any, value: Any) -> None:
         found.update(value.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def of_tasks(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
+def of_tasks(tasks: Sequence[Task]) -> dict[str, TaskEntry]:
     """Of each task what its loss and its metrics are, the primary metric, and the width of its head."""
     return {
         task.name: {

@@ -113,7 +113,7 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
             raise ValueError(f"--{word}: {ranges['strategy'].where} names the strategies with strategy=")
     strategies = parse_strategies(options.strategies or [options.strategy], benchmark)
     space = build_space(benchmark, [str(strategy) for strategy in strategies], ranges)
-    made = make_options(method, options.options)
+    made = make_options(method, options.method_options)
     objective = Objective(options.objective, benchmark)
     settings = read_settings(options, benchmark)
     searched = parse_strategies(space.dimensions["strategy"].parameter.grid(1), benchmark)

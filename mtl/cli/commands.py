@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
@@ -14,6 +13,7 @@ from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
+from mtl.files.config import Config
 from mtl.search.plan import cohort_maker
 from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan
@@ -63,14 +63,12 @@ def compare(options: CompareOptions) -> int:
     return _carry_out(options, plan, setting, config)
 
 
-def _carry_out(options: RunOptions, plan: Plan, setting: Setting, config: dict[str, Any]) -> int:
+def _carry_out(options: RunOptions, plan: Plan, setting: Setting, config: Config) -> int:
     with run_directory(options, config) as (directory, recorded), at_work(options.command, directory):
         return _in_directory(options, plan, setting, recorded, directory)
 
 
-def _in_directory(
-    options: RunOptions, plan: Plan, setting: Setting, config: dict[str, Any], directory: RunDirectory
-) -> int:
+def _in_directory(options: RunOptions, plan: Plan, setting: Setting, config: Config, directory: RunDirectory) -> int:
     name = setting.benchmark.name
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})
     terminal = Terminal(plan, finished, quiet=options.quiet)

@@ -72,7 +72,7 @@ def _check_search(options: SearchOptions) -> None:
     if "strategy" in options.given and options.strategies is not None:
         raise ValueError(f"--strategy {options.strategy}: --strategies names those that are searched")
     _check_engine(options)
-    if options.options.get("asynchronous") and options.engine == "population":
+    if options.method_options.get("asynchronous") and options.engine == "population":
         raise ValueError("--asynchronous: there is nothing to wait for in one process; it is an option of --engine ray")
 
 

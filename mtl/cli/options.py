@@ -179,7 +179,7 @@ class SearchOptions(EngineOptions):
     )  # fmt: skip
     search: list[str] | None = option(None, "such as lr=1e-4:1e-2:log optimizer=adam,sgd", metavar="NAME=RANGE")
     space: Path | None = option(None, "YAML of names and ranges; --search overrides it")
-    options: Mapping[str, Any] = sheet(MethodOptions)
+    method_options: Mapping[str, Any] = sheet(MethodOptions)
 
     @property
     def searches(self) -> bool:

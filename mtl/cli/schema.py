@@ -56,6 +56,8 @@ def _option(each: Declared) -> dict[str, Any]:
     if each.many:
         one = {"type": kind}
         return {**said, "anyOf": [{"type": "array", "items": one}, one, {"type": "null"}]}
+    if each.usual is not None:
+        said["default"] = each.usual
     bounds = {"exclusiveMinimum" if about.above else "minimum": about.low, "maximum": about.high}
     said |= {name: bound for name, bound in bounds.items() if bound is not None}
     if about.choices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from mtl.benchmarks import find_benchmark
 from mtl.benchmarks.trunk import reads_trunk
@@ -19,6 +19,7 @@ from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import make_config, make_setting, recorded_config, run_directory, tell
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
+from mtl.files.config import Config, SearchEntry
 from mtl.search.methods import OPTIONS, random_starts
 from mtl.search.plan import baseline_metrics, baseline_plan, make_search
 from mtl.search.search import Search
@@ -32,10 +33,10 @@ from mtl.train import Stopped
 
 def search(options: SearchOptions) -> int:
     """`mtl search`."""
-    if options.resume and "members" not in options.options:  # they may depend on the trials, which may have grown
-        before = recorded_config(options)
-        if before is not None and "members" in before.get("search", {}):
-            options = dataclasses.replace(options, options={**options.options, "members": before["search"]["members"]})
+    if options.resume and (before := recorded_config(options)) is not None and "members" in before.get("search", {}):
+        # Where they are not given they may depend on the number of trials, and that may have grown.
+        held = {"members": before["search"]["members"]}
+        options = dataclasses.replace(options, method_options={**held, **options.method_options})
     try:
         benchmark = find_benchmark(options.subject)
         asked = read_search(options, benchmark)
@@ -71,7 +72,8 @@ def search(options: SearchOptions) -> int:
         "space": space.describe(),
     }
     listed = asked.strategies
-    config = {**make_config(options, setting, listed, [options.seed], listed[0]), "search": about}
+    config = make_config(options, setting, listed, [options.seed], listed[0])
+    config["search"] = cast(SearchEntry, about)
     if asked.ranges:
         config["options"]["search"] = [f"{name}={text}" for name, text in asked.ranges.items()]
     with (
@@ -87,7 +89,7 @@ def _in_directory(
     engine: Engine,
     make: Callable[[], Search],
     directory: RunDirectory,
-    config: dict[str, Any],
+    config: Config,
 ) -> int:
     name = setting.benchmark.name
     objective = make().objective

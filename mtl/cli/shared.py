@@ -85,7 +85,7 @@ def find_device(name: str) -> torch.device:
 
 def make_config(
     options: RunOptions, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
-) -> dict[str, Any]:
+) -> Config:
     """The resolved settings, as recorded in config.yaml."""
     told = described(setting, resolved_name(options.subject), strategies, seeds, reference)
     return {"command": options.command, "options": options_of(options), **told}
@@ -93,8 +93,8 @@ def make_config(
 
 @contextlib.contextmanager
 def run_directory(
-    options: RunOptions, config: Mapping[str, Any], fixed: Sequence[str] = (), growing: Sequence[str] = ()
-) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
+    options: RunOptions, config: Config, fixed: Sequence[str] = (), growing: Sequence[str] = ()
+) -> Iterator[tuple[RunDirectory, Config]]:
     """The locked output directory and the configuration as recorded in it; neither stays if the input proves bad.
 
     Args:
@@ -128,7 +128,7 @@ def run_directory(
         # W&B's own variable names it where several processes carry out one study.
         named = os.environ.get("WANDB_RUN_GROUP") or f"{directory.path.resolve().name}-{secrets.token_hex(3)}"
         study = (before.get("study") if before is not None else None) or named
-        recorded = {"study": study, **config}
+        recorded: Config = {"study": study, **config}
         directory.write_config(recorded)
         directory.models = Models(directory.path, options.keep_models, config.get("search", {}).get("objective"))
         try:

@@ -15,6 +15,7 @@ from mtl.cli.options import CompareOptions
 from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
+from mtl.files.config import Config
 from mtl.search.plan import cohort_maker
 from mtl.search.search import Search
 from mtl.search.tune import make_tuning, of_one_task, tune_and_rerun
@@ -27,7 +28,7 @@ from mtl.train import Stopped
 
 
 def compare_tuned(
-    options: CompareOptions, plan: Plan, setting: Setting, config: dict[str, Any], strategies: Sequence[Strategy]
+    options: CompareOptions, plan: Plan, setting: Setting, config: Config, strategies: Sequence[Strategy]
 ) -> int:
     """Carry out a comparison in which every strategy is tuned with the same budget first.
 
@@ -62,7 +63,7 @@ def compare_tuned(
     except ValueError as error:
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches if search.task is None}
-    tuned = {**config, "tune": {"method": method, "budget": budget}, "spaces": spaces}
+    tuned: Config = {**config, "tune": {"method": method, "budget": budget}, "spaces": spaces}
     with run_directory(options, tuned, ("tune", "seeds")) as (directory, recorded), at_work("compare", directory):
         name = setting.benchmark.name
         with contextlib.ExitStack() as closing:

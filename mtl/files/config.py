@@ -43,7 +43,15 @@ class SearchEntry(TypedDict, total=False):
     interval: Annotated[int, Meta(description="steps from one decision to the next")]
     length: Annotated[int, Meta(description="steps of a whole run")]
     space: dict[str, Any]
+    quantile: float
+    burn_in: int
+    resample: float
+    eta: float
     asynchronous: bool
+    grid_points: int
+    scheduler: Annotated[str | None, Meta(description="of Ray Tune")]
+    searcher: Annotated[str | None, Meta(description="of Ray Tune")]
+    shards: Annotated[int | None, Meta(description="of its members, for Ray Tune")]
 
 
 class TuneEntry(TypedDict):

@@ -100,8 +100,14 @@ def offset_before(path: Path, search: str) -> int:
     return offset
 
 
+def damaged_events(path: Path) -> list[int]:
+    """Numbers of the lines that are no events, beside a last one that a crash cut short."""
+    lines = read_lines(path)
+    return sorted([*lines.damaged, *(number for number, value in lines.whole if fault(value, Event))])
+
+
 def read_events(path: Path, search: str | None = None) -> list[Event]:
-    """The events of one search, or of all; lines that cannot be read are left out."""
+    """The events of one search, or of all; lines that are none are left out."""
     events = []
     for _, value in read_lines(path).whole:
         if fault(value, Event) is None and search in (None, value["search"]):

@@ -12,6 +12,7 @@ import torch
 import mtl
 from mtl.benchmarks.digest import of_study, of_tasks
 from mtl.benchmarks.trunk import may_read_trunk, reads_trunk
+from mtl.files.config import Config
 from mtl.hyperparameters import domains
 from mtl.study.setting import Setting
 from mtl.train.facts import data_facts
@@ -19,7 +20,7 @@ from mtl.train.facts import data_facts
 
 def described(
     setting: Setting, benchmark: str, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
-) -> dict[str, Any]:
+) -> Config:
     """Tasks, data, training settings, versions and machine, as plain values.
 
     Args:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mtl.files.config import FILE, Config, read_config
-from mtl.files.json_lines import append_line, read_lines, to_json
+from mtl.files.json_lines import append_line, to_json
+from mtl.files.lineage import damaged_events
 from mtl.files.records import named_lines, read_records
 from mtl.files.yaml_files import write_values
 from mtl.study.models import Models, Weights
@@ -54,7 +55,7 @@ class RunDirectory:
         if results.damaged:
             named = named_lines(self.results_path, [*results.damaged])
             found.append(f"{named}: no finished run can be read there{results.why}")
-        if lines := read_lines(self.schedule_path).damaged:
+        if lines := damaged_events(self.schedule_path):
             found.append(f"{named_lines(self.schedule_path, lines)}: no event can be read there")
         return found
 

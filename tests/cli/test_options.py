@@ -42,8 +42,8 @@ def test_the_help_has_every_option_with_what_it_is(command, capsys):
 
 def test_options_of_a_method_are_those_of_the_search():
     typed = read_arguments(["search", "digits", "--members=4", "--asynchronous", "--resample=0.5"])
-    assert typed.options == {"members": 4, "asynchronous": True, "resample": 0.5}
-    assert {each.name for each in declared(SearchOptions).values() if each.sheet == "options"} == {
+    assert typed.method_options == {"members": 4, "asynchronous": True, "resample": 0.5}
+    assert {each.name for each in declared(SearchOptions).values() if each.sheet == "method_options"} == {
         *domains(MethodOptions)
     }
 

@@ -38,6 +38,10 @@ def test_what_a_command_writes_validates(name, validator, tmp_path):
     config = read_values(tmp_path / "config.yaml")
     validator("config").validate(config)
     validator("config").validate(config["options"])  # as a file of its own
+    types = validator("config").schema["$defs"]
+    assert set(config) <= set(types["Config"]["properties"])  # the type has all that is written
+    assert set(config.get("search", ())) <= set(types["SearchEntry"]["properties"])
+    assert all(set(task) <= set(types["TaskEntry"]["properties"]) for task in config["tasks"].values())
     for what in ("results", "schedule"):
         path = tmp_path / f"{what}.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -45,7 +49,7 @@ def test_what_a_command_writes_validates(name, validator, tmp_path):
         for line in lines:
             validator(what).validate(line)
             known = validator(what).schema["$defs"][{"results": "Record", "schedule": "Event"}[what]]["properties"]
-            assert set(line) <= set(known)  # the type has all that is written
+            assert set(line) <= set(known)
 
 
 @pytest.mark.parametrize("command", [TrainOptions, CompareOptions, SearchOptions])

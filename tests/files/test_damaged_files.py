@@ -125,3 +125,13 @@ def test_damaged_settings_are_named_with_their_line(content, compared, copied, c
     error = capsys.readouterr().err
     assert "config.yaml" in error and error.count("\n") == 1
     assert "line" in error or content == b"- 1\n"
+
+
+def test_a_line_of_the_schedule_that_is_no_event_is_named(searched, copied):
+    out = copied(searched)
+    path = out / "schedule.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"search": "search"}\n')
+    number = len(lines(path))
+    assert any(f"schedule.jsonl, line {number}: no event" in damage for damage in RunDirectory(out).damages())
+    assert call("report", out) == 0
+    assert f"schedule.jsonl, line {number}: left out" in (out / "report.html").read_text()

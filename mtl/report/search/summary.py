@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.files.json_lines import read_lines
-from mtl.files.lineage import Event, Stage, read_events, winner, winning_line
+from mtl.files.lineage import Event, Stage, damaged_events, read_events, winner, winning_line
 from mtl.files.records import named_lines
 from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
@@ -63,7 +62,7 @@ def read_search(directory: Path) -> SearchRun:
     events = read_events(directory / "schedule.jsonl", "search")
     best = winner([run.record for run in runs], config["search"]["objective"])
     stages = []
-    if lines := read_lines(directory / "schedule.jsonl").damaged:
+    if lines := damaged_events(directory / "schedule.jsonl"):
         named = named_lines(Path(directory.resolve().name) / "schedule.jsonl", lines)
         unreadable.append(f"No event could be read in {named}: left out.")
     if best is not None:
