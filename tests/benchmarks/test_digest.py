@@ -15,6 +15,7 @@ from mtl.benchmarks import Split, Splits
 from mtl.benchmarks.digest import described, difference, of_splits
 from mtl.cli.main import main
 from mtl.losses import Huber
+from tests.written import records_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +115,7 @@ def test_every_record_carries_digests_and_a_run_of_another_study_is_named(tmp_pa
     out = tmp_path / "run"
     benchmark = write(tmp_path / "mine.py")
     assert compare(benchmark, out, "--seeds=1") == 0
-    (record,) = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    (record,) = records_of(out)
     assert list(record["digests"]) == ["train", "validation", "test", "task sign", "task product"]
     moved = {**record, "run": "final-equal-7", "seed": 7, "digests": {**record["digests"], "test": "0" * 16}}
     with (out / "results.jsonl").open("a") as file:

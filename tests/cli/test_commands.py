@@ -3,24 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mtl.cli.main import main
 from mtl.study.rundir import open_run_directory
+from tests.processes import start
 
 TINY = "tests/tiny.py:Tiny"
 DROPOUT = "tests/tiny.py:TinyWithDropout"
-ROOT = Path(__file__).parents[2]
-
-
-def start(*arguments, **options):
-    command = [sys.executable, "-m", "mtl", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def finish(*arguments, code=0):

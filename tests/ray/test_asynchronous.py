@@ -22,6 +22,7 @@ from mtl.train import Cohort, Stopped
 from tests.processes import hosts_of, start, wait
 from tests.ray.here import Here
 from tests.tiny import Tiny, TinyWithDropout
+from tests.written import records_of
 
 LENGTH, INTERVAL = 40, 5
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=5", "--epochs=30", "--wandb=disabled"]
@@ -161,7 +162,7 @@ def test_in_processes_of_which_one_is_killed_the_winner_can_be_replayed(tmp_path
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors and "raylet" not in printed + errors and "1 process lost" in printed
-    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    records = records_of(out)
     assert len(records) == 5 and {record["cost"]["steps"] for record in records} == {30 * 8}
     assert main(["replay", str(out)]) == 0
     assert "reaches every recorded metric" in " ".join(capsys.readouterr().out.split())

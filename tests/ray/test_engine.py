@@ -15,6 +15,7 @@ from mtl.train import Cohort, Member, Settings
 from tests.processes import finish, hosts_of, start, wait
 from tests.ray.here import Here
 from tests.tiny import Tiny
+from tests.written import events_of, summary_of
 
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=5", "--epochs=30", "--wandb=disabled"]
 
@@ -97,8 +98,8 @@ def test_what_only_the_cluster_can_tell_is_refused_and_leaves_no_run_behind(tmp_
 
 
 def _files(out):
-    schedule = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
-    return schedule, json.loads((out / "summary.json").read_text())
+    schedule = events_of(out)
+    return schedule, summary_of(out)
 
 
 @pytest.mark.slow

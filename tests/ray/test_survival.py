@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ import torch
 from mtl.cli.main import main
 from mtl.train import checkpoint
 from tests.processes import alive, exploits, finish, hosts_of, start, wait
+from tests.written import events_of, records_of, summary_of
 
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=6", "--steps=120", "--interval=4"]
 SEARCH += ["--wandb=disabled", "--quiet"]
@@ -43,12 +43,10 @@ def carried_out(capsys):
 
 
 def check_same(out, whole):
-    schedules = [
-        [json.loads(line) for line in (path / "schedule.jsonl").read_text().splitlines()] for path in (out, whole)
-    ]
+    schedules = [events_of(path) for path in (out, whole)]
     found, expected = ([(e["step"], e["target"], e["source"], e["after"]) for e in events] for events in schedules)
     assert found == expected
-    best = [json.loads((path / "summary.json").read_text())["best"]["objective"] for path in (out, whole)]
+    best = [summary_of(path)["best"]["objective"] for path in (out, whole)]
     assert best[0] == pytest.approx(best[1], rel=1e-5)
 
 
@@ -121,11 +119,11 @@ def test_members_that_are_not_finite_are_replaced(engine, tmp_path, carried_out)
     broken = [argument for argument in SEARCH if argument != "--steps=120"]
     broken += ["--steps=24", "--search", "lr=0.01,1e30", "optimizer=sgd", "--resample=0", "--seed=3"]
     carried_out(engine, *broken, f"--out={out}")
-    events = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
+    events = events_of(out)
     began = [event["target"] for event in events if event["source"] is None and event["after"]["lr"] == 1e30]
     assert 2 <= len(began) <= 4, "more than are replaced for being the worst, and some that can replace them"
     first = [event for event in events if event["source"] is not None and event["step"] == 4]
     assert set(began) <= {event["target"] for event in first}
-    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    records = records_of(out)
     assert [record["status"] for record in records] == ["done"] * 6
-    assert json.loads((out / "summary.json").read_text())["replaced_nonfinite"] >= len(began)
+    assert summary_of(out)["replaced_nonfinite"] >= len(began)

@@ -14,6 +14,7 @@ from mtl.cli.main import main
 from tests.processes import ROOT, finish, start, wait
 from tests.tiny import Tiny
 from tests.wandb_files import read_files
+from tests.written import events_of, records_of
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
@@ -141,17 +142,13 @@ def test_the_words_of_a_space_are_read_back():
     assert again.describe() == space.describe()
 
 
-def _rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 @pytest.mark.slow
 def test_a_search_by_ray_tune_is_replayed(on_cluster, tmp_path, capsys):
     """PBT over strategies: no two trials share a seed, there are exploits, and the winner is trained again."""
     out = tmp_path / "run"
     options = ["--engine=tune", "--members=4", "--epochs=4", "--interval=8", f"--out={os.path.relpath(out)}"]
     on_cluster("search", SPEC, "--strategies", "equal", "gradnorm", *options)
-    records, events = _rows(out / "results.jsonl"), _rows(out / "schedule.jsonl")
+    records, events = records_of(out), events_of(out)
     assert len({record["seed"] for record in records}) == 4 == len(records)
     assert all(record["status"] == "done" and math.isfinite(record["objective"]["selection"]) for record in records)
     assert any(event["source"] is not None for event in events)
@@ -207,8 +204,8 @@ def test_a_killed_driver_goes_on_and_still_exploits(tmp_path):
     process.communicate()
     before = {path.name for path in out.glob("tune/*/checkpoint_*")}
     finish(start(*line, "--resume"))
-    assert len(_rows(out / "results.jsonl")) == 4 and before
-    late = [event for event in _rows(out / "schedule.jsonl") if event["source"] is not None and event["step"] > 40]
+    assert len(records_of(out)) == 4 and before
+    late = [event for event in events_of(out) if event["source"] is not None and event["step"] > 40]
     assert late, "no exploits after the restore"
     assert main([*line, "--resume", "--search", "lr=1e-4:1e-3"]) == 2, "another space"
 
@@ -228,7 +225,7 @@ def test_schedulers_and_searchers_end_in_a_report(on_cluster, tmp_path, options)
     out = tmp_path / "run"
     search = ["search", SPEC, "--engine=tune", "--members=4", "--epochs=3", "--interval=8", "--wandb=disabled"]
     on_cluster(*search, *options, f"--out={out}")
-    records = _rows(out / "results.jsonl")
+    records = records_of(out)
     assert len(records) >= 4 and len({record["seed"] for record in records}) == len(records)
     assert main(["report", str(out)]) == 0
 

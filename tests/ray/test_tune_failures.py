@@ -11,15 +11,12 @@ import pytest
 
 from tests.processes import finish, start, wait
 from tests.tiny import Tiny
+from tests.written import records_of, summary_of
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
 SPEC, RAISES = "tests/tiny.py:Tiny", "tests/ray/raising.py:Raises"
 COMMAND = ["--engine=tune", "--members=4", "--interval=8", "--wandb=disabled"]
-
-
-def _rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _trainable(members):
@@ -45,7 +42,7 @@ def test_a_trial_that_raises_ends_and_is_recorded_and_its_process_trains_the_nex
     (tmp_path / "done").mkdir()
     trial.save_checkpoint(str(tmp_path / "done"))
     out = mtl.ray.result_dir([tmp_path / "failed", tmp_path / "done"], tmp_path / "run")
-    records = _rows(out / "results.jsonl")
+    records = records_of(out)
     assert [record["status"] for record in records] == ["failed"] * members + ["done"] * members
     assert "a batch of 16" in records[0]["error"] and "Trunk" not in records[0]["error"]
     assert "raise RuntimeError" in (out / records[0]["traceback"]).read_text()
@@ -75,7 +72,7 @@ def test_the_best_model_of_an_experiment_gives_what_was_recorded(members, tmp_pa
             pass
         trial.save_checkpoint(str(tmp_path / str(number)))
     out = mtl.ray.result_dir([tmp_path / "0", tmp_path / "1"], tmp_path / "run")
-    records = _rows(out / "results.jsonl")
+    records = records_of(out)
     best = max(records, key=lambda record: record["selection"])
     _, metrics = evaluate(mtl.load(out), Tiny.tasks, load_checked(Tiny()).test)
     for task, values in best["metrics"].items():
@@ -87,7 +84,7 @@ def test_a_search_goes_on_without_the_trials_that_raise(on_cluster, tmp_path):
     out = tmp_path / "run"
     search = ["search", RAISES, *COMMAND, "--strategies=equal", "--steps=24", f"--out={out}"]
     errors = on_cluster(*search, "--search", "batch_size=16:32")
-    records = _rows(out / "results.jsonl")
+    records = records_of(out)
     failed = [record for record in records if record["status"] == "failed"]
     assert len(records) == 4 and 0 < len(failed) < 4
     assert all("is too" in record["error"] and (out / record["traceback"]).exists() for record in failed)
@@ -119,10 +116,10 @@ def test_a_search_that_is_told_to_stop_ends_with_75_and_goes_on(tmp_path, how):
     assert f"--resume --out {out} continues" in errors and not (out / "results.jsonl").exists()
     before = {path.parent.name: path.name for path in sorted(out.glob("tune/*/checkpoint_*"))}
     finish(start(*search, "--resume"))
-    records = _rows(out / "results.jsonl")
+    records = records_of(out)
     assert before and [record["cost"]["steps"] for record in records] == [96] * 4
     best = min(records, key=lambda record: record["objective"]["product/mae"])
-    assert json.loads((out / "summary.json").read_text())["best"]["run"] == best["run"]
+    assert summary_of(out)["best"]["run"] == best["run"]
     assert json.loads((out / "checkpoints/best.json").read_text())["run"] == best["run"]
 
 

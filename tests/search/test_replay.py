@@ -17,6 +17,7 @@ from mtl.study.rundir import open_run_directory
 from mtl.train import Cohort, Settings, Stopped
 from tests.ray.here import Here
 from tests.tiny import Tiny
+from tests.written import records_of
 
 LENGTH, INTERVAL = 24, 4
 
@@ -58,7 +59,7 @@ def searched(path, method, hosts=None, ranges=("lr=1e-3:0.3:log",), stop=None, *
 
 def again(search, events, number, path):
     """The record of a run, trained again; by way of the files, as a command does it."""
-    lines = map(json.loads, (path / "results.jsonl").read_text().splitlines())
+    lines = records_of(path)
     lines = {record["trial"]: record for record in lines}
     part = Rerun(events, lines, number)
     asynchronous = search.method.options.asynchronous

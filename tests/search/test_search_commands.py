@@ -4,17 +4,15 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 
 from mtl.cli.main import main
+from tests.processes import finish, start
+from tests.written import events_of, records_of, summary_of
 
-ROOT = Path(__file__).parents[2]
 TINY = "tests/tiny.py:Tiny"
 PBT = ["search", TINY, "--strategy=gradnorm", "--members=6", "--interval=4", "--wandb=disabled"]
 
@@ -23,38 +21,18 @@ def call(*arguments):
     return main([str(argument) for argument in arguments])
 
 
-def start(*arguments):
-    command = [sys.executable, "-m", "mtl", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(*arguments, code=0):
-    process = start(*arguments)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == code, err
-    return err
-
-
 def _out(capsys):
     return capsys.readouterr().out
-
-
-def summary(out):
-    return json.loads((out / "summary.json").read_text())
 
 
 def _lines(out):
     return (out / "results.jsonl").read_text()
 
 
-def records(out):
-    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-
-
 def comparable(out):
     """Everything that may not depend on the clock or on an interruption."""
-    kept = [{k: v for k, v in r.items() if k != "cost"} for r in records(out)]
-    return (out / "schedule.jsonl").read_text(), kept, summary(out)
+    kept = [{k: v for k, v in r.items() if k != "cost"} for r in records_of(out)]
+    return (out / "schedule.jsonl").read_text(), kept, summary_of(out)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +45,12 @@ def finished(tmp_path_factory):
 def test_a_search_leaves_its_files(finished):
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert config["search"]["method"] == "pbt" and config["search"]["space"]["lr"] == "0.0001:0.01:log"
-    lines = records(finished)
+    lines = records_of(finished)
     assert len(lines) == 6 and {line["phase"] for line in lines} == {"search"}
     assert all(line["cost"]["steps"] == 24 for line in lines)
-    events = [json.loads(line) for line in (finished / "schedule.jsonl").read_text().splitlines()]
+    events = events_of(finished)
     assert {"step", "target", "source", "before", "after", "scores"} <= set(events[0])
-    found = summary(finished)
+    found = summary_of(finished)
     assert found["best"]["objective"]["selection"] == max(line["objective"]["selection"] for line in lines)
     assert found["exploits"] == sum(event["source"] is not None for event in events) == 5 * 2
     assert found["budget"]["steps"] == 6 * 24
@@ -90,11 +68,11 @@ def test_the_best_shown_last_is_the_one_that_was_reached(objective, tmp_path, ca
     arguments = ["--method=pbt", "--members=6", "--interval=5", f"--objective={objective}", "--lr=0.03"]
     assert call("search", TINY, *arguments, "--wandb=disabled", f"--out={out}") == 0
     shown = re.search(rf"best {objective} (\S+);", capsys.readouterr().out)[1]
-    best = summary(out)["best"]["objective"][objective]
+    best = summary_of(out)["best"]["objective"][objective]
     assert shown == f"{best:.4f}"
     heard = [
         score
-        for record in records(out)
+        for record in records_of(out)
         for (score,) in json.loads((out / record["history"]).read_text())["search_scores"]
     ]
     assert best == abs(max(heard))
@@ -112,8 +90,8 @@ def test_a_replay_that_differs_says_so_and_fails(finished, tmp_path, capsys):
     copied.mkdir()
     for name in ("config.yaml", "results.jsonl", "schedule.jsonl"):
         (copied / name).write_text((finished / name).read_text())
-    best = summary(finished)["best"]["trial"]
-    events = [json.loads(line) for line in (copied / "schedule.jsonl").read_text().splitlines()]
+    best = summary_of(finished)["best"]["trial"]
+    events = events_of(copied)
     for event in events:
         if event["target"] == best:
             event["after"]["lr"] *= 1.5
@@ -159,8 +137,8 @@ def test_several_objectives_give_a_front(tmp_path):
     out = tmp_path / "run"
     arguments = ["--method=nsga2", "--objective", "sign", "product", "--members=4", "--trials=12", "--interval=12"]
     assert call("search", TINY, *arguments, "--wandb=disabled", f"--out={out}") == 0
-    found = summary(out)
-    points = [r["objective"] for r in records(out)]
+    found = summary_of(out)
+    points = [r["objective"] for r in records_of(out)]
     for member in found["front"]:
         point = member["objective"]
         assert not any(
@@ -174,7 +152,7 @@ def test_delta_m_trains_the_baselines_first(tmp_path):
     out = tmp_path / "run"
     arguments = ["--method=random", "--members=2", "--objective=delta_m", "--interval=12"]
     assert call("search", TINY, *arguments, "--wandb=disabled", f"--out={out}") == 0
-    assert [r["phase"] for r in records(out)] == ["single_task"] * 2 + ["search"] * 2
+    assert [r["phase"] for r in records_of(out)] == ["single_task"] * 2 + ["search"] * 2
     assert call("replay", out, "--quiet") == 0
 
 
@@ -183,7 +161,7 @@ def test_single_task_baselines_are_tuned_like_the_strategies(tmp_path):
     arguments = ["compare", TINY, "--strategies", "equal", "--seeds=2", "--tune=random", "--budget=3"]
     arguments += ["--steps=16", "--wandb=disabled", f"--out={out}"]
     assert call(*arguments) == 0
-    lines = records(out)
+    lines = records_of(out)
     for task in ("sign", "product"):
         searched = [line for line in lines if line["phase"] == "search" and line["task"] == task]
         final = [line for line in lines if line["phase"] == "single_task" and line["task"] == task]
@@ -192,9 +170,9 @@ def test_single_task_baselines_are_tuned_like_the_strategies(tmp_path):
         assert [line["seed"] for line in final] == [0, 1]
         assert all(line["hyperparameters"] == best["hyperparameters"] for line in final)
         assert all([*line["metrics"]] == [task] for line in searched + final)
-        entry = summary(out)["single_task"][task]
+        entry = summary_of(out)["single_task"][task]
         assert entry["runs"] == 2 and entry["search_budget"]["trials"] == 3
-    assert summary(out)["strategies"]["equal"]["search_budget"]["trials"] == 3
+    assert summary_of(out)["strategies"]["equal"]["search_budget"]["trials"] == 3
     text = (out / "report.html").read_text()
     assert "So was each single-task baseline: sign 3, product 3." in text
     assert "sign alone" in text[text.index("What tuning chose") :]
@@ -205,11 +183,11 @@ def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(t
     arguments = ["compare", TINY, "--strategies", "equal", "gradnorm", "--seeds=2", "--tune=pbt", "--budget=4"]
     arguments += ["--steps=16", "--no-single-task", "--wandb=disabled", f"--out={out}"]
     assert call(*arguments) == 0
-    lines = records(out)
+    lines = records_of(out)
     tuned = {line["seed"] for line in lines if line["phase"] == "search"}
     final = {line["seed"] for line in lines if line["phase"] == "final"}
     assert final == {0, 1} and not tuned & final
-    for entry in summary(out)["strategies"].values():
+    for entry in summary_of(out)["strategies"].values():
         assert entry["runs"] == 2
         assert entry["search_budget"]["trials"] == 4 and entry["search_budget"]["steps"] == 4 * 16
     assert "tuned on other seeds" in (out / "report.html").read_text()
@@ -267,7 +245,7 @@ def test_a_search_that_found_nothing_better_than_a_constant_prediction_says_so(t
     options = ["--method=random", "--members=2", "--interval=12", "--search", "lr=3:5", "--wandb=disabled"]
     assert call("search", TINY, *options, f"--out={out}") == 0
     said = "It is worse than a constant prediction: its mean skill is −"
-    assert summary(out)["skill"] < 0 and said in " ".join(_out(capsys).split())
+    assert summary_of(out)["skill"] < 0 and said in " ".join(_out(capsys).split())
     assert said in (out / "report.html").read_text()
 
 
@@ -281,7 +259,7 @@ def test_a_headline_has_numbers_that_can_be_read(finished, capsys):
 def test_importance_of_runs_that_took_over_each_other_is_that_of_their_beginnings(tmp_path):
     out = tmp_path / "run"
     assert call(*[each.replace("=6", "=10") for each in PBT], f"--out={out}", "--quiet") == 0
-    found, events = summary(out), [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
+    found, events = summary_of(out), events_of(out)
     first = min(event["step"] for event in events if event["source"] is not None)
     assert found["importance_at"] == first == 4
     assert set(found["importance"]) == {"strategy.gradnorm.alpha", "strategy.gradnorm.lr", "lr", "weight_decay"}
@@ -290,7 +268,7 @@ def test_importance_of_runs_that_took_over_each_other_is_that_of_their_beginning
     (out / "results.jsonl").write_text(
         re.sub(r'"objective": \{[^}]*\}', '"objective": {"selection": 0.5}', _lines(out))
     )
-    assert call("report", out) == 0 and summary(out)["importance"] == found["importance"]
+    assert call("report", out) == 0 and summary_of(out)["importance"] == found["importance"]
 
 
 def test_a_finished_search_goes_on_with_more_trials_and_with_nothing_else(tmp_path, capsys):
@@ -299,18 +277,18 @@ def test_a_finished_search_goes_on_with_more_trials_and_with_nothing_else(tmp_pa
     assert call(*command, "--trials=4") == 0
     told = " ".join(_out(capsys).split())
     assert "2 of 4 proposals had seen scores" in told
-    first = records(out)
+    first = records_of(out)
     assert call(*command, "--trials=6", "--resume") == 0
-    assert records(out)[:4] == first and len(records(out)) == 6 == summary(out)["runs"]
+    assert records_of(out)[:4] == first and len(records_of(out)) == 6 == summary_of(out)["runs"]
     assert yaml.safe_load((out / "config.yaml").read_text())["search"]["trials"] == 6
-    assert summary(out)["missing"] == 0 and summary(out)["proposals"] == {"all": 6, "informed": 4}
+    assert summary_of(out)["missing"] == 0 and summary_of(out)["proposals"] == {"all": 6, "informed": 4}
     assert "4 of 6 proposals of tpe had seen scores of other runs" in (out / "report.html").read_text()
     capsys.readouterr()
     for change in ("--trials=4", "--trials=8 --members=3"):
         assert call(*command, *change.split(), "--resume") == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "was started with" in error
-    assert len(records(out)) == 6
+    assert len(records_of(out)) == 6
     assert call("replay", out, "--quiet") == 0
 
 
@@ -356,5 +334,5 @@ def test_interrupted_and_killed_searches_continue_to_the_same_files(tmp_path):
     process.communicate()
     lost = (whole / "schedule.jsonl").read_text()
     assert lost.startswith((cut / "schedule.jsonl").read_text().rpartition("\n")[0])
-    finish(*LONG, "--resume", f"--out={cut}")
+    finish(start(*LONG, "--resume", f"--out={cut}"))
     assert comparable(cut) == comparable(whole)

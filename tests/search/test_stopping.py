@@ -19,6 +19,7 @@ from mtl.train import Cohort, Settings, Stopped
 from mtl.train.groups import Groups
 from tests.ray.here import Here
 from tests.tiny import Tiny
+from tests.written import records_of
 
 LENGTH, INTERVAL = 40, 10
 SEARCH = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--members=4", "--steps=40", "--interval=10"]
@@ -100,7 +101,7 @@ def hang_up(monkeypatch, at):
 
 
 def results(out):
-    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    records = records_of(out)
     return [{**record, "cost": None} for record in records]
 
 

@@ -11,6 +11,7 @@ from mtl.cli.main import main
 from mtl.train.evaluate import evaluate
 from tests.processes import finish, start
 from tests.tiny import Tiny
+from tests.written import records_of, summary_of
 
 TINY = "tests/tiny.py:Tiny"
 COMMANDS = {
@@ -33,8 +34,8 @@ def test_the_best_model_is_kept_and_gives_what_was_recorded(kind, tmp_path):
         "best.pt",
     ]
     about = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
-    records = {r["run"]: r for r in map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())}
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    records = {r["run"]: r for r in records_of(tmp_path)}
+    summary = summary_of(tmp_path)
     if kind == "search":
         assert about["run"] == summary["best"]["run"]
     else:
@@ -64,7 +65,7 @@ def test_all_are_kept_where_asked_for_and_none(tmp_path):
 def test_the_model_of_a_single_task_run_is_loaded(tmp_path):
     arguments = ["compare", TINY, "--strategies", "equal", "rlw", "--seeds=1", "--steps=12", "--keep-models=all"]
     assert call(tmp_path, *arguments) == 0
-    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    records = records_of(tmp_path)
     alone = [record for record in records if record["phase"] == "single_task"]
     assert len(alone) == len(Tiny.tasks)
     for record in alone:
@@ -76,7 +77,7 @@ def test_the_model_of_a_single_task_run_is_loaded(tmp_path):
 def check_best(out):
     """The model that is kept gives what was recorded of its run."""
     name = json.loads((out / "checkpoints" / "best.json").read_text())["run"]
-    lines = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    lines = records_of(out)
     record = next(record for record in lines if record["run"] == name)
     _, metrics = evaluate(mtl.load(out), Tiny.tasks, load_checked(Tiny()).test)
     for task, values in record["metrics"].items():

@@ -14,17 +14,13 @@ from mtl.cli.main import main
 from mtl.tracking import Tracker, client
 from tests.processes import descendants, finish, start, wait
 from tests.wandb_files import read_files
+from tests.written import events_of, records_of, summary_of
 
 pytest.importorskip("wandb", reason="reads back what W&B wrote: pip install 'mtl-lab[wandb]'")
 
 TINY = "tests/tiny.py:Tiny"
-ROOT = Path(__file__).parents[2]
 _LONG = 200
 SEARCH = ["search", TINY, "--strategy=gradnorm", "--members=4", "--interval=4", "--quiet"]
-
-
-def records(out):
-    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
 
 
 def table(file, key):
@@ -42,8 +38,8 @@ def test_a_search_reads_back(tmp_path):
     out = tmp_path / "run"
     assert main([*SEARCH, "--steps=12", "--seed=5", f"--out={out}"]) == 0
     files = {name: found for name, [found] in read_files(out).items()}
-    summary = json.loads((out / "summary.json").read_text())
-    schedule = [json.loads(line) for line in (out / "schedule.jsonl").read_text().splitlines()]
+    summary = summary_of(out)
+    schedule = events_of(out)
     whole = files.pop("search-gradnorm-5")
     assert whole.about["job_type"] == "search" and whole.about["tags"] == ["tiny", "gradnorm", "pbt"]
     assert whole.about["config"]["update"]["training"]["batch_size"] == 32
@@ -77,7 +73,7 @@ def test_a_search_reads_back(tmp_path):
         assert whole.media(f"figures/{name}").read_bytes() == (out / "figures" / f"{name}.png").read_bytes()
 
     assert sorted(files) == [f"search-gradnorm-5-{number:04d}" for number in range(4)]
-    for record, name in zip(sorted(records(out), key=lambda r: r["trial"]), sorted(files), strict=True):
+    for record, name in zip(sorted(records_of(out), key=lambda r: r["trial"]), sorted(files), strict=True):
         member = files[name]
         history = json.loads((out / record["history"]).read_text())
         assert (member.about["job_type"], member.about["run_group"]) == ("member", whole.about["run_group"])
@@ -104,7 +100,7 @@ def test_a_comparison_reads_back(tmp_path):
         *("final", "final", "report", "single-task", "single-task")
     ]
     report = files.pop("report-run")
-    for record in records(out):
+    for record in records_of(out):
         file = files[record["run"]]
         assert [*file.rows] == [*range(7)]
         assert file.summary["cost/steps"] == record["cost"]["steps"] == 6
@@ -112,7 +108,7 @@ def test_a_comparison_reads_back(tmp_path):
         for task, metrics in record["metrics"].items():
             for metric, value in metrics.items():
                 assert file.summary[f"test/{task}/{metric}"] == pytest.approx(value)
-    summary = json.loads((out / "summary.json").read_text())
+    summary = summary_of(out)
     assert [row["strategy"] for row in table(report, "ranking")] == summary["ranking"]
     for row in table(report, "ranking"):
         gain = summary["strategies"][row["strategy"]]["delta_m"]["gain_over_tasks"]["mean"]
