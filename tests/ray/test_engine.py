@@ -61,7 +61,7 @@ def test_shards_do_what_one_cohort_does(shards):
     assert _selections(again) == _selections(sharded)
     for other in (spread, gathered):  # checkpoints of one engine are gone on from by the other
         assert _selections(other) == pytest.approx(_selections(whole), abs=1e-6)
-    assert len(spread._occupied()) == shards
+    assert sum(bool(place.members) for place in spread.places()) == shards
     assert [r.best_step for r in sharded.results()] == [r.best_step for r in whole.results()]
 
 
