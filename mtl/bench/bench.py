@@ -16,9 +16,9 @@ from mtl.suggestions import nearest
 
 
 class Row(TypedDict):
-    """One case. Times are seconds a step or a solve, medians over rounds.
+    """One case. Times are in seconds for a step or a solve, medians over rounds.
 
-    `case` is `ROW, COLUMN`, which is where tables show it. `ratio` is peer / ours: above one, we are faster.
+    `case` is `ROW, COLUMN`, its place in a table. `ratio` is peer / ours: above one, we are faster.
     """
 
     case: str
@@ -34,14 +34,14 @@ class Row(TypedDict):
 
 
 class Bar(NamedTuple):
-    """What a bench is held to: `text` states bar and figure."""
+    """What a bench must reach. `text` says what, and what was reached."""
 
     text: str
     met: bool
 
 
 class BenchTable(NamedTuple):
-    """A title, the heads of the columns, and the cells of each line."""
+    """A table to be printed: its title, the heads of its columns, and the cells of each line."""
 
     title: str
     columns: list[str]
@@ -79,19 +79,19 @@ class Bench(ABC):
 
     @abstractmethod
     def check(self, options: BenchScope) -> None:
-        """Raise `ValueError` for options that this bench has no case for, before any work."""
+        """Raise `ValueError`, before any work, where the user asks for a case that this bench does not have."""
 
     @abstractmethod
     def run(self, options: BenchScope) -> Iterator[Row]:
-        """Measure, and give each case as it is done."""
+        """Measure. Each case is given as soon as it is done."""
 
     @abstractmethod
     def tables(self, rows: Sequence[Row]) -> list[BenchTable]:
-        """The rows laid out for reading."""
+        """The rows, laid out for reading."""
 
     @abstractmethod
     def bars(self, rows: Sequence[Row]) -> list[Bar]:
-        """What the rows say about the bars of this bench; none about those that the rows have no case for."""
+        """Whether the bars of this bench are met, those that the rows have a case for."""
 
     def check_peers(self) -> None:
         """Raise `ValueError` where a peer, or what runs it, is not installed."""
@@ -112,7 +112,7 @@ def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], usual
 
 
 def pivot(title: str, cells: Mapping[str, str]) -> BenchTable:
-    """A table of cells by case, `ROW, COLUMN`, both in order of appearance."""
+    """A table of cells whose case is `ROW, COLUMN`, both in order of appearance."""
     heads = [tuple(case.split(", ", 1)) for case in cells]
     columns = list(dict.fromkeys(column for _, column in heads))
     rows = list(dict.fromkeys(row for row, _ in heads))

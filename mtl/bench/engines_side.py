@@ -24,9 +24,9 @@ from mtl.train.allocator import keep_freed_memory
 
 
 class Times:
-    """When the members were there and when each segment was over: trained, evaluated, decided on and checkpointed.
+    """When the members were there, and when each segment was over, with its evaluation, decision and checkpoint.
 
-    Times are those of a clock that all processes of a machine read alike.
+    The clock is one that all processes of a machine share.
     """
 
     def __init__(self) -> None:

@@ -51,14 +51,22 @@ def run(
     device: torch.device | str = "cpu",
     tell: Callable[[str], None] = lambda _text: None,
 ) -> list[dict[str, Any]]:
-    """Measure, and return a row a case: `case, ours, peer, peer_name, ratio`, times in seconds for `steps` steps.
+    """Time a population against single runs, one after another.
 
-    Both sides begin with the making of the models. They take turns, and the medians over `rounds` turns count. Rows of
-    the cost curve, `N=...`, have `ours` and `peer` a member, and `bytes_a_member`.
+    Both sides begin with making the models. They take turns, and the medians over `rounds` turns count. The rows of the
+    cost curve, `N=...`, have `ours` and `peer` for one member, and `bytes_a_member`.
 
     Args:
-        members: of the population that is held against single runs.
+        members: of the population that is compared with single runs.
+        steps: of each run.
+        rounds: turns of each side.
         sizes: numbers of members of the cost curve; none leaves it out.
+        strategies: of the comparison with single runs.
+        device: of both sides.
+        tell: called with a line after each case.
+
+    Returns:
+        A row for each case: `case, ours, peer, peer_name, ratio`, in seconds for `steps` steps.
     """
     device = torch.device(device)
     _population("equal", 2, 3, device)

@@ -39,15 +39,17 @@ class _Duration(NamedTuple):
 
 
 def run(quick: bool = False, rounds: int = 1) -> list[dict[str, Any]]:
-    """Time all, in turn, and return a row for each way of Ray Tune: `{case, ours, peer, peer_name, ratio, finished}`,
-    seconds, medians over rounds. The last way has one turn, and `finished` says whether it came to its end.
+    """Time all searches in turn, and return a row for each way of Ray Tune.
+
+    A row is `{case, ours, peer, peer_name, ratio, finished}`, in seconds, medians over rounds. The last way has one
+    turn; `finished` says whether that came to its end.
 
     Args:
-        quick: a search small enough for a test; start-up outweighs everything else in it.
+        quick: a search small enough for a test, most of whose time is starting up.
         rounds: repetitions.
 
     Raises:
-        ValueError: Ray is not installed.
+        ValueError: Ray, or what runs it, is not installed.
         RuntimeError: one of the searches failed.
     """
     check_peers_are_here()

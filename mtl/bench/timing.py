@@ -20,13 +20,14 @@ def in_turn(
     turn: float = 0.01,
     limit: float = 4.0,
 ) -> dict[str, float]:
-    """Seconds a call of each candidate: the median over rounds, in each of which every candidate has one turn.
+    """The time of one call of each candidate, in seconds: the median over rounds, in each of which every one has a
+    turn.
 
     Args:
-        candidates: what to call, by name; called twice before timing starts, and once before each turn.
+        candidates: what to call, by name. Each is called twice before timing starts, and once before each of its turns.
         rounds: turns of each. The order is reversed from round to round, so that nobody always follows the same one.
-        device: synchronised before a clock is read.
-        turn: seconds that a turn lasts at least, in whole calls.
+        device: waited for before a clock is read.
+        turn: shortest time of a turn in seconds, in whole calls.
         limit: seconds after which a slow candidate has no further turn, once it has had three.
     """
     calls = {}
@@ -56,8 +57,11 @@ def _time(call: Callable[[], object], calls: int, device: torch.device) -> float
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """On one thread of a CPU, the time that this process computed for, which other processes on the machine stretch
-    less than the time that passed."""
+    """What reads the time on a device.
+
+    On one thread of a CPU it is the time that this process computed for. Other processes stretch that less than the
+    time that passed.
+    """
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 

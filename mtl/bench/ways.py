@@ -58,12 +58,14 @@ def our_step(problem: StepProblem, spec: str) -> Step:
 
 
 def floor_step(problem: StepProblem, *, batched: bool) -> Step:
-    """The least that a method with K gradients on the trunk does: one forward pass, each head back to the features
-    once, K times back through the trunk, one combination, one optimizer step; no Gramian, no weights to find.
+    """The least work of a method that needs K gradients on the trunk.
+
+    That is: one forward pass, each head back to the features once, K times back through the trunk, one combination, and
+    one optimizer step. There is no Gramian, and there are no weights to find.
 
     Args:
         problem: the model and its batch.
-        batched: go back through the trunk for all tasks at once, or for one after another.
+        batched: whether to go back through the trunk for all tasks at once, rather than for one after another.
     """
     shared = list(problem.trunk.parameters())
 

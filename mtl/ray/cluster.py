@@ -19,10 +19,14 @@ _LONGEST_DIRECTORY = 35  # a socket's path has at most 107 bytes, of which Ray a
 
 @contextmanager
 def connected(address: str | None, wanted: int = 1) -> Iterator[None]:
-    """A connection to the cluster at `address` as soon as it has so many nodes, or to a new one of this machine.
+    """A block with a connection to a Ray cluster.
+
+    Args:
+        address: of the cluster; None starts one on this machine.
+        wanted: the number of nodes that it must have.
 
     Raises:
-        ValueError: there are too few after two minutes, or a new one does not start.
+        ValueError: there are too few nodes after two minutes, or a new cluster does not start.
     """
     if address is None:
         _start()
@@ -81,10 +85,10 @@ def _knock(address: str) -> None:
 
 
 def gpus() -> int:
-    """GPUs of the cluster."""
+    """The number of GPUs in the cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
 
 
 def nodes() -> list[dict[str, Any]]:
-    """Nodes that are alive, by address."""
+    """The nodes that are alive, in order of their addresses."""
     return sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: str(node["NodeManagerAddress"]))

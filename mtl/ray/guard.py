@@ -1,4 +1,4 @@
-"""What Ray reads from the environment when it is imported: call `guard` before."""
+"""Environment variables that Ray reads when it is imported. Call `guard` before."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import secrets
 
 
 def guard(*, own_cluster: bool) -> None:
-    """Send no usage statistics, print nothing of Ray's own; close a cluster of one's own to all others on the machine.
+    """Keep Ray quiet: it sends no usage statistics, and prints nothing by itself.
 
-    Left to itself Ray would write the token of such a cluster into the home directory, and a page of advice on standard
-    output for each process that is lost.
+    Left to itself it prints a page of advice for each process that is lost.
+
+    Args:
+        own_cluster: whether the cluster will be this command's own. It then gets a password, so that nobody else on the
+            machine can use it; by default Ray would write one into the home directory.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # lines that the driver does not pass on

@@ -1,4 +1,4 @@
-"""The process on a node that trains shards of a population."""
+"""A process on some node that trains shards."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _Tree = TypeVar("_Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """From what a process anywhere makes the same cohorts.
+    """What a process on any node needs to make the same cohorts.
 
     Attributes:
         benchmark: its name, or `path.py:Class` seen from `directory`.
         directory: the working directory of the command, on a file system that all nodes share.
+        settings: of the runs.
         device: `cpu`, or `cuda` for the device that Ray lends to the process.
-        vectorised: as of a cohort.
-        share: of a GPU, that a process may take.
+        vectorised: whether members of one structure are trained as one program.
+        share: the part of a GPU that the process may use.
     """
 
     benchmark: str
@@ -45,10 +46,10 @@ class Recipe:
 
 
 class Host:
-    """Shards by number, each a cohort; calls are those of the cohort with the shard's number before them.
+    """Trains shards, each of which is a cohort with a number.
 
-    Where they do not all fit, those that were not called for longest wait in the memory of the machine. What is
-    returned is in the memory of the machine too, since whoever gets it may have no such device.
+    Where the device has no room for all shards, those that were not called for longest wait in the memory of the
+    machine. What a call returns is in that memory too, since the caller may have no such device.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -69,7 +70,10 @@ class Host:
         self._waiting: dict[int, dict[str, Any]] = {}
 
     def fits(self, members: Sequence[Member]) -> int | None:
-        """How many of the costliest of these members can be trained at a time; None where memory sets no limit."""
+        """How many of these members the device can train at a time; None where memory sets no limit.
+
+        Members of several structures are counted as if all were of the one that takes the most.
+        """
         if self._gauge is None:
             return None
         tasks, device = list(self._benchmark.tasks), torch.device(self._recipe.device)
@@ -81,13 +85,13 @@ class Host:
         return min(self._measured[key] for key in kinds)
 
     def begin(self, most: int | None) -> None:
-        """Forget all shards; from now on hold at most so many members at a time, or one shard."""
+        """Forget all shards. From now on hold at most `most` members at a time, or one shard if that has more."""
         self._cohorts.clear()
         self._waiting.clear()
         self._most = most
 
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> list[str]:
-        """Make a shard, from nothing or as it was saved, and return what a user should know of it."""
+        """Make a shard, of new members or as it was saved. Returns what the user should read."""
         told: list[str] = []
         self._make_room(len(members if saved is None else saved["members"]))
         self._cohorts[shard] = self._cohort(members, told.append, saved)
@@ -100,7 +104,7 @@ class Host:
         return _on_cpu(cohort.evaluate())
 
     def extracted(self, saved: Mapping[str, Any], number: int) -> dict[str, Any]:
-        """One member of a shard that was saved, for `adopt`."""
+        """Take one member out of a saved shard, for `Cohort.adopt`."""
         self._make_room(len(saved["members"]))
         member = Member(**saved["members"][number])
         return _on_cpu(self._cohort([member], lambda _text: None, saved).extract(number))

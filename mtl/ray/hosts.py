@@ -1,4 +1,4 @@
-"""The processes of a Ray cluster that train shards: where they are, and calls to them."""
+"""The processes of a Ray cluster that train shards: where they run, and how they are called."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _MOMENT_SECONDS = 0.5  # after which whoever waits for a process looks whether a
 
 
 class RayHosts:
-    """Processes spread over the nodes. Shard n is that of process n modulo their number.
+    """Processes spread over the nodes of a Ray cluster. With P processes, shard n is trained by process n modulo P.
 
     Args:
-        recipe: from what they make cohorts.
-        wanted: how many at most; None for one on each node, or as many as the GPUs have room for.
+        recipe: what the processes make cohorts from.
+        wanted: the largest number of processes. None: one for each node or, with GPUs, as many as these have room for.
 
     Attributes:
-        shards: how many there are; may grow.
+        shards: the number of shards; may grow.
 
     Raises:
-        ValueError: the recipe wants a GPU and no node has one.
+        ValueError: the recipe asks for a GPU and no node has one.
     """
 
     def __init__(self, recipe: Recipe, wanted: int | None) -> None:
@@ -61,23 +61,28 @@ class RayHosts:
         return len(self._hosts)
 
     def could_spread(self) -> bool:
-        """Whether there are nodes by now that would train some of the shards, as when one that was lost is back."""
+        """Whether the cluster could by now train the shards on more nodes, as when a lost node is back."""
         plan = self._plan()[: self.shards]
         return len(plan) > len(self._hosts) or len(set(plan)) > len(self._nodes)
 
     def fits(self, members: Sequence[Member]) -> int | None:
-        """Members like these that any of the processes has memory for; None where that is not limited."""
+        """The number of members like these that every process has memory for; None where memory sets no limit."""
         found = self.gather([host.fits.remote(members) for host in self._hosts])
         limits = [limit for limit in found if limit is not None]
         return min(limits, default=None)
 
     def begin(self, shards: int, fits: int | None) -> None:
-        """Forget all shards; make room for others, of which no process holds more than `fits` members at a time."""
+        """Forget all shards.
+
+        Args:
+            shards: the number of shards to come.
+            fits: the largest number of members that a process holds at a time; None for no limit.
+        """
         self.shards = shards
         self.gather([host.begin.remote(fits) for host in self._hosts])
 
     def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any:
-        """Start a call of the shard's cohort."""
+        """Start to call a method of the shard's cohort."""
         return self._of(shard).call.remote(shard, method, *arguments, **options)
 
     def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any:
@@ -89,20 +94,20 @@ class RayHosts:
         return self._of(shard).drop.remote(shard)
 
     def train(self, shard: int, steps: int) -> Any:
-        """Start to train a shard; the call returns the evaluations of its members after that."""
+        """Start to make so many steps with a shard's members. The call returns their evaluations after that."""
         return self._of(shard).train.remote(shard, steps)
 
     def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any:
-        """Start to extract a member of a saved shard, in the process of another one."""
+        """Start to take one member out of a saved shard, in the process of another shard."""
         return self._of(shard).extracted.remote(saved, number)
 
     def gather(self, calls: Sequence[Any]) -> list[Any]:
-        """What the calls return, when all have.
+        """What the calls return, once all are over.
 
         Raises:
             ShardLost: a process or its node is gone.
-            HostFailed: a process could not be made, for a reason of its own.
-            ValueError: the memory of a device, or of Ray's object store, does not suffice.
+            HostFailed: a process could not be started.
+            ValueError: a device or Ray's object store has too little memory.
         """
         try:
             return [ray.get(call) for call in calls]
@@ -121,7 +126,9 @@ class RayHosts:
             ) from error
 
     def done(self, calls: Sequence[Any]) -> list[int]:
-        """Which of the calls are over, as soon as one is, whether it went well or not; none after a moment."""
+        """The places of the calls that are over, as soon as one is, whether it went well or not; none after a
+        moment.
+        """
         ray.wait(list(calls), num_returns=1, timeout=_MOMENT_SECONDS, fetch_local=False)
         over, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0, fetch_local=False)
         return [place for place, call in enumerate(calls) if call in over]
@@ -170,7 +177,7 @@ def _gpu_slots(node: Mapping[str, Any], share: float) -> int:
 
 
 def in_turn(names: Sequence[str]) -> list[str]:
-    """The same names, the first of each before the second of any."""
+    """The same names in another order: first one of each, then the second of each that has two, and so on."""
     seen: dict[str, int] = {}
     rank = []
     for name in names:

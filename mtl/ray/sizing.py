@@ -1,4 +1,4 @@
-"""Into how many shards members are divided, so that devices are full and none overflows."""
+"""Into how many shards the members are divided, so that devices are full and none runs out of memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Layout:
     """How members are spread.
 
     Attributes:
-        members: that are trained.
-        devices: processes that train them, each on a device or on its share of one.
-        shards: into which the members are divided.
-        fits: members that a process has memory for at a time; None where that is not limited.
+        members: the number of members.
+        devices: the number of processes that train, each on a device or on a part of one.
+        shards: the number of shards.
+        fits: the number of members that a process has memory for at a time; None for no limit.
     """
 
     members: int
@@ -24,26 +24,27 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Members of the largest shard."""
+        """The number of members of the largest shard."""
         return math.ceil(self.members / self.shards)
 
     @property
     def in_turns(self) -> bool:
-        """Whether a process has more shards than it holds at a time."""
+        """Whether a process has more shards than it can hold at a time, so that some of them wait."""
         return self.fits is not None and self.size * math.ceil(self.shards / self.devices) > self.fits
 
 
 def lay_out(members: int, devices: int, fits: int | None = None, wanted: int | None = None) -> Layout:
-    """A shard for each device or, where they do not hold all members, as many for each as it takes.
+    """Divide members into shards: one for each device or, where these cannot hold all members, the same number for
+    each.
 
     Args:
-        members: to be trained, at least one.
-        devices: processes that train, at least one.
-        fits: members that each has memory for at a time; None where that is not limited.
-        wanted: number of shards that the user asks for.
+        members: the number of members, at least one.
+        devices: the number of processes that train, at least one.
+        fits: the number of members that a process has memory for at a time; None for no limit.
+        wanted: the number of shards that the user asks for.
 
     Raises:
-        ValueError: no member fits, or the shards that are wanted are too large.
+        ValueError: no member fits on a device, or the shards that the user asks for are too large.
     """
     if fits == 0:
         raise ValueError(
@@ -60,7 +61,7 @@ def lay_out(members: int, devices: int, fits: int | None = None, wanted: int | N
 
 
 def describe(layout: Layout, addresses: list[str], *, on_gpu: bool) -> str:
-    """What a user should know of it, in a line."""
+    """A line for the user: how many shards, on which nodes, and whether they take turns."""
     text = f"{_counted(layout.shards, 'shard')} on {_counted(len(addresses), 'node')} ({', '.join(addresses)})"
     if on_gpu:
         text += f", {layout.size} members each at most, by {_counted(layout.devices, 'process', 'processes')} on GPUs"

@@ -10,13 +10,13 @@ from mtl.report.read import RecordedRun, Study
 
 @dataclass(frozen=True)
 class StepCost:
-    """Medians over a strategy's runs: robust against a run that shared its machine.
+    """What a step costs: medians over a strategy's runs, so that one run on a busy machine does not count.
 
     Attributes:
-        relative_seconds: time of a step relative to the reference strategy's, seed by seed where both were run.
+        relative_seconds: time of a step over that of the reference strategy, seed by seed where both were run.
         milliseconds: time of a step.
-        forwards: forward passes a step.
-        backwards: backward passes a step.
+        forwards: forward passes of a step.
+        backwards: backward passes of a step.
         peak_memory: in MiB.
     """
 
@@ -28,7 +28,7 @@ class StepCost:
 
 
 def costs(study: Study) -> dict[str, StepCost]:
-    """Cost of every strategy; None where no run tells."""
+    """The cost of every strategy. A number is None where no run has it."""
     reference = {run.seed: _per_step(run, "seconds") for run in study.of("final", study.reference)}
     found = {}
     for spec in study.strategies:

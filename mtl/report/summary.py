@@ -32,8 +32,8 @@ _BUDGET = ("steps", "forwards", "backwards")
 def summarize(study: Study) -> dict[str, Any]:
     """Everything that summary.json holds.
 
-    The ranking goes by delta m over tasks (by mean rank where there is none). A strategy of which a run diverged or
-    failed ranks below all that finished every run, whatever its surviving seeds say.
+    The ranking goes by delta m over tasks, or by mean rank where there is no delta m. A strategy of which a run
+    diverged or failed ranks below all that finished every run, however well its other seeds did.
     """
     baseline, kind = _baseline(study)
     others = _baselines_without_each_seed(study) if kind == "single_task" else []

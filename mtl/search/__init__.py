@@ -1,1 +1,1 @@
-"""Searches over strategies, their hyperparameters and training settings, on top of a population."""
+"""Searches over strategies, their hyperparameters, losses and training settings."""

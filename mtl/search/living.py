@@ -11,10 +11,12 @@ from mtl.train import Evaluation, Member, Result
 
 
 class LivingRuns:
-    """Trains the living runs of a search, in the order of `Standing.living`; nothing while there are none.
+    """Trains the runs of a search that are alive. Its indices are places in `Standing.living`.
+
+    There is a cohort from the first run's beginning to the last one's end, and none otherwise.
 
     Args:
-        make_cohort: makes the cohort when the first runs begin.
+        make_cohort: makes the cohort.
     """
 
     def __init__(self, make_cohort: MakeCohort) -> None:
@@ -23,29 +25,33 @@ class LivingRuns:
 
     @property
     def places(self) -> Sequence[Place] | None:
-        """Where the runs are trained; None if it is in this process."""
+        """Where the runs are trained; None where that is this process."""
         return self._made.places() if isinstance(self._made, Scattered) else None
 
     @property
     def shards(self) -> int | None:
-        """In how many shards they are trained; None where they are one program, wherever that is."""
+        """The number of shards that the runs are spread over; None where there is one only, wherever it is."""
         shards = self._made.shards if isinstance(self._made, Scattered) else 1
         return shards if shards > 1 else None
 
     def begin(self, members: Sequence[Member]) -> None:
-        """Runs begin."""
+        """Begin new runs, after those that are alive."""
         if self._made is not None:
             self._made.add(members)
         elif members:
             self._made = self._make_cohort(members)
 
     def train(self, steps: int, should_stop: Callable[[], bool], *, wait: bool) -> Mapping[int, Evaluation]:
-        """Make so many steps with each run and evaluate them; the evaluations by index.
+        """Make `steps` optimizer steps with each run, then evaluate it.
 
         Args:
             steps: optimizer steps.
-            should_stop: asked as it goes; may raise.
-            wait: for all runs. Otherwise only those come back that are there first, where the cohort can do so.
+            should_stop: asked now and then; may raise.
+            wait: whether to wait for all runs. Otherwise a cohort whose shards need not wait gives those that are done
+                first.
+
+        Returns:
+            Evaluations by index of the run.
         """
         if not wait and isinstance(self._made, Arriving):
             return self._made.arrivals(steps, should_stop)
@@ -53,24 +59,24 @@ class LivingRuns:
         return dict(enumerate(self._cohort.evaluate()))
 
     def remember(self, indices: Sequence[int]) -> None:
-        """The present parameters of these are their best."""
+        """Keep a copy of the present parameters of these runs as their best."""
         if indices:
             self._cohort.remember(indices)
 
     def results(self) -> Sequence[Result | None]:
-        """What the training of each came to; None for those on their way."""
+        """What the training of each run came to; None for one that is being trained just now."""
         return self._cohort.results()
 
     def weights(self, index: int) -> dict[str, Any]:
-        """The parameters of a run's best evaluation."""
+        """The best parameters and buffers of one run, by name."""
         return self._cohort.weights(index)
 
     def keep(self, indices: Sequence[int], of: int) -> None:
-        """All runs but these end.
+        """End all runs but these.
 
         Args:
-            indices: of those that go on.
-            of: how many there are.
+            indices: of the runs that go on.
+            of: the number of runs there are.
         """
         if not indices:
             self._made = None
@@ -78,17 +84,17 @@ class LivingRuns:
             self._cohort.keep(indices)
 
     def take_over(self, change: Takeover) -> None:
-        """Runs take over others and go on with other values."""
+        """Carry out what a decision changes."""
         if change.members:
             self._cohort.exploit(change.sources, change.keeping)
             self._cohort.replace(change.members)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The state of the cohort, if there is one."""
+        """The state of the cohort, for a checkpoint; None where no run is alive."""
         return None if self._made is None else self._made.state_dict()
 
     def load_state_dict(self, members: Sequence[Member], saved: Any) -> None:
-        """Go on from `state_dict`, with the members as they were then."""
+        """Go on from what `state_dict` returned, with the members as they were then."""
         self._made = self._make_cohort(members) if members else None
         if self._made is not None:
             self._made.load_state_dict(saved)

@@ -1,4 +1,4 @@
-"""What a search maximises: a metric on validation data, the mean skill, delta m, or several of these."""
+"""What a search maximises: the mean skill, delta m, a metric on validation data, or several of these."""
 
 from __future__ import annotations
 

@@ -25,17 +25,17 @@ from mtl.train.ground import steps_per_epoch
 
 
 def run_length(setting: Setting) -> int:
-    """Optimizer steps of one run."""
+    """Optimizer steps of one run under the settings of `setting`."""
     return setting.settings.length(steps_per_epoch(setting.splits.train, setting.settings.batch_size))
 
 
 def member_settings(setting: Setting) -> Settings:
-    """Settings of runs that have the length of `setting`, whatever their batch size, and do not stop early."""
+    """The settings of the runs of a search: all have the length of `setting` in steps, and none stops early."""
     return dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
 
 
 def cohort_maker(setting: Setting) -> MakeCohort:
-    """Makes populations in this process."""
+    """What makes cohorts in this process."""
     settings = member_settings(setting)
 
     def make(members: Sequence[Member]) -> SearchCohort:
@@ -118,7 +118,10 @@ def make_method(
 
 
 def default_interval(length: int) -> int:
-    """About a twentieth of a run, so that a whole number of intervals makes one where that is possible."""
+    """The usual number of steps from one decision to the next: about a twentieth of a run.
+
+    A divisor of `length` is preferred, so that a run is a whole number of intervals.
+    """
     near = [steps for steps in range(max(1, length // 40), max(1, length // 10) + 1) if length % steps == 0]
     return min(near, key=lambda steps: abs(math.log(20 * steps / length)), default=math.ceil(length / 20))
 
@@ -150,7 +153,7 @@ def decided(space: Space, setting: Setting) -> Space:
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:
-    """The losses among which the space has a choice, by task."""
+    """By task, the losses that the space chooses among; tasks whose loss is fixed are left out."""
     dimensions = {task.name: space.dimensions.get(f"loss.{task.name}") for task in benchmark.tasks}
     return {
         task: [make_loss(name) for name in dimension.parameter.grid(1)]
@@ -160,11 +163,11 @@ def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]
 
 
 def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:
-    """The single-task runs that an objective is measured against; none for most."""
+    """The single-task runs that the objective compares with; most objectives need none."""
     tasks = setting.benchmark.tasks if DELTA_M in objective.names else ()
     return Plan(tuple(RunPlan("single_task", "equal", seed, task.name) for task in tasks))
 
 
 def baseline_metrics(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Validation metrics of those runs, by task."""
+    """The validation metrics of the single-task runs, by task."""
     return {record["task"]: record["validation"].get(record["task"], {}) for record in records}

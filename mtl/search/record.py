@@ -14,13 +14,13 @@ from mtl.train import Result
 
 @dataclass(frozen=True)
 class Heading:
-    """What all runs of a search have in common in their records.
+    """What the records of all runs of a search begin with.
 
     Attributes:
-        name: of the search: prefix of its runs' names, and of its checkpoint.
-        label: the strategy that its runs count for in a report; their own when empty.
-        phase: as recorded.
-        task: the only one that its runs train, where they are those of a single-task baseline.
+        name: of the search. The names of its runs and its checkpoint begin with it.
+        label: the strategy that a report counts its runs for; empty where each counts for its own.
+        phase: `search`, `final` or `single_task`.
+        task: the only task that its runs train, where they are single-task baselines.
     """
 
     name: str
@@ -51,10 +51,10 @@ def record_of(
         result: what its training came to.
         heading: of the search.
         objective: of the search.
-        benchmark: its name.
-        length: steps of a whole run; one with fewer was stopped.
-        spent: steps of all runs of the search together.
-        shards: in how many shards the living runs are trained; None where they are one program.
+        benchmark: name of the benchmark.
+        length: steps of a whole run; one that made fewer counts as stopped.
+        spent: optimizer steps of all runs of the search together.
+        shards: the number of shards, where the living runs are trained in more than one.
     """
     best = trial.best
     values = trial.values if best is None else best.values

@@ -1,4 +1,4 @@
-"""From which checkpoint a search goes on: the last one, the one before where that is damaged, or none."""
+"""The checkpoint that a search goes on from: the last one, the one before if that is damaged, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EARLIER = "tally"  # has another name now
 
 
 def save_state(directory: RunDirectory, search: str, state: Mapping[str, Any]) -> None:
-    """Checkpoint a search; while it lasts, the checkpoint before is kept too."""
+    """Write the checkpoint of a search. As long as a run is alive, the checkpoint before it is kept too."""
     path, lasts = directory.checkpoint(search), bool(state["alive"])
     checkpoints.save(path, dict(state), keep=lasts)
     if not lasts:
@@ -29,17 +29,17 @@ def recovered_state(
     run_name: Callable[[int], str],
     tell: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """The state of a search at its last sound checkpoint, or None where it begins.
+    """The state of a search at its last sound checkpoint; None where it has to begin.
 
     Args:
         directory: of the run.
-        search: its name.
+        search: name of the search.
         recorded: names of the runs in results.jsonl.
-        run_name: of a run, by its number.
-        tell: hears of a checkpoint that is missing or damaged.
+        run_name: gives the name of a run by its number.
+        tell: called with a line about a checkpoint that is missing, damaged or of an earlier version.
 
     Raises:
-        OSError: a checkpoint may be sound, but cannot be read here and now.
+        OSError: a checkpoint cannot be read here and now, but may be sound.
     """
     path = directory.checkpoint(search)
     before = checkpoints.previous(path)

@@ -22,7 +22,7 @@ from mtl.study.rundir import RunDirectory
 
 
 class Scripted(Method):
-    """Runs whose changes are known beforehand, by the steps that were made since the first of them began."""
+    """A method whose decisions are known: each is taken a given number of steps after the first run began."""
 
     name: ClassVar[str] = "replay"
     about: ClassVar[str] = "a schedule that is known beforehand"

@@ -18,7 +18,7 @@ Records = Mapping[int, Mapping[str, Any]]
 
 
 class RecordedDecisions(Method):
-    """Decisions that are known beforehand, by the steps that all runs together have made."""
+    """A method whose decisions are known: each is taken when all runs together have made a given number of steps."""
 
     name: ClassVar[str] = "replay"
     about: ClassVar[str] = "a finished search, decision by decision"

@@ -26,13 +26,13 @@ from mtl.train import checkpoint as checkpoints
 
 
 class SearchObserver(Protocol):
-    """Whoever watches a search."""
+    """Whoever wants to know how a search goes: the terminal, the tracker, a bench."""
 
     def segment(self, search: Search) -> None:
-        """A segment is trained, evaluated and checkpointed."""
+        """All runs alive were trained and evaluated, the method has decided, and that is checkpointed."""
 
     def trial(self, search: Search, record: dict[str, Any]) -> None:
-        """A run ended and is written."""
+        """A run ended, and its record is written."""
 
 
 def _stop_if(should_stop: Callable[[], bool]) -> bool:
@@ -53,21 +53,21 @@ class Search:
     """One search on one benchmark.
 
     Args:
-        name: of the search: prefix of its runs' names, and of its checkpoint.
-        label: the strategy that its runs count for in a report; their own when empty.
-        method: decides.
+        name: of the search. The names of its runs and its checkpoint begin with it.
+        label: the strategy that a report counts its runs for; empty where each counts for its own.
+        method: decides after each segment.
         problem: the space, the length of a run, the seed.
-        objective: what counts.
-        make_cohort: trains.
-        phase: as recorded.
-        tell: called with what a user should know.
-        task: the only one that its runs train, where they are those of a single-task baseline.
+        objective: what is maximised.
+        make_cohort: makes the cohort that trains.
+        phase: as recorded: `search`, `final` or `single_task`.
+        tell: called with a line that the user should read.
+        task: the only task that its runs train, where they are single-task baselines.
 
     Attributes:
         standing: its runs and what was done so far; a new value after each segment.
-        evaluations: of the last segment, by number of the run.
-        unit: what one of `trials` is, in a word.
-        elsewhere: where the runs are, if another than this process carries out the search.
+        evaluations: those of the last segment, by number of the run.
+        unit: what one of `trials` is called in messages, `run` or `shard`.
+        elsewhere: where the runs are trained, if something else than this object carries out the search.
     """
 
     def __init__(
@@ -126,7 +126,10 @@ class Search:
         observers: Sequence[SearchObserver] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
-        """Carry out the search, or what is left of it, and pause after each segment, which is checkpointed."""
+        """Carry out the search, or what is left of it; pause after each segment, when everything is checkpointed.
+
+        Its arguments are those of `run`.
+        """
         records = {record["run"]: record for record in directory.records()}
         saved = recovered_state(directory, self.name, records, self.run_name, self.tell)
         if saved is None:
@@ -155,7 +158,13 @@ class Search:
             yield
 
     def record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is written of a run that ended, and its curves."""
+        """The line of results.jsonl of a run that ended, and its curves.
+
+        Args:
+            trial: the run.
+            result: what its training came to.
+            benchmark: name of the benchmark.
+        """
         return record_of(
             trial,
             result,

@@ -13,13 +13,13 @@ from mtl.search.trial import Best, Trial
 
 @dataclass(frozen=True)
 class Totals:
-    """What a search has done so far.
+    """What was done so far, over all runs.
 
     Attributes:
-        steps: optimizer steps of all runs.
-        exploits: runs that took over another's state.
-        replaced_nonfinite: those of them that were not finite any more.
-        best: (steps, score of the best run then) after each segment; the first objective where there are several.
+        steps: optimizer steps.
+        exploits: how often a run took over another.
+        replaced_nonfinite: how often that run was not finite any more.
+        best: after each segment, (optimizer steps so far, first objective of the best run).
     """
 
     steps: int = 0
@@ -30,12 +30,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class Standing:
-    """A search at one moment.
+    """A search between two segments.
 
     Attributes:
-        trials: all runs by number.
+        trials: all runs, alive and ended; a run's place is its number.
         living: numbers of the runs that are being trained, in the order in which the cohort has them.
-        totals: of all runs.
+        totals: over all runs.
     """
 
     trials: tuple[Trial, ...] = ()
@@ -49,9 +49,10 @@ class Standing:
 
     @property
     def best(self) -> tuple[Trial, Best] | None:
-        """The run with the best evaluation so far, by the first objective, and that evaluation.
+        """The run with the best evaluation so far by the first objective, and that evaluation; None before there is
+        one.
 
-        Of runs that can still win or have ended well: at the end, it is the winner of the records.
+        Runs that were stopped, or that are not finite any more, do not count. So at the end this is the winner.
         """
         found = [
             (trial.best.scores[0], -trial.number, trial, trial.best)
@@ -62,27 +63,35 @@ class Standing:
 
     @property
     def informed(self) -> tuple[int, int] | None:
-        """How many of the runs that were proposed knew the scores of others, and how many those are; None for none."""
+        """Of the runs that a model proposed, how many it proposed knowing scores of others, and how many there are.
+
+        None for a method that has no model.
+        """
         proposed = [trial.informed for trial in self.trials if trial.informed is not None]
         return (sum(proposed), len(proposed)) if proposed else None
 
     def begun(self, trials: Iterable[Trial]) -> Standing:
-        """With runs that begin."""
+        """The standing after these runs began."""
         new = tuple(trials)
         living = self.living + tuple(trial.number for trial in new)
         return dataclasses.replace(self, trials=self.trials + new, living=living)
 
     def changed(self, trials: Iterable[Trial]) -> Standing:
-        """With these in the place of the runs of the same numbers."""
+        """The standing with these runs in the place of those with the same numbers."""
         new = {trial.number: trial for trial in trials}
         return dataclasses.replace(self, trials=tuple(new.get(trial.number, trial) for trial in self.trials))
 
     def without(self, ended: Collection[int]) -> Standing:
-        """Without the runs of these numbers among the living."""
+        """The standing after the runs of these numbers ended."""
         return dataclasses.replace(self, living=tuple(number for number in self.living if number not in ended))
 
     def trained(self, trials: Sequence[Trial], steps: int) -> Standing:
-        """After a segment: `trials` were evaluated, and made `steps` optimizer steps together."""
+        """The standing after a segment.
+
+        Args:
+            trials: the runs that were trained and evaluated, as they are now.
+            steps: optimizer steps that they made, all together.
+        """
         totals = dataclasses.replace(self.totals, steps=self.totals.steps + steps)
         after = dataclasses.replace(self.changed(trials), totals=totals)
         score = -math.inf if after.best is None else after.best[1].scores[0]
@@ -91,7 +100,7 @@ class Standing:
         )
 
     def counted(self, *, exploits: int, replaced_nonfinite: int = 0) -> Standing:
-        """After runs took over others, of which so many were not finite any more."""
+        """The standing after so many takeovers, of which so many by runs that were not finite any more."""
         totals = dataclasses.replace(
             self.totals,
             exploits=self.totals.exploits + exploits,
@@ -100,7 +109,7 @@ class Standing:
         return dataclasses.replace(self, totals=totals)
 
     def ended(self, statuses: Mapping[int, str]) -> Standing:
-        """After its end, with what became of runs by number; none is alive."""
+        """The standing at the end of the search: no run is alive, and these have a status, by number."""
         trials = [dataclasses.replace(self.trials[number], status=status) for number, status in statuses.items()]
         return dataclasses.replace(self.changed(trials), living=())
 

@@ -1,4 +1,4 @@
-"""What the decisions of a method make of the runs: who takes over whom, and with which values it goes on."""
+"""What a method's decision makes of the runs: who takes over whom, and with which values each goes on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mtl.train import Member
 
 @dataclass(frozen=True)
 class Takeover:
-    """The changes of one decision, as the schedule has them and as the cohort is told them.
+    """What changes by one decision, in the words of all who have to know.
 
     Attributes:
-        standing: of the search afterwards.
-        events: lines of the schedule.
-        sources: by index of each member that takes over another, the index of that one.
-        keeping: those of them that keep their own best evaluation.
-        members: by index, with the values they go on with.
+        standing: the search afterwards.
+        events: the lines that the schedule gets.
+        sources: for the cohort: by index of each member that takes over another, the index of that one.
+        keeping: for the cohort: indices of those that keep their own best parameters.
+        members: for the cohort: by index, members with their new values.
     """
 
     standing: Standing
@@ -37,15 +37,15 @@ def take_over(
 ) -> Takeover:
     """Let runs take over others as a method decided, and go on with other values.
 
-    The best evaluation of a run that took over another is the better of both, its own if they are equal: no state that
-    was ever the best is lost because its run went astray later.
+    A run that takes over another keeps the better best evaluation of the two. So no state that was ever the best is
+    lost because its run went astray later.
 
     Args:
-        standing: before; the runs that are named are alive.
+        standing: before the decision. The runs that the decision names are alive.
         decision: of the method.
         broken: numbers of the runs that are not finite any more.
-        forgets: a run loses its own best evaluation, even if that is the better one.
-        search: its name.
+        forgets: whether a run gets the best evaluation of its source even if its own is better.
+        search: name of the search, for the schedule.
     """
     index = {number: place for place, number in enumerate(standing.living)}
     trials, exploits = standing.trials, decision.exploits

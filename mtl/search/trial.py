@@ -1,4 +1,4 @@
-"""One run of a search as a value: what is known of it, and how that changes."""
+"""One run of a search: a value that each evaluation and each takeover makes a new one of."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mtl.train import Evaluation, Member
 
 @dataclass(frozen=True)
 class Best:
-    """The evaluation of a run whose parameters are kept.
+    """The best evaluation of a run: its parameters at that time are kept.
 
     Attributes:
-        trial: number of the run that was evaluated; another than the run that keeps it where it was taken over.
-        step: steps that that run had made.
-        values: its values then.
+        trial: number of the run that was evaluated. It is another one's where this run took over a better one.
+        step: optimizer steps that the evaluated run had made.
+        values: its values at that time.
         scores: its objectives.
-        selection: mean skill of the primary metrics.
+        selection: mean skill over the tasks, on validation data.
         metrics: on validation data, by task and metric.
     """
 
@@ -60,16 +60,16 @@ class Trial:
     informed: bool | None = None
 
     def evaluated(self, step: int, evaluation: Evaluation, scores: Scores, spent: int) -> Trial:
-        """The run after an evaluation, which is its best unless another covers it.
+        """The run after an evaluation.
 
-        An evaluation covers another if it is at least as good in every objective; with one objective, a new best is
-        better than all before.
+        The evaluation becomes its best one unless an earlier one is at least as good in every objective. With one
+        objective this means: if it is better than all before.
 
         Args:
             step: optimizer steps that the run has made by now.
             evaluation: on validation data.
-            scores: its objectives.
-            spent: steps of all runs of the search together.
+            scores: its objectives; -inf where the run is not finite any more.
+            spent: optimizer steps of all runs of the search together.
         """
         best, before = self.best, [found for *_, found in self.curve] + ([self.best.scores] if self.best else [])
         if all(map(math.isfinite, scores)) and not any(_covers(other, scores) for other in before):
@@ -84,7 +84,7 @@ class Trial:
 
     @property
     def at_its_best(self) -> bool:
-        """Whether its last evaluation is its best: its present parameters are those to keep."""
+        """Whether the last evaluation is the best one, so that the present parameters are those to keep."""
         return self.best is not None and (self.best.trial, self.best.step) == (self.number, self.step)
 
     @property
@@ -114,7 +114,7 @@ class Trial:
 
 
 def better_of(own: Best | None, other: Best | None) -> Best | None:
-    """What a run that takes over another keeps as its best evaluation: its own if they are equal."""
+    """The best evaluation of a run that takes over another: the better one of the two, its own if they are equal."""
     return other if own is None or (other is not None and other.scores > own.scores) else own
 
 

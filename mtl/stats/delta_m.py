@@ -13,7 +13,7 @@ Names = list[tuple[str, str]]
 
 
 def comparable_metrics(baseline: Metrics, directions: Directions) -> tuple[Names, Names]:
-    """The (task, metric) pairs that delta m can use, and those left out because their baseline is absent, NaN or 0."""
+    """The (task, metric) pairs that delta m can use, and those that it cannot: their baseline is absent, NaN or 0."""
     usable: Names = []
     left_out: Names = []
     for task, metrics in directions.items():
@@ -24,10 +24,15 @@ def comparable_metrics(baseline: Metrics, directions: Directions) -> tuple[Names
 
 
 def relative_gains(metrics: Metrics, baseline: Metrics, directions: Directions) -> dict[str, dict[str, float | None]]:
-    """Improvement on the baseline in percent, 100 (M - B) / |B|, signed so that positive is better.
+    """Improvement on the baseline in percent, by task and metric: 100 (M - B) / |B|, positive where the run is better.
 
-    Metrics that `comparable_metrics` leaves out do not occur. The papers divide by B; |B| is the same for the
-    positive metrics they report, and keeps the sign right where B is negative (an R² below zero).
+    Metrics whose baseline cannot be used are left out, see `comparable_metrics`. The papers divide by B. For the
+    positive metrics that they report, |B| is the same; where B is negative (an R² below zero) it keeps the sign right.
+
+    Args:
+        metrics: of the run.
+        baseline: of single-task training.
+        directions: whether higher is better.
     """
     gains: dict[str, dict[str, float | None]] = {}
     for task, metric in comparable_metrics(baseline, directions)[0]:

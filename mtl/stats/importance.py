@@ -11,10 +11,14 @@ _FEWEST = 8  # runs below which a forest of regression trees says nothing
 
 
 def importances(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool]) -> dict[str, float]:
-    """The share of the first objective's variance over the space that each parameter explains, largest first.
+    """How much of the variance of the first objective each parameter explains, largest first.
 
-    Only parameters that all runs have can be compared: those that exist beside some choices only are left out, and so
-    are runs that were stopped early or broke. Empty where there is too little to go by.
+    Only parameters that all runs have can be compared, so those that exist beside some choices are left out. So are
+    runs that were stopped early or broke. Empty where there is too little to go by.
+
+    Args:
+        records: of the runs of a search.
+        objective: the search's objectives by name, and whether higher is better.
     """
     name = next(iter(objective))
     whole = [r for r in records if r["status"] == "done" and r["objective"].get(name) is not None]
@@ -46,7 +50,7 @@ def importances(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bo
 
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with weights on the simplex taken apart, `NAME[0]`, `NAME[1]`, ..."""
+    """Values by name, with each weight on the simplex by itself: `NAME[0]`, `NAME[1]`, ..."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, list | tuple):

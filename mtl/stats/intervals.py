@@ -46,15 +46,18 @@ def mean_interval(values: Sequence[float | None], confidence: float = 0.95) -> I
 def interval_against(
     values: Sequence[float | None], without_each: Sequence[float | None], confidence: float = 0.95
 ) -> Interval:
-    """Mean of changes on a baseline that is itself a mean over seeds, with an interval that covers both spreads.
+    """The mean of changes on a baseline that is itself a mean over seeds, with an interval that covers both spreads.
 
-    The variance of the mean is s²/n over the runs, plus the jackknife's (m - 1)/m Σ_j (θ_j - θ̄)² over the baseline's
-    seeds (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5); t has Welch and Satterthwaite's degrees of freedom.
+    The variance of the mean has two parts: s²/n over the runs, and the jackknife's (m - 1)/m Σ_j (θ_j - θ̄)² over the m
+    seeds of the baseline (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5). Student's t has Welch and Satterthwaite's
+    degrees of freedom.
 
     Args:
-        values: the change of each run; None is left out.
-        without_each: the mean of the changes with the baseline's seed j left out, for each j. With fewer than two the
-            baseline's spread is unknown, and this is `mean_interval`.
+        values: (n,) the change of each run; None is left out.
+        without_each: (m,) for each seed j of the baseline, the mean of the changes on a baseline without that seed.
+            With
+            fewer than two, the baseline's spread is unknown, and the result is that of `mean_interval`.
+        confidence: of the interval.
     """
     own = mean_interval(values, confidence)
     moved = np.array([value for value in without_each if finite(value)], dtype=float)

@@ -12,7 +12,11 @@ Scores = tuple[float, ...]
 
 
 def pareto_front(points: Sequence[Scores]) -> list[int]:
-    """Indices of the points that no other one beats in everything; points that are not finite are never among them."""
+    """The front of trade-offs: indices of the points that no other point beats in every objective.
+
+    Args:
+        points: each higher is better; a point that is not finite is never on the front.
+    """
     finite = [index for index, point in enumerate(points) if all(map(math.isfinite, point))]
     if not finite:
         return []
@@ -21,12 +25,16 @@ def pareto_front(points: Sequence[Scores]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Scores], reference: Scores) -> float:
-    """The volume between `reference`, the worst corner, and the front of `points` (all maximised)."""
+    """The volume between the front of `points` and the corner `reference`, all maximised. It is 0 without a finite
+    point.
+    """
     kept = [points[index] for index in pareto_front(points)]
     return float(moocore.hypervolume(np.array(kept), ref=np.array(reference), maximise=True)) if kept else 0.0
 
 
 def worst_corner(points: Sequence[Scores]) -> Scores | None:
-    """The worst finite value of each objective: the reference point of a search's hypervolume."""
+    """The worst finite value of each objective, which is the reference point of a search's hypervolume; None without
+    any.
+    """
     finite = np.array([point for point in points if all(map(math.isfinite, point))])
     return tuple(float(low) for low in finite.min(0)) if len(finite) else None

@@ -12,7 +12,7 @@ from mtl.stats.values import Directions, Key, Metrics, finite
 
 
 def ranks(values: Mapping[Key, float | None], higher_is_better: bool) -> dict[Key, float]:
-    """Rank of each entry, 1 = best; ties share the average of their ranks, and None (diverged) comes last."""
+    """The rank of each entry, 1 for the best. Ties share the average of their ranks; None (diverged) comes last."""
     sign = -1 if higher_is_better else 1
     badness = [sign * value if finite(value) else math.inf for value in values.values()]
     return dict(zip(values, (float(rank) for rank in stats.rankdata(badness)), strict=True))

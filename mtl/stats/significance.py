@@ -33,11 +33,15 @@ class Paired:
 
 
 def paired(values: Mapping[Key, float | None], reference: Mapping[Key, float | None]) -> Paired:
-    """Compare by seed, so that what the seed alone does to both (initialisation, batches) cancels.
+    """Compare by seed, so that what the seed does to both (initialisation, batches) cancels.
 
-    Two-sided paired t-test (Student 1908) and Wilcoxon's signed-rank test (1945); effect size d_z (Cohen 1988,
-    section 2.3.5). Differences without any spread give p = 1 in the t-test, which is undefined there: equal runs are no
+    Two-sided paired t-test (Student 1908) and Wilcoxon's signed-rank test (1945); effect size d_z (Cohen 1988, section
+    2.3.5). The t-test is undefined where the differences have no spread. It then gives p = 1: equal runs are no
     evidence, and a constant shift over two or three seeds must not pass for certainty.
+
+    Args:
+        values: of the strategy, by seed; None is left out.
+        reference: of the reference strategy, by seed.
     """
     common = [seed for seed in values if finite(values[seed]) and finite(reference.get(seed))]
     ours = np.array([values[seed] for seed in common], dtype=float)

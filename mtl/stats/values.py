@@ -14,5 +14,5 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def finite(value: float | None) -> TypeGuard[float]:
-    """Whether there is a number."""
+    """Whether there is a number: not None, not NaN, not infinite."""
     return value is not None and math.isfinite(value)

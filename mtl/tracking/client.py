@@ -35,16 +35,16 @@ def check_mode(mode: str) -> None:
 
 
 class Tracker:
-    """Logs to W&B runs, any number of which may be open. Whatever happens to the logging process, the study goes on.
+    """Logs to W&B runs, of which any number may be open. The study goes on whatever happens to the logging process.
 
-    A run's id is the study's name and its own, so that a resumed study continues the same W&B runs. Their group is the
-    study.
+    The id of a W&B run is made of the study's name and its own. So a resumed study goes on with the same W&B runs. The
+    runs of a study are a group.
 
     Args:
         mode: `offline` (needs no account and no network), `online` or `disabled`.
-        directory: of the study; the files go to its `wandb/`.
+        directory: of the study; W&B's files go to its `wandb/`.
         config: of the study, attached to each run.
-        say: told about trouble, once.
+        say: called once with what went wrong.
     """
 
     def __init__(self, mode: str, directory: Path, config: Mapping[str, Any], say: Callable[[str], None]) -> None:
@@ -83,14 +83,15 @@ class Tracker:
     def begin(
         self, run: str, *, job_type: str, tags: Iterable[object], config: Mapping[str, Any], only_open: bool = False
     ) -> None:
-        """Open the run, or continue it.
+        """Open a W&B run, or go on with it.
 
         Args:
             run: its name.
             job_type: what W&B groups by within the study.
             tags: what W&B filters by.
-            config: beside that of the study.
-            only_open: do nothing, here and for what is said of the run from now on, unless it is still open.
+            config: what is attached besides the study's.
+            only_open: whether to do nothing unless the run is still open. What is logged to it later is dropped as
+                well.
         """
         study = str(self._config["study"])
         self._send(
@@ -105,19 +106,19 @@ class Tracker:
         )
 
     def row(self, run: str, step: int, values: Mapping[str, float]) -> None:
-        """Log a point of its curves."""
+        """Log one point of the run's curves."""
         self._send("row", run, step=step, values=values)
 
     def table(self, run: str, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table; the items of a column are of one type, or None."""
+        """Log a table. The items of a column must be of one type, or None."""
         self._send("table", run, step=step, name=name, columns=columns, rows=rows)
 
     def images(self, run: str, step: int, images: Mapping[str, Path]) -> None:
-        """Log image files by name."""
+        """Log image files, by the names they are to have."""
         self._send("images", run, step=step, images={name: str(path.resolve()) for name, path in images.items()})
 
     def summary(self, run: str, values: Mapping[str, Any]) -> None:
-        """Set what a table of runs shows."""
+        """Set what W&B's table of runs shows."""
         self._send("summary", run, values=values)
 
     def end(self, run: str, *, failed: bool = False) -> None:
@@ -125,7 +126,7 @@ class Tracker:
         self._send("end", run, failed=failed)
 
     def close(self) -> None:
-        """Let the logging process finish its writing, and end it."""
+        """Let the logging process write what is left, and end it."""
         if self._process is None:
             return
         self._send("close", "", token=self._token)

@@ -19,15 +19,15 @@ _LINEAGE = ("step", "target", "source", "kind", "changed", "target_score", "sour
 
 
 class SearchTracker:
-    """An observer of the searches of a study, one after another.
+    """Logs the searches of a study, one after another: a W&B run for each member, and one for the whole.
 
-    The step of a member is its own; that of the search is the number of optimizer steps of all members. What a tuned
-    strategy does on fresh seeds is logged like the runs of an untuned comparison.
+    A member's points are logged at its own step; those of the whole at the number of optimizer steps of all members.
+    What a tuned strategy does on fresh seeds is logged like the runs of a comparison without tuning.
 
     Args:
         tracker: logs.
         directory: of the study.
-        benchmark: its name.
+        benchmark: name of the benchmark.
     """
 
     def __init__(self, tracker: Tracker, directory: RunDirectory, benchmark: str) -> None:

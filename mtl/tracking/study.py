@@ -11,11 +11,11 @@ from mtl.tracking.client import Tracker
 
 
 class StudyTracker:
-    """An observer of a study: a W&B run for each of its runs, whose curve points carry the training step.
+    """Logs the runs of a study: a W&B run for each. The points of its curves are logged at the training step.
 
     Args:
         tracker: logs.
-        benchmark: its name.
+        benchmark: name of the benchmark.
     """
 
     def __init__(self, tracker: Tracker, benchmark: str) -> None:

@@ -34,7 +34,7 @@ class OpenRuns:
 
     Args:
         mode: `offline` or `online`.
-        folder: `wandb/` of the study.
+        folder: the folder `wandb/` of the study.
     """
 
     def __init__(self, mode: str, folder: Path) -> None:
@@ -44,7 +44,7 @@ class OpenRuns:
         self._last: dict[str, int] = {}
 
     def handle(self, message: dict[str, Any]) -> None:
-        """Carry out what is asked for a run; a run that has ended stays so."""
+        """Do what a message asks for a run. A run that has ended stays so."""
         name, kind = message["run"], message["kind"]
         if name in self.ended:
             return
@@ -143,7 +143,7 @@ class OpenRuns:
 
 
 def main(mode: str, spool: Path, study: int, token: str) -> None:
-    """Log what stands in the file `spool`, and what process `study` adds to it until it says `token`."""
+    """Log what is in the file `spool`, and what process `study` adds to it, until the file says `token`."""
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's, to every process of a job; the study decides
         signal.signal(number, signal.SIG_IGN)
     os.nice(10)  # training comes first

@@ -1,4 +1,4 @@
-"""What a trainable is made from, and how the processes of a cluster make a run's setting from it."""
+"""The arguments of a trainable, and what the processes of a cluster make of them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _NUMBER = re.compile(r"_(\d{5,})$")
 
 @dataclass(frozen=True)
 class About:
-    """Arguments of `mtl.ray.trainable`, checked.
+    """The arguments of `mtl.ray.trainable`, checked. Every trial's checkpoint has them.
 
     Attributes:
-        benchmark: a name that `find_benchmark` takes in any process.
+        benchmark: a name that `find_benchmark` understands in any process.
         strategy: of trials whose configuration names none.
-        settings: training settings over the benchmark's recipe.
-        members: of a trial.
+        settings: training settings that replace those of the benchmark's recipe.
+        members: of one trial.
         method: by which the members of a trial search.
-        objective: what counts.
+        objective: what is maximised.
         device: `auto`, `cpu` or `cuda`.
-        keep_models: of the runs of a shard, see `mtl.study.models`.
+        keep_models: which runs of a shard leave their weights, see `mtl.study.models`.
     """
 
     benchmark: str
@@ -57,13 +57,13 @@ class About:
         return cls(**{**saved, "objective": objective})
 
     def setting(self, *, trains: bool = True) -> Setting:
-        """Benchmark, data, settings and device, in this process.
+        """The benchmark with its data, the settings and the device, for this process.
 
         Args:
-            trains: False for the checks of a driver, which may have no such device.
+            trains: False for a process that only checks, and may have no such device.
 
         Raises:
-            ValueError: one line that says what does not exist.
+            ValueError: something does not exist; one line.
         """
         keep_freed_memory()
         benchmark = find_benchmark(self.benchmark)
@@ -77,6 +77,9 @@ class About:
 
 
 def number_of(trial_id: str) -> int:
-    """A number that no other trial of an experiment has: Tune's own, or one made of the name that a searcher gave."""
+    """The number of a trial, which no other trial of its experiment has.
+
+    It is Tune's own number, or one made of the name that a searcher gave the trial.
+    """
     match = _NUMBER.search(trial_id)
     return int(match[1]) if match else zlib.crc32(trial_id.encode())

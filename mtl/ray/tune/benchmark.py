@@ -28,5 +28,5 @@ def spec_of(benchmark: Benchmark | type[Benchmark] | str) -> str:
 
 
 def found(benchmark: Any) -> Benchmark:
-    """The benchmark itself, of a name or of itself."""
+    """The benchmark, given its name or itself."""
     return find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark

@@ -13,7 +13,7 @@ _METRIC, _MODE = "objective", "max"
 
 
 def make_scheduler(name: str, problem: Problem, options: MethodOptions) -> Any:
-    """The scheduler of that name, over runs that report `steps` and `objective`."""
+    """The scheduler of that name, for trials that report `steps` and `objective`."""
     from ray.tune import schedulers
 
     from mtl.ray.tune.space import mutations
@@ -54,12 +54,12 @@ def make_scheduler(name: str, problem: Problem, options: MethodOptions) -> Any:
 
 
 def make_searcher(name: str, problem: Problem, constants: Mapping[str, Any]) -> Any:
-    """A searcher that learns, or None where the configurations are known beforehand (see `configurations`).
+    """The searcher of that name; None for one that needs none, since its configurations are known beforehand.
 
     Args:
-        name: of it.
-        problem: its space and seed.
-        constants: that every configuration has.
+        name: of the searcher.
+        problem: has the space and the seed.
+        constants: what every configuration has besides.
     """
     from mtl.ray.tune import searchers
 
@@ -75,7 +75,7 @@ def make_searcher(name: str, problem: Problem, constants: Mapping[str, Any]) -> 
 def configurations(
     searcher: str, problem: Problem, options: MethodOptions, trials: int, constants: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    """Configurations that are known beforehand: those with which our own searches begin under the same seed."""
+    """The configurations that our own searches would begin with under the same seed."""
     if searcher == "grid":
         values = problem.space.grid(options.grid_points)
     else:
@@ -86,5 +86,5 @@ def configurations(
 def shard_configurations(
     space: Space, seed: int, shards: int, members: int, constants: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    """One for each shard: the whole space, and seeds of its own."""
+    """A configuration for each shard: the whole space, and a seed that leaves room for those of its members."""
     return [{**constants, **space.describe(), "seed": seed + number * members} for number in range(shards)]

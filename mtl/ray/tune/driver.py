@@ -30,7 +30,7 @@ EXPERIMENT = "tune"  # directory of it, in that of the run
 
 
 class Unshared(Exception):
-    """A node does not see the directory of the run."""
+    """A node cannot see the directory of the run."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class TuneOptions:
     Attributes:
         scheduler: its name.
         searcher: its name.
-        shards: trials that are shards of members; None where a trial is a member.
-        gpus: of a trial.
+        shards: the number of trials, each a shard of members; None where each trial is one member.
+        gpus: of one trial.
     """
 
     scheduler: str

@@ -39,7 +39,7 @@ def callback(wandb: str | None = None) -> tune.Callback:
 
 
 class Logging(tune.Callback):
-    """Opens the log with the first report, when the experiment and its benchmark are known."""
+    """Opens the log at the first report, because the experiment and its benchmark are known only then."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode

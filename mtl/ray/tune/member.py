@@ -22,10 +22,11 @@ OWN = ("seed", "first_seed", "interval")
 
 
 class MemberTrial(OurTrial):
-    """One run as a `Cohort` of one; each step of Tune is a segment of training.
+    """A trial that is one run, a `Cohort` of one. Each step of Tune is a segment of training.
 
-    A checkpoint of another trial is taken over as in our own searches: parameters, optimizer and strategy state are
-    the other's, seed, data order, random numbers and number of steps stay.
+    Given the checkpoint of another trial, it takes that one over as in our own searches: it gets the other's parameters
+    and the states of its optimizer and strategy, and keeps its own seed, order of data, random numbers and number of
+    steps.
     """
 
     _run: Trial

@@ -1,4 +1,4 @@
-"""Watches an experiment of Ray Tune and shows it as one of our searches, to those who watch these."""
+"""Shows an experiment of Ray Tune as one of our searches, so that terminal and tracker can watch it alike."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _STATES = {TuneTrial.RUNNING: "training", TuneTrial.PAUSED: "waiting", TuneTrial
 
 
 class Mirror(tune.Callback):
-    """Fills in a search with what the trials report.
+    """A callback of Tune that keeps a search up to date with what the trials report.
 
     Args:
         search: that Tune carries out.
         observers: told after each report.
-        should_stop: asked now and then; the experiment is then saved and left.
+        should_stop: asked now and then. If it says so, the experiment is saved and left.
     """
 
     def __init__(

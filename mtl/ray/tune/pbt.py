@@ -22,25 +22,29 @@ _KEPT = ("seed",)  # of a trial's configuration, whatever it takes over
 
 
 class TunePBT(PopulationBasedTraining):
-    """A `PopulationBasedTraining` with the decisions of `mtl search --method pbt` (or pb2).
+    """Ray Tune's `PopulationBasedTraining` with the decisions of `mtl search --method pbt` (or pb2). It is
+    `mtl.ray.PBT`.
 
-    It differs from Ray Tune's own in this: a trial keeps its `seed`; one whose metric is not finite counts as the worst
-    and is replaced; explore keeps within the bounds, and knows what exists only beside some choices (see
-    `mtl.ray.mutations`); it goes on after a restore, and when a trial dies, with the scores that the trials had; equal
-    seeds give equal decisions. Trials pause after each interval, so all must be able to save and restore.
+    It differs from Ray Tune's own in this:
+
+    * A trial keeps its `seed`. * A trial whose metric is not finite counts as the worst, and is replaced. * New values
+    stay within their bounds, and respect what exists only beside some choices (see `mtl.ray.mutations`). * After a
+    restore, or when a trial died, it goes on with the scores that the trials had. * Equal seeds give equal decisions.
+
+    Trials pause after each interval, so all must be able to save and to restore.
 
     Args:
-        time_attr: what time is measured by.
-        metric: what counts, unless the `TuneConfig` says it.
-        mode: `max` or `min`, likewise.
+        time_attr: name of the reported value that time is measured by.
+        metric: name of the reported value that is compared, unless the `TuneConfig` has it.
+        mode: `max` or `min`, unless the `TuneConfig` has it.
         perturbation_interval: time between decisions; with `training_iteration` and 1, every report.
-        burn_in_period: first stretch of time in which none is replaced unless it broke.
+        burn_in_period: time from the start in which no trial is replaced unless it broke.
         hyperparam_mutations: of `mtl.ray.mutations`, or ranges such as `tune.uniform(0, 1)` and lists.
         quantile_fraction: share of the trials that is replaced.
-        resample_probability: that explore draws a value anew.
-        synch: whether all trials are waited for. Otherwise a trial is ranked against what was heard of the others.
+        resample_probability: probability that a value is drawn anew.
+        synch: whether to wait for all trials. Otherwise a trial is ranked against what the others last reported.
         seed: all decisions follow from it.
-        method: `pbt`, or `pb2` for numbers chosen by a Gaussian process bandit.
+        method: `pbt`, or `pb2`, which chooses numbers by a Gaussian process.
         length: time of a whole run, which pb2 wants.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The files of a run directory from an experiment of Ray Tune, so that `mtl report` and `mtl replay` take it."""
+"""Makes a run directory of an experiment of Ray Tune, so that `mtl report` and `mtl replay` understand it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mtl.train import checkpoint as checkpoints
 
 
 class DecidedByTune(Method):
-    """What Ray Tune decides: nothing is decided here."""
+    """The method of a search that Ray Tune carries out: it decides nothing itself."""
 
     name = "tune"
     about = "Ray Tune's schedulers and searchers"
@@ -39,7 +39,7 @@ class DecidedByTune(Method):
 def search_by_tune(
     about: About, setting: Setting, name: str, trials: int, interval: int, space: Space, seed: int
 ) -> Search:
-    """A search that Ray Tune carries out, for those who watch one and for the form of its records."""
+    """A search that Ray Tune carries out: observers watch it, and records get their form from it."""
     problem = Problem(space, run_length(setting), interval, seed, len(about.objective.names))
     method = DecidedByTune(problem, MethodOptions(members=max(1, trials)))
     method.name = name  # type: ignore[misc]
@@ -47,7 +47,7 @@ def search_by_tune(
 
 
 def result_dir(grid: tune.ResultGrid | str | Path | list[Path], path: str | Path) -> Path:
-    """Make a run directory, with report and the best model's weights, of any experiment of our trainable.
+    """Make a run directory of any experiment with our trainable: its files, its report, and the best model's weights.
 
     Args:
         grid: what `Tuner.fit()` returned, the directory of the experiment, or a checkpoint of each trial.
@@ -113,13 +113,16 @@ def _results(grid: Any) -> Iterator[tune.Result]:
 def write_results(
     directory: RunDirectory, folders: Sequence[Path], search: Search, setting: Setting
 ) -> list[dict[str, Any]]:
-    """Write what trials have come to; a run that is recorded already stays as it is. Returns all records.
+    """Write the records and the schedule of an experiment. A run that has a record already keeps it.
 
     Args:
-        directory: where to.
-        folders: checkpoints.
+        directory: the run directory.
+        folders: the newest checkpoint of each trial.
         search: gives records their form.
         setting: of the runs.
+
+    Returns:
+        All records of the directory.
     """
     saved = sorted(((_read(folder), folder) for folder in folders), key=lambda pair: number_of(pair[0]["trial"]))
     recorded = {record["run"]: record for record in directory.records()}

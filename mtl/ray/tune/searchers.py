@@ -22,7 +22,7 @@ class _Suggest:
 
 
 def optuna(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
-    """Optuna's TPE."""
+    """Optuna's tree-structured Parzen estimator."""
     import optuna as library
     from ray.tune.search.optuna import OptunaSearch
 
@@ -32,7 +32,7 @@ def optuna(problem: Problem, constants: Mapping[str, Any], metric: str, mode: st
 
 
 def bohb(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
-    """The kernel density model of BOHB."""
+    """The kernel density estimator of BOHB."""
     from ray.tune.search.bohb import TuneBOHB
 
     space = TuneBOHB.convert_search_space(_varied(problem))
@@ -42,7 +42,7 @@ def bohb(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str)
 
 
 def hyperopt(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
-    """HyperOpt's TPE."""
+    """HyperOpt's tree-structured Parzen estimator."""
     from ray.tune.search.hyperopt import HyperOptSearch
 
     cls = _seeded(HyperOptSearch, problem, constants)

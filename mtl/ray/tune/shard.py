@@ -1,4 +1,4 @@
-"""A trial of Ray Tune that is a vectorised shard of runs, which search among themselves."""
+"""A trial of Ray Tune that is a shard: runs trained as one program, which search among themselves."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _FILES = ("results.jsonl", "schedule.jsonl", "history", "checkpoints")
 
 
 class ShardTrial(OurTrial):
-    """Runs trained as one program, and a search among them; each step of Tune is a segment of all.
+    """A trial that is a whole search of ours. Each step of Tune is a segment of all its runs.
 
-    The configuration of a trial is the space of its search, in the words of the command line: a value such as 0.001
-    holds for all its runs, a range such as "1e-4:1e-2:log" is searched inside.
+    The configuration of the trial is the space of its search, as on the command line. A value such as 0.001 holds for
+    all its runs; a range such as "1e-4:1e-2:log" is searched among them.
     """
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -46,13 +46,13 @@ def param_space(
 
 
 def space_of(benchmark: Benchmark | str, strategies: Sequence[str], given: Mapping[str, Any] | None = None) -> Space:
-    """The same space as ours, for `mutations`."""
+    """The space of a search as an object of ours, for `mutations`. The arguments are those of `param_space`."""
     ranges = {name: _range(name, value) for name, value in (given or {}).items()}
     return build_space(found(benchmark), strategies, ranges)
 
 
 def from_config(config: Mapping[str, Any]) -> Values:
-    """The values that a configuration of Ray Tune stands for: only those that exist beside its choices."""
+    """The values that a configuration of Ray Tune stands for: those that exist beside its choices."""
     values = {name: value for name, value in config.items() if value is not None and not _SHARE.fullmatch(name)}
     shares: dict[str, dict[int, float]] = {}
     for name, value in config.items():
@@ -65,7 +65,7 @@ def from_config(config: Mapping[str, Any]) -> Values:
 
 
 class Mutations(dict[str, Any]):
-    """`hyperparam_mutations` that know which parameter exists beside which choice. Made by `mutations`."""
+    """`hyperparam_mutations` that know which parameter exists beside which choice; made by `mutations`."""
 
     def __init__(self, space: Space) -> None:
         varied = {name: space.dimensions[name].parameter for name in space.varied}

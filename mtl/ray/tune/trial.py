@@ -1,4 +1,4 @@
-"""What trials of one run and trials of a shard share: how they begin, go on, and fail."""
+"""What all our trials of Ray Tune share: how they begin, go on, and fail."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mtl.study.watchers import one_line
 
 
 class OurTrial(tune.Trainable, ABC):
-    """A trial that saves after each segment.
+    """A trial that is saved after each segment.
 
-    With `ends_on_failure`, an exception of the training, which a second try would raise again, ends the trial with a
-    last result and a checkpoint that tells it. What a process or node lacks (data, a GPU, a disk to write on) raises
-    always, so that Tune tries again elsewhere.
+    With `ends_on_failure`, an exception in the training ends the trial: it would be raised again at a second try. The
+    trial then makes a last report, and a checkpoint that says what happened. Where a process or node lacks something
+    (data, a GPU, room on the disk), the exception is always raised, so that Tune tries again elsewhere.
     """
 
     about: ClassVar[About]
@@ -29,19 +29,19 @@ class OurTrial(tune.Trainable, ABC):
 
     @abstractmethod
     def begin(self, config: dict[str, Any]) -> None:
-        """Start the run or shard of this configuration."""
+        """Begin the run or the shard of this configuration."""
 
     @abstractmethod
     def segment(self) -> dict[str, Any]:
-        """Train for an interval, and report."""
+        """Train for an interval, and return what Tune is told."""
 
     @abstractmethod
     def restore_from(self, folder: Path) -> None:
-        """Go on from a checkpoint, the trial's own or another's."""
+        """Go on from a checkpoint, which may be another trial's."""
 
     @abstractmethod
     def ended(self) -> dict[str, Any]:
-        """`steps`, `exploits` and `hyperparameters` of a trial that failed."""
+        """The `steps`, `exploits` and `hyperparameters` that a trial reports when it has failed."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.setting = self.about.setting()

@@ -24,8 +24,8 @@ class SearchRun:
         config: its config.yaml.
         runs: its finished runs, in order of their numbers.
         events: its schedule.
-        best: the record of the winner; None when no run was trained to its end.
-        stages: the schedule that led to the winner.
+        best: the record of the winner; None where no run was trained to its end.
+        stages: the part of the schedule that led to the winner.
         unreadable: remarks on lines and files that could not be read.
     """
 

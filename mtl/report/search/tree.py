@@ -11,14 +11,14 @@ from mtl.files.lineage import Event, source_steps
 
 @dataclass(frozen=True)
 class Branch:
-    """What a run was from one takeover to the next, where something at the end descends from it.
+    """A run from one takeover to the next, where something that is there at the end descends from it.
 
     Attributes:
         trial: number of the run.
         begin: its step when it began or took over another.
-        end: the step at which the last of its descendants took it over; infinite if it lasted to the end.
-        row: where it lies, so that no two branches cross.
-        parent: place of what it descends from among the branches; None for one of the first runs.
+        end: the step at which the last of its descendants took it over; infinite where it lasted to the end.
+        row: where it is drawn, such that no two branches cross.
+        parent: the index of the branch that it descends from; None for one of the first runs.
     """
 
     trial: int
@@ -29,10 +29,10 @@ class Branch:
 
 
 def family_tree(events: Sequence[Event]) -> list[Branch]:
-    """The branches, each after its parent. Rows are those of the runs at the end, relatives side by side.
+    """The branches, each after its parent. Each run that is there at the end has a row, and relatives are side by side.
 
-    A branch lies on its own row if it lasts to the end, else on that of the descendant that left it last. Those that
-    left it later are nearer to it, so that a stroke from it to a descendant meets nothing on its way.
+    A branch that lasts to the end lies on its own row. Another lies on the row of the descendant that left it last.
+    Those that left it earlier are farther away, so a stroke from the branch to a descendant crosses nothing.
     """
     stages: dict[int, list[int]] = defaultdict(list)  # of each run, the steps at which it became something else
     parents: dict[tuple[int, int], tuple[int, int] | None] = {}

@@ -1,5 +1,8 @@
-"""Optuna's samplers as methods. A study is made anew for each wave, from what was told, so that a resumed search needs
-no more than plain values to continue as if it had not stopped."""
+"""Optuna's samplers as methods.
+
+A study of Optuna is made anew for each wave, from the points and scores so far. So a checkpoint needs plain values
+only, and a resumed search goes on as if it had not stopped.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ Proposal = dict[str, Any]
 
 
 class OptunaMethod(Waves):
-    """Waves proposed by an Optuna sampler."""
+    """A method whose waves an Optuna sampler proposes."""
 
     waves: ClassVar[int] = 4
 
@@ -42,7 +45,7 @@ class OptunaMethod(Waves):
 
     @abstractmethod
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """The sampler of one wave."""
+        """A new sampler, for one wave."""
 
     def propose(self, count: int) -> list[Start]:
         with quiet():
@@ -62,7 +65,12 @@ class OptunaMethod(Waves):
 
 
 def sampler_seed(problem: Problem, started: int) -> int:
-    """The seed of the samplers of a wave before which so many runs began."""
+    """The seed of the samplers of one wave.
+
+    Args:
+        problem: has the seed of the search.
+        started: the number of runs that began before the wave.
+    """
     return int(problem.rng(_SAMPLER, started).integers(2**31))
 
 
@@ -71,7 +79,16 @@ def proposals(
     told: Sequence[tuple[Proposal, tuple[float, ...]]],
     samplers: Sequence[optuna.samplers.BaseSampler],
 ) -> tuple[list[Start], list[Proposal]]:
-    """A point by each sampler, which knows the scores of those `told` and the points before its own."""
+    """Let each sampler propose a point, knowing the points before its own.
+
+    Args:
+        problem: has the space.
+        told: points whose runs are over, with their scores.
+        samplers: one for each point.
+
+    Returns:
+        The runs to begin, and what Optuna has to know of them later.
+    """
     starts, asked = [], []
     with quiet():
         study = optuna.create_study(directions=["maximize"] * problem.objectives)
@@ -103,7 +120,7 @@ def _finished(asked: Proposal, scores: tuple[float, ...]) -> FrozenTrial:
 
 
 class quiet(warnings.catch_warnings):
-    """No log lines, and no word about experimental options."""
+    """A block in which Optuna logs nothing but errors, and does not warn of experimental options."""
 
     def __enter__(self) -> None:
         super().__enter__()

@@ -9,10 +9,11 @@ from mtl.search.options import MethodOptions
 
 
 class ASHA(Method):
-    """Asynchronous successive halving (Li et al., MLSys 2020), as its stopping variant.
+    """Asynchronous successive halving (Li et al., MLSys 2020), in its variant that stops runs.
 
-    A run that reaches a rung (after interval, interval x eta, ... steps) goes on only if it is among the best 1 / eta
-    of all that reached it so far; a new run takes its place until `trials` were started.
+    Rungs are at interval, interval x eta, ... steps. A run that reaches a rung goes on only if it is among the best 1 /
+    eta of all that have reached that rung so far. A new run takes the place of one that was stopped, until `trials`
+    runs were started.
     """
 
     name: ClassVar[str] = "asha"

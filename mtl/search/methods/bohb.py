@@ -20,14 +20,14 @@ _COIN = 5  # stream of the generator
 class BOHB(Hyperband):
     """HyperBand whose runs are proposed by a model of those before (Falkner, Klein & Hutter, ICML 2018).
 
-    The model is a tree-structured Parzen estimator over all parameters together, fitted to the scores at the most steps
-    after which at least d + 3 runs were compared, d the number of parameters of a run. Two thirds of the runs maximise
-    the ratio of its densities of good and of bad points, one third is drawn at random. A run that broke counts as
-    the worst of its rung.
+    The model is a tree-structured Parzen estimator over all parameters together. It is fitted to the scores at one
+    number of steps: the largest at which at least d + 3 runs were compared, where d is the number of parameters of a
+    run. Two thirds of the runs maximise the ratio of the model's two densities, that of good points over that of bad
+    points; one third is drawn at random. A run that broke counts as the worst of its rung.
 
-    Deviations: a bracket is proposed at once, because it trains side by side. The densities are Optuna's: their
-    bandwidths, the prior that is mixed into both, a tenth of the runs that counts as good instead of 15 %, and
-    conditional parameters modelled in groups instead of imputed.
+    Deviations: all runs of a bracket are proposed at once, because they train side by side. The densities are Optuna's.
+    They differ in their bandwidths and in the prior that is mixed into both; a tenth of the runs counts as good instead
+    of 15 %; and conditional parameters are modelled in groups instead of imputed.
     """
 
     name: ClassVar[str] = "bohb"

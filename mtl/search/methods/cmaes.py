@@ -17,12 +17,13 @@ _STREAM = 6  # of the generator
 
 class CMAES(Waves):
     """Covariance matrix adaptation evolution strategy (Hansen & Ostermeier, Evolutionary Computation 2001), by the
-    package `cmaes`; a wave is a generation.
+    package `cmaes`. A wave of runs is a generation.
 
-    It moves in the unit cube: a number is one coordinate, on a logarithmic scale where it has one; weights on the
-    simplex are one each; a choice is one that is cut into equal parts, so neighbours among the choices are tried alike.
-    Parameters that exist beside certain choices only have a coordinate all the time. Ranks alone count, so runs that
-    broke are the worst. The distribution is made anew for each wave, from the points and ranks of those before.
+    It searches the unit cube. A number has one coordinate, on a logarithmic scale where the number has one. Each weight
+    on the simplex has one. A choice has one that is cut into equal parts, so that neighbours in its list count as
+    similar. A parameter that exists only beside some choices has its coordinate all the time. Only the ranks of scores
+    count, so runs that broke are the worst. The distribution is made anew for each wave, from the points and ranks of
+    those before.
     """
 
     name: ClassVar[str] = "cmaes"

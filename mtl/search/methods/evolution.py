@@ -10,10 +10,10 @@ _TOURNAMENT = 0.25  # of the population
 
 
 class Evolution(Waves):
-    """Aging evolution (Real et al., AAAI 2019): the parents are the youngest runs, and the oldest die.
+    """Aging evolution (Real et al., AAAI 2019): only the youngest runs can be parents.
 
-    Each child is the winner of a tournament among the last `members` runs, with one parameter drawn anew. Deviation: a
-    whole wave of children is born at once, because the population trains side by side.
+    Each child is a copy of a parent with one parameter drawn anew. The parent is the best of a few that are drawn from
+    the last `members` runs. Deviation: a whole wave of children begins at once, because the runs train side by side.
     """
 
     name: ClassVar[str] = "evolution"

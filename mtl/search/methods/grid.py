@@ -10,7 +10,7 @@ _MOST = 10_000  # runs
 
 
 class Grid(Waves):
-    """Every combination of a few values a parameter, trained to the end."""
+    """Every combination of a few values of each parameter, each trained to the end."""
 
     name: ClassVar[str] = "grid"
     about: ClassVar[str] = "every combination of a few values of each parameter"

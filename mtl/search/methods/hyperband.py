@@ -12,9 +12,10 @@ from mtl.search.options import MethodOptions
 class Hyperband(Method):
     """Brackets of successive halving, from many short runs to few whole ones (Li et al., JMLR 2018, algorithm 1).
 
-    With s_max = log_eta(length / interval), bracket s = s_max ... 0 begins about members x (s_max + 1) / (s + 1) x
-    eta^(s - s_max) runs and keeps one in eta after length x eta^-s, eta^(1-s), ... steps, rounded to intervals. The
-    population shrinks at each rung. With `trials` the brackets come in turn again until so many runs began.
+    With s_max = log_eta(length / interval), there is a bracket for each s = s_max ... 0. It begins about members x
+    (s_max + 1) / (s + 1) x eta^(s - s_max) runs. After length x eta^-s, length x eta^(1-s), ... steps, rounded to
+    intervals, it keeps the best 1 / eta of its runs. Given `trials`, the brackets are repeated until so many runs
+    began.
     """
 
     name: ClassVar[str] = "hyperband"
@@ -39,11 +40,11 @@ class Hyperband(Method):
 
     @property
     def rungs(self) -> list[int]:
-        """Steps after which runs of the present bracket are compared."""
+        """The numbers of steps after which the runs of the present bracket are compared."""
         return self._brackets[self._current % len(self._brackets)][1]
 
     def propose(self, count: int) -> list[Start]:
-        """The runs of a bracket."""
+        """The runs of the next bracket."""
         return random_starts(self.problem, count, self._started)
 
     def begin(self) -> list[Start]:

@@ -1,4 +1,4 @@
-"""What a search method is: it starts trials, hears how they do after each segment, and decides what changes."""
+"""What a search method is. It starts runs, is told how they do after each segment, and decides what changes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mtl.search.space.parameters import Generator
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method is told about the search before it starts.
+    """What a method knows of the search before it starts.
 
     Attributes:
         space: what varies.
-        length: steps of a whole run.
-        interval: steps from one decision to the next.
-        seed: all of a method's choices follow from it.
-        objectives: how many there are.
+        length: optimizer steps of a whole run.
+        interval: optimizer steps from one decision to the next.
+        seed: of the search; all of the method's choices follow from it.
+        objectives: the number of objectives.
     """
 
     space: Space
@@ -35,18 +35,23 @@ class Problem:
     objectives: int = 1
 
     def rng(self, *place: int) -> Generator:
-        """A generator for one choice: without a state, so that nothing has to be saved."""
+        """A new generator of random numbers for one choice.
+
+        It is a function of the seed and of `place`, numbers that no other choice has. So there is no generator to save.
+        """
         return np.random.default_rng([self.seed, *place])
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run to begin.
+    """A run that is to begin.
 
     Attributes:
-        seed: that of the method when not given.
-        informed: whether the values were proposed by what is known of the scores of other runs; None for a method that
-            proposes none.
+        values: its values.
+        seed: its seed; see `Method.seed_of` where it is None.
+        informed: whether its values were proposed by a model that knew scores of other runs; None for a method that has
+            no
+            model.
     """
 
     values: Values
@@ -56,12 +61,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Report:
-    """How one living run does, at the end of a segment.
+    """How one living run does at the end of a segment.
 
     Attributes:
-        scores: of its present state.
-        kept: scores of the best evaluation so far, which is what the run is recorded with; those of the present state
-            when not given.
+        trial: number of the run.
+        step: optimizer steps that it has made.
+        values: its values.
+        scores: its objectives now; -inf where it is not finite any more.
+        finished: whether it has come to its end.
+        kept: the objectives of its best evaluation so far, with which it will be recorded; `scores` where not given.
     """
 
     trial: int
@@ -73,23 +81,23 @@ class Report:
 
     @property
     def yielded(self) -> Scores:
-        """What the run is worth now that it has ended: its best evaluation, nothing if it broke."""
+        """What the run was worth, once it has ended: the objectives of its best evaluation, or -inf if it broke."""
         return self.scores if self.broken or not self.kept else self.kept
 
     @property
     def score(self) -> float:
-        """The objective, for methods that have one."""
+        """The first objective, for methods that have one only."""
         return self.scores[0]
 
     @property
     def broken(self) -> bool:
-        """Whether it is not finite any more."""
+        """Whether the run is not finite any more."""
         return not all(map(math.isfinite, self.scores))
 
 
 @dataclass(frozen=True)
 class Exploit:
-    """`target` continues with the state of `source`, and with `values`."""
+    """Run `target` goes on from the state of run `source`, with `values`."""
 
     target: int
     source: int
@@ -98,7 +106,14 @@ class Exploit:
 
 @dataclass(frozen=True)
 class Decision:
-    """What changes before the next segment; runs that finished end without being named."""
+    """What changes before the next segment. Runs that have come to their end need not be named.
+
+    Attributes:
+        exploits: runs that take over others.
+        stop: numbers of runs that end early.
+        start: runs that begin.
+        changes: other values by number of the run, for runs that keep their state.
+    """
 
     exploits: Sequence[Exploit] = ()
     stop: frozenset[int] = frozenset()
@@ -109,8 +124,15 @@ class Decision:
 class Method(ABC):
     """A search method.
 
-    A search is over when no run is alive and `decide` starts none. Methods draw from `problem.rng(...)` only, so equal
-    seeds make equal searches; what they remember is in `state_dict`.
+    A search is over when no run is alive and `decide` starts none. A method draws random numbers from
+    `problem.rng(...)` only, so equal seeds make equal searches. All that it remembers is in `state_dict`.
+
+    Args:
+        problem: what it knows of the search.
+        options: how the search is run.
+
+    Raises:
+        ValueError: the options do not fit the method; one line.
     """
 
     name: ClassVar[str]
@@ -141,50 +163,62 @@ class Method(ABC):
 
     @classmethod
     def members_for(cls, trials: int) -> int:
-        """How many members to train side by side where only the number of trials is known."""
+        """The usual number of members where only the number of trials is given."""
         return max(cls.fewest, 2, trials // cls.waves)
 
     @abstractmethod
     def begin(self) -> list[Start]:
-        """The first runs."""
+        """The runs that begin first."""
 
     def more(self) -> list[Start]:
-        """The next runs of a search that was over, and now has more trials."""
+        """The runs that begin where a search was over and is gone on with, since it may have more trials now."""
         return []
 
     def seed_of(self, number: int, start: Start) -> int:
-        """The seed of the run with this number, see `shares_seed`, unless it is given."""
+        """The seed of a run: that of its `Start` or, where it has none, the one that `shares_seed` tells."""
         own = self.problem.seed + (0 if self.shares_seed else number)
         return own if start.seed is None else start.seed
 
     def decide(self, reports: Sequence[Report]) -> Decision:  # noqa: ARG002
-        """What follows from the reports of all living runs, in order of their numbers; of those that are not being
-        trained, where the search is asynchronous.
+        """Decide what changes before the next segment.
+
+        Args:
+            reports: of all living runs, in order of their numbers. Where shards do not wait for each other, of the runs
+                of
+                those shards alone that have just come to the end of a segment.
         """
         return Decision()
 
     @property
     def work(self) -> int:
-        """Steps of all runs together, for the progress bar; an upper bound where runs may be stopped."""
+        """Optimizer steps of all runs together, for the progress bar. Where runs may be stopped early it is an upper
+        bound.
+        """
         return self.trials * self.problem.length
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """All that the method remembers, as plain values for a checkpoint."""
         return {}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:  # noqa: B027
-        """Continue from `state_dict`."""
+        """Go on from what `state_dict` returned."""
 
 
 def random_starts(problem: Problem, count: int, first: int = 0) -> list[Start]:
-    """Points drawn at random for runs from number `first` on; the same for every method under one seed."""
+    """Runs whose values are drawn at random. Under one seed they are the same for every method.
+
+    Args:
+        problem: has the space and the seed.
+        count: the number of runs.
+        first: the number of the first of them.
+    """
     return [Start(problem.space.sample(problem.rng(0, number))) for number in range(first, first + count)]
 
 
 def make_options(method: type[Method], given: Mapping[str, Any]) -> MethodOptions:
     """The options of a method from those that were given.
 
-    Where only the number of trials is known, the number of members leaves several waves to a method that learns.
+    Where the number of trials is given and that of members is not, a method that learns gets several waves of runs.
     """
     if "members" not in given and given.get("trials") is not None:
         members = min(method.members_for(given["trials"]), MethodOptions().members)

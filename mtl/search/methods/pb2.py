@@ -24,12 +24,14 @@ _UNKNOWN = 0.5  # where a parameter lies that does not exist beside the choices 
 
 
 class PB2(PBT):
-    """PBT whose explore step maximises an upper confidence bound (Parker-Holder et al., NeurIPS 2020).
+    """PBT that chooses new values by a model, at an upper confidence bound (Parker-Holder et al., NeurIPS 2020).
 
-    A Gaussian process models the change of the score over an interval from time and values; each new point is chosen
-    with those already chosen in the same round filled in by their predicted mean. Numbers are chosen so; choices and
-    weights on the simplex are perturbed as by PBT. Deviations: time is one more coordinate of a squared exponential
-    kernel instead of an exponential forgetting factor, and the 200 latest observations are used.
+    A Gaussian process predicts from time and values how the score changes over an interval. Each new point maximises
+    mean plus deviation. Points that were chosen before in the same round count as seen, with their predicted mean. This
+    holds for numbers; choices and weights on the simplex are perturbed as in PBT.
+
+    Deviations: time is one more coordinate of a squared exponential kernel, where the paper has a factor by which old
+    observations are forgotten; and only the 200 latest observations are used.
     """
 
     name: ClassVar[str] = "pb2"

@@ -14,13 +14,14 @@ _EXPLOIT, _EXPLORE = 1, 2  # streams of the generator
 class PBT(Method):
     """Population-based training with truncation selection (Jaderberg et al., arXiv 1711.09846, section 4.1).
 
-    After each interval a run in the bottom `quantile` takes over weights, optimizer and strategy state of a random one
-    in the top `quantile`, and its values perturbed by 0.8 or 1.2 or drawn anew. A run that is not finite counts as the
-    worst and is replaced however many there are, also during the burn-in.
+    After each interval the runs are ranked. A run in the bottom `quantile` takes over a random one in the top
+    `quantile`: its parameters, the state of its optimizer and of its strategy, and its values, each multiplied by 0.8
+    or 1.2 or drawn anew. A run that is not finite any more counts as the worst. It is replaced whatever the quantile,
+    also during the burn-in.
 
-    With `asynchronous` the runs that come to the end of an interval are ranked among all that were heard of, each of
-    the others by its score at the step nearest to theirs, and a source is taken over as it was when last heard of. Runs
-    keep their own number of steps.
+    With `asynchronous`, the runs that come to the end of an interval are ranked among all runs. Each other run counts
+    with its score at the step nearest to theirs, and is taken over as it was when it last reported. Runs keep their own
+    number of steps.
     """
 
     name: ClassVar[str] = "pbt"
@@ -55,7 +56,7 @@ class PBT(Method):
         return Decision(exploits)
 
     def _among(self, arrived: Sequence[Report], everybody: Sequence[Report]) -> Decision:
-        """The exploits of those that arrived, which are among everybody."""
+        """The exploits of the runs that arrived, ranked among all runs."""
         ranked = sorted(everybody, key=lambda report: (-report.score, report.trial))
         sound = [report for report in ranked if not report.broken]
         size = min(max(1, round(self.options.quantile * len(ranked))), len(ranked) // 2)
@@ -77,10 +78,12 @@ class PBT(Method):
         return Decision(exploits)
 
     def prepare(self, reports: Sequence[Report]) -> None:
-        """Hear all reports before the first `explore` of a decision."""
+        """Called with the reports of all runs before the first `explore` of a decision, for methods that fit a
+        model.
+        """
 
     def explore(self, values: Values, target: Report) -> Values:
-        """New values for `target`, which takes over a run that has `values`."""
+        """The new values of `target`, which takes over a run that has `values`."""
         rng = self.problem.rng(_EXPLORE, target.step, target.trial)
         return self.space.perturbed(values, rng, self.options.resample)
 

@@ -8,9 +8,10 @@ from mtl.search.methods._optuna import OptunaMethod
 
 
 class TPE(OptunaMethod):
-    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), multivariate, as Optuna has it.
+    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), over all parameters together, as Optuna has it.
 
-    Runs of the same wave are kept apart by a constant liar; conditional parameters are modelled in groups.
+    Optuna's constant liar keeps the runs of one wave apart: those without a score yet count as bad. Conditional
+    parameters are modelled in groups.
     """
 
     name: ClassVar[str] = "tpe"

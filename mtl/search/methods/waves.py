@@ -11,11 +11,11 @@ from mtl.search.options import MethodOptions
 
 
 class Waves(Method):
-    """Wave by wave: when all runs of one are finished, the next is proposed from all that was told.
+    """Trains runs in waves. When all runs of one wave are finished, the next wave is proposed, knowing their scores.
 
     Attributes:
-        started: runs begun so far.
-        told: (values, scores of the best evaluation) of the finished runs in order of their numbers.
+        started: the number of runs begun so far.
+        told: of each finished run, in order of their numbers, its values and the scores of its best evaluation.
     """
 
     def __init__(self, problem: Problem, options: MethodOptions) -> None:

@@ -1,4 +1,4 @@
-"""Shards of a population in this process, one after another: where they are trained changes nothing but the time."""
+"""Shards that are trained in this process, one after another. Where a shard is trained changes nothing but the time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class FinishedCall:
 
 
 class InlineHosts:
-    """Hosts of shards without processes.
+    """Hosts of shards in this process.
 
     Args:
-        make: makes a shard.
-        shards: how many there are.
-        arrivals: the members whose shards come to the end of an interval together, in the order in which they do; for
-            shards that do not wait for each other.
+        make: makes the cohort of a shard from its members.
+        shards: the number of shards.
+        arrivals: for shards that do not wait for each other: in order, the members whose shards come to the end of an
+            interval together.
     """
 
     def __init__(self, make: MakeShard, shards: int, arrivals: Sequence[frozenset[int]] = ()) -> None:
@@ -39,7 +39,7 @@ class InlineHosts:
         self._members: dict[int, int] = {}
 
     def cohort(self, members: Sequence[Member], tell: Callable[[str], None]) -> ShardedCohort:
-        """A cohort on these hosts; `arrivals` go by the numbers of its first members."""
+        """A sharded cohort on these hosts. The members in `arrivals` are those it begins with, by number."""
         made = ShardedCohort(self, members, tell)
         self._members = {number: shard for shard, place in enumerate(made.places()) for number in place.members}
         return made
@@ -68,7 +68,7 @@ class InlineHosts:
         return FinishedCall(self._cohorts[shard].evaluate(), shard)
 
     def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> FinishedCall:  # noqa: ARG002
-        """Extract a member of a saved shard."""
+        """Take one member out of a saved shard."""
         cohort = self._make([Member(**saved["members"][number])])
         cohort.load_state_dict(saved)
         return FinishedCall(cohort.extract(number))
@@ -78,7 +78,7 @@ class InlineHosts:
         return [call.returned for call in calls]
 
     def done(self, calls: Sequence[FinishedCall]) -> list[int]:
-        """Which calls are over: all, but of shards being trained those whose turn it is."""
+        """The places of the calls that are over: all calls but, of those that train, the ones whose turn has come."""
         if any(call.shard < 0 for call in calls):
             return list(range(len(calls)))
         here = {self._members[number] for number in next(self._arrivals)}

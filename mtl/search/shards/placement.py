@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Placement:
-    """Members by number, and where they are.
+    """The members of a cohort, and where they are.
 
     Attributes:
-        places: of each member its shard, and its number there.
+        places: of each member, by its number, its shard and its number within that.
     """
 
     places: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, shards: Mapping[int, int]) -> Placement:
-        """Members whose shards are known by their numbers 0, 1, ...; within a shard they are in the same order."""
+        """A placement from the shard of each member 0, 1, ...; the order within a shard is the same."""
         sizes: dict[int, int] = {}
         places = []
         for number in range(len(shards)):
@@ -32,7 +32,7 @@ class Placement:
 
     @property
     def members(self) -> dict[int, list[int]]:
-        """The members of each shard that has some, by its number and in its order."""
+        """The members of each shard that has some, in the shard's order."""
         found: dict[int, list[tuple[int, int]]] = {}
         for number, (shard, place) in enumerate(self.places):
             found.setdefault(shard, []).append((place, number))
@@ -44,7 +44,7 @@ class Placement:
         return sorted({shard for shard, _ in self.places})
 
     def apart(self, numbers: Sequence[int]) -> dict[int, list[int]]:
-        """Members by shard: of each shard that has some of them, their numbers there."""
+        """These members by shard, with their numbers within it."""
         found: dict[int, list[int]] = {}
         for number in numbers:
             shard, place = self.places[number]
@@ -52,11 +52,16 @@ class Placement:
         return found
 
     def kept(self, numbers: Sequence[int]) -> Placement:
-        """With these members alone, numbered anew in that order, in their shards too."""
+        """The placement of these members alone. They are numbered anew in this order, within their shards too."""
         return Placement.of({new: self.places[number][0] for new, number in enumerate(numbers)})
 
     def spread(self, count: int, shards: int) -> list[int]:
-        """Into which of so many shards as many new members go: each into the one that has the fewest by then."""
+        """The shards for new members: for each in turn the one that has the fewest members by then.
+
+        Args:
+            count: the number of new members.
+            shards: the number of shards.
+        """
         sizes = [0] * shards
         for shard, _ in self.places:
             sizes[shard] += 1
@@ -68,7 +73,7 @@ class Placement:
         return chosen
 
     def added(self, shards: Sequence[int]) -> Placement:
-        """With new members at the end, each in one of these shards."""
+        """The placement with new members at the end, in these shards."""
         sizes = {shard: len(numbers) for shard, numbers in self.members.items()}
         places = list(self.places)
         for shard in shards:

@@ -1,4 +1,4 @@
-"""A cohort in shards, each trained by a process somewhere, which a search drives as it drives one on this device."""
+"""A cohort in shards, each trained by a process somewhere. A search drives it like one in its own process."""
 
 from __future__ import annotations
 
@@ -13,26 +13,41 @@ from mtl.train.cohort import check_state
 
 
 class ShardLost(Exception):
-    """A process that trained a shard is gone, and all that happened since the last checkpoint with it."""
+    """A process that trained a shard is gone, and with it all that happened since the last checkpoint."""
 
 
 class HostFailed(Exception):
-    """A process that is to train shards cannot be made: another attempt would end like this one."""
+    """A process that is to train shards cannot be started, and another attempt would fail alike."""
 
 
 class Hosts(Protocol):
-    """Processes that train shards; `call` starts a call and gives what `gather` and `done` wait for."""
+    """Processes that train shards. What starts a call returns a handle of it, for `gather` and `done`."""
 
     shards: int
 
-    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any: ...
-    def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any: ...
-    def drop(self, shard: int) -> Any: ...
-    def train(self, shard: int, steps: int) -> Any: ...
-    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any: ...
-    def gather(self, calls: Sequence[Any]) -> list[Any]: ...
-    def done(self, calls: Sequence[Any]) -> list[int]: ...  # may be none after a moment, to be asked again
-    def where(self, shard: int) -> str: ...
+    def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any:
+        """Start to call a method of the shard's cohort."""
+
+    def make(self, shard: int, members: Sequence[Member], saved: Mapping[str, Any] | None = None) -> Any:
+        """Start to make a shard: of new members, or as it was saved."""
+
+    def drop(self, shard: int) -> Any:
+        """Start to forget a shard."""
+
+    def train(self, shard: int, steps: int) -> Any:
+        """Start to make so many steps with a shard's members, and to evaluate them."""
+
+    def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any:
+        """Start to take one member out of a saved shard, where another shard is trained."""
+
+    def gather(self, calls: Sequence[Any]) -> list[Any]:
+        """What the calls return, once all are over."""
+
+    def done(self, calls: Sequence[Any]) -> list[int]:  # may be none after a moment, to be asked again
+        """The places of the calls that are over. Where none is after a moment the list is empty: ask again."""
+
+    def where(self, shard: int) -> str:
+        """The address of the shard's node."""
 
 
 #: What a shard does while a method of its cohort is called.
@@ -45,15 +60,15 @@ def _never() -> bool:
 
 
 class ShardedCohort:
-    """Members spread evenly over shards; each shard is a `Cohort` of its own and all train at the same time.
+    """Members spread evenly over shards. Each shard is a `Cohort`, and all are trained at the same time.
 
-    Which shard a member is in changes nothing but rounding: it takes part in exploits across shards, its state then
-    travels through this process.
+    A member may take over one of another shard; that one's state then travels through this process. So the shard that a
+    member is in changes nothing but rounding.
 
     Args:
         hosts: train the shards.
         members: at least one.
-        tell: called with what a user should know.
+        tell: called with a line that the user should read.
     """
 
     def __init__(self, hosts: Hosts, members: Sequence[Member], tell: Callable[[str], None]) -> None:
@@ -67,11 +82,11 @@ class ShardedCohort:
 
     @property
     def shards(self) -> int:
-        """How many there are to spread members over, the empty ones included."""
+        """The number of shards that members are spread over, those without members included."""
         return self._hosts.shards
 
     def places(self) -> list[Place]:
-        """The shards as they are now; may be asked from another thread at any time."""
+        """The shards that have members, and what they do just now. Other threads may ask at any time."""
         placement, states = self._placement, dict(self._states)
         return [
             Place(self._hosts.where(shard), tuple(sorted(numbers)), states.get(shard, _IDLE))
@@ -79,14 +94,12 @@ class ShardedCohort:
         ]
 
     def advance(self, steps: int, should_stop: Callable[[], bool] = _never) -> None:
-        """Make so many optimizer steps with every member; `should_stop` is asked while it waits, and raises if so."""
+        """Make `steps` optimizer steps with every member. While it waits it asks `should_stop`, which may raise."""
         self._everywhere("advance", steps, should_stop=should_stop)
 
     def arrivals(self, steps: int, should_stop: Callable[[], bool] = _never) -> dict[int, Evaluation]:
-        """Let all shards make so many steps that are not on their way, and wait for some; their members' evaluations.
-
-        A shard on its way cannot be changed and has no results. It is saved, and is a source, as it was when it set
-        out. `should_stop` is asked while it waits, and raises if so.
+        """Train the shards that are at rest, wait until some shard is done, and return its members' evaluations; see
+        `mtl.search.cohort.Arriving`.
         """
         if not self._before:
             self._before = self._saved()
@@ -106,7 +119,7 @@ class ShardedCohort:
         return self._in_order(self._everywhere("evaluate"))
 
     def results(self) -> list[Result | None]:
-        """The result of each member; None for those on their way."""
+        """The result of each member; None for one that is being trained just now."""
         return self._in_order(self._everywhere("results"))
 
     def remember(self, numbers: Sequence[int]) -> None:
@@ -120,9 +133,8 @@ class ShardedCohort:
         return found
 
     def exploit(self, sources: Mapping[int, int], keeping: Collection[int] = ()) -> None:
-        """Give each target member the state of its source member; all sources are read before any target is written.
-
-        Those in `keeping` keep their own best evaluation.
+        """Give members the state of others, see `mtl.search.cohort.SearchCohort`. All are read before any is
+        written.
         """
         places = self._placement.places
         near: dict[int, dict[int, int]] = {}
@@ -145,7 +157,7 @@ class ShardedCohort:
         )
 
     def replace(self, changes: Mapping[int, Member]) -> None:
-        """Change members."""
+        """Give the members at these indices other values; their state stays."""
         here: dict[int, dict[int, Member]] = {}
         for number, member in changes.items():
             shard, place = self._placement.places[number]
@@ -153,7 +165,7 @@ class ShardedCohort:
         self._hosts.gather([self._hosts.call(shard, "replace", some) for shard, some in here.items()])
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Drop all members but those at `indices`, which are numbered anew in that order."""
+        """End all members but those at these indices, which are numbered anew in this order."""
         before, left = self._placement.members, self._placement.apart(indices)
         self._hosts.gather(
             [
@@ -165,7 +177,7 @@ class ShardedCohort:
         self._placement = self._placement.kept(indices)
 
     def add(self, members: Sequence[Member]) -> None:
-        """New members, each into the shard that has the fewest."""
+        """Begin new members, each in the shard that has the fewest."""
         occupied, shards = self._placement.occupied, self._placement.spread(len(members), self._hosts.shards)
         self._placement = self._placement.added(shards)
         new: dict[int, list[Member]] = {}
@@ -193,7 +205,9 @@ class ShardedCohort:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`, with as many shards as there were then; or from that of a `Cohort`, evenly."""
+        """Go on from `state_dict()`, with as many shards as there were then; or from that of a `Cohort`, spread
+        evenly.
+        """
         check_state(saved)
         self._hosts.gather([self._hosts.drop(shard) for shard in self._placement.occupied])
         shards = {number: group["shard"] for group in saved["groups"] if "shard" in group for number in group["ids"]}

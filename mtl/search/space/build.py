@@ -1,4 +1,4 @@
-"""Makes the space of a search from strategies, their declared ranges, and what the user wrote."""
+"""Makes the space of a search from the strategies, the ranges that they declare, and what the user wrote."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ _SEARCHED = ("lr", "weight_decay")  # without being asked for
 
 
 def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[str, Range]) -> Space:
-    """The space over `strategies` (or those that `given` has) with the ranges of `given` over the declared ones.
+    """The space of a search.
 
-    Searched unless given otherwise: each strategy's own hyperparameters that declare a range, the learning rate and
-    weight decay. A hyperparameter that a spec sets (`gradnorm:alpha=0.5`) keeps its value.
+    Unless the user says otherwise, these are searched: the hyperparameters of each strategy that declare a range, the
+    learning rate, and weight decay. A hyperparameter that a spec sets (`gradnorm:alpha=0.5`) keeps its value.
+
+    Args:
+        benchmark: has the tasks, whose losses may be searched.
+        strategies: specs; those in `given`, if it has some, replace them.
+        given: ranges by name, as the user wrote them. They replace the declared ones.
 
     Raises:
-        ValueError: a name that does not exist, a range outside what is accepted; one line.
+        ValueError: a name that does not exist, or a range outside what is accepted; one line.
     """
     given = dict(given)
     listed = given.pop("strategy", None)
@@ -60,7 +65,14 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
 
 
 class _Searchable:
-    """Where a value goes: a hyperparameter of a strategy, of a loss, or a training setting."""
+    """Something that can be searched: a hyperparameter of a strategy or of a loss, or a training setting.
+
+    Args:
+        owner: the strategy, loss or settings, or its class.
+        key: its name there.
+        condition: beside which choices it exists; None: always.
+        searched: whether it is searched unless the user says otherwise, if it declares a range.
+    """
 
     def __init__(self, owner: Any, key: str, condition: Condition | None, searched: bool) -> None:
         self.owner, self.key, self.condition = owner, key, condition
@@ -72,14 +84,14 @@ class _Searchable:
         self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool | str))
 
     def declared(self, tasks: int) -> Parameter:
-        """The range that the hyperparameter itself declares."""
+        """The range that it declares itself."""
         if self.weights:
             return Simplex(tasks)
         low, high = self.domain.search or (0.0, 1.0)
         return Number(low, high, self.domain.log, self.integer)
 
     def read(self, name: str, text: Range, tasks: int) -> Parameter:
-        """The range that the user wrote."""
+        """The range that the user wrote, checked; a `ValueError` says what is wrong with it."""
         if isinstance(text, Word):
             if not self.weights:
                 raise ValueError(f"{text.where}: {name}=simplex: only ratios between the tasks lie on the simplex")

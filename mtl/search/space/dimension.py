@@ -9,7 +9,7 @@ from mtl.search.space.parameters import Parameter
 
 @dataclass(frozen=True)
 class Condition:
-    """Under which choices of `parent` a parameter exists."""
+    """A parameter exists where `parent` is one of `choices`."""
 
     parent: str
     choices: frozenset[str]
@@ -17,7 +17,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A parameter and when it exists; None: always."""
+    """A parameter, and when it exists; without a condition, always."""
 
     parameter: Parameter
     condition: Condition | None = None

@@ -18,14 +18,14 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Written:
-    """What was written for one parameter, and where, in the words of a message."""
+    """What the user wrote for one parameter. `where` says in a message where it stands."""
 
     where: str = field(default="space", kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)
 class Bounds(Written):
-    """Two bounds as they were written; `log` is None when it was not said."""
+    """A lower and an upper bound. `log` is None where the user did not say which scale."""
 
     low: str
     high: str
@@ -37,7 +37,7 @@ class Bounds(Written):
 
 @dataclass(frozen=True)
 class Listed(Written):
-    """Choices as they were written."""
+    """Choices, each as it was written."""
 
     choices: tuple[str, ...]
 
@@ -60,10 +60,13 @@ _WORDS = ("simplex", "default")
 
 
 def read_options(options: Sequence[str]) -> dict[str, Range]:
-    """`NAME=RANGE` items of `--search`.
+    """The ranges of `--search`, by name.
+
+    Args:
+        options: texts of the form `NAME=RANGE`.
 
     Raises:
-        ValueError: an item that is not of that form, or a name given twice.
+        ValueError: a text of another form, or a name given twice.
     """
     found: dict[str, Range] = {}
     for option in options:
@@ -77,10 +80,10 @@ def read_options(options: Sequence[str]) -> dict[str, Range]:
 
 
 def read_file(path: Path) -> dict[str, Range]:
-    """A YAML file of names and ranges: text as on the command line, lists, or `{low, high, log}`.
+    """The ranges of a YAML file, by name. A range is text as on the command line, a list, or `{low, high, log}`.
 
     Raises:
-        ValueError: the file cannot be read, or holds something else.
+        ValueError: the file cannot be read, or holds something else; the message has the line.
     """
     try:
         entries = read_texts(path)
@@ -94,7 +97,11 @@ def read_file(path: Path) -> dict[str, Range]:
 
 
 def read_range(name: str, text: str) -> Range:
-    """One range as it is written on the command line."""
+    """One range, as it is written on the command line.
+
+    Raises:
+        ValueError: an empty choice.
+    """
     if text in _WORDS:
         return Word(text)
     match = _RANGE.fullmatch(text)

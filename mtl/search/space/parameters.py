@@ -25,7 +25,7 @@ class Suggester(Protocol):
 
 
 class Parameter(ABC):
-    """One dimension of a space. All randomness comes from the generator handed in."""
+    """What one dimension of a space can be. All random numbers come from a generator that is handed in."""
 
     @abstractmethod
     def sample(self, rng: Generator) -> Any:
@@ -37,10 +37,10 @@ class Parameter(ABC):
 
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
-        """`points` values along each number (or all integers, if they are fewer), or all choices."""
+        """The values that a grid search tries: `points` of a number, fewer where it has fewer, or all choices."""
 
     def count(self, points: int) -> int:
-        """How many values `grid` gives, without making them where they are many."""
+        """The number of values that `grid` returns; quick, also where they are many."""
         return len(self.grid(points))
 
     @abstractmethod
@@ -54,10 +54,10 @@ class Parameter(ABC):
 
 @dataclass(frozen=True)
 class Number(Parameter):
-    """A float in [low, high], uniform or uniform in its logarithm; or an integer, with `integer`.
+    """A number between two bounds, both included, drawn uniformly or uniformly in its logarithm.
 
-    An integer k has the interval from k - 1/2 to k + 1/2 of the scale, at both ends too, so that on a linear scale each
-    is as likely as the next.
+    With `integer` it is a whole number k. It gets the part of the scale from k - 1/2 to k + 1/2, also at the bounds, so
+    that on a linear scale all are equally likely.
     """
 
     low: float
@@ -127,7 +127,7 @@ class Number(Parameter):
 
 @dataclass(frozen=True)
 class Choice(Parameter):
-    """One of several values without an order; with one value, a constant."""
+    """One of several values that have no order. With one value it is a constant."""
 
     choices: tuple[Any, ...]
 
@@ -149,7 +149,7 @@ class Choice(Parameter):
 
 @dataclass(frozen=True)
 class Simplex(Parameter):
-    """Weights that sum to one, a tuple of `size`; drawn from the flat Dirichlet distribution."""
+    """Weights that sum to one: a tuple of `size`, drawn from the flat Dirichlet distribution."""
 
     size: int
 
@@ -160,7 +160,7 @@ class Simplex(Parameter):
         return self._scaled(np.array(value) * np.array(_FACTORS)[rng.integers(2, size=self.size)])
 
     def grid(self, points: int) -> list[tuple[float, ...]]:
-        """The points of the lattice with `points` steps that lie inside the simplex."""
+        """The points inside the simplex of a lattice that cuts each edge into `points` + `size` - 1 parts."""
         steps = points + self.size - 1
         bars = ((0, *cuts, steps) for cuts in combinations(range(1, steps), self.size - 1))
         return [tuple((end - begin) / steps for begin, end in pairwise(bar)) for bar in bars]
@@ -172,7 +172,10 @@ class Simplex(Parameter):
         return self.from_shares([trial.suggest_float(f"{name}[{k}]", 1e-6, 1 - 1e-6) for k in range(self.size)])
 
     def from_shares(self, shares: Sequence[float]) -> tuple[float, ...]:
-        """The weights that belong to `size` independent numbers in (0, 1); flat if those are."""
+        """The weights that belong to `size` numbers in (0, 1).
+
+        If those are independent and uniform, the weights have the flat Dirichlet distribution.
+        """
         return self._scaled(-np.log(shares))  # exponential variables, scaled, are flat on the simplex
 
     def describe(self) -> str:

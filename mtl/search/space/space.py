@@ -18,7 +18,11 @@ Values = dict[str, Any]
 
 
 def make_member(values: Values, seed: int) -> Member:
-    """The run that `values` stand for.
+    """The member of a cohort that `values` stand for.
+
+    Args:
+        values: by flat names, see `Values`.
+        seed: of the member.
 
     Raises:
         ValueError: a value is out of range.
@@ -50,7 +54,10 @@ class Space:
         self.dimensions = dict(dimensions)
 
     def active(self, values: Values) -> Iterator[tuple[str, Parameter]]:
-        """The parameters that exist beside the choices in `values`, in order; those may be filled in meanwhile."""
+        """The parameters that exist beside the choices in `values`, by name and in order.
+
+        `values` may be filled in while this goes on: a parent comes before the parameters that depend on it.
+        """
         for name, dimension in self.dimensions.items():
             condition = dimension.condition
             if condition is None or values.get(condition.parent) in condition.choices:
@@ -70,14 +77,16 @@ class Space:
         return self.completed({}, rng)
 
     def completed(self, partial: Values, rng: Generator) -> Values:
-        """`partial` without what does not exist beside its choices, and with what is missing drawn at random."""
+        """A point with the values of `partial` where they exist beside each other; what is missing is drawn at
+        random.
+        """
         values: Values = {}
         for name, parameter in self.active(values):
             values[name] = partial[name] if name in partial else parameter.sample(rng)
         return values
 
     def perturbed(self, values: Values, rng: Generator, resample: float) -> Values:
-        """The explore step of PBT: each value near its old one, or with probability `resample` drawn anew."""
+        """The explore step of PBT: each value moves a little or, with probability `resample`, is drawn anew."""
         moved: Values = {}
         for name, parameter in self.active(moved):
             anew = rng.random() < resample or name not in values
@@ -104,7 +113,7 @@ class Space:
         return to_tune(self.dimensions)
 
     def count(self, points: int) -> int:
-        """How many points `grid` has, without making them."""
+        """The number of points that `grid` returns, without making them."""
         parents = {dimension.condition.parent for dimension in self.dimensions.values() if dimension.condition}
         branches: list[tuple[Values, int]] = [({}, 1)]  # choices that others depend on, and points beside them
         for name, dimension in self.dimensions.items():
@@ -121,7 +130,7 @@ class Space:
         return sum(count for _, count in branches)
 
     def grid(self, points: int) -> list[Values]:
-        """Every combination of at most `points` values a number and all choices."""
+        """All combinations of at most `points` values of each number with all choices."""
         found: list[Values] = [{}]
         for name, dimension in self.dimensions.items():
             grid = dimension.parameter.grid(points)
@@ -133,7 +142,14 @@ class Space:
         return found
 
     def check(self, tasks: int) -> None:
-        """Raise `ValueError` for a strategy that, somewhere in its ranges, cannot be made or weigh `tasks` tasks."""
+        """Try each strategy at values of its ranges.
+
+        Args:
+            tasks: the number of tasks.
+
+        Raises:
+            ValueError: a strategy cannot be made of such values, or cannot weigh so many tasks.
+        """
         for strategy in self.dimensions["strategy"].parameter.grid(1):
             for points in (1, 2):
                 values = {"strategy": strategy}

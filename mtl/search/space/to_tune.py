@@ -1,4 +1,4 @@
-"""A space in Ray Tune's distributions. Imported when it is asked for, since it brings Ray."""
+"""A space in Ray Tune's distributions. This module brings Ray, so it is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
 
 
 def to_tune(dimensions: Mapping[str, Dimension], *, conditional: bool = True) -> dict[str, Any]:
-    """A space in Ray Tune's distributions.
+    """A space in Ray Tune's distributions, by name.
 
     Args:
         dimensions: of the space, by name.
-        conditional: False draws every parameter, also those that do not exist beside the other choices, and weights on
-            the simplex number by number, because most searchers know nothing else. `from_config` takes both.
+        conditional: whether a parameter is None where it does not exist beside the other choices. Most searchers know
+            no such parameters. With False every parameter is drawn, and weights on the simplex number by number;
+            `mtl.ray.tune.space.from_config` reads both forms.
     """
     made: dict[str, Any] = {}
     for name, dimension in dimensions.items():
