@@ -8,8 +8,6 @@ ROOT = Path(__file__).parent.parent
 #: Names that two classes have, and why.
 SHARED = {
     "Measured": "what a step measured, and a split on which a model was measured",
-    "Record": "a line of results.jsonl, and the curves of a run while it is trained",
-    "Setting": "of a study and of a shard",
     "Step": "of a balancer and of a population",
 }
 

@@ -27,7 +27,7 @@ from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
 from mtl.stats import mean_interval, paired
 from mtl.study.rundir import open_run_directory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Settings
 from mtl.train.evaluate import constant_metrics, selection
 
@@ -54,7 +54,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     settings = Settings.of(
         getattr(benchmark, "recipe", {}), {"epochs": arguments.epochs, "schedule": arguments.schedule}
     )
-    setting = Setting(benchmark, load_checked(benchmark), settings, torch.device("cpu"))
+    setting = StudySetup(benchmark, load_checked(benchmark), settings, torch.device("cpu"))
     reference = constant_metrics(benchmark.tasks, setting.splits.train, setting.splits.test)
     scores: dict[str, dict[str, dict[int, float]]] = {m: {"validation": {}, "test": {}} for m in METHODS}
     costs: dict[str, int] = dict.fromkeys(METHODS, 0)
@@ -69,7 +69,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
     return summarize(scores, costs, Path(arguments.out))
 
 
-def search(setting: Setting, method: str, arguments: Arguments, seed: int, folder: Path) -> tuple[dict[str, Any], int]:
+def search(
+    setting: StudySetup, method: str, arguments: Arguments, seed: int, folder: Path
+) -> tuple[dict[str, Any], int]:
     """The record of one search's winner, and the steps that all of its runs made."""
     space = build_space(setting.benchmark, [arguments.strategy], read_options(SPACE))
     objective = Objective(["selection"], setting.benchmark)

@@ -18,7 +18,7 @@ from mtl.search.cohort import MakeCohort, SearchCohort
 from mtl.search.plan import cohort_maker, member_settings
 from mtl.search.search import Search
 from mtl.study.rundir import open_run_directory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Member
 from mtl.train.allocator import keep_freed_memory
 
@@ -63,7 +63,7 @@ def main(size: Size, shards: int) -> None:
     print(json.dumps({"ready": times.ready, "segments": times.segments}))
 
 
-def _sharded(stack: ExitStack, setting: Setting, shards: int) -> MakeCohort:
+def _sharded(stack: ExitStack, setting: StudySetup, shards: int) -> MakeCohort:
     from mtl.ray.guard import guard
 
     guard(own_cluster=True)

@@ -16,20 +16,20 @@ from mtl.search.search import Search
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Settings
 from mtl.train.allocator import keep_freed_memory
 
 
-def make_setting(size: Size) -> Setting:
+def make_setting(size: Size) -> StudySetup:
     """What all members share."""
     benchmark = SmallProblem()
     # Runs are evaluated after each interval, as Ray's are, and not after each epoch as well.
     chosen = {"steps": size.steps, "evaluate_every": size.steps, "model": size.model, "batch_size": size.batch_size}
-    return Setting(benchmark, benchmark.load(), Settings.of(benchmark.recipe, chosen), torch.device("cpu"))
+    return StudySetup(benchmark, benchmark.load(), Settings.of(benchmark.recipe, chosen), torch.device("cpu"))
 
 
-def pbt(setting: Setting, size: Size, make_cohort: MakeCohort | None = None) -> Search:
+def pbt(setting: StudySetup, size: Size, make_cohort: MakeCohort | None = None) -> Search:
     """The search."""
     ranges = [f"{name}={low}:{high}:log" for name, (low, high) in RANGES.items()]
     ranges.append("strategy.uncertainty.start=default")

@@ -18,7 +18,7 @@ from mtl.search.plan import cohort_maker
 from mtl.study.execute import execute
 from mtl.study.plan import Plan, RunPlan, compare_plan
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.tracking import StudyTracker, Tracker
 from mtl.train import Member, Stopped
 
@@ -63,12 +63,12 @@ def compare(options: CompareOptions) -> int:
     return _carry_out(options, plan, setting, config)
 
 
-def _carry_out(options: RunOptions, plan: Plan, setting: Setting, config: Config) -> int:
+def _carry_out(options: RunOptions, plan: Plan, setting: StudySetup, config: Config) -> int:
     with run_directory(options, config) as (directory, recorded), at_work(options.command, directory):
         return _in_directory(options, plan, setting, recorded, directory)
 
 
-def _in_directory(options: RunOptions, plan: Plan, setting: Setting, config: Config, directory: RunDirectory) -> int:
+def _in_directory(options: RunOptions, plan: Plan, setting: StudySetup, config: Config, directory: RunDirectory) -> int:
     name = setting.benchmark.name
     finished = len({record["run"] for record in directory.records()} & {run.name for run in plan.runs})
     terminal = Terminal(plan, finished, quiet=options.quiet)

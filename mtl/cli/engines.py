@@ -18,7 +18,7 @@ from mtl.search.cohort import MakeCohort, SearchCohort
 from mtl.search.plan import cohort_maker, member_settings
 from mtl.search.search import Search, SearchObserver
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Member, Stopped
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
     #: What config.yaml records of it beside the search.
     about: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: StudySetup) -> None:
         self.lost = 0  # processes, so far
         self.make_cohort: MakeCohort = cohort_maker(setting)
 
@@ -75,7 +75,7 @@ def on_ray(options: EngineOptions) -> Iterator[None]:
 class RayEngine(Engine):
     """Processes of a Ray cluster. One that dies costs the segment that was being trained."""
 
-    def __init__(self, options: EngineOptions, setting: Setting) -> None:
+    def __init__(self, options: EngineOptions, setting: StudySetup) -> None:
         super().__init__(setting)
         self._options, self._setting = options, setting
         self._hosts: Any = None
@@ -209,7 +209,7 @@ def _comes(should_stop: Callable[[], bool]) -> bool:
     return True
 
 
-def find_engine(options: EngineOptions, setting: Setting) -> Engine:
+def find_engine(options: EngineOptions, setting: StudySetup) -> Engine:
     """The engine that the options name.
 
     Raises:

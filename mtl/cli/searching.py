@@ -26,7 +26,7 @@ from mtl.search.search import Search
 from mtl.search.space import make_member
 from mtl.study.execute import execute
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.tracking import SearchTracker, StudyTracker, Tracker
 from mtl.train import Stopped
 
@@ -85,7 +85,7 @@ def search(options: SearchOptions) -> int:
 
 def _in_directory(
     options: SearchOptions,
-    setting: Setting,
+    setting: StudySetup,
     engine: Engine,
     make: Callable[[], Search],
     directory: RunDirectory,

@@ -25,7 +25,7 @@ from mtl.files.config import Config
 from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Settings, check_model
 from mtl.train.allocator import keep_freed_memory
 
@@ -33,7 +33,7 @@ from mtl.train.allocator import keep_freed_memory
 _FIXED = ("command", "benchmark", "training", "device")
 
 
-def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> Setting:
+def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> StudySetup:
     """Everything that the runs share, checked before any work starts."""
     keep_freed_memory()
     benchmark = benchmark or find_benchmark(options.subject)
@@ -47,10 +47,10 @@ def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> Set
     alone = compared is not None and not compared.no_single_task  # then there are runs of each task by itself
     check_model(benchmark, splits, settings, tell, alone=alone)
     one_at_a_time = compared is not None and compared.one_at_a_time
-    return Setting(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
+    return StudySetup(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell)
 
 
-def load_setting(config: Mapping[str, Any], device: str) -> Setting:
+def load_setting(config: Mapping[str, Any], device: str) -> StudySetup:
     """The setting of a run that is recorded in its config.yaml.
 
     Raises:
@@ -64,7 +64,7 @@ def load_setting(config: Mapping[str, Any], device: str) -> Setting:
     tasks = of_tasks(benchmark.tasks)
     if found := difference(config, {"tasks": tasks, "digests": of_study(tasks, splits)}):
         raise ValueError(f"benchmark {benchmark.name!r} is not what the run was made on any more: {found}")
-    return Setting(benchmark, splits, settings, find_device(device), tell=tell)
+    return StudySetup(benchmark, splits, settings, find_device(device), tell=tell)
 
 
 def tell(text: str) -> None:
@@ -84,7 +84,7 @@ def find_device(name: str) -> torch.device:
 
 
 def make_config(
-    options: RunOptions, setting: Setting, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
+    options: RunOptions, setting: StudySetup, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
 ) -> Config:
     """The resolved settings, as recorded in config.yaml."""
     told = described(setting, resolved_name(options.subject), strategies, seeds, reference)

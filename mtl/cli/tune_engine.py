@@ -15,7 +15,7 @@ from mtl.cli.shared import tell
 from mtl.ray.tune.asked import scheduler_of, searcher_of
 from mtl.search.search import Search, SearchObserver
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.study.watchers import one_line
 from mtl.train import Stopped
 
@@ -35,7 +35,7 @@ _ENVIRONMENT = {
 class TuneEngine(Engine):
     """A trial of Ray Tune for each member, or with --shards for each shard of members."""
 
-    def __init__(self, options: SearchOptions, setting: Setting) -> None:
+    def __init__(self, options: SearchOptions, setting: StudySetup) -> None:
         super().__init__(setting)
         self._options, self._setting = options, setting
         self._scheduler = scheduler_of(options.scheduler, options.shards)

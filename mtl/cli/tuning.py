@@ -22,13 +22,13 @@ from mtl.search.tune import make_tuning, of_one_task, tune_and_rerun
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import Plan
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Stopped
 
 
 def compare_tuned(
-    options: CompareOptions, plan: Plan, setting: Setting, config: Config, strategies: Sequence[Strategy]
+    options: CompareOptions, plan: Plan, setting: StudySetup, config: Config, strategies: Sequence[Strategy]
 ) -> int:
     """Carry out a comparison in which every strategy is tuned with the same budget first.
 

@@ -19,22 +19,22 @@ from mtl.search.space.dimension import Dimension
 from mtl.search.space.parameters import Choice
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses
 from mtl.train.ground import steps_per_epoch
 
 
-def run_length(setting: Setting) -> int:
+def run_length(setting: StudySetup) -> int:
     """Optimizer steps of one run under the settings of `setting`."""
     return setting.settings.length(steps_per_epoch(setting.splits.train, setting.settings.batch_size))
 
 
-def member_settings(setting: Setting) -> Settings:
+def member_settings(setting: StudySetup) -> Settings:
     """The settings of the runs of a search: all have the length of `setting` in steps, and none stops early."""
     return dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
 
 
-def cohort_maker(setting: Setting) -> MakeCohort:
+def cohort_maker(setting: StudySetup) -> MakeCohort:
     """What makes cohorts in this process."""
     settings = member_settings(setting)
 
@@ -54,7 +54,7 @@ def cohort_maker(setting: Setting) -> MakeCohort:
 
 
 def make_search(
-    setting: Setting,
+    setting: StudySetup,
     method: str,
     options: MethodOptions,
     space: Space,
@@ -126,7 +126,7 @@ def default_interval(length: int) -> int:
     return min(near, key=lambda steps: abs(math.log(20 * steps / length)), default=math.ceil(length / 20))
 
 
-def decided(space: Space, setting: Setting) -> Space:
+def decided(space: Space, setting: StudySetup) -> Space:
     """The space with what training labels decide, such as `class_weights=inverse`, as numbers in the losses it names.
 
     So what is recorded of a run says what it was trained with.
@@ -162,7 +162,7 @@ def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]
     }
 
 
-def baseline_plan(setting: Setting, objective: Objective, seed: int) -> Plan:
+def baseline_plan(setting: StudySetup, objective: Objective, seed: int) -> Plan:
     """The single-task runs that the objective compares with; most objectives need none."""
     tasks = setting.benchmark.tasks if DELTA_M in objective.names else ()
     return Plan(tuple(RunPlan("single_task", "equal", seed, task.name) for task in tasks))

@@ -18,7 +18,7 @@ from mtl.search.space.build import build_space
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 
 
 def tuning_options(method: str, budget: int) -> MethodOptions:
@@ -38,7 +38,7 @@ def tuning_options(method: str, budget: int) -> MethodOptions:
 
 
 def make_tuning(
-    setting: Setting,
+    setting: StudySetup,
     strategy: Strategy,
     method: str,
     budget: int,
@@ -69,7 +69,7 @@ def make_tuning(
     )
 
 
-def of_one_task(setting: Setting, task: str) -> Setting:
+def of_one_task(setting: StudySetup, task: str) -> StudySetup:
     """The same setting for a single-task baseline: a benchmark that has this task alone."""
     benchmark = copy.copy(setting.benchmark)
     benchmark.tasks = tuple(each for each in benchmark.tasks if each.name == task)

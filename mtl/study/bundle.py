@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Setting, record_of
+from mtl.study.setup import StudySetup, record_of
 from mtl.study.watchers import Watchers
 from mtl.train import Cohort, Member, Result, checkpoint
 from mtl.train.cohort import check_state
@@ -20,7 +20,7 @@ _FEWEST = {"cpu": 3}
 _TOGETHER = "-together"  # ends the name of the checkpoint of several
 
 
-def bundled(runs: Sequence[RunPlan], setting: Setting) -> list[list[RunPlan]]:
+def bundled(runs: Sequence[RunPlan], setting: StudySetup) -> list[list[RunPlan]]:
     """The runs of a plan that are trained together, in the order of the plan: those that only differ in their seed."""
     if setting.one_at_a_time:
         return [[run] for run in runs]
@@ -98,7 +98,7 @@ class Bundle:
     def __init__(
         self,
         runs: Sequence[RunPlan],
-        setting: Setting,
+        setting: StudySetup,
         directory: RunDirectory,
         watchers: Watchers,
         begun: Begun | None = None,

@@ -14,12 +14,12 @@ from mtl.benchmarks.digest import of_study, of_tasks
 from mtl.benchmarks.trunk import may_read_trunk, reads_trunk
 from mtl.files.config import Config
 from mtl.hyperparameters import domains
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train.facts import data_facts
 
 
 def described(
-    setting: Setting, benchmark: str, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
+    setting: StudySetup, benchmark: str, strategies: Sequence[Any], seeds: Sequence[int], reference: Any
 ) -> Config:
     """Tasks, data, training settings, versions and machine, as plain values.
 
@@ -51,7 +51,7 @@ def described(
     }
 
 
-def _read(setting: Setting, name: str) -> str:
+def _read(setting: StudySetup, name: str) -> str:
     """The trunk or architecture that the benchmark itself names; none where its model is not built from it."""
     benchmark, inputs = setting.benchmark, setting.splits.train.first(2)
     if not may_read_trunk(benchmark, name):

@@ -8,14 +8,14 @@ from typing import Any
 from mtl.study.bundle import Begun, Bundle, begun_alone, begun_together, bundled, checkpoint_of
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Observer, Setting, record_of
+from mtl.study.setup import Observer, StudySetup, record_of
 from mtl.study.watchers import Watchers, one_line
 from mtl.train import Result, Stopped
 
 
 def execute(
     plan: Plan,
-    setting: Setting,
+    setting: StudySetup,
     directory: RunDirectory,
     observers: list[Observer],
     should_stop: Callable[[], bool] = lambda: False,
@@ -65,7 +65,7 @@ def execute(
 
 
 def _failed(
-    run: RunPlan, setting: Setting, directory: RunDirectory, watchers: Watchers, failure: Exception
+    run: RunPlan, setting: StudySetup, directory: RunDirectory, watchers: Watchers, failure: Exception
 ) -> dict[str, Any]:
     """Write a run that an exception ended."""
     path = directory.write_failure(run.name, failure)

@@ -8,7 +8,7 @@ from typing import Any
 from mtl.strategies import make
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
-from mtl.study.setting import Observer
+from mtl.study.setup import Observer
 
 
 class Watchers:

@@ -12,7 +12,7 @@ from mtl.losses import make_loss
 from mtl.search.plan import decided
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses, check_model, train
 from tests.tiny import Tiny
 
@@ -105,7 +105,7 @@ def test_a_search_records_the_numbers():
     words = [f"loss.sign=cross-entropy,{WEIGHED},logit-adjusted"]
     space = build_space(benchmark, ["equal"], read_options(words))
     check_losses(benchmark, splits, SETTINGS, {"sign": [make_loss(WEIGHED)]})
-    made = decided(space, Setting(benchmark, splits, SETTINGS, torch.device("cpu")))
+    made = decided(space, StudySetup(benchmark, splits, SETTINGS, torch.device("cpu")))
     names = made.dimensions["loss.sign"].parameter.grid(1)
     assert names[0] == "cross-entropy" and names[1].startswith("cross-entropy:class_weights=0.")
     assert names[2].startswith("logit-adjusted:priors=0.")

@@ -12,7 +12,7 @@ import torch
 from mtl.benchmarks import load_checked
 from mtl.study import RunDirectory, compare_plan, execute
 from mtl.study.plan import parse_strategies
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Settings, Stopped
 from tests.population.problem import Three, close
 from tests.tiny import Diverging
@@ -43,7 +43,7 @@ class Watcher:
 def study(path, benchmark, *, seeds=3, stop_after=None, watching=(), single=True, specs=SPECS, **options):
     path.mkdir(exist_ok=True)
     settings = Settings.of(benchmark.recipe, {"steps": 40})
-    setting = Setting(benchmark, load_checked(benchmark), settings, torch.device("cpu"), **options)
+    setting = StudySetup(benchmark, load_checked(benchmark), settings, torch.device("cpu"), **options)
     plan = compare_plan(benchmark, parse_strategies(specs, benchmark), range(seeds), single=single)
     watcher, asked = Watcher(), [0]
 

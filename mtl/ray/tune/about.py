@@ -12,7 +12,7 @@ import torch
 
 from mtl.benchmarks import find_benchmark, load_checked
 from mtl.search.objective import Objective
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Settings, check_model
 from mtl.train.allocator import keep_freed_memory
 
@@ -56,7 +56,7 @@ class About:
         objective.baseline = saved["objective"]["baseline"]
         return cls(**{**saved, "objective": objective})
 
-    def setting(self, *, trains: bool = True) -> Setting:
+    def setting(self, *, trains: bool = True) -> StudySetup:
         """The benchmark with its data, the settings and the device, for this process.
 
         Args:
@@ -73,7 +73,7 @@ class About:
         on_gpu = self.device != "cpu" and torch.cuda.is_available()
         if trains and self.device == "cuda" and not on_gpu:
             raise ValueError("device='cuda': Ray lent this trial no GPU; tune.with_resources(..., {'gpu': 1})")
-        return Setting(benchmark, splits, settings, torch.device("cuda" if on_gpu else "cpu"))
+        return StudySetup(benchmark, splits, settings, torch.device("cuda" if on_gpu else "cpu"))
 
 
 def number_of(trial_id: str) -> int:

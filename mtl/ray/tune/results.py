@@ -21,7 +21,7 @@ from mtl.search.trial import Trial
 from mtl.study.described import described
 from mtl.study.models import Models, Weights
 from mtl.study.rundir import RunDirectory, open_run_directory
-from mtl.study.setting import Setting
+from mtl.study.setup import StudySetup
 from mtl.train import Member, Result
 from mtl.train import checkpoint as checkpoints
 
@@ -37,7 +37,7 @@ class DecidedByTune(Method):
 
 
 def search_by_tune(
-    about: About, setting: Setting, name: str, trials: int, interval: int, space: Space, seed: int
+    about: About, setting: StudySetup, name: str, trials: int, interval: int, space: Space, seed: int
 ) -> Search:
     """A search that Ray Tune carries out: observers watch it, and records get their form from it."""
     problem = Problem(space, run_length(setting), interval, seed, len(about.objective.names))
@@ -111,7 +111,7 @@ def _results(grid: Any) -> Iterator[tune.Result]:
 
 
 def write_results(
-    directory: RunDirectory, folders: Sequence[Path], search: Search, setting: Setting
+    directory: RunDirectory, folders: Sequence[Path], search: Search, setting: StudySetup
 ) -> list[dict[str, Any]]:
     """Write the records and the schedule of an experiment. A run that has a record already keeps it.
 
@@ -170,7 +170,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _record(
-    state: Mapping[str, Any], number: int, numbers: Mapping[str, int], search: Search, setting: Setting
+    state: Mapping[str, Any], number: int, numbers: Mapping[str, int], search: Search, setting: StudySetup
 ) -> tuple[dict[str, Any], dict[str, Any], Callable[[], Weights]]:
     """The record of a trial, its curves and what gives its weights, from its newest checkpoint."""
     run = dataclasses.replace(Trial.restored(state["run"]), number=number)

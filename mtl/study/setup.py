@@ -35,7 +35,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudySetup:
     """What all runs of a study have in common.
 
     Attributes:
