@@ -1,10 +1,6 @@
 """`mtl compare` trains the seeds of a strategy as one population, with the files of one run at a time."""
 
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +13,8 @@ from mtl.train import Settings, Stopped
 from tests.population.problem import Three, close
 from tests.tiny import Diverging
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("float64")
+
 SPECS = ["equal", "famo", "mgda"]
 
 
@@ -226,30 +223,6 @@ def test_a_run_that_fails_leaves_its_traceback_in_a_file_that_is_named(tmp_path,
     assert records[0]["traceback"] == "failures/final-famo-0.txt" and records[1]["traceback"] is None
     assert said == [f"final-famo-0 failed: ValueError: no luck (traceback: {tmp_path}/run/failures/final-famo-0.txt)"]
     assert "in broken" in (tmp_path / "run" / records[0]["traceback"]).read_text()
-
-
-@pytest.mark.slow
-def test_kill_9_then_resume_equals_an_uninterrupted_comparison(tmp_path):
-    def command(out, *extra):
-        options = ["--seeds=3", "--epochs=60", "--wandb=disabled", "--no-single-task", f"--out={out}"]
-        arguments = ["compare", "tests/tiny.py:TinyWithDropout", "--strategies", *SPECS, *options, *extra]
-        return [sys.executable, "-m", "mtl", *arguments]
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
-    process = subprocess.Popen(command(killed), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    results = killed / "results.jsonl"
-    while not (results.exists() and len(results.read_text().splitlines()) >= 3) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)  # somewhere inside the next population
-    process.kill()
-    process.wait()
-    before = results.read_bytes()
-    assert 3 <= len(before.splitlines()) < 9
-    subprocess.run([*command(killed), "--resume"], cwd=ROOT, check=True, capture_output=True)
-    assert results.read_bytes().startswith(before) and len(results.read_text().splitlines()) == 9
-    assert (killed / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
 
 
 ALONE = {"seeds": 1, "single": False, "specs": ["famo"]}

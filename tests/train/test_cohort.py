@@ -14,6 +14,8 @@ from mtl.train import Cohort, Member, Settings
 from mtl.train.vmapped import Vmapped
 from tests.population.problem import Three, assert_is_the_single_run
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 SETTINGS = Settings.of(Three.recipe, {"steps": 60})
 MEMBERS = [
     Member("equal", 0),
