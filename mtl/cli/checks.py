@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from mtl.benchmarks import Benchmark
-from mtl.cli.options import CompareOptions, RunOptions, SearchOptions, TrainOptions
+from mtl.cli.options import DEFAULT_BUDGET, CompareOptions, RunOptions, SearchOptions, TrainOptions
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
@@ -24,7 +24,6 @@ from mtl.study.plan import parse_strategies, usual_reference
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
 
-DEFAULT_BUDGET = 16
 DEFAULT_STRATEGIES = (
     "equal",
     "static:weights=1/1/3",

@@ -12,12 +12,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from mtl.cli.declared import argument, declared, option, sheet
+from mtl.ray.tune.asked import SCHEDULERS, SEARCHERS
 from mtl.search.options import MethodOptions
 from mtl.train.settings import Settings
 from mtl.wandb_mode import MODES, usual_mode
 
 LISTS = ("strategies", "benchmarks", "losses", "models", "architectures", "methods")
 ENGINES = ("population", "ray", "tune")
+DEFAULT_BUDGET = 16
 DEVICES = ("auto", "cpu", "cuda")
 _BENCHMARK = "a name from `mtl list benchmarks`, or path.py:Class"
 
@@ -118,13 +120,11 @@ class EngineOptions(RunOptions):
         metavar="SHARE", engines=("ray",),
     )  # fmt: skip
     scheduler: str | None = option(
-        None, "of --engine tune: pbt (default), pb2, asha, hyperband, bohb, median or none", metavar="NAME",
-        engines=("tune",),
-    )  # fmt: skip
+        None, f"of --engine tune: {', '.join(SCHEDULERS)} (default: pbt)", metavar="NAME", engines=("tune",)
+    )
     searcher: str | None = option(
-        None, "of --engine tune: random (default), grid, optuna, bohb, hyperopt or none", metavar="NAME",
-        engines=("tune",),
-    )  # fmt: skip
+        None, f"of --engine tune: {', '.join(SEARCHERS)} (default: random)", metavar="NAME", engines=("tune",)
+    )
     gpus_per_trial: float | None = option(
         None, "of --engine tune (default: 1 if there are)", 0, metavar="N", engines=("tune",)
     )
@@ -153,7 +153,7 @@ class CompareOptions(EngineOptions):
         None, "what p-values compare with (default: equal if it takes part, or the first strategy)", metavar="SPEC"
     )
     tune: str | None = option(None, "tune every strategy first, such as by pbt, tpe or random", metavar="METHOD")
-    budget: int | None = option(None, "trials of each strategy's tuning (default: 16)", metavar="N")
+    budget: int | None = option(None, f"trials of each strategy's tuning (default: {DEFAULT_BUDGET})", metavar="N")
     no_single_task: bool = option(False, "leave out the single-task baselines")
     one_at_a_time: bool = option(False, "train each seed by itself, not as a population")
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from mtl.cli.checks import DEFAULT_BUDGET
 from mtl.cli.engines import find_engine, opened
 from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
-from mtl.cli.options import CompareOptions
+from mtl.cli.options import DEFAULT_BUDGET, CompareOptions
 from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
