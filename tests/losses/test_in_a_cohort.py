@@ -9,6 +9,7 @@ from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
+from mtl.search.space.parameters import Simplex
 from mtl.train import Cohort, Member, Settings, train
 from tests.tiny import Tiny
 
@@ -59,3 +60,22 @@ def test_a_search_over_losses_names_their_arguments(monkeypatch):
         ValueError, match=r"loss\.product=SmothL1Loss: unknown loss 'SmothL1Loss': did you mean SmoothL1Loss"
     ):
         build_space(Tiny(), ["equal"], read_options(["loss.product=SmothL1Loss"]))
+
+
+def test_class_weights_are_searched_on_the_simplex_or_by_word():
+    written = ["loss.sign=cross-entropy,focal", "loss.sign.class_weights=simplex"]
+    space = build_space(Tiny(), ["equal"], read_options(written))
+    found = space.dimensions["loss.sign.class_weights"]
+    assert found.parameter == Simplex(2) and found.condition.choices == {"cross-entropy"}
+    members = [
+        Member("equal", 5, losses={"sign": {"name": "cross-entropy", "class_weights": weights}})
+        for weights in ((0.2, 0.8), (0.7, 0.3), "none", "inverse")
+    ]
+    cohort = Cohort(Tiny(), load_checked(Tiny()), members, SETTINGS)
+    cohort.advance(6)
+    first = [result.history["train_loss"][0][0] for result in cohort.results()]
+    assert len({round(value, 6) for value in first}) == 4
+    alone = build_space(Tiny(), ["equal"], read_options(["loss.sign.class_weights=none,inverse,0.3/0.7"]))
+    assert list(alone.dimensions["loss.sign.class_weights"].parameter.grid(1)) == ["none", "inverse", (0.3, 0.7)]
+    with pytest.raises(ValueError, match="it is not a number, so no range"):
+        build_space(Tiny(), ["equal"], read_options(["loss.sign.class_weights=0.1:0.9"]))

@@ -64,6 +64,9 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     return space
 
 
+_SHARES = ("class_weights", "priors")  # hyperparameters of losses of which only ratios matter
+
+
 class _Searchable:
     """Something that can be searched: a hyperparameter of a strategy or of a loss, or a training setting.
 
@@ -74,19 +77,23 @@ class _Searchable:
         searched: whether it is searched unless the user says otherwise, if it declares a range.
     """
 
-    def __init__(self, owner: Any, key: str, condition: Condition | None, searched: bool) -> None:
+    def __init__(
+        self, owner: Any, key: str, condition: Condition | None, searched: bool, classes: int | None = None
+    ) -> None:
         self.owner, self.key, self.condition = owner, key, condition
         self.domain: Domain = domains(owner)[key]
         self.searched = searched and self.domain.search is not None
         usual = defaults(owner)[key]
         self.integer = isinstance(usual, int) and not isinstance(usual, bool)
-        self.weights = self.domain.tasks == "ratios"
+        # Of weights of classes only ratios matter too; there are as many as the task has outputs.
+        self.classes = classes if self.domain.tasks == "classes" and key in _SHARES else None
+        self.weights = self.domain.tasks == "ratios" or self.classes is not None
         self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool | str))
 
     def declared(self, tasks: int) -> Parameter:
         """The range that it declares itself."""
         if self.weights:
-            return Simplex(tasks)
+            return Simplex(self.classes or tasks)
         low, high = self.domain.search or (0.0, 1.0)
         return Number(low, high, self.domain.log, self.integer)
 
@@ -95,7 +102,7 @@ class _Searchable:
         if isinstance(text, Word):
             if not self.weights:
                 raise ValueError(f"{text.where}: {name}=simplex: only ratios between the tasks lie on the simplex")
-            return Simplex(tasks)
+            return Simplex(self.classes or tasks)
         if isinstance(text, Bounds):
             return self._interval(name, text)
         cls = type(self.owner) if not isinstance(self.owner, type) else self.owner
@@ -164,7 +171,7 @@ def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -
             condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
             said = any(getattr(owners[name], key) != defaults(owners[name])[key] for name in having)
             searched = chosen is not None and not said  # what a spec sets keeps its value
-            searchable[f"loss.{task.name}.{key}"] = _Searchable(owner, key, condition, searched)
+            searchable[f"loss.{task.name}.{key}"] = _Searchable(owner, key, condition, searched, task.outputs)
     return searchable
 
 
