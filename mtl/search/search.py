@@ -6,6 +6,7 @@ Everything that the next segment depends on is checkpointed after each, so a kil
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -143,15 +144,16 @@ class Search:
             reports = self._segment(should_stop)
             decision = self.method.decide(reports)
             ended = {report.trial for report in reports if report.finished} | decision.stop
-            for trial, result in self._results(ended):
+            over = []
+            for index, trial, result in self._results(ended):
                 name = self.run_name(trial.number)
                 if name not in records:
                     record, history = self.record(trial, result, benchmark)
-                    index = self.standing.living.index(trial.number)
                     records[name] = directory.append(record, history, partial(self._living.weights, index))
-                self.standing = self.standing.changed([dataclasses.replace(trial, status=records[name]["status"])])
-                for observer in observers:
-                    observer.trial(self, records[name])
+                over.append(dataclasses.replace(trial, status=records[name]["status"]))
+            self.standing = self.standing.changed(over)
+            for trial, observer in itertools.product(over, observers):
+                observer.trial(self, records[self.run_name(trial.number)])
             self._save(directory, self._apply(decision, reports, ended))
             for observer in observers:
                 observer.segment(self)
@@ -227,9 +229,10 @@ class Search:
         self.standing = self.standing.trained([*trials.values()], steps * len(found))
         return [trial.report(finished=trial.step >= length) for trial in trials.values()]
 
-    def _results(self, ended: Collection[int]) -> list[tuple[Trial, Result]]:
-        pairs = zip(self.alive, self._living.results() if ended else (), strict=bool(ended))
-        return [(trial, result) for trial, result in pairs if trial.number in ended and result is not None]
+    def _results(self, ended: Collection[int]) -> list[tuple[int, Trial, Result]]:
+        """What became of the runs that end: index, run and result of each."""
+        found = enumerate(zip(self.alive, self._living.results(), strict=True)) if ended else ()
+        return [(k, trial, result) for k, (trial, result) in found if trial.number in ended and result is not None]
 
     def _apply(self, decision: Decision, reports: Sequence[Report], ended: Collection[int]) -> list[Event]:
         """Let runs end, take over others, change their values and begin; the events of that."""

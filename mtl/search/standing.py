@@ -78,8 +78,10 @@ class Standing:
 
     def changed(self, trials: Iterable[Trial]) -> Standing:
         """The standing with these runs in the place of those with the same numbers."""
-        new = {trial.number: trial for trial in trials}
-        return dataclasses.replace(self, trials=tuple(new.get(trial.number, trial) for trial in self.trials))
+        new = list(self.trials)
+        for trial in trials:
+            new[trial.number] = trial
+        return dataclasses.replace(self, trials=tuple(new))
 
     def without(self, ended: Collection[int]) -> Standing:
         """The standing after the runs of these numbers ended."""

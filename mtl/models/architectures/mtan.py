@@ -18,7 +18,7 @@ from mtl.models.trunks import Stages, Trunk, shape_of
 from mtl.models.trunks.pictures import NORMS, norm
 
 
-class Attention(nn.Module):
+class TaskAttention(nn.Module):
     """The attention of one task at one stage.
 
     Args:
@@ -83,7 +83,8 @@ class AttentionNetwork(Shared):
         for inner, outer in shapes:
             axis = 1 if len(inner) == 4 else -1
             made = {
-                name: Attention(before, inner[axis], outer[axis], pictures=axis == 1, kind=kind) for name in self._tasks
+                name: TaskAttention(before, inner[axis], outer[axis], pictures=axis == 1, kind=kind)
+                for name in self._tasks
             }
             self.attentions.append(nn.ModuleDict(made))
             before = outer[axis]
