@@ -47,6 +47,12 @@ def search(options: SearchOptions) -> int:
             raise ValueError(
                 f"dropout: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
             )
+        for name in ("model", "architecture"):
+            attribute = "trunk" if name == "model" else name
+            if name in space.dimensions and not reads_trunk(benchmark, setting.splits.train.first(2), attribute):
+                raise ValueError(
+                    f"{name}: benchmark {benchmark.name!r} builds its own model, which does not look at `{attribute}`"
+                )
         engine = find_engine(options, setting)
 
         def make() -> Search:

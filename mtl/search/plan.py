@@ -107,6 +107,13 @@ def make_method(
     kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
+    unlike = [name for name in ("model", "architecture") if name in space.varied]
+    if method in ("pbt", "pb2") and unlike:
+        written = f"{unlike[0]}={space.varied[unlike[0]].describe()}"
+        raise ValueError(
+            f"{method}: it copies parameters from run to run, and with {written} they do not fit; random, tpe, asha and "
+            "others begin each run anew"
+        )
     usual = MethodOptions()
     for option in sorted(SPECIAL - cls.hears):
         if (value := getattr(options, option)) != getattr(usual, option):

@@ -57,9 +57,14 @@ class Settings:
     patience: int | None = hyper(None, 1, doc="evaluations without a better validation selection before a run stops")
     evaluate_every: int = hyper(1, 1, doc="epochs from one evaluation on validation data to the next")
     nan_limit: int = hyper(50, 1, doc="steps with a non-finite loss or gradient after which a run counts as diverged")
-    model: str = hyper("", text="SPEC", doc="trunk, such as mlp:width=64,depth=3; the benchmark's own when empty")
+    model: str = hyper(
+        "", text="SPEC", varies=True, doc="trunk, such as mlp:width=64,depth=3; the benchmark's own when empty"
+    )
     architecture: str = hyper(
-        "", text="SPEC", doc="how the tasks share it, such as mmoe:experts=4; the benchmark's own when empty"
+        "",
+        text="SPEC",
+        varies=True,
+        doc="how the tasks share it, such as mmoe:experts=4; the benchmark's own when empty",
     )
     head_weighting: str = hyper(
         "weighted", choices=("weighted", "own"), varies=True, doc="gradient that the heads receive"

@@ -31,6 +31,16 @@ def test_a_strategys_declared_ranges_are_searched_with_the_learning_rate_and_wei
     }
 
 
+def test_models_and_architectures_are_specs_to_choose_among():
+    made = space("architecture=hard-sharing,mmoe:experts=2", "model=mlp:width=8,depth=1,mlp")
+    assert made.describe()["architecture"] == "hard-sharing,mmoe:experts=2"
+    assert made.dimensions["model"].parameter.grid(1) == ["mlp:width=8,depth=1", "mlp"]
+    assert make_member(made.sample(RNG), 0).settings["architecture"] in ("hard-sharing", "mmoe:experts=2")
+    for given, message in (("architecture=mmoo", "did you mean mmoe"), ("model=mlpp", "did you mean mlp")):
+        with pytest.raises(ValueError, match=message):
+            space(given)
+
+
 def test_what_is_given_replaces_adds_fixes_or_leaves_out():
     described = space("lr=1e-3:0.1:linear", "optimizer=adam,sgd", "warmup=0:10", "weight_decay=default").describe()
     assert described["lr"] == "0.001:0.1" and described["optimizer"] == "adam,sgd" and described["warmup"] == "0:10"

@@ -15,7 +15,7 @@ from mtl.search.space.space import Space
 from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
-from mtl.train import Settings
+from mtl.train import Settings, check_trunk
 
 #: Training settings that may differ between the members of a search.
 SETTINGS = tuple(name for name, domain in domains(Settings).items() if domain.varies)
@@ -59,6 +59,7 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
             continue
         parameter = one.read(name, written, len(tasks)) if written is not None else one.declared(len(tasks))
         dimensions[name] = Dimension(parameter, one.condition)
+    _check_models(benchmark, dimensions)
     space = Space(dimensions)
     space.check(len(tasks))
     return space
@@ -133,6 +134,14 @@ class _Searchable:
         if log and low <= 0:
             raise ValueError(f"{written}: a logarithmic range must begin above 0")
         return Number(low, high, log, self.integer)
+
+
+def _check_models(benchmark: Benchmark, dimensions: Mapping[str, Dimension]) -> None:
+    """Raise `ValueError` for a trunk or an architecture that cannot be read, or that would have no effect."""
+    for name in ("model", "architecture"):
+        if name in dimensions:
+            for spec in dimensions[name].parameter.grid(1):
+                check_trunk(benchmark, Settings(**{name: spec}))
 
 
 def _of_strategies(specs: Sequence[str]) -> dict[str, _Searchable]:
