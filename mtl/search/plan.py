@@ -111,8 +111,8 @@ def make_method(
     if method in ("pbt", "pb2") and unlike:
         written = f"{unlike[0]}={space.varied[unlike[0]].describe()}"
         raise ValueError(
-            f"{method}: it copies parameters from run to run, and with {written} they do not fit; random, tpe, asha and "
-            "others begin each run anew"
+            f"{method}: it copies parameters from run to run, and with {written} they do not fit; random, tpe, asha "
+            "and others begin each run anew"
         )
     usual = MethodOptions()
     for option in sorted(SPECIAL - cls.hears):
