@@ -91,10 +91,11 @@ def test_a_signal_stops_with_75_after_a_checkpoint_and_resume_gives_the_same(num
 
 
 @pytest.mark.slow
-def test_two_runs_into_one_directory_refuse(tmp_path):
+def test_two_runs_into_one_directory_refuse(tmp_path, capsys):
     first = start(*compare(tmp_path / "run"))
     wait_for_lines(tmp_path / "run" / "results.jsonl", 1, first)
-    _, err = finish(*compare(tmp_path / "run", "--resume"), code=2)
+    assert main(compare(tmp_path / "run", "--resume")) == 2
+    err = capsys.readouterr().err
     assert err.count("\n") == 1 and "is in use by another run" in err
     first.kill()
     first.communicate()
@@ -104,7 +105,7 @@ def test_two_runs_into_one_directory_refuse(tmp_path):
 def test_a_full_disk_fails_with_one_line_and_keeps_what_was_finished(tmp_path):
     """A limit on file size stands for the full disk: both make a write fail."""
     out = tmp_path / "run"
-    finish("train", TINY, "--steps=4", "--wandb=disabled", f"--out={out}")
+    assert main(["train", TINY, "--steps=4", "--wandb=disabled", f"--out={out}"]) == 0
     before = (out / "results.jsonl").read_bytes()
     import resource
 
