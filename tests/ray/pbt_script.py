@@ -1,4 +1,4 @@
-"""`mtl.ray.PBT` on a trainable that is not ours; prints what became of the trials as JSON. Run by a test."""
+"""`mtl.ray.PBT` on a trainable that is not ours; prints what became of the trials, JSON of a search a line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
@@ -36,21 +37,26 @@ class Climb(tune.Trainable):
         self.height, self.made = json.loads((Path(folder) / "state.json").read_text())
 
 
-def main(folder: str, synch: bool) -> None:
-    """Two of four trials are broken from the start."""
+def main(folder: str) -> None:
+    """Searches that wait for all trials, and that do not."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+    for synch in (True, False):
+        print(json.dumps({"synch": synch, "trials": search(folder, synch)}))
+    ray.shutdown()
+
+
+def search(folder: str, synch: bool) -> list[dict[str, Any]]:
+    """What became of four trials, of which two are broken from the start."""
     starts = [{"rate": rate, "seed": seed} for seed, rate in enumerate([0.5, 0.9, 5.0, 7.0])]
     pbt = mtl.ray.PBT(hyperparam_mutations={"rate": tune.uniform(0.1, 1)}, synch=synch)
     tuner = tune.Tuner(
         Climb,
         param_space=tune.grid_search(starts),
         tune_config=tune.TuneConfig(metric="height", mode="max", scheduler=pbt, reuse_actors=True),
-        run_config=tune.RunConfig(name="climb", storage_path=folder, verbose=0),
+        run_config=tune.RunConfig(name=f"climb-{synch}", storage_path=folder, verbose=0),
     )
-    grid = tuner.fit()
-    print(json.dumps([{**r.config, **{k: r.metrics[k] for k in ("height", "done")}} for r in grid]))
-    ray.shutdown()
+    return [{**r.config, **{k: r.metrics[k] for k in ("height", "done")}} for r in tuner.fit()]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] == "synch")
+    main(sys.argv[1])

@@ -87,11 +87,11 @@ def test_options_that_do_not_fit_are_refused(options, message, capsys, tmp_path)
 
 
 @pytest.mark.slow
-def test_what_only_the_cluster_can_tell_is_refused_and_leaves_no_run_behind(tmp_path):
+def test_what_only_the_cluster_can_tell_is_refused_and_leaves_no_run_behind(on_cluster, tmp_path):
     pytest.importorskip("ray")
     out = tmp_path / "run"
     arguments = [*SEARCH, "--device=cpu", f"--out={out}"]
-    errors = finish(start(*arguments, "--engine=ray", "--gpus-per-shard=0.5"), code=2)
+    errors = on_cluster(*arguments, "--engine=ray", "--gpus-per-shard=0.5", code=2)
     assert "--gpus-per-shard 0.5: the search trains on no GPU" in errors
     assert not any(path.name != ".lock" for path in out.iterdir())
     assert main([*arguments, "--interval=40"]) == 0  # no --resume needed
@@ -118,12 +118,12 @@ def test_one_shard_gives_the_search_of_this_process_and_killed_processes_change_
 
 
 @pytest.mark.slow
-def test_tuned_comparisons_are_the_same_with_one_shard(tmp_path):
+def test_tuned_comparisons_are_the_same_with_one_shard(on_cluster, tmp_path):
     arguments = ["compare", "tests/tiny.py:Tiny", "--strategies", "equal", "gradnorm", "--seeds=2", "--tune=pbt"]
     arguments += ["--budget=4", "--steps=16", "--no-single-task", "--wandb=disabled", "--quiet"]
     here, there = tmp_path / "here", tmp_path / "there"
     assert main([*arguments, f"--out={here}"]) == 0
-    errors = finish(start(*arguments, "--engine=ray", "--shards=1", f"--out={there}"))
+    errors = on_cluster(*arguments, "--engine=ray", "--shards=1", f"--out={there}")
     assert errors.count("Ray: 1 shard on 1 node") == 1, "one set of processes for all searches"
     assert _files(there) == _files(here)
     assert _names(there) == _names(here)

@@ -30,12 +30,12 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def carried_out(capsys):
+def carried_out(on_cluster, capsys):
     """Runs `mtl ARGUMENTS` to its end, with Ray in a process of its own, and gives what it says on stderr."""
 
     def run(engine, *arguments):
         if engine == "ray":
-            return finish(start(*arguments, *ENGINES[engine]))
+            return on_cluster(*arguments, *ENGINES[engine])
         assert main([*arguments, *ENGINES[engine]]) == 0
         return capsys.readouterr().err
 
@@ -103,11 +103,11 @@ def test_a_search_whose_checkpoints_are_gone_starts_over(engine, stopped, whole,
     check_same(out, whole)
 
 
-def test_a_search_of_one_process_goes_on_with_several(stopped, whole, tmp_path):
+def test_a_search_of_one_process_goes_on_with_several(on_cluster, stopped, whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(stopped, out)
     before = (out / "schedule.jsonl").read_text()
-    errors = finish(start(*SEARCH, *ENGINES["ray"], "--resume", f"--out={out}"))
+    errors = on_cluster(*SEARCH, *ENGINES["ray"], "--resume", f"--out={out}")
     assert "2 shards" in errors and "starts over" not in errors
     assert (out / "schedule.jsonl").read_text().startswith(before)
     check_same(out, whole)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from mtl.cli.main import main
-from tests.processes import ROOT, finish, start, wait
+from tests.processes import ROOT, start, wait
 from tests.tiny import Tiny
 from tests.wandb_files import read_files
 from tests.written import events_of, records_of
@@ -159,6 +159,7 @@ def test_a_search_by_ray_tune_is_replayed(on_cluster, tmp_path, capsys):
 
 def _script(name, *arguments):
     environment = {**os.environ, "RAY_AIR_NEW_OUTPUT": "0", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    environment["RAY_ADDRESS"] = "local"  # not the cluster of other tests, which Ray would find
     command = [sys.executable, "-W", "ignore", f"tests/ray/{name}", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -166,12 +167,14 @@ def _script(name, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("synch", ["synch", "asynch"])
-def test_pbt_replaces_what_is_not_finite_keeps_seeds_and_bounds(tmp_path, synch):
-    """Against Ray Tune itself, on a trainable of a user's own."""
-    trials = json.loads(_script("pbt_script.py", tmp_path, synch).splitlines()[-1])
-    assert sorted(trial["seed"] for trial in trials) == [0, 1, 2, 3]
-    assert all(trial["done"] and math.isfinite(trial["height"]) and 0.1 <= trial["rate"] <= 1 for trial in trials)
+def test_pbt_replaces_what_is_not_finite_keeps_seeds_and_bounds(tmp_path):
+    """Against Ray Tune itself, on a trainable of a user's own; synchronous, and not."""
+    searches = [json.loads(line) for line in _script("pbt_script.py", tmp_path).splitlines()[-2:]]
+    assert [search["synch"] for search in searches] == [True, False]
+    for search in searches:
+        trials = search["trials"]
+        assert sorted(trial["seed"] for trial in trials) == [0, 1, 2, 3]
+        assert all(trial["done"] and math.isfinite(trial["height"]) and 0.1 <= trial["rate"] <= 1 for trial in trials)
 
 
 @pytest.mark.slow
@@ -194,7 +197,7 @@ def test_the_three_changes_that_the_docs_show_are_those_of_the_script():
 
 
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_and_still_exploits(tmp_path):
+def test_a_killed_driver_goes_on_and_still_exploits(on_cluster, tmp_path):
     out = tmp_path / "run"
     line = ["search", SPEC, "--engine=tune", "--strategies", "equal", "gradnorm", "--members=4", "--epochs=10"]
     line += ["--interval=8", "--wandb=disabled", f"--out={out}"]
@@ -203,7 +206,7 @@ def test_a_killed_driver_goes_on_and_still_exploits(tmp_path):
     process.kill()
     process.communicate()
     before = {path.name for path in out.glob("tune/*/checkpoint_*")}
-    finish(start(*line, "--resume"))
+    on_cluster(*line, "--resume")
     assert len(records_of(out)) == 4 and before
     late = [event for event in events_of(out) if event["source"] is not None and event["step"] > 40]
     assert late, "no exploits after the restore"

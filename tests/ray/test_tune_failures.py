@@ -104,7 +104,7 @@ def test_a_search_of_which_every_trial_raises_fails_and_names_the_traceback(on_c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_search_that_is_told_to_stop_ends_with_75_and_goes_on(tmp_path, how):
+def test_a_search_that_is_told_to_stop_ends_with_75_and_goes_on(on_cluster, tmp_path, how):
     """And the winner by a metric of one task is the best by that metric."""
     out = tmp_path / "run"
     search = ["search", SPEC, *COMMAND, "--strategies", "equal", "gradnorm", "--steps=96", f"--out={out}"]
@@ -115,7 +115,7 @@ def test_a_search_that_is_told_to_stop_ends_with_75_and_goes_on(tmp_path, how):
     errors = finish(process, code=75)
     assert f"--resume --out {out} continues" in errors and not (out / "results.jsonl").exists()
     before = {path.parent.name: path.name for path in sorted(out.glob("tune/*/checkpoint_*"))}
-    finish(start(*search, "--resume"))
+    on_cluster(*search, "--resume")
     records = records_of(out)
     assert before and [record["cost"]["steps"] for record in records] == [96] * 4
     best = min(records, key=lambda record: record["objective"]["product/mae"])
