@@ -109,6 +109,7 @@ def _short(values: Tensor) -> list[float]:
 def weights_of(given: tuple[float, ...] | str | Tensor, target: Tensor, like: Tensor) -> Tensor | None:
     """The weight of each label (N, ...) by its class, of the first where the label is missing; None for none."""
     if isinstance(given, str):
+        assert given == NONE  # what is not decided yet is refused before
         return None
     each = given if isinstance(given, Tensor) else torch.tensor(given, dtype=like.dtype, device=like.device)
     places = target.clamp(min=0).reshape(-1)

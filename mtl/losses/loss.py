@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from mtl.hyperparameters import validate, write_unit
+from mtl.hyperparameters import domains, validate, write_unit
 from mtl.losses.class_weights import UNRESOLVED, resolved
 from mtl.losses.labels import elementwise, numbers
 
@@ -85,10 +86,7 @@ class Loss(ABC):
         Raises:
             ValueError: another reduction, or a hyperparameter that the training labels have yet to decide.
         """
-        for key, word in self.undecided().items():
-            raise ValueError(
-                f"{self.name}: {key}={word} is decided by the training labels: take loss.fitted(labels, outputs)"
-            )
+        self.check_decided()
         return self.terms(widened(prediction), target).reduced(reduction)
 
     @abstractmethod
@@ -116,9 +114,16 @@ class Loss(ABC):
         }
         return replace(self, **found) if found else self
 
+    def check_decided(self) -> None:
+        """Raise `ValueError` if a hyperparameter waits for the training labels."""
+        for key, word in self.undecided().items():
+            raise ValueError(
+                f"{self.name}: {key}={word} is decided by the training labels: take loss.fitted(labels, outputs)"
+            )
+
     def undecided(self) -> dict[str, str]:
         """The hyperparameters that wait for the training labels, and the word that stands for each."""
-        given = {key: getattr(self, key, None) for key in UNRESOLVED}
+        given = {key: getattr(self, key) for key in _waiting(type(self))}
         return {key: word for key, word in given.items() if isinstance(word, str) and word in UNRESOLVED[key]}
 
     def by_class(self, target: Tensor, outputs: int) -> bool:  # noqa: ARG002
@@ -140,6 +145,12 @@ class Loss(ABC):
 
     def __str__(self) -> str:
         return write_unit(self, self.name)
+
+
+@functools.cache  # a loss is called at every step
+def _waiting(cls: type[Loss]) -> tuple[str, ...]:
+    """The hyperparameters of a class that may wait for the training labels."""
+    return tuple(key for key in UNRESOLVED if key in domains(cls))
 
 
 def widened(values: Tensor) -> Tensor:

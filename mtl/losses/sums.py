@@ -54,6 +54,7 @@ class Sum(Loss):
 
     def __call__(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         """The sum of the parts' own means or sums; `none` where they have terms of one shape."""
+        self.check_decided()
         if reduction == "none":
             return super().__call__(prediction, target, reduction)
         each: list[Tensor] = [weight * part(prediction, target, reduction) for weight, part in self.weighed()]

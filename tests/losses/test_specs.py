@@ -128,5 +128,8 @@ def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
     assert takes_classes(loss, labels, 3) and constant_prediction(loss, labels, labels, 3).shape == (6, 3)
     said = loss.complaint(logits, labels.float())
     assert said.startswith("cannot take cross-entropy: it takes classes of type int64")
+    for reduction in ("mean", "none"):
+        with pytest.raises(ValueError, match="class_weights=inverse is decided by the training labels"):
+            make_loss("mae+cross-entropy:class_weights=inverse")(logits, labels, reduction)
     with pytest.raises(ValueError, match="its parts have no terms in common"):
         loss(logits, labels, "none")
