@@ -31,14 +31,14 @@ from mtl.step.arguments import (
 from mtl.step.autocast import Autocast
 from mtl.step.check import BatchCheck
 from mtl.step.collect import Collector, Losses
-from mtl.step.diagnostics import Diagnostics, Latest
+from mtl.step.diagnostics import Diagnostics, LatestGramians
 from mtl.step.leaves import Leaves
 from mtl.step.measure import NEEDS_GRADIENTS, refuse_missing
 from mtl.step.ranks import Ranks
 from mtl.step.reading import SecondReading
 from mtl.step.setup import Setup, reads_rows
 from mtl.step.signals import SignalsOfStep
-from mtl.step.step import Given, Step
+from mtl.step.step import Step, StepArguments
 from mtl.step.tally import Tally
 from mtl.step.weigher import Weigher
 from mtl.strategies import make
@@ -171,7 +171,7 @@ class Balancer:
         self._collect = Collector(tasks, num_tasks, look=self._setup.host_checks, average=average)
         by_id = dict(zip(map(id, parameters), names, strict=True)) if names is not None else {}
         self._check = BatchCheck(self._setup, by_id, unused=unused == "zero")
-        self._reading, self._latest = SecondReading(), Latest()
+        self._reading, self._latest = SecondReading(), LatestGramians()
         self._weigher = Weigher(self._setup, seed=seed, steps_per_epoch=steps_per_epoch)
         self._signals = SignalsOfStep(
             self._setup,
@@ -284,7 +284,7 @@ class Balancer:
         """
         caller = Autocast(self._setup.leaves.device)
         around = caller.around
-        given = Given(
+        given = StepArguments(
             recompute and around(recompute),
             validation and around(validation),
             fresh and around(fresh),
@@ -308,7 +308,7 @@ class Balancer:
             self._reading.plan(given.recompute, self._setup.leaves.device)
         return weights.clone()  # the next step may hold them, and a caller may change what it got
 
-    def _begin(self, losses: Losses, given: Given, *, update: bool) -> Step:
+    def _begin(self, losses: Losses, given: StepArguments, *, update: bool) -> Step:
         """Collect the losses and see what the strategy will read of the step."""
         leaves, weigher = self._setup.leaves, self._weigher
         updates = update and self._calls % self._update_every == 0

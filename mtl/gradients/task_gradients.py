@@ -21,7 +21,7 @@ HEAD, UNMEASURED, INPUT = -1, -2, -3
 ALL = range(INPUT, sys.maxsize)
 
 #: The weights (K,) of a group's leaves.
-Weights = Callable[[int], Tensor]
+WeightsOfGroup = Callable[[int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class TaskGradients:
     gramians: Tensor
     pieces: Sequence[Piece]
     groups: Mapping[int, int]
-    rest: Callable[[Weights], Update] | None
+    rest: Callable[[WeightsOfGroup], Update] | None
 
-    def update(self, weights: Weights, groups: Container[int] = ALL) -> Update:
+    def update(self, weights: WeightsOfGroup, groups: Container[int] = ALL) -> Update:
         """`sum_k weights[k] * g_k` for each leaf of some groups."""
         found = [
             pair
@@ -148,7 +148,7 @@ def measure_and_drop(
                 gramians.add(found.pop() if average is None else _averaged(found.pop(), groups, average), groups)
         current = following
 
-    def rest(weights: Weights) -> Update:
+    def rest(weights: WeightsOfGroup) -> Update:
         members: dict[int, list[Tensor]] = {}
         for leaf in graph.leaves_below:
             members.setdefault(groups[id(leaf)], []).append(leaf)

@@ -16,11 +16,11 @@ from mtl.population.dropout import Call, draw
 from mtl.population.members import KINDS
 from mtl.population.optimizers import make_optimizer
 from mtl.population.program import LossFunction, Program, members_of
-from mtl.population.step import Step
+from mtl.population.step import PopulationStep
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
 from mtl.step.autocast import Autocast
-from mtl.step.tally import Watch
+from mtl.step.tally import DomainWatch
 from mtl.strategies import make
 from mtl.strategies.strategy import SIGNALS, Strategy
 
@@ -113,7 +113,7 @@ class Population:
         self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
         #: Names of the tasks, for messages.
         self.tasks: Sequence[str] | None = None
-        self._watch = Watch(self.strategies[0])
+        self._watch = DomainWatch(self.strategies[0])
         #: Which tensors the gradient of each task reaches, (K, T); empty before the first step.
         self.reach: Tensor = torch.empty(0)
         #: The calls of dropout in a forward pass.
@@ -267,7 +267,7 @@ class Population:
             if "strategy" not in self.state:
                 self.begin(values.shape[1], values.dtype)
             self._watch.see(values, self.tasks, look=True)  # the host waits for the losses anyway
-            step = Step(self, forward, leaf, losses, values, {"validation": validation, "fresh": fresh})
+            step = PopulationStep(self, forward, leaf, losses, values, {"validation": validation, "fresh": fresh})
             step.run()
             self._commit(step, fixed, absent)
         if step.reads_after:
@@ -330,7 +330,7 @@ class Population:
         generators = [self.random[i] if who is None or who[i] else None for i in range(self.size)]
         return draw(self.dropouts, generators, self.dropout, self.state["parameters"])
 
-    def _commit(self, step: Step, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
+    def _commit(self, step: PopulationStep, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
         parameters, stepped = self.state["parameters"], step.stepped()
         gradient = self._regularized(step.gradient, parameters, stepped)
         if stepped is not None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Flags = npt.NDArray[np.bool_]
 
 
-class Step:
+class PopulationStep:
     """One step of N members with K tasks.
 
     Attributes:

@@ -13,7 +13,7 @@ from mtl.step.backward import accumulate, combined, guarded_gradients, weighted_
 from mtl.step.collect import Collected
 from mtl.step.guard import cleared, of_tasks
 from mtl.step.setup import Setup
-from mtl.step.step import Measured, Step
+from mtl.step.step import Findings, Step
 
 
 class Applier:
@@ -30,7 +30,7 @@ class Applier:
         self._clears = not setup.host_checks and setup.loss_scale is None
         self._known: list[Tensor] = []
 
-    def apply(self, step: Step, measured: Measured, weights: Tensor, rows: Tensor | None) -> None:
+    def apply(self, step: Step, measured: Findings, weights: Tensor, rows: Tensor | None) -> None:
         """Add the update of a step to `.grad`.
 
         Args:
@@ -85,7 +85,7 @@ class Applier:
             update = [(leaf, cleared(gradient)) for leaf, gradient in update]
         accumulate(self._averaged(update, whole=batch.whole))
 
-    def _from_gradients(self, batch: Collected, measured: Measured, rows: Tensor | None, weights: Tensor) -> None:
+    def _from_gradients(self, batch: Collected, measured: Findings, rows: Tensor | None, weights: Tensor) -> None:
         """Combine gradients at hand, under the weights of the tasks at hand."""
         found, on_heads = measured.gradients, self._on_heads(weights)
         assert isinstance(found, TaskGradients)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mtl.gradients.checks import check_reach
 from mtl.step.collect import Collected
 from mtl.step.setup import Setup
-from mtl.step.tally import Watch
+from mtl.step.tally import DomainWatch
 
 
 class BatchCheck:
@@ -20,7 +20,7 @@ class BatchCheck:
     """
 
     def __init__(self, setup: Setup, names: Mapping[int, str], *, unused: bool) -> None:
-        self.watch = Watch(setup.strategy)
+        self.watch = DomainWatch(setup.strategy)
         self._setup, self._names, self._unused = setup, names, unused
         self._checked = False
 
@@ -43,8 +43,8 @@ class BatchCheck:
         if batch.absent:
             tally.add("absent_task")
         if not setup.host_checks:
-            if not batch.absent:
-                tally.add("nonfinite_loss", ~batch.values.isfinite().all())
+            there = batch.values[batch.tasks] if batch.absent else batch.values
+            tally.add("nonfinite_loss", ~there.isfinite().all())
         elif len(batch.tasks) + batch.absent < len(batch.values):
             tally.add("nonfinite_loss")
         if batch.whole and not self._checked:

@@ -33,7 +33,7 @@ class Diagnostics(NamedTuple):
     update_cosines: Tensor | None
 
 
-class Latest:
+class LatestGramians:
     """Keeps what the diagnostics are made of: the Gramians of the step that measured some last."""
 
     def __init__(self) -> None:

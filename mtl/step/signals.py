@@ -16,7 +16,7 @@ from mtl.step.guard import harmless_gramian, harmless_losses, sound_tasks
 from mtl.step.measure import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, measured
 from mtl.step.probe import ParameterProbe
 from mtl.step.setup import Setup, reads_rows
-from mtl.step.step import Measured, Step
+from mtl.step.step import Findings, Step
 from mtl.step.weigher import Weigher
 
 
@@ -50,7 +50,7 @@ class SignalsOfStep:
         #: Weights of a leaf's own, by coordinate or by block, apply to gradients and not in one backward pass.
         self._by_gradients = setup.strategy.elementwise or setup.blocks > 1
 
-    def measure(self, step: Step, after: Tensor | None) -> Measured:
+    def measure(self, step: Step, after: Tensor | None) -> Findings:
         """Everything that the strategy reads in a step.
 
         Args:
@@ -63,13 +63,13 @@ class SignalsOfStep:
         signals, whole = self._at_hand(step, after) if step.seen else ({}, None)
         if step.needs & NEEDS_GRADIENTS and step.given.features is not None:
             gramians = self._of_features(step.batch.present, step.given.features)[None]
-            return Measured(signals | {"gramian": gramians[0]}, whole, gramians=gramians)
+            return Findings(signals | {"gramian": gramians[0]}, whole, gramians=gramians)
         # A step that lacks some task and that the strategy does not see goes by one backward pass a task.
         complete = step.batch.whole or step.seen or self._setup.strategy.elementwise
         if step.needs & NEEDS_GRADIENTS or (self._by_gradients and complete and step.batch.tasks):
             return self._with_gradients(step, signals, whole)
         self._measure_others(step, signals)
-        return Measured(signals, whole)
+        return Findings(signals, whole)
 
     def _at_hand(self, step: Step, after: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
         """The signals that take no pass, and () whether the losses are finite where the host has not looked."""
@@ -89,7 +89,7 @@ class SignalsOfStep:
         ranks = self._setup.ranks
         return rows @ rows.T if ranks is None else ranks.sum_of_products(rows)
 
-    def _with_gradients(self, step: Step, signals: dict[str, Tensor], whole: Tensor | None) -> Measured:
+    def _with_gradients(self, step: Step, signals: dict[str, Tensor], whole: Tensor | None) -> Findings:
         setup, batch = self._setup, step.batch
         if step.seen and self._leaves.unmeasurable is not None:
             raise ValueError(
@@ -127,7 +127,7 @@ class SignalsOfStep:
                 others = found.rows(heads) / one if step.needs & MEASURERS.keys() else rows[:, :0]
                 self._measure_others(step, signals, heads, (rows, others))
         known = whole is None and sound
-        return Measured(signals, whole, sound, gramians, found, rows, None if known else finite, reached, one)
+        return Findings(signals, whole, sound, gramians, found, rows, None if known else finite, reached, one)
 
     def _measure_others(
         self,

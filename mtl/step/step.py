@@ -11,7 +11,7 @@ from mtl.gradients.task_gradients import TaskGradients
 from mtl.step.collect import Collected, Losses
 
 
-class Given(NamedTuple):
+class StepArguments(NamedTuple):
     """What the caller of `backward` gave besides the losses; see there."""
 
     recompute: Callable[[], Losses] | None
@@ -33,12 +33,12 @@ class Step(NamedTuple):
     """
 
     batch: Collected
-    given: Given
+    given: StepArguments
     seen: bool
     needs: frozenset[str]
 
 
-class Measured(NamedTuple):
+class Findings(NamedTuple):
     """What has been measured in a step.
 
     Attributes:

@@ -38,7 +38,7 @@ class Tally:
         return Counter({name: count for name, count in self._known.items() if count})
 
 
-class Watch:
+class DomainWatch:
     """Warns once of each task whose loss has left the domain of a strategy."""
 
     def __init__(self, strategy: Strategy) -> None:

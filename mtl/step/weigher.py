@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +19,6 @@ from mtl.step.weigh import Blockwise, StrategyStep, proposed, scale_of, weighed
 from mtl.strategies.strategy import Signals
 
 _FALLBACK_EPOCH = 100
-
-
-class Weights(NamedTuple):
-    """What a step weighs.
-
-    Attributes:
-        applied: of all tasks, (K,), (K, D) or (blocks, K), on their scale.
-        updated: whether the strategy was; True where only the device knows.
-    """
-
-    applied: Tensor
-    updated: bool
 
 
 class Weigher:
@@ -133,13 +121,17 @@ class Weigher:
         self.steps += 1
         return signals
 
-    def weigh(self, signals: Signals, whole: Tensor | None, tasks: Sequence[int]) -> Weights:
+    def weigh(self, signals: Signals, whole: Tensor | None, tasks: Sequence[int]) -> tuple[Tensor, bool]:
         """New weights and state, or the previous ones, as `mtl.step.weigh.weighed` rules; counts what went wrong.
 
         Args:
             signals: what was measured, with a `gramian` (K, K), or (blocks, K, K), of `tasks`.
             whole: () whether all that was measured is finite, if the host has not looked.
             tasks: the tasks that the strategy is to see; the others keep their weights.
+
+        Returns:
+            The weights of all tasks on their scale, (K,), (K, D) or (blocks, K), and whether the strategy was updated,
+            which is True where only the device knows.
         """
         held, step, tally = self.held(signals["losses"]), self._step_of(signals, tasks), self._setup.tally
         scale: Callable[[Tensor], Tensor] = self._on_scale
@@ -149,7 +141,7 @@ class Weigher:
             new = proposed(step, self.state, signals, scale)
             if not all_finite(new.raw):
                 tally.add("nonfinite_weights")
-                return Weights(held, False)
+                return held, False
             weights, state = new.weights, new.state
         else:
             weights, state, good = weighed(step, self.state, held, signals, whole, scale)
@@ -158,7 +150,7 @@ class Weigher:
         self.updates += 1
         if self._met is not None:
             self._met.update(tasks)
-        return Weights(weights, True)
+        return weights, True
 
     def _step_of(self, signals: Signals, tasks: Sequence[int]) -> StrategyStep:
         """The strategy's step on some tasks; on all of them it is the strategy's own, unless some are new."""

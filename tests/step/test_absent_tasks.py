@@ -182,3 +182,15 @@ def test_hyperparameters_go_with_their_tasks():
     chained = restricted(make("static:weights=1/2/4+mgda+every:n=2"), [1], 3)
     assert "weights=2" in str(chained)
     assert dataclasses.replace(chained) == chained
+
+
+@pytest.mark.parametrize("host_checks", [True, False])
+def test_a_broken_loss_beside_an_absent_one_is_counted(host_checks):
+    model = TwoLayers()
+    balancer = mtl.Balancer("uncertainty", model.trunk, tasks=NAMES, host_checks=host_checks)
+    for lacking, broken in (((), ()), (("b",), ()), (("b",), ("c",)), ((), ("c",))):
+        losses = dict(zip(NAMES, model.each(), strict=True))
+        balancer.backward(
+            {name: loss * torch.nan if name in broken else loss for name, loss in losses.items() if name not in lacking}
+        )
+    assert balancer.skipped["absent_task"] == 2 and balancer.skipped["nonfinite_loss"] == 2

@@ -251,16 +251,16 @@ def test_running_out_of_memory_halves_the_program_and_repeats_the_step(spec, mon
     splits = benchmark.load()
     made = cohort(members, benchmark, tell=told.append)
     made.advance(7)
-    from mtl.population.step import Step
+    from mtl.population.step import PopulationStep
 
-    apply = Step._by_backward
+    apply = PopulationStep._by_backward
 
     def scarce(self):
         if len(self.values) > 3:
             raise torch.OutOfMemoryError("stands for a full GPU")
         apply(self)
 
-    monkeypatch.setattr(Step, "_by_backward", scarce)
+    monkeypatch.setattr(PopulationStep, "_by_backward", scarce)
     made.advance(1000)
     assert [sorted(group.ids) for group in groups(made)] == [[0, 1], [2, 3, 4]] and len(told) == 1
     for member, result in zip(members, made.results(), strict=True):
