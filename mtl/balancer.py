@@ -33,7 +33,7 @@ from mtl.step.check import BatchCheck
 from mtl.step.collect import Collector, Losses
 from mtl.step.diagnostics import Diagnostics, LatestGramians
 from mtl.step.leaves import Leaves
-from mtl.step.measure import NEEDS_GRADIENTS, refuse_missing
+from mtl.step.measure import refuse_missing
 from mtl.step.ranks import Ranks
 from mtl.step.reading import SecondReading
 from mtl.step.setup import Setup, reads_rows
@@ -171,7 +171,7 @@ class Balancer:
         self._collect = Collector(tasks, num_tasks, look=self._setup.host_checks, average=average)
         by_id = dict(zip(map(id, parameters), names, strict=True)) if names is not None else {}
         self._check = BatchCheck(self._setup, by_id, unused=unused == "zero")
-        self._reading, self._latest = SecondReading(), LatestGramians()
+        self._reading, self._latest = SecondReading(), LatestGramians(strategy)
         self._weigher = Weigher(self._setup, seed=seed, steps_per_epoch=steps_per_epoch)
         self._signals = SignalsOfStep(
             self._setup,
@@ -236,13 +236,7 @@ class Balancer:
         Raises:
             RuntimeError: no step has measured one, as where a strategy reads losses alone.
         """
-        found = self._latest.diagnose(self.tasks)
-        if found is None:
-            raise RuntimeError(
-                f"no step has measured task gradients: {self.strategy} "
-                + ("has made none yet" if self.strategy.needs & NEEDS_GRADIENTS else "reads none")
-            )
-        return found
+        return self._latest.diagnose(self.tasks)
 
     def backward(
         self,
@@ -334,16 +328,11 @@ class Balancer:
         if step.seen and measured.sound:
             weights, updated = self._weigher.weigh(measured.signals, measured.whole, batch.tasks)
         if measured.gramians is not None and measured.sound:
-            self._latest.note(measured.gramians, self._summed_weights(weights), batch.tasks)
+            self._latest.note(measured.gramians, weights, batch.tasks)
         if measured.rows is not None and measured.one is not None:
             rows = (self._weigher.tracked(measured.rows) if updated else measured.rows) * measured.one
         self._applier.apply(step, measured, weights, rows)
         return weights
-
-    def _summed_weights(self, weights: Tensor) -> Tensor | None:
-        """The weights, if the update is the sum of this step's gradients under them."""
-        by_coordinate = self.strategy.elementwise and weights.ndim == 2
-        return None if self.strategy.tracking or by_coordinate else weights
 
     def _read_after(self) -> None:
         if self._reading.read(self._collect, self._setup.leaves.device):

@@ -7,15 +7,15 @@ strategy) moves here and nowhere else.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mtl.population.program import concatenated, members_of
+from mtl.population.program import Program, concatenated, members_of
 from mtl.population.streams import Streams
 
 if TYPE_CHECKING:
@@ -23,6 +23,45 @@ if TYPE_CHECKING:
 
 #: Steps by what was wrong in them, as in `Balancer.skipped`.
 KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient", "nonfinite_signal")
+
+
+def drawn(
+    make_model: Callable[[], nn.Module],
+    shared: Callable[[nn.Module], Iterable[Tensor]],
+    seeds: Sequence[int],
+    device: torch.device,
+) -> tuple[Program, Tensor, dict[str, Tensor], list[Tensor]]:
+    """New members, each drawn from its seed; torch's own random numbers stay as they were.
+
+    Args:
+        make_model: a new model.
+        shared: its shared parameters.
+        seeds: one a member.
+        device: where to train.
+
+    Returns:
+        The program of the first model; parameters (N, P); buffers and frozen parameters by name, (N, ...) each; and the
+        state of each member's random numbers after its model was made.
+
+    Raises:
+        ValueError: there is no member, or models differ in structure.
+    """
+    if not len(seeds):
+        raise ValueError("seeds is empty: a population has at least one member")
+    program: Program | None = None
+    rows, fixed, states = [], [], []
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            model = make_model().to(device)
+            program = program or Program(model, shared)
+            row, held = program.row(model)
+            rows.append(row)
+            fixed.append(held)
+            states.append(torch.get_rng_state())
+    assert program is not None
+    stacked = {name: torch.stack([held[name] for held in fixed]) for name in program.fixed}
+    return program, torch.stack(rows), stacked, states
 
 
 def selected(population: Population, rows: Sequence[int]) -> Population:

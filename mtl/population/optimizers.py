@@ -192,6 +192,27 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 }
 
 
+def shrunk(gradients: Tensor, parameters: Tensor, l1: Tensor, owner: Tensor, stepped: Tensor | None) -> Tensor:
+    """Gradients (N, P) with the pull of the penalty `l1` (N, 1) on the sum of absolute values.
+
+    Args:
+        gradients: (N, P).
+        parameters: (N, P).
+        l1: (N, 1).
+        owner: (P,) the number of the tensor that a coordinate belongs to.
+        stepped: (N, T), which tensors take part; all when None.
+    """
+    pull = l1.to(gradients) * parameters.sign()
+    return gradients + (pull if stepped is None else pull * stepped[:, owner])
+
+
+def clipped(gradients: Tensor, limit: Tensor) -> Tensor:
+    """Gradients (N, P) cut to lengths (N, 1), infinite for none, as `torch.nn.utils.clip_grad_norm_` does."""
+    norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+    limit = limit.to(norm)
+    return gradients * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
+
+
 def make_optimizer(name: str) -> Optimizer:
     """The optimizer of that name; a `ValueError` names those there are."""
     if name not in OPTIMIZERS:

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 from mtl.population import members
 from mtl.population.dropout import Call, draw
 from mtl.population.members import KINDS
-from mtl.population.optimizers import make_optimizer
-from mtl.population.program import LossFunction, Program, members_of
+from mtl.population.optimizers import clipped, make_optimizer, shrunk
+from mtl.population.program import LossFunction, members_of
 from mtl.population.step import PopulationStep
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
@@ -78,20 +78,7 @@ class Population:
         self._forward = losses
         self.head_weighting, self.scale, self.steps_per_epoch = head_weighting, scale, steps_per_epoch
         self.dropout = list(dropout) if dropout is not None else None
-        rows, fixed, states = [], [], []
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            for index, seed in enumerate(seeds):
-                torch.manual_seed(seed)
-                model = make_model().to(self.device)
-                if index == 0:
-                    self.program = Program(model, shared)
-                row, held = self.program.row(model)
-                rows.append(row)
-                fixed.append(held)
-                states.append(torch.get_rng_state())
-        if not rows:
-            raise ValueError("seeds is empty: a population has at least one member")
+        self.program, rows, fixed, states = members.drawn(make_model, shared, seeds, self.device)
         self.size = len(rows)
         self.noise, self.random = Streams.seeded(seeds), Streams(states)
         self.optimizer = make_optimizer(optimizer)
@@ -101,12 +88,11 @@ class Population:
         self.values: dict[str, Tensor] = {}
         self.set_values(clip=settings.pop("clip", None), l1=settings.pop("l1", 0.0))
         self.set_values(**self.optimizer.complete(settings))
-        parameters = torch.stack(rows)
         #: Every tensor of a member's state, with a leading member axis.
         self.state: dict[str, Any] = {
-            "parameters": parameters,
-            "fixed": {name: torch.stack([held[name] for held in fixed]) for name in self.program.fixed},
-            "optimizer": self.optimizer.init(parameters, self.values, len(self.program.sizes)),
+            "parameters": rows,
+            "fixed": fixed,
+            "optimizer": self.optimizer.init(rows, self.values, len(self.program.sizes)),
         }
         #: Numbers of each member that the host counts.
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
@@ -332,7 +318,11 @@ class Population:
 
     def _commit(self, step: PopulationStep, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
         parameters, stepped = self.state["parameters"], step.stepped()
-        gradient = self._regularized(step.gradient, parameters, stepped)
+        gradient = step.gradient
+        if self._shrunk:
+            gradient = shrunk(gradient, parameters, self.values["l1"], self._owner, stepped)
+        if self._clipped:
+            gradient = clipped(gradient, self.values["clip"])
         if stepped is not None:
             self.even = False
         counts = dict(step.counts)
@@ -348,14 +338,3 @@ class Population:
         self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
         for name, number in counts.items():
             self.counts[name] += number
-
-    def _regularized(self, gradient: Tensor, parameters: Tensor, stepped: Tensor | None) -> Tensor:
-        """The gradient with the pull of `l1` on the tensors that are stepped, cut to the length that `clip` allows."""
-        if self._shrunk:
-            pull = self.values["l1"].to(gradient) * parameters.sign()
-            gradient = gradient + (pull if stepped is None else pull * stepped[:, self._owner])
-        if self._clipped:
-            norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-            limit = self.values["clip"].to(norm)
-            gradient = gradient * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
-        return gradient

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtl.step.measure import NEEDS_GRADIENTS
+from mtl.strategies.strategy import Strategy
+
 
 class Diagnostics(NamedTuple):
     """Of the last step that measured task gradients; K counts its tasks. All tensors stay on the device.
@@ -34,28 +37,42 @@ class Diagnostics(NamedTuple):
 
 
 class LatestGramians:
-    """Keeps what the diagnostics are made of: the Gramians of the step that measured some last."""
+    """Keeps what the diagnostics are made of: the Gramians of the step that measured some last.
 
-    def __init__(self) -> None:
+    Args:
+        strategy: that of the steps.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._strategy = strategy
         self._seen: tuple[Tensor, Tensor | None, list[int]] | None = None
 
-    def note(self, gramians: Tensor, weights: Tensor | None, tasks: list[int]) -> None:
-        """A step has measured Gramians (blocks, K, K) of the tasks at those indices.
+    def note(self, gramians: Tensor, weights: Tensor, tasks: list[int]) -> None:
+        """A step has measured Gramians.
 
         Args:
-            gramians: of the tasks at hand.
-            weights: of all tasks, (K,) or (blocks, K); None where the update is no weighted sum of gradients.
+            gramians: (blocks, K, K) of the tasks at hand.
+            weights: of all tasks, (K,), (K, D) or (blocks, K).
             tasks: which are at hand.
         """
-        if weights is not None:
-            weights = weights if len(tasks) == weights.shape[-1] else weights[..., tasks]
-            weights = weights if weights.ndim == 2 else weights[None]
-        self._seen = gramians, weights, tasks
+        applied: Tensor | None = None
+        # Weights by coordinate, or of gradients that the strategy keeps, make no sum of this step's gradients.
+        if not (self._strategy.tracking or (self._strategy.elementwise and weights.ndim == 2)):
+            applied = weights if len(tasks) == weights.shape[-1] else weights[..., tasks]
+            applied = applied if applied.ndim == 2 else applied[None]
+        self._seen = gramians, applied, tasks
 
-    def diagnose(self, names: Sequence[str] | None) -> Diagnostics | None:
-        """The diagnostics of that step, None if there was none; names are those of all tasks, if they have any."""
+    def diagnose(self, names: Sequence[str] | None) -> Diagnostics:
+        """The diagnostics of that step; names are those of all tasks, if they have any.
+
+        Raises:
+            RuntimeError: there was none.
+        """
         if self._seen is None:
-            return None
+            raise RuntimeError(
+                f"no step has measured task gradients: {self._strategy} "
+                + ("has made none yet" if self._strategy.needs & NEEDS_GRADIENTS else "reads none")
+            )
         gramians, weights, tasks = self._seen
         return diagnose(gramians, weights, tuple(tasks) if names is None else tuple(names[task] for task in tasks))
 
