@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
 from mtl.report import write_report
 from tests.report.fake_study import TASKS, write_study
@@ -141,6 +140,8 @@ def test_importing_the_report_does_not_import_matplotlib() -> None:
 
 @pytest.mark.slow
 def test_sixty_strategies_take_no_more_drawings_than_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
     drawn: list[str] = []
     save = Figure.savefig
 
