@@ -133,3 +133,18 @@ def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
             make_loss("mae+cross-entropy:class_weights=inverse")(logits, labels, reduction)
     with pytest.raises(ValueError, match="its parts have no terms in common"):
         loss(logits, labels, "none")
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("pinball", "quantile"),
+        ("l1", "mae"),
+        ("iou", "lovasz, tversky"),
+        ("bce", "binary-cross-entropy"),
+        ("silog", "scale-invariant"),
+    ],
+)
+def test_words_of_other_libraries_lead_to_our_names(word, name):
+    with pytest.raises(ValueError, match=f"unknown loss '{word}': did you mean {name}"):
+        make_loss(word)
