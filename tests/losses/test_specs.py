@@ -140,7 +140,7 @@ def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
     [
         ("pinball", "quantile"),
         ("l1", "mae"),
-        ("iou", "lovasz, tversky"),
+        ("iou", "tversky, lovasz"),
         ("bce", "binary-cross-entropy"),
         ("silog", "scale-invariant"),
     ],
