@@ -217,7 +217,11 @@ def _named(values: Mapping[str, Any]) -> list[str]:
 
 
 def _place(value: Any) -> str:
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
+    """Where it is defined; of ours the room, within which things may move from one version to the next."""
+    module = getattr(value, "__module__", "") or ""
+    if module.startswith("mtl."):
+        module = ".".join(module.split(".")[:2])
+    return f"{module}.{getattr(value, '__qualname__', type(value).__name__)}"
 
 
 def _edited(value: Any) -> str:

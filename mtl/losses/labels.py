@@ -28,6 +28,16 @@ def elementwise(prediction: Tensor, target: Tensor) -> bool:
     return prediction.shape[:1] == target.shape[:1] and prediction.numel() == target.numel()
 
 
+def classes_last(prediction: Tensor, target: Tensor) -> Tensor:
+    """Predictions with the classes of each label on the last axis, which convolutions give on the second one.
+
+    Where both fit, as for 5 classes of 5 words, the classes are on the last axis already.
+    """
+    if prediction.ndim != target.ndim + 1 or prediction.shape[1:-1] == target.shape[1:]:
+        return prediction
+    return prediction.movedim(1, -1) if prediction.shape[2:] == target.shape[1:] else prediction
+
+
 def by_class(target: Tensor, outputs: int) -> bool:
     """Whether the labels are classes that have an output each, told from the labels (N, ...) and the head's width.
 

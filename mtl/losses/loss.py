@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import domains, validate, write_unit
 from mtl.losses.class_weights import UNRESOLVED, resolved
-from mtl.losses.labels import elementwise, numbers
+from mtl.losses.labels import classes_last, elementwise, numbers
 
 REDUCTIONS = ("mean", "sum", "none")
 _HALF = (torch.float16, torch.bfloat16)
@@ -167,10 +167,11 @@ def loss_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> Tensor:
 
     A function that is not a `Loss` gets, where there is one prediction for each label, both in the shape of the labels,
     and whole numbers as floating-point ones. Otherwise `mean(abs(prediction - target))` of (N, 1) and (N,) would be the
-    mean over N x N differences. Missing labels reach it as NaN, or as `IGNORE` where the labels are classes.
+    mean over N x N differences. Missing labels reach it as NaN, or as `IGNORE` where the labels are classes. A `Loss`
+    gets the classes of a label on the last axis, wherever the model has them.
     """
     if isinstance(loss, Loss):
-        return loss(prediction, target)
+        return loss(classes_last(prediction, target), target)
     return loss(*aligned(prediction, target))
 
 

@@ -14,7 +14,7 @@ from mtl.benchmarks.losses import fitted
 from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
-from mtl.losses.labels import elementwise, known, numbers
+from mtl.losses.labels import classes_last, elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
@@ -97,7 +97,7 @@ def check_losses(
                 except ValueError as error:
                     raise ValueError(f"{where}, task {task!r}: {error}") from error
             for name, split in splits.items():
-                if said := loss.complaint(predictions[task], split.targets[task]):
+                if said := loss.complaint(classes_last(predictions[task], split.targets[task]), split.targets[task]):
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
 
 
@@ -146,7 +146,13 @@ def _two(labels: Tensor) -> Tensor:
 
 
 def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows: Tensor, model: Any) -> None:
-    if isinstance(task.loss, Loss) and (said := task.loss.complaint(prediction, labels)):
+    ours, theirs = ([length for length in each.shape[1:] if length > 1] for each in (prediction, labels))
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise ValueError(
+            f"{where}: its model predicts shape {tuple(prediction.shape[1:])} for an example whose labels have shape "
+            f"{tuple(labels.shape[1:])}; the axes are wanted in one order"
+        )
+    if isinstance(task.loss, Loss) and (said := task.loss.complaint(classes_last(prediction, labels), labels)):
         raise ValueError(f"{where}: {task.loss.name} {said}")
     if not isinstance(task.loss, Loss) and takes_classes(task.loss, labels, task.outputs):
         _check_classes(where, task, labels)
@@ -213,10 +219,13 @@ def _check_pairs(where: str, task: Task, labels: Tensor) -> None:
 
 def _check_metrics(where: str, task: Task, prediction: Tensor, split: Examples) -> None:
     """Every metric on all labels of a split, with the predictions of two examples in turn."""
-    repeated = prediction[torch.arange(len(split.targets[task.name])) % len(prediction)]
+
+    def in_turn(start: int, labels: Tensor) -> Tensor:
+        return prediction[torch.arange(start, start + len(labels)) % len(prediction)]
+
     for metric in task.metrics:
         try:
-            value_of(metric, task, repeated, split)
+            value_of(metric, task, in_turn, split)
         except MetricFailed as error:
             raise ValueError(f"{where}: {error}") from error
 

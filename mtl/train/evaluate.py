@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 from mtl.benchmarks.benchmark import Examples, Split, Task
 from mtl.benchmarks.checked import in_one_line
 from mtl.losses import constant_prediction, loss_of
+from mtl.losses.labels import known
 from mtl.metrics import Metric
 
 Metrics = dict[str, dict[str, float]]
 
 CHUNK = 4096  # examples of an evaluation at once, over all models
+_HELD = 2**28  # bytes of predictions that are held, of all models
+_NUMBERS = 2**25  # numbers that a metric of given predictions gets at once
+
+_Value = TypeVar("_Value")
 
 
 class MetricFailed(Exception):
@@ -69,26 +75,92 @@ def measure_members(
 ) -> list[Measured]:
     """Loss and metrics over a whole split, of many models at once.
 
+    Of predictions that are too many to hold, metrics are summed up as they come.
+
     Args:
         tasks: of each model.
         split: the examples.
         predict: from inputs of some examples to predictions (N, n, ...) by task.
         size: examples at once.
     """
-    names = [task.name for task in tasks[0]]
-    predictions: dict[str, list[Tensor]] = {name: [] for name in names}
-    targets: dict[str, list[Tensor]] = {name: [] for name in names}
+    tally: _Kept | _Streamed | None = None
     for chunk in split.chunks(size):
         predicted = predict(chunk.inputs)
-        for name in names:
-            predictions[name].append(predicted[name])
-            targets[name].append(chunk.targets[name])
-    every = {name: torch.cat(parts, 1) for name, parts in predictions.items()}
-    measured_on = Split(None, {name: torch.cat(parts) for name, parts in targets.items()})
-    return [
-        measure(own, {name: prediction[row] for name, prediction in every.items()}, measured_on)
-        for row, own in enumerate(tasks)
-    ]
+        if tally is None:
+            bytes_each = sum(p.numel() * p.element_size() for p in predicted.values()) / len(chunk)
+            tally = _Kept(tasks) if bytes_each * len(split) <= _HELD else _Streamed(tasks)
+        tally.update(predicted, chunk)
+    assert tally is not None  # a split has examples
+    return tally.results()
+
+
+class _Kept:
+    """Predictions for all examples, which are measured together."""
+
+    def __init__(self, tasks: Sequence[Sequence[Task]]) -> None:
+        self._tasks, self._names = tasks, [task.name for task in tasks[0]]
+        self._predictions: dict[str, list[Tensor]] = {name: [] for name in self._names}
+        self._targets: dict[str, list[Tensor]] = {name: [] for name in self._names}
+
+    def update(self, predicted: Mapping[str, Tensor], chunk: Split) -> None:
+        for name in self._names:
+            self._predictions[name].append(predicted[name])
+            self._targets[name].append(chunk.targets[name])
+
+    def results(self) -> list[Measured]:
+        every = {name: torch.cat(parts, 1) for name, parts in self._predictions.items()}
+        split = Split(None, {name: torch.cat(parts) for name, parts in self._targets.items()})
+        return [
+            measure(own, {name: prediction[row] for name, prediction in every.items()}, split)
+            for row, own in enumerate(self._tasks)
+        ]
+
+
+class _Streamed:
+    """Sums over examples, of predictions that would be too many to hold; losses are means over labels."""
+
+    def __init__(self, tasks: Sequence[Sequence[Task]]) -> None:
+        self._tasks = tasks
+        self._losses = [{task.name: [0.0, 0] for task in own} for own in tasks]
+        self._metrics = [{task.name: [(m, m.begin()) for m in task.metrics] for task in own} for own in tasks]
+        self._failures: list[dict[tuple[str, str], str]] = [{} for _ in tasks]
+
+    def update(self, predicted: Mapping[str, Tensor], chunk: Split) -> None:
+        for row, own in enumerate(self._tasks):
+            for task in own:
+                prediction, labels = predicted[task.name][row], chunk.targets[task.name]
+                if count := int(known(labels).sum()):
+                    total = self._losses[row][task.name]
+                    total[0] += float(loss_of(task.loss, prediction, labels)) * count
+                    total[1] += count
+                for metric, accumulator in self._metrics[row][task.name]:
+                    self._tried(row, task, metric, partial(accumulator.update, prediction, labels))
+
+    def results(self) -> list[Measured]:
+        found = []
+        for row, own in enumerate(self._tasks):
+            metrics = {
+                task.name: {
+                    metric.name: self._tried(row, task, metric, accumulator.compute)
+                    for metric, accumulator in self._metrics[row][task.name]
+                }
+                for task in own
+            }
+            losses = {name: total / count if count else math.nan for name, (total, count) in self._losses[row].items()}
+            found.append(Measured(losses, metrics, next(iter(self._failures[row].values()), "")))
+        return found
+
+    def _tried(self, row: int, task: Task, metric: Metric, function: Callable[[], float | None]) -> float:
+        """A step of a metric; one that has raised an error is left alone and is NaN."""
+        failures, key = self._failures[row], (task.name, metric.name)
+        if key in failures:
+            return math.nan
+        try:
+            value = _guarded(metric, task, function)
+        except MetricFailed as error:
+            failures[key] = str(error)
+            return math.nan
+        return math.nan if value is None else value
 
 
 def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Examples) -> Measured:
@@ -99,7 +171,7 @@ def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Exa
     for task in tasks:
         for metric in task.metrics:
             try:
-                value = value_of(metric, task, predictions[task.name], split)
+                value = _guarded(metric, task, partial(metric, predictions[task.name], split.targets[task.name]))
             except MetricFailed as error:
                 failures.append(str(error))
                 value = math.nan
@@ -107,10 +179,29 @@ def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Exa
     return Measured(losses, metrics, failures[0] if failures else "")
 
 
-def value_of(metric: Metric, task: Task, prediction: Tensor, split: Examples) -> float:
-    """One metric of one task; `MetricFailed` tells whose error it is."""
+def value_of(metric: Metric, task: Task, predict: Callable[[int, Tensor], Tensor], split: Examples) -> float:
+    """One metric of one task on the labels of a split; `MetricFailed` tells whose error it is.
+
+    Args:
+        metric: of the task.
+        task: whose labels they are.
+        predict: from the place of the first of some labels and these (n, ...) to predictions for them.
+        split: with all labels.
+    """
+    labels = split.targets[task.name]
+    each = labels[:1].numel() * task.outputs
+    if each * len(labels) <= _NUMBERS:
+        return _guarded(metric, task, lambda: metric(predict(0, labels), labels))
+    accumulator, place = metric.begin(), 0
+    for some in labels.split(max(1, _NUMBERS // (8 * each))):
+        _guarded(metric, task, lambda some=some, at=place: accumulator.update(predict(at, some), some))  # type: ignore[misc]
+        place += len(some)
+    return _guarded(metric, task, accumulator.compute)
+
+
+def _guarded(metric: Metric, task: Task, function: Callable[[], _Value]) -> _Value:
     try:
-        return metric(prediction, split.targets[task.name])
+        return function()
     except Exception as error:  # a metric of a user's may raise anything
         raise MetricFailed(f"metric {metric.name!r} of task {task.name!r} raises {in_one_line(error)}") from error
 
@@ -124,14 +215,18 @@ def constant_metrics(tasks: Sequence[Task], fitted_on: Examples, measured_on: Ex
     for task in tasks:
         fitted, labels = (split.targets[task.name] for split in (fitted_on, measured_on))
         guess = constant_prediction(task.loss, fitted, labels, task.outputs)
-        found[task.name] = {metric.name: value_or_nan(metric, task, guess, measured_on) for metric in task.metrics}
+
+        def constant(start: int, some: Tensor, guess: Tensor = guess) -> Tensor:
+            return guess[start : start + len(some)]
+
+        found[task.name] = {metric.name: value_or_nan(metric, task, constant, measured_on) for metric in task.metrics}
     return found
 
 
-def value_or_nan(metric: Metric, task: Task, prediction: Tensor, split: Examples) -> float:
+def value_or_nan(metric: Metric, task: Task, predict: Callable[[int, Tensor], Tensor], split: Examples) -> float:
     """One metric of one task; NaN where it raises an error."""
     try:
-        return value_of(metric, task, prediction, split)
+        return value_of(metric, task, predict, split)
     except MetricFailed:
         return math.nan
 

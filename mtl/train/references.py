@@ -26,7 +26,11 @@ def perfect_prediction(task: Task, labels: Tensor) -> Tensor:
 
 def defined(metric: Metric, task: Task, split: Examples) -> bool:
     """Whether a metric has a value on a split for right predictions: AUC has none where all labels are of one class."""
-    return math.isfinite(value_or_nan(metric, task, perfect_prediction(task, split.targets[task.name]), split))
+
+    def right(_start: int, labels: Tensor) -> Tensor:
+        return perfect_prediction(task, labels)
+
+    return math.isfinite(value_or_nan(metric, task, right, split))
 
 
 def references(tasks: Sequence[Task], fitted_on: Examples, measured_on: Examples) -> tuple[Metrics, list[str]]:

@@ -15,6 +15,7 @@ from mtl.benchmarks import Split, Splits
 from mtl.benchmarks.digest import described, difference, of_splits
 from mtl.cli.main import main
 from mtl.losses import Huber
+from mtl.metrics import mae
 from tests.written import records_of
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +190,7 @@ def test_what_a_loss_is_made_of_has_no_address_in_it():
     assert len(set(texts)) == len(texts) and not any(" at 0x" in text for text in texts)
     assert texts[:2] == ["huber:delta=0.3", "torch.nn.functional.mse_loss"]
     assert described(made(2.0)) == described(made(2.0)) != described(made(3.0))
+    assert described(mae.function) == "mtl.metrics._mae"  # wherever it stands in its room
     assert described(torch.nn.MSELoss()) != described(torch.nn.MSELoss(reduction="sum"))
 
 

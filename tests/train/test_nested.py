@@ -1,12 +1,15 @@
 """Inputs in any nesting and labels of any shape are trained as plain ones are."""
 
+import dataclasses
+
 import pytest
 import torch
 
 import mtl
 from mtl.benchmarks import Split, Splits, load_checked
 from mtl.cli.main import main
-from mtl.train import Cohort, Member, Settings, check_model, train
+from mtl.metrics import absolute_error, mean_angle, mean_iou, pixel_accuracy, relative_error, within_22
+from mtl.train import Cohort, Member, Settings, check_model, evaluate, train
 from mtl.train.augment import augment
 from tests.benchmarks.nested import Rooms, Text, Views
 
@@ -134,3 +137,62 @@ def test_commands_take_them_and_load_gives_the_model(name, tmp_path):
     benchmark = {"Text": Text, "Rooms": Rooms}[name]()
     predicted = mtl.load(out)(load_checked(benchmark).test.inputs)
     assert predicted.keys() == {task.name for task in benchmark.tasks}
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_metrics_of_predictions_too_many_to_hold_are_summed_up(vectorised, monkeypatch):
+    benchmark = Rooms()
+    benchmark.tasks = (
+        dataclasses.replace(Rooms.tasks[0], metrics=(mean_iou, pixel_accuracy)),
+        dataclasses.replace(Rooms.tasks[1], metrics=(absolute_error, relative_error)),
+        dataclasses.replace(Rooms.tasks[2], metrics=(mean_angle, within_22)),
+    )
+    splits, settings = load_checked(benchmark), Settings.of(benchmark.recipe)
+
+    def results():
+        members = [Member("equal", seed) for seed in (0, 1)]
+        cohort = Cohort(benchmark, splits, members, settings, vectorised=vectorised)
+        cohort.advance(settings.steps)
+        return cohort.results()
+
+    held = results()
+    for name, value in [("_HELD", 100), ("_NUMBERS", 200), ("CHUNK", 7)]:
+        monkeypatch.setattr(evaluate, name, value)
+    monkeypatch.setattr(evaluate._Kept, "update", None)
+    for one, other in zip(held, results(), strict=True):
+        for task, values in one.metrics.items():
+            assert values == pytest.approx(other.metrics[task], abs=1e-5)
+        for row, again in zip(one.history["validation_loss"], other.history["validation_loss"], strict=True):
+            assert row == pytest.approx(again, abs=1e-5)
+        assert one.selection == pytest.approx(other.selection, abs=1e-5)
+    check_model(benchmark, splits, settings)
+
+
+def test_predictions_whose_axes_are_in_another_order_are_refused():
+    class Turned(Rooms):
+        def model(self, tasks, inputs):
+            model = super().model(tasks, inputs)
+            model.heads["normal"].classes = True
+            return model
+
+    benchmark = Turned()
+    with pytest.raises(
+        ValueError, match=r"predicts shape \(6, 5, 3\) for an example whose labels have shape \(3, 6, 5\)"
+    ):
+        check_model(benchmark, load_checked(benchmark), Settings())
+
+
+def test_the_classes_of_a_pixel_may_be_on_the_second_axis():
+    class Second(Rooms):
+        def model(self, tasks, inputs):
+            model = super().model(tasks, inputs)
+            for head in model.heads.values():
+                head.classes = False
+            return model
+
+    found = []
+    for benchmark in (Rooms(), Second()):
+        splits, settings = load_checked(benchmark), Settings.of(benchmark.recipe)
+        check_model(benchmark, splits, settings)
+        found.append(train(benchmark, splits, "equal", settings))
+    assert found[0].metrics == found[1].metrics

@@ -78,8 +78,8 @@ def test_one_logit_is_a_yes_or_no(metric, dtype, shape):
 def test_a_metric_that_cannot_read_predictions_says_so(metric):
     with pytest.raises(ValueError, match=r"takes one (logit|prediction) for each label: here are 3 for each"):
         metric(torch.randn(4, 3), torch.tensor([0, 1, 2, 1]))
-    with pytest.raises(ValueError, match=r"predictions have shape \(4, 3, 5\) and labels \(4, 5\)"):
-        metric(torch.randn(4, 3, 5), torch.ones(4, 5))
+    with pytest.raises(ValueError, match=r"predictions have shape \(4, 3, 6\) and labels \(4, 5\)"):
+        metric(torch.randn(4, 3, 6), torch.ones(4, 5))
 
 
 def test_metrics_that_are_undefined_are_nan():
