@@ -58,8 +58,11 @@ class Labels(Mapping[str, Tensor]):
         return index, self._of(index)
 
     def _of(self, index: Tensor) -> dict[str, Tensor]:
-        blocks = [targets for _, targets in _whole(read_all(self._reading, _blocks(index), self._workers))]
-        return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+        found: dict[str, tree.Gathered] = {}
+        for _, targets in _whole(read_all(self._reading, _blocks(index), self._workers)):
+            for name, labels in targets.items():
+                found.setdefault(name, tree.Gathered(len(index))).add(labels)
+        return {name: labels.whole() for name, labels in found.items()}
 
 
 def _blocks(index: Tensor) -> Iterator[list[Request]]:

@@ -51,3 +51,33 @@ def marked(target: Tensor, ignore: float | None) -> Tensor:
     if target.is_floating_point():
         return torch.where(target == ignore, torch.nan, target)
     return torch.where(target == ignore, IGNORE, target.to(torch.int64))
+
+
+class Gathered:
+    """Pieces that are written into one tensor as they come.
+
+    A list of them would lie between the large batches that come and go, so that memory could not be used again.
+
+    Args:
+        total: length of the whole.
+        axis: on which pieces follow each other.
+    """
+
+    def __init__(self, total: int, axis: int = 0) -> None:
+        self._total, self._axis, self._filled = total, axis, 0
+        self._whole: Tensor | None = None
+
+    def add(self, piece: Tensor) -> None:
+        """Write the next piece."""
+        if self._whole is None:
+            shape = [*piece.shape]
+            shape[self._axis] = self._total
+            self._whole = piece.new_empty(shape)
+        length = piece.shape[self._axis]
+        self._whole.narrow(self._axis, self._filled, length).copy_(piece)
+        self._filled += length
+
+    def whole(self) -> Tensor:
+        """What was written."""
+        assert self._whole is not None
+        return self._whole.narrow(self._axis, 0, self._filled)

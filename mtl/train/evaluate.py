@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Examples, Split, Task
 from mtl.benchmarks.checked import in_one_line
+from mtl.benchmarks.tree import Gathered
 from mtl.losses import constant_prediction, loss_of
 from mtl.losses.labels import known
 from mtl.metrics import Metric
@@ -88,7 +89,7 @@ def measure_members(
         predicted = predict(chunk.inputs)
         if tally is None:
             bytes_each = sum(p.numel() * p.element_size() for p in predicted.values()) / len(chunk)
-            tally = _Kept(tasks) if bytes_each * len(split) <= _HELD else _Streamed(tasks)
+            tally = _Kept(tasks, len(split)) if bytes_each * len(split) <= _HELD else _Streamed(tasks)
         tally.update(predicted, chunk)
     assert tally is not None  # a split has examples
     return tally.results()
@@ -97,19 +98,19 @@ def measure_members(
 class _Kept:
     """Predictions for all examples, which are measured together."""
 
-    def __init__(self, tasks: Sequence[Sequence[Task]]) -> None:
-        self._tasks, self._names = tasks, [task.name for task in tasks[0]]
-        self._predictions: dict[str, list[Tensor]] = {name: [] for name in self._names}
-        self._targets: dict[str, list[Tensor]] = {name: [] for name in self._names}
+    def __init__(self, tasks: Sequence[Sequence[Task]], examples: int) -> None:
+        self._tasks, names = tasks, [task.name for task in tasks[0]]
+        self._predictions = {name: Gathered(examples, axis=1) for name in names}
+        self._targets = {name: Gathered(examples) for name in names}
 
     def update(self, predicted: Mapping[str, Tensor], chunk: Split) -> None:
-        for name in self._names:
-            self._predictions[name].append(predicted[name])
-            self._targets[name].append(chunk.targets[name])
+        for name, predictions in self._predictions.items():
+            predictions.add(predicted[name])
+            self._targets[name].add(chunk.targets[name])
 
     def results(self) -> list[Measured]:
-        every = {name: torch.cat(parts, 1) for name, parts in self._predictions.items()}
-        split = Split(None, {name: torch.cat(parts) for name, parts in self._targets.items()})
+        every = {name: predictions.whole() for name, predictions in self._predictions.items()}
+        split = Split(None, {name: labels.whole() for name, labels in self._targets.items()})
         return [
             measure(own, {name: prediction[row] for name, prediction in every.items()}, split)
             for row, own in enumerate(self._tasks)
