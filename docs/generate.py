@@ -1,4 +1,4 @@
-"""The pages of docs/strategies and docs/losses.md, from the code: `python docs/generate.py` writes them.
+"""The pages of docs/strategies, losses.md and models.md in docs, from the code: `python docs/generate.py` writes them.
 
 `--check` compares them.
 
@@ -27,6 +27,7 @@ from mtl.strategies.strategy import DOMAINS, SIGNALS, Strategy
 
 TARGET = Path(__file__).resolve().parent / "strategies"
 LOSSES_PAGE = TARGET.with_name("losses.md")
+MODELS_PAGE = TARGET.with_name("models.md")
 LOSSES_PICTURES = TARGET.with_name("losses")
 GRADIENTS = torch.tensor([[1.0, 0.25], [-0.55, 0.75]], dtype=torch.float64)
 STEPS, DRAWS = 40, 12
@@ -230,16 +231,16 @@ def save(figure: Any, path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail when a page is not what the docstrings give")
-    import generate_losses  # which takes its parts from here
+    import generate_losses  # which take their parts from here
+    import generate_models
 
     wanted, losses = texts(), generate_losses.page()
     if parser.parse_args().check:
         there = {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.md")}
         stale = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
         stale += [f"{name}.svg" for name in REGISTRY if not (TARGET / f"{name}.svg").exists()]
-        stale += (
-            [LOSSES_PAGE.name] if not LOSSES_PAGE.exists() or LOSSES_PAGE.read_text(encoding="utf-8") != losses else []
-        )
+        for path, text in ((LOSSES_PAGE, losses), (MODELS_PAGE, generate_models.page())):
+            stale += [path.name] if not path.exists() or path.read_text(encoding="utf-8") != text else []
         drawn = {path.name for path in LOSSES_PICTURES.glob("*.svg")}
         stale += [f"losses/{name}" for name in sorted(drawn ^ generate_losses.pictures().keys())]
         if stale:
@@ -253,6 +254,7 @@ def main() -> int:
     for name, cls in REGISTRY.items():
         draw(name, cls, TARGET / f"{name}.svg")
     LOSSES_PAGE.write_text(losses, encoding="utf-8")
+    MODELS_PAGE.write_text(generate_models.page(), encoding="utf-8")
     LOSSES_PICTURES.mkdir(exist_ok=True)
     for path in LOSSES_PICTURES.iterdir():
         path.unlink()

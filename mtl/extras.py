@@ -32,6 +32,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ray": ("ray",),
         "wandb": ("wandb",),
         "data": ("pandas", "pyarrow"),
+        "encoders": ("safetensors", "timm", "transformers"),
         "peers": ("clarabel", "cvxpy", "ecos", "qpsolvers", "quadprog", "torchjd"),
     }
 )

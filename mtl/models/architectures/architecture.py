@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtl.hyperparameters import validate, write_unit
 from mtl.models.trunks import Trunk
+from mtl.models.trunks.encoders import Encoded
 
 
 class Shared(nn.Module, ABC):
@@ -23,6 +24,22 @@ class Shared(nn.Module, ABC):
     @abstractmethod
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that the loss of every task reaches: what strategies compare gradients on."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters that are trained, by the factor of their learning rate, for an optimizer.
+
+        Returns:
+            A dict with `params` and `rate_factor` for each factor; pretrained encoders have one of their own.
+        """
+        factors: dict[int, float] = {}
+        for module in self.modules():
+            if isinstance(module, Encoded):
+                factors |= module.encoded()
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        return [{"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from mtl.hyperparameters import read_unit
 from mtl.models.trunks.convolution import Conv, LeNet
+from mtl.models.trunks.encoders import HuggingFace, Timm
 from mtl.models.trunks.perceptron import MLP
 from mtl.models.trunks.resnet import ResNet18, ResNet34
 from mtl.models.trunks.schnet import SchNet
@@ -19,7 +20,13 @@ from mtl.models.trunks.unet import UNet
 __all__ = ["MLP", "MODELS", "Conv", "LeNet", "Shape", "Stages", "Table", "Trunk", "make_trunk", "shape_of"]
 
 MODELS: Mapping[str, type[Trunk]] = MappingProxyType(
-    {cls.name: cls for cls in (MLP, Table, Conv, LeNet, ResNet18, ResNet34, UNet, SegNet, Transformer, SchNet)}
+    {
+        cls.name: cls
+        for cls in (
+            *(MLP, Table, Conv, LeNet, ResNet18, ResNet34, UNet, SegNet, Transformer, SchNet),
+            *(Timm, HuggingFace),
+        )
+    }
 )
 
 
