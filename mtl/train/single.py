@@ -199,8 +199,12 @@ class Single:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
         if old.settings.optimizer == job.settings.optimizer:
             self._load_optimizer(before._optimizer)
+        saved = before._balancer.state_dict()
         if structure(old.strategy) == structure(job.strategy):
-            self._load_balancer(before._balancer, before._balancer.state_dict())
+            self._load_balancer(before._balancer, saved)
+        else:
+            kept = {name: saved[name] for name in ("noise", "steps", "passes", "skipped")}
+            self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
         self._random, self._made, self._losses = before._random, before._made, before._losses
 
     def _load_optimizer(self, source: torch.optim.Optimizer) -> None:

@@ -12,7 +12,7 @@ from mtl.metrics import mae
 from mtl.strategies import REGISTRY
 from mtl.train import Cohort, Member, Settings
 from mtl.train.vmapped import Vmapped
-from tests.population.problem import Three, assert_is_the_single_run
+from tests.population.problem import Three, assert_is_the_single_run, close
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -318,3 +318,20 @@ def test_bad_members_are_refused_in_one_line(members, message):
     with pytest.raises(ValueError, match=message) as caught:
         cohort(members)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("then", ["rlw", "famo", "gradnorm", "dwa"])
+def test_a_member_with_another_strategy_is_the_same_run_alone_and_keeps_its_cost(then):
+    found = []
+    for vectorised in (True, False):
+        made = cohort([Member("graddrop", 3)], vectorised=vectorised)
+        made.advance(10)
+        made.replace({0: Member(then, 3)})
+        made.advance(1000)
+        found.append(made.results()[0])
+    together, alone = found
+    assert [together.cost[key] for key in ("forwards", "backwards")] == [
+        alone.cost[key] for key in ("forwards", "backwards")
+    ]
+    assert alone.cost["backwards"] > 60
+    close(together.history["train_loss"], alone.history["train_loss"], 1e-6)
