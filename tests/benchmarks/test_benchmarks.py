@@ -22,7 +22,7 @@ def loaded(name):
         raise
 
 
-_LARGE = ("census",)
+_LARGE = ("census", "qm9")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in _LARGE else n for n in BENCHMARKS])

@@ -1,5 +1,6 @@
 """How benchmarks find and keep their data: packages, folders, IDX files and the cache."""
 
+import csv
 import gzip
 import struct
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.benchmarks import find_benchmark, load_checked
+from mtl.benchmarks import find_benchmark, load_checked, qm9
 from mtl.benchmarks.benchmark import MissingData
 from mtl.benchmarks.cache import cache_folder, prepared, told, watched
 from mtl.benchmarks.folders import data_folder
@@ -177,3 +178,40 @@ def test_tables_are_what_their_descriptions_say(name, rows):
         "movielens": {"watched": 0.5, "liked": 0.554, "stars": 0.0},
     }
     assert share == pytest.approx(expected[name], abs=0.01)
+
+
+def test_molecules_are_read_with_the_energies_of_their_bonds(tmp_path):
+    # Two molecules of the set: methane, whose energy of atomisation at 0 K is -17.1722 eV, and water.
+    names = [wanted.column for wanted in qm9._PROPERTIES.values()]
+    methane = [0.0, 13.21, -0.3877, 0.1171, 35.3641, 0.044749, -40.47893, -40.476062, -40.475117, -40.498597, 6.469]
+    water = [1.8511, 6.31, -0.2928, 0.0687, 19.0002, 0.021375, -76.404702, -76.401867, -76.400922, -76.422349, 6.002]
+    lines = [
+        ("['C','H','H','H','H']", "[[0.,0.,0.],[1.,0.,1.],[2.,0.,0.],[3.,0.,0.],[4.5,0.,-6.5e-05]]", methane),
+        ("['O','H','H']", "[[1,2,3],[4,5,6],[7,8,9]]", water),
+    ]
+    with (tmp_path / "part.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Elements", "XYZ_Ang", *names])
+        for elements, positions, values in lines:
+            writer.writerow([elements, positions, *values])
+    found = qm9._read([tmp_path / "part.csv"])
+    assert found["numbers"][:, :6].tolist() == [[6, 1, 1, 1, 1, 0], [8, 1, 1, 0, 0, 0]]
+    assert found["positions"][0, 4].tolist() == pytest.approx([4.5, 0, -6.5e-5])
+    assert float(found["targets"][0, list(qm9._PROPERTIES).index("u0")]) == pytest.approx(-17.1722, abs=1e-4)
+    assert float(found["targets"][1, list(qm9._PROPERTIES).index("u0")]) == pytest.approx(-9.2404, abs=1e-3)
+
+
+def test_reviews_are_tokens_of_training_texts():
+    benchmark = find_benchmark("reviews")
+    try:
+        splits = load_checked(benchmark)
+    except ValueError as error:
+        pytest.skip(str(error))
+    tokens = torch.cat([split.inputs["tokens"] for _, split in splits.items()])
+    assert tokens.shape == (22_641, 64) and splits.train.inputs["mask"].any(1).all()
+    assert int(tokens.max()) + 1 == int(benchmark.trunk.partition("vocabulary=")[2])
+    assert set(tokens.unique().tolist()) == set(range(int(tokens.max()) + 1))
+    counts = {task.name: task.outputs for task in benchmark.tasks}
+    for name in ("department", "class"):
+        labels = splits.train.targets[name]
+        assert labels[labels != -100].unique().tolist() == list(range(counts[name]))
