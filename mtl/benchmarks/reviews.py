@@ -20,7 +20,7 @@ from mtl.losses.labels import IGNORE
 from mtl.metrics import accuracy, auc, average_precision, macro_f1, mae, r2
 
 _FILE = "WomensClothingE-CommerceReviews.parquet.brotli"
-_LENGTH, _FEWEST, _VOCABULARY = 64, 4, 4680
+_LENGTH, _FEWEST, _VOCABULARY = 64, 4, 4164
 _NOTHING, _UNKNOWN = 0, 1  # tokens: behind the end of a text, and a word that is rare
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[!?]")
 _DEPARTMENTS = ("Bottoms", "Dresses", "Intimate", "Jackets", "Tops", "Trend")
@@ -82,7 +82,7 @@ def _places(column: Sequence[Any], known: Sequence[str]) -> Tensor:
 
 def _tokens(texts: Sequence[Sequence[str]], fitted_on: Tensor) -> Tensor:
     """(N, 64) tokens; the vocabulary is that of the training texts."""
-    counts = Counter(word for row in fitted_on.tolist() for word in set(texts[row]))
+    counts = Counter(word for row in fitted_on.tolist() for word in set(texts[row][:_LENGTH]))
     words = sorted(word for word, count in counts.items() if count >= _FEWEST)
     token = {word: place for place, word in enumerate(words, _UNKNOWN + 1)}
     found = torch.full((len(texts), _LENGTH), _NOTHING)
