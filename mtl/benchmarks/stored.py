@@ -15,7 +15,7 @@ from mtl.benchmarks import tree
 from mtl.benchmarks.reading import Loader, Reading, Request, read_all
 from mtl.benchmarks.split import Examples, RequestsAt, Split
 
-_BLOCK = 256  # examples that are read at once where all are, so that a seed belongs to the same ones always
+_BLOCK = 64  # examples that are read at once where all are, so that a seed belongs to the same ones always
 _HELD = 2**28  # bytes of labels that are held; of more a sample is
 _SHOWN = 16  # examples by which a data set is known
 _SAMPLE, _WHOLE = 4, 5  # streams of seeds beside those of batches and augmentation
