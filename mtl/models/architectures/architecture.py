@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl.hyperparameters import validate, write_unit
 from mtl.models.trunks import Trunk
-from mtl.models.trunks.encoders import Encoded
+from mtl.models.trunks.encoders import EncoderStage
 
 
 class Shared(nn.Module, ABC):
@@ -33,7 +33,7 @@ class Shared(nn.Module, ABC):
         """
         factors: dict[int, float] = {}
         for module in self.modules():
-            if isinstance(module, Encoded):
+            if isinstance(module, EncoderStage):
                 factors |= module.encoded()
         groups: dict[float, list[nn.Parameter]] = {}
         for parameter in self.parameters():

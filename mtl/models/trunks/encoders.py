@@ -18,14 +18,14 @@ from mtl.models.trunks.pictures import summary
 from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image, shown
 
 
-class Encoded(Stages):
+class EncoderStage(Stages):
     """An encoder as one stage; frozen, with a linear layer behind it for the tasks to share.
 
     Attributes:
         rate_factor: of the learning rate of the encoder's parameters.
     """
 
-    def __init__(self, encoder: nn.Module, size: int, recipe: Encoder) -> None:
+    def __init__(self, encoder: nn.Module, size: int, recipe: ForeignEncoder) -> None:
         super().__init__()
         self.encoder, self.rate_factor = encoder, recipe.rate_factor
         self.frozen = recipe.freeze
@@ -35,7 +35,7 @@ class Encoded(Stages):
             self.adapter = nn.Sequential(nn.Linear(size, size), nn.ReLU())
         self.count, self.features = 1, size
 
-    def train(self, mode: bool = True) -> Encoded:
+    def train(self, mode: bool = True) -> EncoderStage:
         super().train(mode)
         if self.frozen:
             self.encoder.eval()  # running statistics and dropout are part of what is kept
@@ -52,7 +52,7 @@ class Encoded(Stages):
         return []
 
 
-class Pictures(Encoded):
+class TimmStage(EncoderStage):
     """An encoder of timm: from pictures to vectors."""
 
     def begin(self, inputs: Any) -> tuple[Tensor, Carried]:
@@ -65,7 +65,7 @@ class Pictures(Encoded):
         return summary(value) if value.ndim == 4 else value
 
 
-class Words(Encoded):
+class Words(EncoderStage):
     """An encoder of Hugging Face: from token ids and a mask to the mean of the tokens' vectors, or the first one's."""
 
     pool: str
@@ -92,14 +92,14 @@ class Words(Encoded):
 
 
 @dataclass(frozen=True)
-class Encoder(Trunk):
+class ForeignEncoder(Trunk):
     """What encoders of other libraries have in common."""
 
     rate_factor: float = hyper(1.0, 0.0, doc="of the encoder's learning rate, in an optimizer of your own")
     freeze: bool = hyper(False, doc="keep the encoder as it is, and share a linear layer behind it")
 
     @abstractmethod
-    def build(self, shape: Shape) -> tuple[Encoded, int]: ...
+    def build(self, shape: Shape) -> tuple[EncoderStage, int]: ...
 
 
 def _library(name: str, wanted_by: str) -> Any:
@@ -121,7 +121,7 @@ def _weights(name: str, path: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Timm(Encoder):
+class Timm(ForeignEncoder):
     """An encoder of timm by its name there, `timm:resnet18`: from pictures to vectors.
 
     With `weights`, a file of timm's state dict (`.safetensors`, `.pth`), it begins from these; without, from random
@@ -135,7 +135,7 @@ class Timm(Encoder):
     weights: str = hyper("", text="FILE", doc="where its parameters are; random ones when empty")
     dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the features dropped in training")
 
-    def build(self, shape: Shape) -> tuple[Encoded, int]:
+    def build(self, shape: Shape) -> tuple[EncoderStage, int]:
         channels, height, width = image(self.name, shape)
         timm = _library("timm", f"timm:{self.model}")
         options = {"pretrained": False, "num_classes": 0, "in_chans": channels, "drop_rate": self.dropout}
@@ -153,11 +153,11 @@ class Timm(Encoder):
                     f"timm: weights={self.weights}: {lacking[0]!r} of {self.model} is not in it, or unlike"
                 )
             encoder.load_state_dict({key: given[key] for key in wanted})
-        return Pictures(encoder, encoder.num_features, self), encoder.num_features
+        return TimmStage(encoder, encoder.num_features, self), encoder.num_features
 
 
 @dataclass(frozen=True)
-class HuggingFace(Encoder):
+class HuggingFace(ForeignEncoder):
     """A text encoder in a folder of Hugging Face's form, `hf:PATH`: token ids (L,), or a dict of `tokens` and `mask`.
 
     The folder has `config.json` and the parameters (`model.safetensors`), as `save_pretrained` writes them; the ids are
@@ -171,7 +171,7 @@ class HuggingFace(Encoder):
     pool: str = hyper("mean", choices=("mean", "first"), doc="features: the tokens' mean, or the first one's")
     dropout: float | None = hyper(None, 0.0, 0.95, search=(0.0, 0.5), doc="in place of the encoder's own rates")
 
-    def build(self, shape: Shape) -> tuple[Encoded, int]:
+    def build(self, shape: Shape) -> tuple[EncoderStage, int]:
         tokens = shape.get("tokens") if isinstance(shape, Mapping) else shape
         if tokens is None or len(tokens) != 1 or (isinstance(shape, Mapping) and shape.keys() - {"tokens", "mask"}):
             raise ValueError(f"hf: inputs have shape {shown(shape)}; token ids (length,), or a dict of tokens and mask")
