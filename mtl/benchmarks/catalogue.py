@@ -19,6 +19,7 @@ from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
 from mtl.benchmarks.qm9 import QM9
 from mtl.benchmarks.reviews import Reviews
 from mtl.benchmarks.rf1 import RF1
+from mtl.benchmarks.scenes import Scenes
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
 from mtl.suggestions import nearest
@@ -26,7 +27,7 @@ from mtl.suggestions import nearest
 _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
     *(Yeast, Chemicals, Adult, Census, MovieLens),
-    *(Reviews, QM9),
+    *(Reviews, QM9, Scenes),
 )
 BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in _SHIPPED})
 

@@ -22,7 +22,7 @@ def loaded(name):
         raise
 
 
-_LARGE = ("census", "qm9")
+_LARGE = ("census", "qm9", "scenes")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in _LARGE else n for n in BENCHMARKS])
