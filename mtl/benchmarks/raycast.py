@@ -238,4 +238,5 @@ def _coloured(
     light = np.clip((normal * towards).sum(1) / np.linalg.norm(towards, axis=1), 0, 1)
     ambient = rng.uniform(0.25, 0.45)
     shaded = colour[owner] * ((1 - depth[owner] * pattern) * (ambient + (1 - ambient) * light))[:, None]
-    return np.clip(shaded + _NOISE * rng.standard_normal(points.shape), 0, 1)
+    colours: Array = np.clip(shaded + _NOISE * rng.standard_normal(points.shape), 0, 1)
+    return colours
