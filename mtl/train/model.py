@@ -70,5 +70,6 @@ def _trunk(benchmark: Benchmark, settings: Settings) -> str:
 def _with_dropout(spec: str, dropout: float) -> str:
     trunk = make_trunk(spec) if spec else None
     if trunk is None or not hasattr(trunk, "dropout"):
-        raise ValueError(f"dropout={dropout}: the model {spec or 'of this benchmark'!r} has no dropout to set")
+        model = repr(spec) if spec else "of this benchmark"
+        raise ValueError(f"dropout={dropout}: the model {model} has no dropout to set")
     return str(dataclasses.replace(trunk, dropout=dropout))  # type: ignore[call-arg]

@@ -69,8 +69,14 @@ def test_dropout_is_set_in_the_model_and_refused_where_there_is_none():
 
     train(Watched(), splits, "equal", settings)
     assert [part.p for part in made[0].modules() if isinstance(part, torch.nn.Dropout)] == [0.4]
-    with pytest.raises(ValueError, match=r"dropout=0.4: the model 'conv' has no dropout"):
-        train(Tiny(), splits, "equal", Settings(steps=1, dropout=0.4, model="conv"))
+
+
+def test_dropout_is_refused_where_there_is_no_trunk_to_have_it():
+    class WithoutTrunk(Tiny):
+        trunk = ""
+
+    with pytest.raises(ValueError, match=r"dropout=0.4: the model of this benchmark has no dropout"):
+        train(WithoutTrunk(), load_checked(Tiny()), "equal", Settings(steps=1, dropout=0.4))
 
 
 def test_a_regularized_run_resumes_to_the_same_result(tmp_path):
