@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mtl.strategies.combinators import chain, ema, every
     from mtl.strategies.strategy import Strategy
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
 
 # What `import mtl` gives is imported when it is first asked for, so that `mtl --help` does not wait for torch.
