@@ -6,16 +6,17 @@ import contextlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mtl.cli.engine import Engine, on_ray
 from mtl.cli.errors import BadInput
 from mtl.cli.options import EngineOptions, SearchOptions
 from mtl.cli.shared import tell
 from mtl.extras import install
-from mtl.search.cohort import MakeCohort, SearchCohort
-from mtl.search.plan import cohort_maker, member_settings
+from mtl.search.cohort import SearchCohort
+from mtl.search.plan import member_settings
 from mtl.search.search import Search, SearchObserver
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
@@ -30,46 +31,6 @@ _SIGNAL_SECONDS = 3.0  # by which the signal to one process of a job may be behi
 
 class _NodeCame(Exception):
     """Shards can be spread over more nodes than they are; the segment before is checkpointed."""
-
-
-class Engine(contextlib.AbstractContextManager["Engine"]):
-    """This process and its device."""
-
-    #: What config.yaml records of it beside the search.
-    about: Mapping[str, Any] = MappingProxyType({})
-
-    def __init__(self, setting: StudySetup) -> None:
-        self.lost = 0  # processes, so far
-        self.make_cohort: MakeCohort = cohort_maker(setting)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        return None
-
-    def run(
-        self,
-        make: Callable[[], Search],
-        directory: RunDirectory,
-        benchmark: str,
-        observers: Sequence[SearchObserver],
-        should_stop: Callable[[], bool],
-    ) -> list[dict[str, Any]]:
-        """Carry out the search that `make` gives."""
-        return make().run(directory, benchmark, observers, should_stop)
-
-
-@contextlib.contextmanager
-def on_ray(options: EngineOptions) -> Iterator[None]:
-    """Connected to the Ray cluster that a command names, or to one of its own on this machine."""
-    from mtl.ray.guard import guard
-
-    guard(own_cluster=options.address is None)
-    from mtl.ray.cluster import connected
-
-    tell(f"connecting to Ray at {options.address}" if options.address else "starting Ray on this machine")
-    with connected(options.address, options.nodes or 1):
-        yield
 
 
 class RayEngine(Engine):

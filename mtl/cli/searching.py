@@ -10,7 +10,8 @@ from typing import cast
 from mtl.benchmarks import find_benchmark
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.cli.checks import read_search
-from mtl.cli.engines import Engine, find_engine, opened
+from mtl.cli.engine import Engine
+from mtl.cli.engines import find_engine, opened
 from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.options import SearchOptions

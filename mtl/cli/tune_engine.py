@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mtl.cli.engines import Engine, on_ray
+from mtl.cli.engine import Engine, on_ray
 from mtl.cli.errors import BadInput, Failed
 from mtl.cli.options import SearchOptions
 from mtl.cli.shared import tell

@@ -45,7 +45,7 @@ def _found(place: str, _written: int) -> type[Loss]:
     if not callable(target):
         raise ValueError(f"loss {place!r}: {name} is a {type(target).__name__}, not a class or a function")
     if isinstance(target, type) or inspect.isroutine(target):
-        return wrapper(place, target)
+        return wrapper(place, target, foreign_loss)
     return _ready(place, target)
 
 
@@ -56,7 +56,8 @@ def _named(place: str, cls: type[Loss]) -> type[Loss]:
 
 def _ready(place: str, target: Any) -> type[Wrapped]:
     about = f"`{place}`, as it was made there."
-    return type(type(target).__name__, (Instance,), {"name": place, "wraps": staticmethod(target), "__doc__": about})
+    made = {"name": place, "wraps": staticmethod(target), "found_by": staticmethod(foreign_loss), "__doc__": about}
+    return type(type(target).__name__, (Instance,), made)
 
 
 def _module(place: str, name: str) -> Any:

@@ -90,9 +90,8 @@ class Sum(Loss):
         return "+".join(f"{show(weight)}*{part}" if weight != 1 else str(part) for weight, part in self.weighed())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from mtl.losses.spec import make_loss  # which makes classes like this one
-
-        return make_loss, (str(self),)
+        weights, parts = zip(*self.weighed(), strict=True)
+        return sum_of, (weights, parts)
 
 
 def split_sum(spec: str) -> list[tuple[float, str]]:

@@ -120,6 +120,6 @@ def torch_loss(name: str) -> type[Wrapped]:
     """
     if name in _NOT:
         raise ValueError(f"loss {name!r} of torch.nn cannot be the loss of a task: {_NOT[name]}")
-    made = wrapper(name, getattr(nn, name), OfTorch, f"`torch.nn.{name}`, by its own arguments.")
+    made = wrapper(name, getattr(nn, name), torch_loss, OfTorch, f"`torch.nn.{name}`, by its own arguments.")
     made.torch_name = name  # type: ignore[attr-defined]
     return made

@@ -33,6 +33,8 @@ class Wrapped(Loss):
 
     #: The class or function.
     wraps: ClassVar[Any]
+    #: Gives this class for its name.
+    found_by: ClassVar[Any]
     #: Arguments without a default.
     required: ClassVar[tuple[str, ...]] = ()
     takes_tensors: ClassVar[bool] = False
@@ -104,9 +106,13 @@ class Wrapped(Loss):
         return class_frequencies(target) if by_class(target, width) else mean_or_logit(self, target, width)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from mtl.losses.spec import make_loss  # which makes classes like this one
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return _made_again, (self.found_by, self.name, values)
 
-        return make_loss, (str(self),)
+
+def _made_again(found_by: Callable[[str], type[Loss]], name: str, values: Mapping[str, Any]) -> Loss:
+    """A loss from a pickle, whose class is made where it is read."""
+    return found_by(name)(**values)
 
 
 @dataclass(frozen=True)
@@ -117,12 +123,19 @@ class Instance(Wrapped):
         return self.wraps  # type: ignore[no-any-return]
 
 
-def wrapper(name: str, target: Any, base: type[Wrapped] = Wrapped, about: str = "") -> type[Wrapped]:
+def wrapper(
+    name: str,
+    target: Any,
+    found_by: Callable[[str], type[Loss]],
+    base: type[Wrapped] = Wrapped,
+    about: str = "",
+) -> type[Wrapped]:
     """A class of losses around `target`.
 
     Args:
         name: in specs.
         target: a class whose instances, or a function that, take prediction and label.
+        found_by: gives this class for its name, in a process that reads a loss from a pickle.
         base: what to derive it from.
         about: its docstring.
 
@@ -146,6 +159,7 @@ def wrapper(name: str, target: Any, base: type[Wrapped] = Wrapped, about: str = 
     made.name, made.required = name, tuple(required)  # type: ignore[attr-defined]
     # A function that is an attribute of a class would become a method of it.
     made.wraps = target if isinstance(target, type) else staticmethod(target)  # type: ignore[attr-defined]
+    made.found_by = staticmethod(found_by)  # type: ignore[attr-defined]
     made.__doc__ = about or _first_line(target)
     return made
 

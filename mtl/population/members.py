@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from mtl.population.held import HeldMembers
 from mtl.population.program import Program, concatenated, members_of
 from mtl.population.streams import Streams
 
-if TYPE_CHECKING:
-    from mtl.population.population import Population
+_Population = TypeVar("_Population", bound=HeldMembers)
 
 #: Steps by what was wrong in them, as in `Balancer.skipped`.
 KINDS = ("nonfinite_loss", "absent_task", "nonfinite_weights", "nonfinite_gradient", "nonfinite_signal")
@@ -64,7 +64,7 @@ def drawn(
     return program, torch.stack(rows), stacked, states
 
 
-def selected(population: Population, rows: Sequence[int]) -> Population:
+def selected(population: _Population, rows: Sequence[int]) -> _Population:
     """A population of the members at `rows`, in that order; it shares nothing with the one given."""
     index = torch.tensor(list(rows), dtype=torch.int64, device=population.device)
     chosen = copy.copy(population)
@@ -78,7 +78,7 @@ def selected(population: Population, rows: Sequence[int]) -> Population:
     return chosen
 
 
-def joined(populations: Sequence[Population]) -> Population:
+def joined(populations: Sequence[_Population]) -> _Population:
     """One population of the members of several, which must be of one structure and have begun."""
     for population in populations:
         population.read_after()
@@ -100,7 +100,7 @@ def joined(populations: Sequence[Population]) -> Population:
     return made
 
 
-def copy_into(population: Population, target: int, source: Population, row: int) -> None:
+def copy_into(population: HeldMembers, target: int, source: HeldMembers, row: int) -> None:
     """Give member `target` the parameters, buffers, optimizer and strategy state of a member of one structure.
 
     Its own random numbers, hyperparameters and cost stay.
@@ -118,7 +118,7 @@ def copy_into(population: Population, target: int, source: Population, row: int)
     population.even = population.even and source.even
 
 
-def adopt(population: Population, source: Population, *, optimizer: bool, strategy: bool) -> None:
+def adopt(population: HeldMembers, source: HeldMembers, *, optimizer: bool, strategy: bool) -> None:
     """Begin from the parameters and random numbers of a population of as many members, but other structure.
 
     Args:

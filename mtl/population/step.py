@@ -8,7 +8,7 @@ weights and strategy state, while the others go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from mtl.population.held import HeldMembers
 from mtl.population.probe import RowProbe, task_gradients
 from mtl.population.program import LossFunction
 from mtl.population.strategies import substituted
@@ -23,9 +24,6 @@ from mtl.step.draw import draws, sent
 from mtl.step.guard import cleared, combination, finite_part, harmless_gramian, harmless_losses, of_tasks, sound_tasks
 from mtl.step.measure import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, measured, refuse_missing
 from mtl.step.weigh import kept, scale_of, weighed
-
-if TYPE_CHECKING:
-    from mtl.population.population import Population
 
 Flags = npt.NDArray[np.bool_]
 
@@ -45,7 +43,7 @@ class PopulationStep:
 
     def __init__(
         self,
-        population: Population,
+        population: HeldMembers,
         forward: LossFunction,
         leaf: Tensor,
         losses: Sequence[Tensor],
