@@ -205,6 +205,9 @@ class Groups:
         if not strategy.vmappable:
             self._tell(f"{strategy} cannot be vectorised: its members are trained one at a time")
             return 0
+        if jobs[0].settings.accumulate > 1:
+            self._tell(f"accumulate={jobs[0].settings.accumulate}: runs with {strategy} are trained one at a time")
+            return 0
         try:
             trial = Vmapped(self._ground, [jobs[0], jobs[-1]])
             taken = bytes_a_member(trial.population, lambda: trial.step([0, 0]))

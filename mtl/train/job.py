@@ -18,7 +18,17 @@ from mtl.train.settings import Settings
 CURVE_POINTS = 200  # of a run's curves of weights and losses; up to twice as many where the length is no multiple
 
 # Settings that shape the program; members that differ in others run side by side.
-_STRUCTURAL = ("optimizer", "batch_size", "model", "architecture", "head_weighting", "scale", "align_data", "threads")
+_STRUCTURAL = (
+    "optimizer",
+    "batch_size",
+    "accumulate",
+    "model",
+    "architecture",
+    "head_weighting",
+    "scale",
+    "align_data",
+    "threads",
+)
 
 
 @dataclass(frozen=True)

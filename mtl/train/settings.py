@@ -41,6 +41,9 @@ class Settings:
     )
     warmup: int = hyper(0, 0, varies=True, doc="steps over which the learning rate rises to its value")
     batch_size: int = hyper(128, 1, varies=True, doc="examples a step")
+    accumulate: int = hyper(
+        1, 1, doc="micro-batches that a batch is cut into, for less memory; their gradients make one optimizer step"
+    )
     clip: float | None = hyper(
         None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"
     )
@@ -77,6 +80,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         validate(self, "training")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"training: accumulate={self.accumulate} must be at most batch_size={self.batch_size}")
 
     @classmethod
     def of(cls, *sources: Mapping[str, Any]) -> Settings:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mtl.balancer import Balancer
-from mtl.benchmarks.benchmark import Examples
+from mtl.benchmarks.benchmark import Examples, Split
 from mtl.losses.labels import known
 from mtl.population.strategies import structure
 from mtl.step.arguments import HeadWeighting, Scale
+from mtl.train.accumulate import cut, mean_losses, scale_gradients
 from mtl.train.augment import Augmented, augment
 from mtl.train.batches import Batches
 from mtl.train.evaluate import Measured, measure_model, task_losses
@@ -48,20 +49,22 @@ class Single:
         with self._random.drawing():
             self.model = build_model(ground.benchmark, job.tasks, train.first(2), settings).to(ground.device)
         self._optimizer = settings.make_optimizer(self.model.parameters())
+        self._batches = Batches(train, settings.batch_size, seed, stream=0)
+        self._cuts = min(settings.accumulate, self._batches.size)
         self._balancer = Balancer(
             job.strategy,
             self.model.shared_parameters(),  # type: ignore[operator]
             tasks=[task.name for task in job.tasks],
             head_weighting=cast(HeadWeighting, settings.head_weighting),
             scale=cast(Scale, settings.scale),
+            update_every=self._cuts,
             steps_per_epoch=job.per_epoch,
             seed=seed,
         )
-        self._batches = Batches(train, settings.batch_size, seed, stream=0)
         aligned_on = validation if settings.align_data == "validation" else train
         self._align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
         self._fresh_batches = Batches(train, settings.batch_size, seed, stream=2)
-        self._made = 0
+        self._made = 0  # forward passes, but for the balancer's
         self._losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
 
@@ -69,25 +72,27 @@ class Single:
         """One optimizer step."""
         with self._random.drawing():
             self._step(*steps)
-        self._made += 1
 
     def _step(self, step: int) -> None:
         settings = self._job.settings
         rate = self._job.rate(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = augment(self._batches[step], settings.noise, settings.mixup, self._job.member.seed, step)
+        drawn = augment(self._batches[step], settings.noise, settings.mixup, self._job.member.seed, step)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        losses = self._losses_on(batch)
+        batches = cut(drawn, self._cuts)
+        sizes = [len(each.batch) for each in batches]
         fresh = itertools.count(MOST_FRESH * step)
-        self._weights = self._balancer.backward(
-            losses,
-            recompute=lambda: self._losses_on(batch),
-            validation=lambda: self._losses_on(Augmented(self._align_batches[step])),
-            fresh=lambda: self._losses_on(Augmented(self._fresh_batches[next(fresh)])),
-            lookahead_lr=rate,
-        )
+        found = []
+        for number, batch in enumerate(batches):
+            if number:  # what is there is in units of this micro-batch now, so that each counts by its size
+                scale_gradients(self.model.parameters(), sizes[number - 1] / sizes[number])
+            weights, losses = self._backward(batch, step, fresh, rate)
+            if not number:  # the others have the same ones
+                self._weights = weights
+            found.append(losses)
+        scale_gradients(self.model.parameters(), sizes[-1] / len(drawn.batch))
         if settings.l1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
@@ -95,7 +100,26 @@ class Single:
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self._optimizer.step()
-        self._losses = {name: loss.detach() for name, loss in losses.items()}
+        self._losses = mean_losses(found, sizes)
+
+    def _backward(
+        self, batch: Augmented, step: int, fresh: Iterator[int], rate: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add the gradients of one micro-batch; the weights applied, and its losses."""
+        losses = self._losses_on(batch)
+        self._made += 1
+        weights = self._balancer.backward(
+            losses,
+            recompute=lambda: self._losses_on(batch),
+            validation=lambda: self._losses_on(self._of_a_step(self._align_batches[step])),
+            fresh=lambda: self._losses_on(self._of_a_step(self._fresh_batches[next(fresh)])),
+            lookahead_lr=rate,
+        )
+        return weights, {name: loss.detach() for name, loss in losses.items()}
+
+    def _of_a_step(self, batch: Split) -> Augmented:
+        """As much of a batch as goes through the model at once."""
+        return cut(Augmented(batch), min(self._cuts, len(batch)))[0]
 
     def _losses_on(self, drawn: Augmented) -> dict[str, Tensor]:
         batch, predictions = drawn.batch, self.model(drawn.batch.inputs)
@@ -119,7 +143,7 @@ class Single:
         return dict(self._balancer.skipped)
 
     def passes(self, row: int) -> tuple[int, int]:  # noqa: ARG002
-        """Forward and backward passes so far: one forward pass a step, and what the balancer made."""
+        """Forward and backward passes so far: one forward pass a micro-batch, and what the balancer made."""
         return self._made + self._balancer.passes["forward"], self._balancer.passes["backward"]
 
     def close(self) -> None:
