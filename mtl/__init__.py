@@ -3,13 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mtl.version import VERSION
+
 if TYPE_CHECKING:
     from mtl.balancer import Balancer
     from mtl.strategies import make
     from mtl.strategies.combinators import chain, ema, every
     from mtl.strategies.strategy import Strategy
 
-__version__ = "0.3.0"
+__version__ = VERSION
 __all__ = ["Balancer", "Strategy", "chain", "ema", "every", "load", "make"]
 
 # What `import mtl` gives is imported when it is first asked for, so that `mtl --help` does not wait for torch.

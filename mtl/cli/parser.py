@@ -46,14 +46,14 @@ class _Store(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `mtl`."""
-    from mtl import __version__
+    from mtl.version import VERSION
 
     parser = _Parser(
         prog="mtl",
         description="How should the losses of multi-task training be weighted, and how sure are we?",
         epilog="Strategies are named by specs: `famo`, `gradnorm:alpha=0.12`, `uncertainty+mgda+every:n=4`.",
     )
-    parser.add_argument("--version", action="version", version=f"mtl {__version__}")
+    parser.add_argument("--version", action="version", version=f"mtl {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.about, usage=_USAGE.get(name), epilog=_EPILOG.get(name))

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-import mtl
 from mtl.benchmarks.digest import of_study, of_tasks
 from mtl.benchmarks.trunk import may_read_trunk, reads_trunk
 from mtl.files.config import Config
 from mtl.hyperparameters import domains
 from mtl.study.setup import StudySetup
 from mtl.train.facts import data_facts
+from mtl.version import VERSION
 
 
 def described(
@@ -46,7 +46,7 @@ def described(
             "architecture": setting.settings.architecture or _read(setting, "architecture"),
         },
         "device": str(setting.device),
-        "versions": {"mtl": mtl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {"mtl": VERSION, "torch": str(torch.__version__), "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
     }
 
