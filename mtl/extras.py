@@ -31,7 +31,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "ray": ("ray",),
         "wandb": ("wandb",),
-        "data": ("pandas", "pyarrow"),
+        "data": ("PIL", "pandas", "pyarrow"),
         "encoders": ("safetensors", "timm", "transformers"),
         "peers": ("clarabel", "cvxpy", "ecos", "qpsolvers", "quadprog", "torchjd"),
     }

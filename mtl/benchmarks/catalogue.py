@@ -9,16 +9,20 @@ from typing import Any
 
 from mtl.benchmarks.adult import Adult
 from mtl.benchmarks.benchmark import Benchmark
+from mtl.benchmarks.celeba import CelebA
 from mtl.benchmarks.census import Census
 from mtl.benchmarks.checked import check_tasks
 from mtl.benchmarks.chemicals import Chemicals
+from mtl.benchmarks.cityscapes import Cityscapes
 from mtl.benchmarks.losses import named_with, parted, with_losses
 from mtl.benchmarks.movielens import MovieLens
 from mtl.benchmarks.multidigits import MultiDigits
+from mtl.benchmarks.nyuv2 import NYUv2
 from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
 from mtl.benchmarks.qm9 import QM9
 from mtl.benchmarks.reviews import Reviews
 from mtl.benchmarks.rf1 import RF1
+from mtl.benchmarks.sarcos import Sarcos
 from mtl.benchmarks.scenes import Scenes
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
@@ -28,6 +32,7 @@ _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
     *(Yeast, Chemicals, Adult, Census, MovieLens),
     *(Reviews, QM9, Scenes),
+    *(NYUv2, Cityscapes, CelebA, Sarcos),
 )
 BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in _SHIPPED})
 

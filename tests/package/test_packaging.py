@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Packages whose names to install are not those to import.
-IMPORTED = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+IMPORTED = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 
 #: Makes every package of the extras impossible to import, as where it is not installed; torch itself needs jinja2.
 ABSENT = sorted({name for packages in EXTRAS.values() for name in packages} - {"jinja2"})
