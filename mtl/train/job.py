@@ -22,6 +22,7 @@ _STRUCTURAL = (
     "optimizer",
     "batch_size",
     "accumulate",
+    "amp",
     "model",
     "architecture",
     "head_weighting",

@@ -20,6 +20,7 @@ OPTIMIZERS: Mapping[str, str] = MappingProxyType(
     {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
 )
 SCHEDULES = ("constant", "cosine", "linear")
+PRECISIONS = ("off", "bf16")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Settings:
     batch_size: int = hyper(128, 1, varies=True, doc="examples a step")
     accumulate: int = hyper(
         1, 1, doc="micro-batches that a batch is cut into, for less memory; their gradients make one optimizer step"
+    )
+    amp: str = hyper(
+        "off",
+        choices=PRECISIONS,
+        doc="bf16 makes the forward passes of training in mixed precision; evaluations stay in full precision",
     )
     clip: float | None = hyper(
         None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"

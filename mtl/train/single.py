@@ -22,6 +22,7 @@ from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model
+from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
 from mtl.train.surroundings import Randomness
 
@@ -122,6 +123,10 @@ class Single:
         return cut(Augmented(batch), min(self._cuts, len(batch)))[0]
 
     def _losses_on(self, drawn: Augmented) -> dict[str, Tensor]:
+        with lower(self._job.settings, self._ground.device):
+            return self._present_losses(drawn)
+
+    def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
         batch, predictions = drawn.batch, self.model(drawn.batch.inputs)
         losses = task_losses(self._job.tasks, predictions, batch)
         if drawn.partner is not None:

@@ -20,6 +20,7 @@ from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model
+from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
 
 _FEWEST = 128
@@ -82,9 +83,10 @@ class Vmapped:
             return self._fresh.take([MOST_FRESH * step + number for step in steps])
 
         self._absent: Tensor | None = batch.get("absent")
-        self._losses = self.population.step(
-            batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
-        )
+        with lower(self.jobs[0].settings, self.ground.device):  # a population makes its forward passes in it
+            self._losses = self.population.step(
+                batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
+            )
 
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made, by row and task."""
