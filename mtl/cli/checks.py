@@ -23,6 +23,7 @@ from mtl.strategies.strategy import Strategy
 from mtl.study.plan import parse_strategies, usual_reference
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
+from mtl.train.optimizers import read_optimizer
 
 DEFAULT_STRATEGIES = (
     "equal",
@@ -98,6 +99,7 @@ def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison
         for strategy in strategies:
             budget = tuning_options(options.tune, DEFAULT_BUDGET if options.budget is None else options.budget)
             space = build_space(benchmark, [str(strategy)], {})
+            _check_decays(settings, space)
             _check_method(options.tune, budget, space, Objective([SELECTION], benchmark), settings)
     return Comparison(strategies, reference, [options.seed + k for k in range(options.seeds)])
 
@@ -117,6 +119,7 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     settings = read_settings(options, benchmark)
     searched = parse_strategies(space.dimensions["strategy"].parameter.grid(1), benchmark)
     _check_heard(options, settings, searched, space)
+    _check_decays(settings, space)
     _check_method(name, made, space, objective, settings)
     return Asked(name, searched, ranges, space, objective, made)
 
@@ -141,14 +144,31 @@ def _check_method(method: str, options: MethodOptions, space: Space, objective: 
     make_method(method, options, space, objective, 0, length)
 
 
+def _check_decays(settings: Settings, space: Space) -> None:
+    """Refuse to search a weight decay that an optimizer does not have."""
+    if "weight_decay" not in space.varied:
+        return
+    varied = space.dimensions.get("optimizer")
+    for spec in varied.parameter.grid(1) if varied is not None else [settings.optimizer]:
+        if not read_optimizer(spec).decays:
+            raise ValueError(
+                f"optimizer {spec!r}: it has no weight decay, which is searched; mtl search --search "
+                "weight_decay=0 leaves it at 0"
+            )
+
+
 def _check_heard(
     options: RunOptions, settings: Settings, strategies: list[Strategy], space: Space | None = None
 ) -> None:
     """Refuse settings that nothing would hear of."""
     varied = space.dimensions if space is not None else {}
-    if "momentum" in options.given and settings.optimizer != "sgd" and "optimizer" not in varied:
-        raise ValueError(
-            f"--momentum {settings.momentum:g}: it is a setting of sgd, and the optimizer is {settings.optimizer}"
-        )
+    if "momentum" in options.given and "optimizer" not in varied:
+        optimizer = read_optimizer(settings.optimizer)
+        if optimizer.name != "sgd":
+            raise ValueError(
+                f"--momentum {settings.momentum:g}: it is a setting of sgd, and the optimizer is {settings.optimizer}"
+            )
+        if not optimizer.hears_momentum:
+            raise ValueError(f"--momentum {settings.momentum:g}: --optimizer {settings.optimizer} says it too")
     if "align_data" in options.given and not any(strategy.needs & _ALIGNED for strategy in strategies):
         raise ValueError(f"--align-data {settings.align_data}: no strategy here reads gradients of another split")

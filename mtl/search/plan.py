@@ -22,6 +22,7 @@ from mtl.study.plan import Plan, RunPlan
 from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses
 from mtl.train.ground import steps_per_epoch
+from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 
 
 def run_length(setting: StudySetup) -> int:
@@ -107,6 +108,12 @@ def make_method(
     kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
     if method in ("pbt", "pb2") and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
+    optimizers = space.dimensions["optimizer"].parameter.grid(1) if "optimizer" in space.dimensions else []
+    if method in ("pbt", "pb2") and len({read_optimizer(spec).side_by_side for spec in optimizers}) > 1:
+        raise ValueError(
+            f"{method}: it cannot copy between optimizers that are stepped side by side ({', '.join(SIDE_BY_SIDE)}) "
+            f"and ones that are not, and optimizer is {', '.join(optimizers)}"
+        )
     unlike = [name for name in ("model", "architecture") if name in space.varied]
     if method in ("pbt", "pb2") and unlike:
         written = f"{unlike[0]}={space.varied[unlike[0]].describe()}"

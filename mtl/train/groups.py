@@ -208,6 +208,9 @@ class Groups:
         if jobs[0].settings.accumulate > 1:
             self._tell(f"accumulate={jobs[0].settings.accumulate}: runs with {strategy} are trained one at a time")
             return 0
+        if not jobs[0].optimizer.side_by_side:
+            self._tell(f"optimizer {jobs[0].settings.optimizer} is stepped one member at a time")
+            return 0
         try:
             trial = Vmapped(self._ground, [jobs[0], jobs[-1]])
             taken = bytes_a_member(trial.population, lambda: trial.step([0, 0]))

@@ -13,13 +13,13 @@ from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.train.ground import Ground, steps_per_epoch
 from mtl.train.member import Member
+from mtl.train.optimizers import OptimizerSpec, read_optimizer
 from mtl.train.settings import Settings
 
 CURVE_POINTS = 200  # of a run's curves of weights and losses; up to twice as many where the length is no multiple
 
 # Settings that shape the program; members that differ in others run side by side.
 _STRUCTURAL = (
-    "optimizer",
     "batch_size",
     "accumulate",
     "amp",
@@ -66,7 +66,13 @@ class Job:
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
         dropout = None if self.settings.dropout is None else self.settings.dropout > 0
         mixes = self.settings.mixup > 0
-        return structure(self.strategy), losses, settings, dropout, mixes
+        optimizer = self.optimizer.name if self.optimizer.side_by_side else self.settings.optimizer
+        return structure(self.strategy), losses, settings, optimizer, dropout, mixes
+
+    @property
+    def optimizer(self) -> OptimizerSpec:
+        """The optimizer by name and arguments."""
+        return read_optimizer(self.settings.optimizer)
 
     @property
     def length(self) -> int:

@@ -6,19 +6,15 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mtl.hyperparameters import hyper, validate
 from mtl.suggestions import nearest
+from mtl.train.optimizers import read_optimizer
 
 if TYPE_CHECKING:  # the command line reads the declarations without torch
     import torch
 
-#: Optimizers by name, with the class of `torch.optim`.
-OPTIMIZERS: Mapping[str, str] = MappingProxyType(
-    {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
-)
 SCHEDULES = ("constant", "cosine", "linear")
 PRECISIONS = ("off", "bf16")
 
@@ -35,8 +31,13 @@ class Settings:
     steps: int | None = hyper(None, 1, doc="optimizer steps, in place of epochs")
     lr: float = hyper(1e-3, 0.0, search=(1e-4, 1e-2), log=True, varies=True, doc="learning rate")
     weight_decay: float = hyper(0.0, 0.0, search=(1e-6, 1e-2), log=True, varies=True, doc="of the optimizer")
-    optimizer: str = hyper("adam", choices=tuple(OPTIMIZERS), varies=True, doc="of the model")
-    momentum: float = hyper(0.9, 0.0, 1.0, varies=True, doc="of sgd")
+    optimizer: str = hyper(
+        "adam",
+        text="SPEC",
+        varies=True,
+        doc="of torch.optim, such as adamw or sgd:nesterov=true, or package.module:Class",
+    )
+    momentum: float = hyper(0.9, 0.0, 1.0, varies=True, doc="of sgd, where its spec has none")
     schedule: str = hyper(
         "constant", choices=SCHEDULES, varies=True, doc="of the learning rate; cosine and linear end at zero"
     )
@@ -88,6 +89,11 @@ class Settings:
         validate(self, "training")
         if self.accumulate > self.batch_size:
             raise ValueError(f"training: accumulate={self.accumulate} must be at most batch_size={self.batch_size}")
+        optimizer = read_optimizer(self.optimizer)
+        if self.weight_decay and not optimizer.decays:
+            raise ValueError(
+                f"optimizer {self.optimizer!r}: it has no weight decay, and weight_decay is {self.weight_decay:g}"
+            )
 
     @classmethod
     def of(cls, *sources: Mapping[str, Any]) -> Settings:
@@ -114,12 +120,7 @@ class Settings:
 
     def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over `parameters`."""
-        import torch
-
-        extra = {"momentum": self.momentum} if self.optimizer == "sgd" else {}
-        make = getattr(torch.optim, OPTIMIZERS[self.optimizer])
-        made: torch.optim.Optimizer = make(parameters, lr=self.lr, weight_decay=self.weight_decay, **extra)
-        return made
+        return read_optimizer(self.optimizer).make(parameters, self.lr, self.weight_decay, self.momentum)
 
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied with at `step` (from 0) of `steps`."""

@@ -226,7 +226,7 @@ class Single:
             self.model.load_state_dict(before.model.state_dict())
         except RuntimeError as error:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
-        if old.settings.optimizer == job.settings.optimizer:
+        if old.optimizer.name == job.optimizer.name:
             self._load_optimizer(before._optimizer)
         saved = before._balancer.state_dict()
         if structure(old.strategy) == structure(job.strategy):

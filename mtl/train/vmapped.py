@@ -44,7 +44,7 @@ class Vmapped:
             _Losses(first.tasks),
             [job.strategy for job in jobs],
             [job.member.seed for job in jobs],
-            optimizer=first.settings.optimizer,
+            optimizer=first.optimizer.name,
             head_weighting=first.settings.head_weighting,
             scale=first.settings.scale,
             steps_per_epoch=first.per_epoch,
@@ -200,7 +200,7 @@ class Vmapped:
         before, moved = self.jobs[row], Vmapped(self.ground, [job])
         moved.population.adopt(
             self.population.select([row]),
-            optimizer=before.settings.optimizer == job.settings.optimizer,
+            optimizer=before.optimizer.name == job.optimizer.name,
             strategy=structure(before.strategy) == structure(job.strategy),
         )
         return moved
@@ -252,7 +252,11 @@ def _predict(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
 
 def _values(jobs: Sequence[Job]) -> dict[str, Any]:
     """The settings of the optimizer, one value a row."""
-    names = ["lr", "weight_decay", "clip", "l1"]
-    if jobs[0].settings.optimizer == "sgd":
-        names.append("momentum")
-    return {name: [getattr(job.settings, name) for job in jobs] for name in names}
+    each = [_values_of(job) for job in jobs]
+    return {name: [values[name] for values in each] for name in each[0]}
+
+
+def _values_of(job: Job) -> dict[str, Any]:
+    settings = job.settings
+    values = job.optimizer.values(settings.lr, settings.weight_decay, settings.momentum)
+    return {**values, "clip": settings.clip, "l1": settings.l1}

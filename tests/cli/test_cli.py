@@ -42,7 +42,7 @@ def out(tmp_path):
         (["train", TINY, "--model", "mlp:widht=3"], "mlp has no hyperparameter 'widht': did you mean width"),
         (["train", TINY, "--model", "conv"], "conv: inputs have shape (10,)"),
         (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
-        (["train", TINY, "--optimizer", "lion"], "must be one of adam"),
+        (["train", TINY, "--optimizer", "lion"], "unknown optimizer 'lion': did you mean"),
         (["train", TINY, "--epochz", "1"], "unrecognized arguments"),
         (["train", TINY, "--config", "absent.yaml"], "No such file"),
         (["report", "nowhere"], "holds no results.jsonl"),
@@ -252,6 +252,18 @@ def test_the_config_of_a_run_serves_as_a_config_file(arguments, tmp_path, capsys
         ),
         (["search", "tests/tiny.py:OwnModel", "--search", "dropout=0:0.5"], "dropout: benchmark 'own-model' builds"),
         (["train", TINY, "--epochs", "1", "--steps", "3"], "--epochs 1 and --steps 3: give one"),
+        (
+            ["train", TINY, "--momentum=0.5", "--optimizer=sgd:momentum=0.9"],
+            "--momentum 0.5: --optimizer sgd:momentum=0.9 says it too",
+        ),
+        (
+            ["search", TINY, "--search", "optimizer=adam,rprop"],
+            "optimizer 'rprop': it has no weight decay, which is searched",
+        ),
+        (
+            ["search", TINY, "--method=pbt", "--search", "optimizer=adam,nadam"],
+            "pbt: it cannot copy between optimizers that are stepped side by side",
+        ),
         (["train", TINY, "--momentum", "0.5"], "--momentum 0.5: it is a setting of sgd, and the optimizer is adam"),
         (["train", TINY, "--align-data", "train"], "no strategy here reads gradients of another split"),
         (["search", TINY, "--method", "random", "--quantile", "0.5"], "--quantile 0.5: random has no use for it"),

@@ -79,7 +79,7 @@ def test_a_users_file_validates(content, validator, tmp_path):
         ("config", {"batch--size": 2}),
         ("config", {"lr": -1}),
         ("config", {"epochs": "many"}),
-        ("config", {"optimizer": "lion"}),
+        ("config", {"optimizer": 3}),
         ("config", {"gpus_per_shard": 0}),
         ("config", {"strategies": [3]}),
         ("config", {"resume": "yes"}),

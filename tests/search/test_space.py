@@ -208,7 +208,9 @@ def test_weights_stay_on_the_simplex_and_are_flat_on_it():
         ("lr=simplex", "only ratios between the tasks lie on the simplex"),
         ("lr=1e-3,1e-3", "has a value twice"),
         ("lr=1e-3,,1e-2", "a choice is empty"),
-        ("optimizer=lion", "must be one of adam, adamw"),
+        ("optimizer=adam,lion", "unknown optimizer 'lion': did you mean"),
+        ("optimizer=sgd,sgd:momentun=0.9", "sgd has no argument 'momentun': did you mean momentum"),
+        (["optimizer=adam,sgd:momentum=0.9", "momentum=0:0.9"], "momentum: it is a setting of sgd, where its spec has"),
         ("optimizer=1:2", "it is not a number, so no range"),
         ("warmup=0.5:3", "the bounds must be integers"),
         ("strategy=gradnrom", "unknown strategy 'gradnrom': did you mean gradnorm"),
@@ -222,8 +224,15 @@ def test_weights_stay_on_the_simplex_and_are_flat_on_it():
 )
 def test_a_bad_space_is_one_clear_line(given, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")) as caught:
-        space(given)
+        space(*([given] if isinstance(given, str) else given))
     assert "\n" not in str(caught.value)
+
+
+def test_optimizers_are_choices_with_their_arguments():
+    choices = space("optimizer=adam,sgd:momentum=0.9,nesterov=true,adafactor:beta2_decay=-0.5,d=2").dimensions[
+        "optimizer"
+    ]
+    assert choices.parameter.grid(1) == ["adam", "sgd:momentum=0.9,nesterov=true", "adafactor:beta2_decay=-0.5,d=2"]
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_the_schedule_rises_and_falls():
     [
         ({"epocs": 3}, "unknown training setting 'epocs': did you mean epochs"),
         ({"lr": -1.0}, "lr=-1.0 must be at least 0"),
-        ({"optimizer": "lion"}, "must be one of adam, adamw"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion': did you mean muon"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
     ],
 )

@@ -16,6 +16,7 @@ from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train import Settings, check_trunk
+from mtl.train.optimizers import read_optimizer
 
 #: Training settings that may differ between the members of a search.
 SETTINGS = tuple(name for name, domain in domains(Settings).items() if domain.varies)
@@ -60,6 +61,7 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
         parameter = one.read(name, written, len(tasks)) if written is not None else one.declared(len(tasks))
         dimensions[name] = Dimension(parameter, one.condition)
     _check_models(benchmark, dimensions)
+    _check_optimizers(dimensions)
     space = Space(dimensions)
     space.check(len(tasks))
     return space
@@ -142,6 +144,15 @@ def _check_models(benchmark: Benchmark, dimensions: Mapping[str, Dimension]) -> 
         if name in dimensions:
             for spec in dimensions[name].parameter.grid(1):
                 check_trunk(benchmark, Settings(**{name: spec}))
+
+
+def _check_optimizers(dimensions: Mapping[str, Dimension]) -> None:
+    """Raise `ValueError` for an optimizer that cannot be read, or for a search of momentum that none would hear of."""
+    if "optimizer" in dimensions:
+        specs = [read_optimizer(spec) for spec in dimensions["optimizer"].parameter.grid(1)]
+        if "momentum" in dimensions and not any(spec.hears_momentum for spec in specs):
+            texts = ", ".join(spec.text for spec in specs)
+            raise ValueError(f"momentum: it is a setting of sgd, where its spec has none, and optimizer is {texts}")
 
 
 def _of_strategies(specs: Sequence[str]) -> dict[str, _Searchable]:

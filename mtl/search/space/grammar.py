@@ -11,7 +11,9 @@ from typing import Any
 
 from mtl.files.yaml_files import read_texts
 
-_BETWEEN_CHOICES = re.compile(r",(?![A-Za-z_]+=)")  # the comma in `gradnorm:alpha=1,lr=0.1` belongs to the spec
+_BETWEEN_CHOICES = re.compile(
+    r",(?![A-Za-z_][A-Za-z_0-9]*=)"
+)  # the comma in `gradnorm:alpha=1,lr=0.1` belongs to the spec
 _RANGE = re.compile(r"(?P<low>[^:]+):(?P<high>[^:]+?)(:(?P<scale>log|linear))?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
