@@ -23,6 +23,7 @@ _STRUCTURAL = (
     "batch_size",
     "accumulate",
     "amp",
+    "ema",
     "model",
     "architecture",
     "head_weighting",

@@ -51,6 +51,9 @@ class Settings:
         choices=PRECISIONS,
         doc="bf16 makes the forward passes of training in mixed precision; evaluations stay in full precision",
     )
+    ema: float | None = hyper(
+        None, 0.0, 0.999999, doc="decay of a moving average of the weights, which is evaluated and kept in their place"
+    )
     clip: float | None = hyper(
         None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"
     )

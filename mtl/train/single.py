@@ -17,6 +17,7 @@ from mtl.population.strategies import structure
 from mtl.step.arguments import HeadWeighting, Scale
 from mtl.train.accumulate import cut, mean_losses, scale_gradients
 from mtl.train.augment import Augmented, augment
+from mtl.train.average import copied, decay, follow
 from mtl.train.batches import Batches
 from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
@@ -65,6 +66,7 @@ class Single:
         aligned_on = validation if settings.align_data == "validation" else train
         self._align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
         self._fresh_batches = Batches(train, settings.batch_size, seed, stream=2)
+        self._average = None if settings.ema is None else copied(self.model.state_dict())
         self._made = 0  # forward passes, but for the balancer's
         self._losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
@@ -101,6 +103,8 @@ class Single:
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self._optimizer.step()
+        if self._average is not None and settings.ema is not None:
+            follow(self._average, self.model.state_dict(), 1 - decay(settings.ema, step))
         self._losses = mean_losses(found, sizes)
 
     def _backward(
@@ -163,23 +167,25 @@ class Single:
     # --- evaluation ------------------------------------------------------------------------------------------------
 
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
-        """Loss and metrics on a split, at the present parameters."""
+        """Loss and metrics on a split, at the present parameters or their average."""
+        if self._average is not None:
+            return self.measured_at(rows, [self._average for _ in rows], split)
         return [measure_model(self.model, self._job.tasks, split) for _ in rows]
 
     def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
         """The same at the parameters of a snapshot."""
-        present, found = self.snapshot(0), []
+        present, found = copied(self.model.state_dict()), []
         try:
-            for snapshot in snapshots:
+            for _, snapshot in zip(rows, snapshots, strict=True):
                 self.model.load_state_dict(snapshot)
-                found += self.measured(rows[:1], split)
+                found.append(measure_model(self.model, self._job.tasks, split))
         finally:
             self.model.load_state_dict(present)
         return found
 
     def snapshot(self, row: int) -> Snapshot:  # noqa: ARG002
-        """A copy of the present parameters and buffers, by name."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        """A copy of the present parameters and buffers, or of their average, by name."""
+        return copied(self.model.state_dict() if self._average is None else self._average)
 
     def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
         """A snapshot as a `state_dict` of the model."""
@@ -203,6 +209,7 @@ class Single:
     def take_over(self, row: int, source: Single, source_row: int) -> None:  # noqa: ARG002
         """Take over the state of a run of the same structure, but for its random numbers, settings and cost."""
         self.model.load_state_dict(source.model.state_dict())
+        self._take_average(source)
         self._load_optimizer(source._optimizer)
         self._load_balancer(source._balancer, self._balancer.state_dict())
         self._losses = source._losses
@@ -226,6 +233,7 @@ class Single:
             self.model.load_state_dict(before.model.state_dict())
         except RuntimeError as error:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
+        self._take_average(before)
         if old.optimizer.name == job.optimizer.name:
             self._load_optimizer(before._optimizer)
         saved = before._balancer.state_dict()
@@ -235,6 +243,11 @@ class Single:
             kept = {name: saved[name] for name in ("noise", "steps", "passes", "skipped")}
             self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
         self._random, self._made, self._losses = before._random, before._made, before._losses
+
+    def _take_average(self, source: Single) -> None:
+        """The average of another run; one that begins at its present parameters where it has none."""
+        if self._average is not None:
+            self._average = copied(self.model.state_dict() if source._average is None else source._average)
 
     def _load_optimizer(self, source: torch.optim.Optimizer) -> None:
         """The state of another optimizer of the same class, with the own settings."""
@@ -259,6 +272,7 @@ class Single:
             "optimizer": self._optimizer.state_dict(),
             "balancer": self._balancer.state_dict(),
             "random": self._random.state_dict(),
+            "average": self._average,
             "losses": self._losses,
             "made": self._made,
         }
@@ -270,3 +284,5 @@ class Single:
         self._balancer.load_state_dict(saved["balancer"])
         self._random.load_state_dict(saved["random"])
         self._losses, self._made = dict(saved["losses"]), saved["made"]
+        if self._average is not None:
+            self._average = copied(saved["average"])

@@ -48,13 +48,13 @@ class Stepper(Protocol):
         """Of which rows the parameters, and the losses of the last step, are finite."""
 
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
-        """Loss and metrics of rows on a split, at their present parameters."""
+        """Loss and metrics of rows on a split, at their present parameters; at the average of these under `ema`."""
 
     def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
         """The same at the parameters of snapshots, one a row."""
 
     def snapshot(self, row: int) -> Snapshot:
-        """A copy of the present parameters and buffers of a row."""
+        """A copy of the present parameters and buffers of a row; of their average under `ema`."""
 
     def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
         """A snapshot as a `state_dict` of the row's model."""

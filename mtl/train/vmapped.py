@@ -15,6 +15,7 @@ from mtl.population.members import KINDS
 from mtl.population.population import Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
+from mtl.train.average import copied, decay, follow
 from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
@@ -54,6 +55,8 @@ class Vmapped:
         )
         population.begin(len(ground.tasks), floating_dtype(inputs))
         population.tasks = [task.name for task in ground.tasks]
+        if first.settings.ema is not None:  # a part of the population's state, which moves with its members
+            population.state["average"] = _averaged(population.state)
         self._open(ground, population, jobs)
 
     @classmethod
@@ -75,6 +78,9 @@ class Vmapped:
         """One optimizer step of every row; where memory runs out, none is made."""
         if not self._steady:
             self.population.set_values(lr=[job.rate(step) for job, step in zip(self.jobs, steps, strict=True)])
+        ema = self.jobs[0].settings.ema
+        shares = [] if ema is None else [1 - decay(ema, step) for step in steps]
+        share = torch.tensor(shares, dtype=torch.float64).to(self.ground.device)
         batch = self._train.take(steps)
         fresh = iter(range(MOST_FRESH))
 
@@ -87,6 +93,20 @@ class Vmapped:
             self._losses = self.population.step(
                 batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
             )
+        if shares:
+            self._follow(share)
+
+    def _follow(self, share: Tensor) -> None:
+        """Move the average of each row towards its present parameters."""
+        average, state = self.population.state["average"], self.population.state
+        follow({"parameters": average["parameters"]}, {"parameters": state["parameters"]}, share)
+        follow(average["fixed"], state["fixed"], share)
+
+    @property
+    def _shown(self) -> Mapping[str, Any]:
+        """Parameters (N, P) and buffers as they are evaluated and kept: the present ones, or their average."""
+        shown: Mapping[str, Any] = self.population.state.get("average", self.population.state)
+        return shown
 
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made, by row and task."""
@@ -124,8 +144,8 @@ class Vmapped:
     # --- evaluation ------------------------------------------------------------------------------------------------
 
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
-        """Loss and metrics of rows on a split, at their present parameters."""
-        state = self.population.state
+        """Loss and metrics of rows on a split, at their present parameters or the average of these."""
+        state = self._shown
         if len(rows) == len(self.jobs):
             return self._measured(rows, state["parameters"], state["fixed"], split)
         index = torch.tensor(rows, device=self.ground.device)
@@ -163,8 +183,8 @@ class Vmapped:
         return measure_members([self.jobs[row].tasks for row in rows], split, predict, size)
 
     def snapshot(self, row: int) -> Snapshot:
-        """A copy of the present parameters (P,) and buffers of a row."""
-        state = self.population.state
+        """A copy of the present parameters (P,) and buffers of a row, or of their average."""
+        state = self._shown
         return [state["parameters"][row].clone(), {name: value[row].clone() for name, value in state["fixed"].items()}]
 
     def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
@@ -197,12 +217,16 @@ class Vmapped:
 
     def restructured(self, row: int, job: Job) -> Vmapped:
         """A stepper of a copy of one row with a job of another structure."""
-        before, moved = self.jobs[row], Vmapped(self.ground, [job])
+        before, source, moved = self.jobs[row], self.select([row]), Vmapped(self.ground, [job])
+        state = moved.population.state
         moved.population.adopt(
-            self.population.select([row]),
+            source.population,
             optimizer=before.optimizer.name == job.optimizer.name,
             strategy=structure(before.strategy) == structure(job.strategy),
         )
+        if "average" in state:
+            fixed = dict(zip(state["fixed"], source._shown["fixed"].values(), strict=True))
+            state["average"] = _averaged({"parameters": source._shown["parameters"], "fixed": fixed})
         return moved
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
@@ -244,6 +268,11 @@ class _Losses:
                 loss = substituted(task.loss, given[task.name])
             each[task.name] = loss_of(loss, predictions[task.name], targets[task.name]).reshape(())
         return each
+
+
+def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The average where it begins at parameters and buffers."""
+    return {"parameters": state["parameters"].clone(), "fixed": copied(state["fixed"])}
 
 
 def _predict(model: nn.Module, inputs: Any) -> dict[str, Tensor]:

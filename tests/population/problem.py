@@ -1,10 +1,12 @@
 """A benchmark in float64 that trains in milliseconds, and what several tests compare."""
 
 import torch
+from torch import nn
 
 from mtl.benchmarks import Benchmark, Split, Splits, Task
 from mtl.losses import MSE, CrossEntropy, Huber
 from mtl.metrics import accuracy, mae, r2
+from mtl.models import HardSharing
 from mtl.train import Settings, train
 
 
@@ -55,6 +57,23 @@ class Pictures(Three):
         x = torch.randn(size, 1, 8, 8, generator=generator, dtype=torch.float64)
         means = x.flatten(1).mean(1)
         return Split(x, {"sign": (means > 0).long(), "product": means, "square": x[:, 0, 0, 0]})
+
+
+class Normed(Three):
+    """Batch normalisation and dropout in the trunk; the sizes of the batches in training are written down."""
+
+    name = "normed"
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def model(self, tasks, inputs):  # noqa: ARG002
+        trunk = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2))
+        model = HardSharing(trunk, {task.name: nn.Linear(8, task.outputs) for task in tasks})
+        trunk.register_forward_pre_hook(
+            lambda trunk, given: self.seen.append(len(given[0])) if trunk.training else None
+        )
+        return model
 
 
 def assert_is_the_single_run(result, benchmark, splits, member, settings: Settings, tolerance: float = 1e-5) -> None:

@@ -2,34 +2,15 @@
 
 import pytest
 import torch
-from torch import nn
 
 from mtl import Balancer
-from mtl.models import HardSharing
 from mtl.train import Cohort, Member, Settings, Stopped, train
 from mtl.train.batches import Batches
-from tests.population.problem import Three, ThreeMissing, close
+from tests.population.problem import Normed, Three, ThreeMissing, close
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 STRATEGIES = ["equal", "uncertainty", "mgda", "famo"]
-
-
-class Normed(Three):
-    """Batch normalisation and dropout in the trunk; the sizes of the batches in training are written down."""
-
-    name = "normed"
-
-    def __init__(self) -> None:
-        self.seen: list[int] = []
-
-    def model(self, tasks, inputs):  # noqa: ARG002
-        trunk = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2))
-        model = HardSharing(trunk, {task.name: nn.Linear(8, task.outputs) for task in tasks})
-        trunk.register_forward_pre_hook(
-            lambda trunk, given: self.seen.append(len(given[0])) if trunk.training else None
-        )
-        return model
 
 
 class ThreeUnlabelled(ThreeMissing):
