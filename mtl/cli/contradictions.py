@@ -69,6 +69,9 @@ def _check_search(options: SearchOptions) -> None:
     if "evaluate_every" in options.given:
         every = options.training["evaluate_every"]
         raise ValueError(f"--evaluate-every {every}: a search evaluates its runs at every --interval")
+    if "checkpoint_minutes" in options.given:
+        minutes = options.training["checkpoint_minutes"]
+        raise ValueError(f"--checkpoint-minutes {minutes:g}: a search writes a checkpoint at every --interval")
     if "strategy" in options.given and options.strategies is not None:
         raise ValueError(f"--strategy {options.strategy}: --strategies names those that are searched")
     _check_engine(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from mtl.train.cohort import Cohort
@@ -25,19 +26,23 @@ def train_to_the_end(
     save: Callable[[], None] = nothing,
     progress: Callable[[int, int], None] = nothing,
     should_stop: Callable[[], bool] = never,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Train the members of a cohort until none has anything left to do.
 
     Args:
         cohort: whose members may have made steps before.
-        save: writes a checkpoint; called after each evaluation but the last, and before the training stops.
+        save: writes a checkpoint; called after each evaluation but the last, where the last call is as long ago as the
+            cohort's `checkpoint_minutes`, and before the training stops.
         progress: called with (steps made, steps in all) after each step.
         should_stop: asked before each step.
+        clock: gives seconds.
 
     Raises:
         Stopped: `should_stop` said so.
     """
     length, stretch = cohort.length, cohort.stretch
+    minutes, saved = cohort.settings.checkpoint_minutes, clock()
     try:
         while not cohort.over:
             if should_stop():
@@ -46,7 +51,9 @@ def train_to_the_end(
             cohort.advance(1)
             made = cohort.step
             progress(made, length)
-            if made % stretch == 0 and not cohort.over:
+            old = minutes is not None and clock() - saved >= 60 * minutes
+            if (made % stretch == 0 or old) and not cohort.over:
                 save()
+                saved = clock()
     finally:
         cohort.close()

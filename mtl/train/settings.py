@@ -69,6 +69,9 @@ class Settings:
     )
     patience: int | None = hyper(None, 1, doc="evaluations without a better validation selection before a run stops")
     evaluate_every: int = hyper(1, 1, doc="epochs from one evaluation on validation data to the next")
+    checkpoint_minutes: float | None = hyper(
+        None, 0.0, doc="checkpoints are also written when the last one is so old; otherwise at evaluations alone"
+    )
     nan_limit: int = hyper(50, 1, doc="steps with a non-finite loss or gradient after which a run counts as diverged")
     model: str = hyper(
         "", text="SPEC", varies=True, doc="trunk, such as mlp:width=64,depth=3; the benchmark's own when empty"

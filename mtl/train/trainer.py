@@ -45,8 +45,8 @@ def train(
         seed: of the parameters, the batches and the strategy's noise; runs with equal seeds share all three.
         tasks: a subset, for single-task baselines.
         device: where to train.
-        checkpoint_path: written at each evaluation; when it exists already, the run continues from it, bit for bit, or
-            starts over where it is damaged.
+        checkpoint_path: written at each evaluation, and where the last is `checkpoint_minutes` old; when it exists
+            already, the run continues from it, bit for bit, or starts over where it is damaged.
         progress: called with (steps done, steps in all) after each step.
         observe: called with (step, curve values by name) at each logged step and evaluation.
         should_stop: asked before each step.

@@ -200,6 +200,7 @@ def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(t
     ("arguments", "message"),
     [
         (["--evaluate-every=2"], "--evaluate-every 2: a search evaluates its runs at every --interval"),
+        (["--checkpoint-minutes=2"], "--checkpoint-minutes 2: a search writes a checkpoint at every --interval"),
         (["--method=ptb"], "unknown method 'ptb': did you mean pbt"),
         (["--search", "lr=1:0.1"], "the lower bound must be below"),
         (["--space=absent.yaml"], "No such file"),
