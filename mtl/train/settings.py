@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mtl.hyperparameters import hyper, validate
 from mtl.suggestions import nearest
 from mtl.train.optimizers import read_optimizer
+from mtl.train.schedules import read_schedule
 
 if TYPE_CHECKING:  # the command line reads the declarations without torch
     import torch
 
-SCHEDULES = ("constant", "cosine", "linear")
 PRECISIONS = ("off", "bf16")
 
 
@@ -39,7 +38,10 @@ class Settings:
     )
     momentum: float = hyper(0.9, 0.0, 1.0, varies=True, doc="of sgd, where its spec has none")
     schedule: str = hyper(
-        "constant", choices=SCHEDULES, varies=True, doc="of the learning rate; cosine and linear end at zero"
+        "constant",
+        text="SPEC",
+        varies=True,
+        doc="of the learning rate: constant, cosine, linear, step:every=0.3, exponential, polynomial, one-cycle",
     )
     warmup: int = hyper(0, 0, varies=True, doc="steps over which the learning rate rises to its value")
     batch_size: int = hyper(128, 1, varies=True, doc="examples a step")
@@ -95,6 +97,7 @@ class Settings:
         validate(self, "training")
         if self.accumulate > self.batch_size:
             raise ValueError(f"training: accumulate={self.accumulate} must be at most batch_size={self.batch_size}")
+        read_schedule(self.schedule)
         optimizer = read_optimizer(self.optimizer)
         if self.weight_decay and not optimizer.decays:
             raise ValueError(
@@ -131,6 +134,4 @@ class Settings:
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied with at `step` (from 0) of `steps`."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))
-        done = min(1.0, step / steps)
-        fall = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
-        return rise * fall[self.schedule]
+        return rise * read_schedule(self.schedule).at(step, steps)

@@ -211,6 +211,7 @@ def test_weights_stay_on_the_simplex_and_are_flat_on_it():
         ("optimizer=adam,lion", "unknown optimizer 'lion': did you mean"),
         ("optimizer=sgd,sgd:momentun=0.9", "sgd has no argument 'momentun': did you mean momentum"),
         (["optimizer=adam,sgd:momentum=0.9", "momentum=0:0.9"], "momentum: it is a setting of sgd, where its spec has"),
+        ("schedule=cosine,step:evry=0.3", "step has no hyperparameter 'evry': did you mean every"),
         ("optimizer=1:2", "it is not a number, so no range"),
         ("warmup=0.5:3", "the bounds must be integers"),
         ("strategy=gradnrom", "unknown strategy 'gradnrom': did you mean gradnorm"),

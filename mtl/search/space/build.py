@@ -17,6 +17,7 @@ from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train import Settings, check_trunk
 from mtl.train.optimizers import read_optimizer
+from mtl.train.schedules import read_schedule
 
 #: Training settings that may differ between the members of a search.
 SETTINGS = tuple(name for name, domain in domains(Settings).items() if domain.varies)
@@ -62,6 +63,8 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
         dimensions[name] = Dimension(parameter, one.condition)
     _check_models(benchmark, dimensions)
     _check_optimizers(dimensions)
+    for spec in dimensions["schedule"].parameter.grid(1) if "schedule" in dimensions else ():
+        read_schedule(spec)
     space = Space(dimensions)
     space.check(len(tasks))
     return space
