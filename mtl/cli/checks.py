@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from mtl.benchmarks import Benchmark
+from mtl.benchmarks.losses import read_losses
 from mtl.cli.options import DEFAULT_BUDGET, CompareOptions, RunOptions, SearchOptions, TrainOptions
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
@@ -17,10 +18,12 @@ from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_method
 from mtl.search.space import Space
 from mtl.search.space.build import build_space
-from mtl.search.space.grammar import Range, read_file, read_options
-from mtl.search.tune import tuning_options
+from mtl.search.space.grammar import Range, read_file, read_options, read_varied
+from mtl.search.tune import tuned_space, tuning_options
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import parse_strategies, usual_reference
+from mtl.study.variant import LOSS, Variant, make_variants, usual_variant
+from mtl.suggestions import nearest
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
 from mtl.train.optimizers import read_optimizer
@@ -42,10 +45,16 @@ _ALIGNED = frozenset({"align", "implicit"})  # signals that are read on the spli
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `mtl compare` compares."""
+    """What `mtl compare` compares.
+
+    Attributes:
+        variants: of the strategies, where something else is varied; they are compared then.
+        reference: one of the variants, or of the strategies where there are none.
+    """
 
     strategies: list[Strategy]
-    reference: Strategy
+    variants: list[Variant]
+    reference: Strategy | Variant
     seeds: list[int]
 
 
@@ -88,20 +97,63 @@ def read_training(options: TrainOptions, benchmark: Benchmark) -> Strategy:
 
 def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison:
     """The strategies and seeds of `mtl compare`."""
-    strategies = parse_strategies(options.strategies or default_strategies(benchmark), benchmark)
-    named = options.reference
-    reference = parse_strategies([named], benchmark)[0] if named else usual_reference(strategies)
-    if reference not in strategies:
-        raise ValueError(f"--reference {reference}: it is not among the strategies")
+    usual = ("equal",) if options.vary else default_strategies(benchmark)
+    strategies = parse_strategies(options.strategies or usual, benchmark)
     settings = read_settings(options, benchmark)
-    _check_heard(options, settings, strategies)
+    seeds = [options.seed + k for k in range(options.seeds)]
+    variants: list[Variant] = []
+    reference: Strategy | Variant
+    if options.vary:
+        variants = _read_variants(options, strategies, benchmark, settings)
+        reference = _reference(options, variants, strategies, benchmark, settings)
+    else:
+        named = options.reference
+        reference = parse_strategies([named], benchmark)[0] if named else usual_reference(strategies)
+        if reference not in strategies:
+            raise ValueError(f"--reference {reference}: it is not among the strategies")
+        _check_heard(options, settings, strategies)
     if options.tune is not None:
-        for strategy in strategies:
-            budget = tuning_options(options.tune, DEFAULT_BUDGET if options.budget is None else options.budget)
-            space = build_space(benchmark, [str(strategy)], {})
+        budget = tuning_options(options.tune, DEFAULT_BUDGET if options.budget is None else options.budget)
+        for each in variants or strategies:
+            space = tuned_space(benchmark, each)
             _check_decays(settings, space)
             _check_method(options.tune, budget, space, Objective([SELECTION], benchmark), settings)
-    return Comparison(strategies, reference, [options.seed + k for k in range(options.seeds)])
+    return Comparison(strategies, variants, reference, seeds)
+
+
+def _read_variants(
+    options: CompareOptions, strategies: list[Strategy], benchmark: Benchmark, settings: Settings
+) -> list[Variant]:
+    """The variants of `--vary`, each one that something would come of."""
+    given = {*options.given, *(f"{LOSS}{task}" for task in read_losses(options.loss or []))}
+    variants = make_variants(read_varied(options.vary or []), strategies, benchmark, given)
+    each = {variant.label: variant.over(settings) for variant in variants}
+    for variant in variants:
+        own = each[variant.label]
+        check_trunk(benchmark, own)
+        if "momentum" in variant.settings and not read_optimizer(own.optimizer).hears_momentum:
+            raise ValueError(f"--vary, {variant}: momentum is a setting of sgd, and the optimizer is {own.optimizer}")
+    hear = [own for own in each.values() if read_optimizer(own.optimizer).hears_momentum]
+    _check_heard(options, hear[0] if hear else settings, strategies)
+    if "align_data" in variants[0].settings and not any(strategy.needs & _ALIGNED for strategy in strategies):
+        raise ValueError("--vary align_data: no strategy here reads gradients of another split")
+    return variants
+
+
+def _reference(
+    options: CompareOptions,
+    variants: list[Variant],
+    strategies: list[Strategy],
+    benchmark: Benchmark,
+    settings: Settings,
+) -> Variant:
+    if options.reference is None:
+        return usual_variant(variants, usual_reference(strategies), benchmark, settings)
+    labels = {variant.label: variant for variant in variants}
+    if options.reference not in labels:
+        meant = nearest(options.reference, labels)
+        raise ValueError(f"--reference {options.reference}: it is not among the variants: {meant}")
+    return labels[options.reference]
 
 
 def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:

@@ -48,18 +48,20 @@ def compare(options: CompareOptions) -> int:
     try:
         benchmark = find_benchmark(options.subject)
         asked = read_comparison(options, benchmark)
-        setting = make_setting(options, benchmark)
+        setting = make_setting(options, benchmark).with_variants(asked.variants)
         if not options.one_at_a_time:
-            members = (Member(str(asked.reference), seed) for seed in asked.seeds)
-            check_size("--seeds", options.seeds, members, cohort_maker(setting), setting.device, tell)
+            run = RunPlan("final", str(asked.reference), options.seed)
+            members = (Member(setting.strategy(run), seed) for seed in asked.seeds)
+            check_size("--seeds", options.seeds, members, cohort_maker(setting.of(run)), setting.device, tell)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    plan = compare_plan(setting.benchmark, asked.strategies, asked.seeds, single=not options.no_single_task)
-    config = make_config(options, setting, asked.strategies, asked.seeds, asked.reference)
+    compared = asked.variants or asked.strategies
+    plan = compare_plan(setting.benchmark, compared, asked.seeds, single=not options.no_single_task)
+    config = make_config(options, setting, compared, asked.seeds, asked.reference)
     if options.tune is not None:
         from mtl.cli.tuning import compare_tuned  # brings the search methods
 
-        return compare_tuned(options, plan, setting, config, asked.strategies)
+        return compare_tuned(options, plan, setting, config, compared)
     return _carry_out(options, plan, setting, config)
 
 

@@ -150,7 +150,13 @@ class CompareOptions(EngineOptions):
     strategies: list[str] | None = option(None, "default: one of each kind", metavar="SPEC")
     seeds: int = option(3, "runs of each strategy", 1)
     reference: str | None = option(
-        None, "what p-values compare with (default: equal if it takes part, or the first strategy)", metavar="SPEC"
+        None,
+        "what p-values compare with (default: equal if it takes part, or the first strategy; with --vary, what the "
+        "benchmark itself has)",
+        metavar="SPEC",
+    )
+    vary: list[str] | None = option(
+        None, "compare losses or training settings, such as optimizer=adam,sgd loss.age=mse,mae", metavar="NAME=A,B"
     )
     tune: str | None = option(None, "tune every strategy first, such as by pbt, tpe or random", metavar="METHOD")
     budget: int | None = option(None, f"trials of each strategy's tuning (default: {DEFAULT_BUDGET})", metavar="N")

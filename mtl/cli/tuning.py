@@ -22,12 +22,13 @@ from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import Plan
 from mtl.study.setup import StudySetup
+from mtl.study.variant import Variant
 from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Stopped
 
 
 def compare_tuned(
-    options: CompareOptions, plan: Plan, setting: StudySetup, config: Config, strategies: Sequence[Strategy]
+    options: CompareOptions, plan: Plan, setting: StudySetup, config: Config, compared: Sequence[Strategy | Variant]
 ) -> int:
     """Carry out a comparison in which every strategy is tuned with the same budget first.
 
@@ -36,7 +37,7 @@ def compare_tuned(
         plan: of the untuned comparison; its single-task baselines are tuned with the same budget, in this process.
         setting: what all runs share.
         config: to be recorded.
-        strategies: to be tuned and compared.
+        compared: strategies or variants, to be tuned and compared.
     """
     method = options.tune
     assert method is not None
@@ -55,8 +56,8 @@ def compare_tuned(
             for cohorts in [cohort_maker(alone)]
         ]
         tunings += [
-            (partial(make_tuning, setting, strategy, method, budget, seeds, engine.make_cohort), engine.make_cohort)
-            for strategy in strategies
+            (partial(make_tuning, setting, each, method, budget, seeds, engine.make_cohort), engine.make_cohort)
+            for each in compared
         ]
         searches = [make_one() for make_one, _ in tunings]
     except ValueError as error:

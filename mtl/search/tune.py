@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mtl.benchmarks.benchmark import Benchmark
 from mtl.files.lineage import Stage, read_events, winner, winning_line
 from mtl.search.cohort import MakeCohort
 from mtl.search.methods import MethodOptions, find_method
@@ -14,11 +15,14 @@ from mtl.search.objective import SELECTION, Objective
 from mtl.search.plan import make_search
 from mtl.search.replay import repeated
 from mtl.search.search import Search
-from mtl.search.space.build import build_space
+from mtl.search.space import Space
+from mtl.search.space.build import SETTINGS, build_space
+from mtl.search.space.grammar import Listed
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
+from mtl.study.variant import Variant
 
 
 def tuning_options(method: str, budget: int) -> MethodOptions:
@@ -39,14 +43,14 @@ def tuning_options(method: str, budget: int) -> MethodOptions:
 
 def make_tuning(
     setting: StudySetup,
-    strategy: Strategy,
+    compared: Strategy | Variant,
     method: str,
     budget: int,
     seeds: Sequence[int],
     make_cohort: MakeCohort,
     task: str | None = None,
 ) -> Search:
-    """The search of a strategy over its own hyperparameters, the learning rate and weight decay.
+    """The search of a strategy or variant over its own hyperparameters, the learning rate and weight decay.
 
     Its seeds come after the `seeds` of the comparison, so that what is tuned on is not what is reported. A single-task
     baseline is tuned in the same way: `setting` is that of `task` alone, and the strategy equal weights.
@@ -59,14 +63,31 @@ def make_tuning(
         setting,
         method,
         tuning_options(method, budget),
-        build_space(setting.benchmark, [str(strategy)], {}),
+        tuned_space(setting.benchmark, compared),
         Objective([SELECTION], setting.benchmark),
         seed,
-        name=RunPlan("search" if task is None else "search_single_task", str(strategy), seed, task).name,
-        label=str(strategy),
+        name=RunPlan("search" if task is None else "search_single_task", str(compared), seed, task).name,
+        label=str(compared),
         make_cohort=make_cohort,
         task=task,
     )
+
+
+def tuned_space(benchmark: Benchmark, compared: Strategy | Variant) -> Space:
+    """What is tuned of a strategy, or of a variant: its own hyperparameters, those of its losses, and the usual ones.
+
+    What a variant varies has one value there.
+
+    Raises:
+        ValueError: a search cannot set what is varied.
+    """
+    if not isinstance(compared, Variant):
+        return build_space(benchmark, [str(compared)], {})
+    for name in compared.settings:
+        if name not in SETTINGS:
+            raise ValueError(f"--vary {name}: it is one value for all runs that are tuned; leave --tune or --vary out")
+    fixed = {name: Listed((text,), where="--vary") for name, text in compared.texts.items()}
+    return build_space(benchmark, [compared.strategy], fixed)
 
 
 def of_one_task(setting: StudySetup, task: str) -> StudySetup:
@@ -83,7 +104,7 @@ def tune_and_rerun(
     directory: RunDirectory,
     carry_out: Callable[[Callable[[], Search]], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """Carry out the search of a strategy or of a single-task baseline, then train its winner under `seeds`.
+    """Carry out the search of a strategy, a variant or a single-task baseline, then train its winner under `seeds`.
 
     Returns the records of the runs under `seeds`.
 
@@ -99,7 +120,7 @@ def tune_and_rerun(
     records = carry_out(make)
     search = make()
     best = winner(records, search.objective.higher_is_better())
-    stages = [Stage(0, 0, 0, {"strategy": search.label})]
+    stages = [Stage(0, 0, 0, search.problem.space.constants)]
     if best is not None:
         stages = winning_line(read_events(directory.schedule_path, search.name), best)
 

@@ -104,16 +104,17 @@ class Bundle:
         begun: Begun | None = None,
     ) -> None:
         self._path = begun.path if begun is not None else checkpoint_of(runs, directory)
+        setting = setting.of(runs[0])
         self._runs, self._setting, self._directory, self._watchers = list(runs), setting, directory, watchers
         self._alone = len(self._runs) == 1 and self._path == directory.checkpoint(self._runs[0].name)
         self._rows: list[list[tuple[int, dict[str, float]]]] = [[] for _ in self._runs]
         if self._alone:
-            watchers.begin(self._runs[0])
+            self._begin(self._runs[0])
         task = self._runs[0].task
         self._cohort = Cohort(
             setting.benchmark,
             setting.splits,
-            [Member(run.strategy, run.seed) for run in self._runs],
+            [Member(setting.strategy(run), run.seed) for run in self._runs],
             setting.settings,
             tasks=[each for each in setting.benchmark.tasks if task in (None, each.name)],
             device=setting.device,
@@ -123,6 +124,9 @@ class Bundle:
         )
         if begun is not None:
             self._load(begun.saved)
+
+    def _begin(self, run: RunPlan) -> None:
+        self._watchers.begin(run, {"spec": self._setting.strategy(run), **self._setting.hyperparameters(run)})
 
     def _observe(self, number: int, step: int, values: dict[str, float]) -> None:
         if self._alone:
@@ -164,10 +168,10 @@ class Bundle:
 
     def _write(self, number: int, run: RunPlan, result: Result) -> dict[str, Any]:
         if not self._alone:
-            self._watchers.begin(run)
+            self._begin(run)
         for step, values in self._rows[number]:
             self._watchers.row(run, step, values)
-        plain = record_of(run, result, self._setting.benchmark.name)
+        plain = record_of(run, result, self._setting)
         record = self._directory.append(plain, result.history, partial(self._cohort.weights, number))
         self._watchers.end(run, record)
         return record

@@ -71,7 +71,7 @@ def _failed(
     path = directory.write_failure(run.name, failure)
     setting.tell(f"{run.name} failed: {one_line(failure)} (traceback: {path})")
     result, error = Result.of_failure(""), f"{type(failure).__name__}: {failure}"
-    plain = record_of(run, result, setting.benchmark.name, error, str(path.relative_to(directory.path)))
+    plain = record_of(run, result, setting, error, str(path.relative_to(directory.path)))
     record = directory.append(plain, result.history, dict)
     watchers.end(run, record)
     return record

@@ -17,6 +17,7 @@ from mtl.files.records import read_records
 from mtl.train import Settings, checkpoint
 from mtl.train.model import build_model
 
+_OF_THE_MODEL = ("model", "architecture", "dropout")
 KEEP = ("none", "best", "all")
 Weights = dict[str, Tensor]
 
@@ -121,9 +122,23 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
         raise ValueError(f"{path} does not exist: the study is not finished, or was made with other --keep-models")
     benchmark = find_benchmark(config["benchmark"])
     inputs = benchmark.load().train.first(2)
-    task = read_records(directory / "results.jsonl").runs.get(run, {}).get("task")
+    record = _record(directory, run)
+    task = record.get("task")
     tasks = [each for each in benchmark.tasks if task in (None, each.name)]  # a single-task run has a model of its own
     with torch.random.fork_rng():
-        model = build_model(benchmark, tasks, inputs, Settings.of(config["training"]))
+        model = build_model(benchmark, tasks, inputs, Settings.of(config["training"], _shape(record)))
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return model.eval()
+
+
+def _record(directory: Path, run: str) -> Mapping[str, Any]:
+    """What is recorded of a run, or of the best one; empty where it is not known."""
+    best = directory / "checkpoints" / "best.json"
+    if run == "best" and best.is_file():
+        run = json.loads(best.read_text(encoding="utf-8"))["run"]
+    return read_records(directory / "results.jsonl").runs.get(run, {})
+
+
+def _shape(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a variant or a search has varied and a model is built by."""
+    return {name: value for name, value in record.get("hyperparameters", {}).items() if name in _OF_THE_MODEL}

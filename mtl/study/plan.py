@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.strategies import make
@@ -60,8 +61,8 @@ def usual_reference(strategies: Sequence[Strategy]) -> Strategy:
     return equal if equal in strategies else strategies[0]
 
 
-def compare_plan(benchmark: Benchmark, strategies: Sequence[Strategy], seeds: Sequence[int], single: bool) -> Plan:
-    """Single-task baselines first, then seed by seed every strategy, so that an early look is a fair one.
+def compare_plan(benchmark: Benchmark, strategies: Sequence[Any], seeds: Sequence[int], single: bool) -> Plan:
+    """Single-task baselines first, then seed by seed every strategy or variant, so that an early look is a fair one.
 
     With one task there are no baselines: every strategy trains that task alone.
     """

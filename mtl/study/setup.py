@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from mtl.benchmarks.benchmark import Benchmark, Splits
+from mtl.benchmarks.losses import fitted, with_losses
 from mtl.strategies import make
 from mtl.study.plan import RunPlan
-from mtl.train import Result, Settings
+from mtl.study.variant import Variant
+from mtl.train import Result, Settings, check_model
 
 
 class Observer(Protocol):
@@ -41,6 +44,7 @@ class StudySetup:
     Attributes:
         one_at_a_time: train each run by itself, where runs that differ in their seed could be trained together.
         tell: called with what a user should know.
+        variants: by label; what a run counts for is one of them, or a strategy's spec.
     """
 
     benchmark: Benchmark
@@ -49,25 +53,59 @@ class StudySetup:
     device: torch.device
     one_at_a_time: bool = False
     tell: Callable[[str], None] = print
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+    def of(self, run: RunPlan) -> StudySetup:
+        """The setting of one run: with the losses and training settings of its variant."""
+        variant = self.variants.get(run.strategy)
+        if variant is None:
+            return self
+        benchmark = fitted(with_losses(self.benchmark, variant.losses), self.splits)
+        return dataclasses.replace(self, benchmark=benchmark, settings=variant.over(self.settings))
+
+    def strategy(self, run: RunPlan) -> str:
+        """The spec of a run's strategy."""
+        variant = self.variants.get(run.strategy)
+        return run.strategy if variant is None else variant.strategy
+
+    def hyperparameters(self, run: RunPlan) -> dict[str, Any]:
+        """What is recorded of a run: the values of its strategy, and what its variant varies."""
+        variant = self.variants.get(run.strategy)
+        return make(run.strategy).hyperparameters if variant is None else variant.hyperparameters
+
+    def with_variants(self, variants: Sequence[Variant]) -> StudySetup:
+        """The same setting for a comparison of `variants`, each of which is tried on a few examples.
+
+        Raises:
+            ValueError: one does not fit the data; one line that names it.
+        """
+        setting = dataclasses.replace(self, variants={variant.label: variant for variant in variants})
+        for variant in variants:
+            try:
+                tried = setting.of(RunPlan("final", variant.label, 0))
+                check_model(tried.benchmark, self.splits, tried.settings)
+            except ValueError as error:
+                raise ValueError(f"--vary, {variant}: {error}") from error
+        return setting
 
 
 def record_of(
-    run: RunPlan, result: Result, benchmark: str, error: str | None = None, traceback: str | None = None
+    run: RunPlan, result: Result, setting: StudySetup, error: str | None = None, traceback: str | None = None
 ) -> dict[str, Any]:
     """What is written of a run.
 
     Args:
         run: as planned.
         result: what it left.
-        benchmark: its name.
+        setting: of the study.
         error: what it failed with.
         traceback: the file that holds more of that, within the run directory.
     """
     return {
         "run": run.name,
-        "benchmark": benchmark,
+        "benchmark": setting.benchmark.name,
         "strategy": run.strategy,
-        "hyperparameters": make(run.strategy).hyperparameters,
+        "hyperparameters": setting.hyperparameters(run),
         "seed": run.seed,
         "phase": run.phase,
         "task": run.task,

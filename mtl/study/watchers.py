@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mtl.strategies import make
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import Observer
@@ -23,9 +22,8 @@ class Watchers:
     def __init__(self, observers: Sequence[Observer], directory: RunDirectory, tell: Callable[[str], None]) -> None:
         self._observers, self._directory, self._tell = list(observers), directory, tell
 
-    def begin(self, run: RunPlan) -> None:
+    def begin(self, run: RunPlan, hyperparameters: dict[str, Any]) -> None:
         """A run starts or continues."""
-        hyperparameters = {"spec": run.strategy, **make(run.strategy).hyperparameters}
         self._each(lambda observer: observer.begin(run, hyperparameters))
 
     def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:

@@ -81,6 +81,26 @@ def read_options(options: Sequence[str]) -> dict[str, Range]:
     return found
 
 
+def read_varied(options: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The choices of `--vary`, by name.
+
+    Args:
+        options: texts of the form `NAME=CHOICE,CHOICE`.
+
+    Raises:
+        ValueError: a text of another form, or a name given twice.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for option in options:
+        name, equals, text = (part.strip() for part in option.partition("="))
+        if not (name and equals and text):
+            raise ValueError(f"--vary {option!r} is not NAME=CHOICE,CHOICE, such as optimizer=adam,sgd")
+        if name in found:
+            raise ValueError(f"--vary gives {name} twice; join its choices by commas")
+        found[name] = read_choices(f"--vary {name}", text)
+    return found
+
+
 def read_file(path: Path) -> dict[str, Range]:
     """The ranges of a YAML file, by name. A range is text as on the command line, a list, or `{low, high, log}`.
 
@@ -110,10 +130,19 @@ def read_range(name: str, text: str) -> Range:
     if match and _NUMBER.fullmatch(match["low"].strip()):
         scale = match["scale"]
         return Bounds(match["low"].strip(), match["high"].strip(), None if scale is None else scale == "log")
+    return Listed(read_choices(name, text))
+
+
+def read_choices(name: str, text: str) -> tuple[str, ...]:
+    """Choices joined by commas, as in `focal:gamma=1,alpha=0.5,mae`, where there are two.
+
+    Raises:
+        ValueError: an empty choice.
+    """
     choices = tuple(part.strip() for part in _BETWEEN_CHOICES.split(text))
     if "" in choices:
         raise ValueError(f"{name}={text!r}: a choice is empty")
-    return Listed(choices)
+    return choices
 
 
 def _from_yaml(where: str, name: str, value: Any) -> Range:

@@ -72,6 +72,12 @@ class Space:
             if not (isinstance(dimension.parameter, Choice) and len(dimension.parameter.choices) == 1)
         }
 
+    @property
+    def constants(self) -> Values:
+        """What has one value."""
+        varied = self.varied
+        return {name: each.parameter.grid(1)[0] for name, each in self.dimensions.items() if name not in varied}
+
     def sample(self, rng: Generator) -> Values:
         """A point drawn at random."""
         return self.completed({}, rng)

@@ -1,0 +1,50 @@
+"""Variants: every combination of what is varied, and what the others are compared with."""
+
+import pytest
+
+from mtl.strategies import make
+from mtl.study.variant import make_variants, usual_variant
+from mtl.train import Settings
+from tests.tiny import Tiny
+
+EQUAL, FAMO = make("equal"), make("famo")
+
+
+def test_every_combination_is_a_variant_and_equal_weights_alone_are_not_named():
+    varied = {"clip": ("none", "1"), "loss.product": ("mae", "huber:delta=0.5")}
+    alone = make_variants(varied, [EQUAL], Tiny(), ())
+    assert [variant.label for variant in alone] == [
+        "clip=none, loss.product=mae",
+        "clip=none, loss.product=huber:delta=0.5",
+        "clip=1, loss.product=mae",
+        "clip=1, loss.product=huber:delta=0.5",
+    ]
+    assert alone[3].settings == {"clip": 1.0} and alone[3].losses == {"product": "huber:delta=0.5"}
+    several = make_variants(varied, [EQUAL, FAMO], Tiny(), ())
+    assert [variant.label for variant in several][3:5] == [f"equal, {alone[3]}", f"famo, {alone[0]}"]
+    # Another study in the same directory must not take the runs of one strategy for those of another.
+    assert make_variants(varied, [FAMO], Tiny(), ())[0].label == f"famo, {alone[0]}"
+    assert several[4].hyperparameters == {**FAMO.hyperparameters, "clip": None, "loss.product": "mae"}
+
+
+def test_a_variant_changes_the_settings_that_it_varies_alone():
+    settings = Settings(steps=100, lr=0.1)
+    two, _ = make_variants({"weight_decay": ("1e-4", "0")}, [EQUAL], Tiny(), ())
+    assert two.over(settings) == Settings(steps=100, lr=0.1, weight_decay=1e-4)
+    longer, _ = make_variants({"epochs": ("3", "2")}, [EQUAL], Tiny(), ())
+    assert longer.over(settings).length(10) == 30  # not the steps of the recipe
+
+
+@pytest.mark.parametrize(
+    ("varied", "reference"),
+    [
+        ({"optimizer": ("sgd", "adam")}, "equal, optimizer=adam"),
+        ({"optimizer": ("sgd", "rmsprop")}, "equal, optimizer=sgd"),
+        ({"loss.product": ("mae", "mse")}, "equal, loss.product=mse"),
+        ({"loss.product": ("mae", "mse"), "dropout": ("0.5", "none")}, "equal, loss.product=mse, dropout=none"),
+        ({"loss.product": ("mae", "mse"), "dropout": ("0.5", "0.1")}, "equal, loss.product=mae, dropout=0.5"),
+    ],
+)
+def test_the_reference_is_what_the_benchmark_has_or_the_first(varied, reference):
+    variants = make_variants(varied, [FAMO, EQUAL], Tiny(), ())
+    assert usual_variant(variants, EQUAL, Tiny(), Settings()).label == reference
