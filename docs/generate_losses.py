@@ -31,6 +31,7 @@ A task's loss is named by a spec, on the command line, in YAML and in Python ali
 | `mae+0.1*path.py:Gradient` | a weighed sum; `weight1`, `weight2` ... are hyperparameters, as are those of its parts |
 
     mtl train multidigits --loss left=focal:gamma=1 right=cross-entropy+0.5*poly
+    mtl compare multidigits --vary loss.left=cross-entropy,focal:gamma=1,poly
     mtl search multidigits --search loss.left=cross-entropy,focal,poly loss.left.gamma=0.5:4
     mtl check-loss huber:delta=0.5
     mtl list losses
