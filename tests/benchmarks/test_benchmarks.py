@@ -19,6 +19,7 @@ def loaded(name):
 
 
 _LARGE = ("census", "qm9", "scenes")
+_DENSE = ("scenes", "nyuv2", "cityscapes")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in _LARGE else n for n in BENCHMARKS])
@@ -27,8 +28,9 @@ def test_benchmarks_load_whole_and_twice_the_same(name):
     assert digest.of_splits(first) == digest.of_splits(load_checked(benchmark))
     model = benchmark.model(benchmark.tasks, first.train.first(2))
     predictions = model(first.train.first(5))
+    pixels = first.train.first(1).shape[2:] if name in _DENSE else ()
     assert {task: tuple(p.shape) for task, p in predictions.items()} == {
-        task.name: (5, task.outputs) for task in benchmark.tasks
+        task.name: (5, *pixels, task.outputs) for task in benchmark.tasks
     }
 
 
