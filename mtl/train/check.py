@@ -18,6 +18,7 @@ from mtl.losses.labels import classes_last, elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
+from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
 
@@ -54,6 +55,8 @@ def check_model(
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
+    if read_optimizer(settings.optimizer).name not in SIDE_BY_SIDE:  # those five take any parameter
+        settings.make_optimizer(model.parameters())
     for name, split in splits.items():
         place = f"{where}, {name} split"
         model.train(name == "train")
