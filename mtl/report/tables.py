@@ -143,7 +143,8 @@ def terminal(summary: Mapping[str, Any], width: int = 100) -> TerminalTable:
         if summary["baseline"] == "single_task"
         else f"gain on\n{numbers.shortened(summary['reference'], 12)}, % ↑"
     )
-    heads = ["#", "strategy", gain, "mean rank ↓", "p (Holm)", "runs"]
+    named = "variant" if summary.get("compared") == "variants" else "strategy"
+    heads = ["#", named, gain, "mean rank ↓", "p (Holm)", "runs"]
     columns = [[row[index].text for row in full.rows] for index in (0, 1, 2, 4, 6, 8)]
     best: list[set[int]] = [full.best(index) for index in (0, 1, 2, 4, 6, 8)]
     extra = [
@@ -159,7 +160,7 @@ def terminal(summary: Mapping[str, Any], width: int = 100) -> TerminalTable:
         best += [{row - values.apart for row in values.best(index)} for _, index in extra]
     result = TerminalTable(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for head in heads:
-        text = head in ("strategy", "runs")
+        text = head in (named, "runs")
         result.add_column(Text(head), justify="left" if text else "right", overflow="fold", no_wrap=not text)
     for row, spec in enumerate(summary["ranking"]):
         cells = [Text(column[row], "bold" if row in top else "") for column, top in zip(columns, best, strict=True)]

@@ -16,18 +16,21 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
     if not specs:
         return "No run of any strategy finished, so there is nothing to rank."
     best, reference, seeds = specs[0], mark(summary["reference"]), len(summary["seeds"])
+    compared = summary.get("compared", "strategies")
+    one = "variant" if compared == "variants" else "strategy"
     entry = summary["strategies"][best]
     over = f"over {_plural(seeds, 'seed')}{_how(summary, entry)}"
     if len(specs) == 1:
-        return f"{mark(best)} is the only strategy with finished runs, {over}."
+        return f"{mark(best)} is the only {one} with finished runs, {over}."
     level = [spec for spec in specs[1:] if summary["strategies"][spec]["metrics"] == entry["metrics"]]
     if len(level) == len(specs) - 1:
-        why = ": with one task there is nothing to weigh" if len(summary["tasks"]) == 1 else ", to the last digit"
-        return f"All {len(specs)} strategies give the same results over {_plural(seeds, 'seed')}{why}."
+        alone = len(summary["tasks"]) == 1 and compared == "strategies"
+        why = ": with one task there is nothing to weigh" if alone else ", to the last digit"
+        return f"All {len(specs)} {compared} give the same results over {_plural(seeds, 'seed')}{why}."
     shared = f", level with {', '.join(map(mark, level))}," if level else ""
-    first = f"{mark(best)} ranks first{shared} of {len(summary['ranking'])} strategies {over}"
+    first = f"{mark(best)} ranks first{shared} of {len(summary['ranking'])} {compared} {over}"
     if best == summary["reference"]:
-        return f"{first}: no strategy does better than this reference. {_others(summary, specs[1:])}"
+        return f"{first}: no {one} does better than this reference. {_others(summary, specs[1:], one)}"
     p = entry["p_adjusted"]
     if p is None:
         why = "one seed gives no intervals and no tests" if seeds == 1 else "there are too few pairs of runs to test"
@@ -159,13 +162,13 @@ def _how(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     return f" (Δm {interval(gain, 2, signed=True)} %)" if summary["baseline"] == "single_task" else ""
 
 
-def _others(summary: Mapping[str, Any], specs: Sequence[str]) -> str:
+def _others(summary: Mapping[str, Any], specs: Sequence[str], one: str) -> str:
     tested = [p for spec in specs if (p := summary["strategies"][spec]["p_adjusted"]) is not None]
     if not tested:
         return "Nothing could be tested."
     different = sum(p < SIGNIFICANT for p in tested)
     if len(tested) == 1:
-        return f"The other strategy {'differs' if different else 'does not differ'} from it significantly."
+        return f"The other {one} {'differs' if different else 'does not differ'} from it significantly."
     if different in (0, len(tested)):
         return (
             f"{'All' if different else 'None'} of the {len(tested)} others tested {_differ(different)} significantly."

@@ -68,13 +68,17 @@ def test_with_one_task_the_reference_is_the_baseline(tmp_path):
     assert len(records_of(tmp_path)) == 9
 
 
-def test_single_task_baselines_are_those_of_the_benchmark_and_a_reference_is_named_by_its_label(tmp_path):
+def test_single_task_baselines_are_those_of_the_benchmark_and_a_reference_is_named_by_its_label(tmp_path, capsys):
     arguments = ["--vary", "lr=0.01,0.1", "--reference", "lr=0.1", "--seeds=1", "--steps=4", "--keep-models=none"]
     assert compare(tmp_path, *arguments) == 0
     alone = [record for record in records_of(tmp_path) if record["phase"] == "single_task"]
     assert [record["task"] for record in alone] == ["sign", "product"]
     summary = summary_of(tmp_path)
-    assert summary["baseline"] == "single_task" and summary["reference"] == "lr=0.1"
+    assert (
+        summary["compared"] == "variants" and summary["baseline"] == "single_task" and summary["reference"] == "lr=0.1"
+    )
+    shown = capsys.readouterr().out
+    assert "variant" in shown and "strateg" not in shown
 
 
 def test_the_best_model_of_variants_of_a_model_is_loaded(tmp_path):
