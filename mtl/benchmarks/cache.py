@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from mtl.files.whole import replaced
+
 _VARIABLE = "MTL_CACHE"
 _PIECE = 1 << 20
 
@@ -67,19 +69,28 @@ def prepared(name: str, made_from: Sequence[Path | str | int], make: Callable[[]
     found = _read(path)
     if found is not None:
         return found["data"]
-    try:
+    with _told_of_the_cache(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            found = _read(path)  # somebody else may have made it meanwhile
-            if found is None:
-                found = {"data": make()}
-                _write(path, found)
+        lock = path.with_suffix(".lock").open("wb")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = _read(path)  # somebody else may have made it meanwhile
+        if found is None:
+            found = {"data": make()}  # what goes wrong with the source is not the cache's
+            with _told_of_the_cache(path), replaced(path) as file:
+                torch.save(found, file)
+    return found["data"]
+
+
+@contextmanager
+def _told_of_the_cache(path: Path) -> Iterator[None]:
+    """Errors of the disk say that they are the cache's, and how to move it."""
+    try:
+        yield
     except OSError as error:
         raise OSError(
             error.errno, f"the cache of prepared data cannot be written ({error.strerror}); {_VARIABLE} moves it", path
         ) from error
-    return found["data"]
 
 
 def _digest(made_from: Sequence[Path | str | int]) -> str:
@@ -106,15 +117,3 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (zipfile.BadZipFile, EOFError, RuntimeError, pickle.UnpicklingError):
         return None
     return loaded if isinstance(loaded, dict) and "data" in loaded else None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from mtl.files.whole import replaced
+
 
 def save(path: Path, content: dict[str, Any], *, keep: bool = False) -> None:
     """Write `content` (tensors and plain values) so that a crash leaves the old file or the new one, never half.
@@ -17,17 +19,13 @@ def save(path: Path, content: dict[str, Any], *, keep: bool = False) -> None:
     With `keep` the old file stays beside it, at `previous(path)`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+
+    def keep_old() -> None:
         if keep and path.exists():
             _keep(path)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    with replaced(path, keep_old) as file:
+        torch.save(content, file)
 
 
 def _keep(path: Path) -> None:

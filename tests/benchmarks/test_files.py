@@ -134,6 +134,16 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch):
         prepared("x", [1], lambda: 1)
 
 
+def test_a_source_that_cannot_be_read_is_not_the_fault_of_the_cache():
+    def make():
+        raise FileNotFoundError(2, "No such file or directory", "source.csv")
+
+    with pytest.raises(FileNotFoundError, match=r"source.csv") as caught:
+        prepared("x", [1], make)
+    assert "MTL_CACHE" not in str(caught.value)
+    assert prepared("x", [1], lambda: {"a": torch.ones(2)})["a"].tolist() == [1, 1]
+
+
 def test_whoever_watches_hears_how_far_a_preparation_is():
     heard = []
     with watched(lambda done, total: heard.append((done, total))):
