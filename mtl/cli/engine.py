@@ -24,12 +24,13 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
 
     def __init__(self, setting: StudySetup) -> None:
         self.lost = 0  # processes, so far
+        self._open = contextlib.ExitStack()  # what `__enter__` has opened
         self.make_cohort: MakeCohort = cohort_maker(setting)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> bool | None:
-        return None
+        return self._open.__exit__(kind, error, at)
 
     def run(
         self,

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mtl.cli.engine import Engine, on_ray
@@ -41,7 +40,6 @@ class RayEngine(Engine):
         self._options, self._setting = options, setting
         self._hosts: Any = None
         self._told = ""
-        self._open = contextlib.ExitStack()
         self.make_cohort = self._sharded
 
     def __enter__(self) -> RayEngine:
@@ -51,11 +49,6 @@ class RayEngine(Engine):
                 raise ValueError(f"--gpus-per-shard {self._options.gpus_per_shard:g}: the search trains on no GPU")
             self._open = stack.pop_all()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        return self._open.__exit__(kind, error, at)
 
     def run(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mtl.cli.engine import Engine, on_ray
@@ -44,7 +43,6 @@ class TuneEngine(Engine):
         names = [n for n in (self._scheduler, self._searcher) if n not in ("none", "random")]
         own = options.method if options.shards else "random"
         self.about = {"method": "+".join(dict.fromkeys(names)) or own, "engine": "tune", **chosen}
-        self._open = contextlib.ExitStack()
         self._gpus = 0.0
 
     def __enter__(self) -> TuneEngine:
@@ -55,11 +53,6 @@ class TuneEngine(Engine):
             self._gpus = self._lent()
             self._open = stack.pop_all()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        return self._open.__exit__(kind, error, at)
 
     def run(
         self,
