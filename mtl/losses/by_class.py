@@ -39,7 +39,20 @@ class ByClass(Loss):
 
 
 @dataclass(frozen=True)
-class OfTruth(Loss):
+class ClassesOrLogits(Loss):
+    """Takes a logit for each class, or one logit for each label, which is in [0, 1] then."""
+
+    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
+        if prediction[:1].numel() == target[:1].numel():
+            return not_a_share(target)
+        return not_by_class(prediction, target, "or one logit for each label")
+
+    def by_class(self, target: Tensor, outputs: int) -> bool:
+        return by_class(target, outputs)
+
+
+@dataclass(frozen=True)
+class OfTruth(ClassesOrLogits):
     """A mean over labels of a function of the probability that is given to the true class.
 
     Predictions (N, ..., C), labels (N, ...) of type int64; or one logit for each label, which is in [0, 1].
@@ -62,14 +75,6 @@ class OfTruth(Loss):
     def of_rate(self, logit: Tensor, rate: Tensor) -> Tensor:
         """The loss of one logit for each label, which is in [0, 1]."""
         return rate * self.of_truth(F.logsigmoid(logit)) + (1 - rate) * self.of_truth(F.logsigmoid(-logit))
-
-    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
-        if prediction[:1].numel() == target[:1].numel():
-            return not_a_share(target)
-        return not_by_class(prediction, target, "or one logit for each label")
-
-    def by_class(self, target: Tensor, outputs: int) -> bool:
-        return by_class(target, outputs)
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
         if target.is_floating_point() or (outputs is not None and not by_class(target, outputs)):

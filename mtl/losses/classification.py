@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.losses.by_class import ByClass, class_frequencies, log_probabilities, not_by_class, picked
+from mtl.losses.by_class import ByClass, ClassesOrLogits, class_frequencies, log_probabilities, picked
 from mtl.losses.class_weights import weights_of
 from mtl.losses.labels import by_class, elementwise, known
-from mtl.losses.loss import Loss, Terms
-from mtl.losses.one_each import means, not_a_share
+from mtl.losses.loss import Terms
+from mtl.losses.one_each import means
 
 _WEIGHTS = "weight of each class, joined by /; inverse and effective take them from the training labels"
 
@@ -65,7 +65,7 @@ class NLL(ByClass):
 
 
 @dataclass(frozen=True)
-class Hinge(Loss):
+class Hinge(ClassesOrLogits):
     """Hinge loss of a margin: of class logits the mean over the other classes, as in torch; or of one logit a label.
 
     Predictions (N, ..., C), labels (N, ...) of type int64; or one logit for each label, which is in [0, 1]. Zero once
@@ -89,14 +89,6 @@ class Hinge(Loss):
         lack = (self.margin - picked(prediction, target)[..., None] + prediction).clamp(min=0)
         # The true class itself lacks the whole margin.
         return Terms((lack.sum(-1) - self.margin) / prediction.shape[-1], known(target))
-
-    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
-        if prediction[:1].numel() == target[:1].numel():
-            return not_a_share(target)
-        return not_by_class(prediction, target, "or one logit for each label")
-
-    def by_class(self, target: Tensor, outputs: int) -> bool:
-        return by_class(target, outputs)
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
         if target.is_floating_point() or (outputs is not None and not by_class(target, outputs)):

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.losses.by_class import class_frequencies, not_by_class
+from mtl.losses.by_class import ClassesOrLogits, class_frequencies
 from mtl.losses.labels import by_class, elementwise, known
-from mtl.losses.loss import Loss, Terms
-from mtl.losses.one_each import means, not_a_share
+from mtl.losses.loss import Terms
+from mtl.losses.one_each import means
 
 _OVER = "what a set is: the whole batch, or each example"
 
 
 @dataclass(frozen=True)
-class Overlap(Loss):
+class Overlap(ClassesOrLogits):
     """A mean over the classes of a set, of those that occur among its labels.
 
     Predictions (N, ..., C), labels (N, ...) of type int64; or one logit for each label, which is in [0, 1]: the only
@@ -61,14 +61,6 @@ class Overlap(Loss):
             return Terms(each[0], (occurs & labelled)[0])
         mean = torch.where(occurs, each, 0.0).sum(1) / occurs.sum(1).clamp(min=1)
         return Terms(mean, labelled[:, 0])
-
-    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
-        if prediction[:1].numel() == target[:1].numel():
-            return not_a_share(target)
-        return not_by_class(prediction, target, "or one logit for each label")
-
-    def by_class(self, target: Tensor, outputs: int) -> bool:
-        return by_class(target, outputs)
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
         if target.is_floating_point() or (outputs is not None and not by_class(target, outputs)):
