@@ -61,3 +61,23 @@ class Layers(nn.Sequential, Stages):
             value = layer(value)
         found: Tensor = value
         return found
+
+
+def fully_connected(entry: nn.Module, size: int, width: int, depth: int, dropout: float) -> Layers:
+    """Linear layers with ReLU, and dropout where there is some, behind what makes vectors of the inputs.
+
+    Args:
+        entry: gives (B, size).
+        size: what the first layer reads.
+        width: units of each layer.
+        depth: number of layers, each a stage.
+        dropout: share of units dropped in training.
+    """
+    layers, ends = [entry], []
+    for _ in range(depth):
+        layers += [nn.Linear(size, width), nn.ReLU()]
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+        size = width
+        ends.append(len(layers))
+    return Layers(layers, 1, ends, width)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from mtl.hyperparameters import hyper
-from mtl.models.trunks.layers import Layers
+from mtl.models.trunks.layers import Layers, fully_connected
 from mtl.models.trunks.trunk import Shape, Trunk
 
 
@@ -25,16 +25,8 @@ class MLP(Trunk):
     dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of units dropped in training")
 
     def build(self, shape: Shape) -> tuple[Layers, int]:
-        size = _numbers(shape)
-        layers: list[nn.Module] = [nn.Flatten() if _is_one(shape) else Joined()]
-        ends = []
-        for _ in range(self.depth):
-            layers += [nn.Linear(size, self.width), nn.ReLU()]
-            if self.dropout > 0:
-                layers.append(nn.Dropout(self.dropout))
-            size = self.width
-            ends.append(len(layers))
-        return Layers(layers, 1, ends, size), size
+        entry = nn.Flatten() if _is_one(shape) else Joined()
+        return fully_connected(entry, _numbers(shape), self.width, self.depth, self.dropout), self.width
 
 
 class Joined(nn.Module):

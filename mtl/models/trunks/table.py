@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
-from mtl.models.trunks.layers import Layers
+from mtl.models.trunks.layers import Layers, fully_connected
 from mtl.models.trunks.trunk import Shape, Trunk, shown
 
 
@@ -35,15 +35,8 @@ class Table(Trunk):
         if any(len(part) != 1 for part in shape.values()):
             raise ValueError(f"table: inputs have shape {shown(shape)}; one axis of columns is wanted for each")
         size = shape["codes"][0] * self.embedding + shape.get("numbers", (0,))[0]
-        layers: list[nn.Module] = [Embedded(self.codes, self.embedding)]
-        ends = []
-        for _ in range(self.depth):
-            layers += [nn.Linear(size, self.width), nn.ReLU()]
-            if self.dropout > 0:
-                layers.append(nn.Dropout(self.dropout))
-            size = self.width
-            ends.append(len(layers))
-        return Layers(layers, 1, ends, size), size
+        entry = Embedded(self.codes, self.embedding)
+        return fully_connected(entry, size, self.width, self.depth, self.dropout), self.width
 
 
 class Embedded(nn.Module):
