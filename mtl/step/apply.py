@@ -114,7 +114,7 @@ class Applier:
         """A step of which some task is absent or not finite: the others under the weights of all.
 
         Returns:
-            () whether every gradient was finite; entries that are not are left out.
+            () whether every gradient was finite; entries that are not are left out, unless there is a scaler.
         """
         one = self._one(batch.values)
         if self._setup.sharded:
@@ -130,7 +130,10 @@ class Applier:
             shared = weights[max(group, 0)] if self._leaves.blocks > 1 else weights
             return (shared * one)[batch.tasks]
 
-        update, whole = guarded_gradients(batch.present, weights_of, retain_graph=retain_graph)
+        # Under AMP the scaler has to see what is not finite.
+        update, whole = guarded_gradients(
+            batch.present, weights_of, retain_graph=retain_graph, leaves_out=self._loss_scale is None
+        )
         self._passes["backward"] += len(batch.present)
         accumulate(self._averaged(update, whole=False))
         return whole

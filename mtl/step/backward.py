@@ -83,7 +83,11 @@ def weighted_gradients(
 
 
 def guarded_gradients(
-    losses: Sequence[Output], weights_of: Callable[[Tensor], Tensor], *, retain_graph: bool = False
+    losses: Sequence[Output],
+    weights_of: Callable[[Tensor], Tensor],
+    *,
+    retain_graph: bool = False,
+    leaves_out: bool = True,
 ) -> tuple[Update, Tensor]:
     """Gradients of a step in which some task is broken; entries that are not finite are left out.
 
@@ -93,6 +97,7 @@ def guarded_gradients(
         losses: those that are there.
         weights_of: their weights for a leaf.
         retain_graph: whether the graph must survive.
+        leaves_out: False keeps entries that are not finite, for a scaler that has to see them.
 
     Returns:
         The update, and () whether every gradient was finite.
@@ -106,7 +111,7 @@ def guarded_gradients(
             if gradient is not None:
                 finite, known = finite_part(gradient)
                 whole.append(known.all())
-                term = finite * weights_of(leaf)[task].to(gradient.dtype)
+                term = (finite if leaves_out else gradient) * weights_of(leaf)[task].to(gradient.dtype)
                 update[id(leaf)] = leaf, term if id(leaf) not in update else update[id(leaf)][1] + term
     return list(update.values()), torch.stack(whole).all()
 

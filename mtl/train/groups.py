@@ -208,6 +208,11 @@ class Groups:
         if jobs[0].settings.accumulate > 1:
             self._tell(f"accumulate={jobs[0].settings.accumulate}: runs with {strategy} are trained one at a time")
             return 0
+        if jobs[0].settings.amp == "fp16":
+            self._tell(
+                f"amp=fp16: each run has a scale of its own, and those with {strategy} are trained one at a time"
+            )
+            return 0
         if not jobs[0].optimizer.side_by_side:
             self._tell(f"optimizer {jobs[0].settings.optimizer} is stepped one member at a time")
             return 0

@@ -8,6 +8,8 @@ import torch
 
 from mtl.train.settings import Settings
 
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def lower(settings: Settings, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Inside the block a forward pass is made as `settings.amp` says, by torch's autocast.
@@ -16,4 +18,9 @@ def lower(settings: Settings, device: torch.device) -> contextlib.AbstractContex
     """
     if settings.amp == "off":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    return torch.autocast(device.type, _TYPES[settings.amp], cache_enabled=False)
+
+
+def scaler_of(settings: Settings, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps the small gradients of float16 from becoming zero; None where no setting needs it."""
+    return torch.amp.GradScaler(device.type) if settings.amp == "fp16" else None

@@ -15,7 +15,7 @@ from mtl.train.schedules import read_schedule
 if TYPE_CHECKING:  # the command line reads the declarations without torch
     import torch
 
-PRECISIONS = ("off", "bf16")
+PRECISIONS = ("off", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Settings:
     amp: str = hyper(
         "off",
         choices=PRECISIONS,
-        doc="bf16 makes the forward passes of training in mixed precision; evaluations stay in full precision",
+        doc="bf16 or fp16 make the forward passes of training in mixed precision; evaluations stay in full precision",
     )
     ema: float | None = hyper(
         None, 0.0, 0.999999, doc="decay of a moving average of the weights, which is evaluated and kept in their place"

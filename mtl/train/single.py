@@ -23,7 +23,8 @@ from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model
-from mtl.train.precision import lower
+from mtl.train.precision import lower, scaler_of
+from mtl.train.scaled import ScaledSteps
 from mtl.train.stepper import MOST_FRESH, Snapshot
 from mtl.train.surroundings import Randomness
 
@@ -53,6 +54,7 @@ class Single:
         self._optimizer = settings.make_optimizer(self.model.parameters())
         self._batches = Batches(train, settings.batch_size, seed, stream=0)
         self._cuts = min(settings.accumulate, self._batches.size)
+        scaler = scaler_of(settings, ground.device)
         self._balancer = Balancer(
             job.strategy,
             self.model.shared_parameters(),  # type: ignore[operator]
@@ -62,6 +64,12 @@ class Single:
             update_every=self._cuts,
             steps_per_epoch=job.per_epoch,
             seed=seed,
+            scaler=scaler,
+        )
+        self._scaled = ScaledSteps(
+            self._optimizer,
+            scaler,
+            lambda balancer=self._balancer: balancer.skipped["nonfinite_gradient"],  # type: ignore[misc]
         )
         aligned_on = validation if settings.align_data == "validation" else train
         self._align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
@@ -96,13 +104,14 @@ class Single:
                 self._weights = weights
             found.append(losses)
         scale_gradients(self.model.parameters(), sizes[-1] / len(drawn.batch))
+        self._scaled.unscale()
         if settings.l1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach().sign(), alpha=settings.l1)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self._optimizer.step()
+        self._scaled.step()
         if self._average is not None and settings.ema is not None:
             follow(self._average, self.model.state_dict(), 1 - decay(settings.ema, step))
         self._losses = mean_losses(found, sizes)
@@ -149,7 +158,7 @@ class Single:
 
     def skipped(self, row: int) -> dict[str, int]:  # noqa: ARG002
         """Steps by what was wrong in them."""
-        return dict(self._balancer.skipped)
+        return self._scaled.counted(self._balancer.skipped)
 
     def passes(self, row: int) -> tuple[int, int]:  # noqa: ARG002
         """Forward and backward passes so far: one forward pass a micro-batch, and what the balancer made."""
@@ -212,6 +221,7 @@ class Single:
         self._take_average(source)
         self._load_optimizer(source._optimizer)
         self._load_balancer(source._balancer, self._balancer.state_dict())
+        self._scaled.load_state_dict(source._scaled.state_dict())
         self._losses = source._losses
 
     def change(self, jobs: Sequence[Job]) -> None:
@@ -243,6 +253,7 @@ class Single:
             kept = {name: saved[name] for name in ("noise", "steps", "passes", "skipped")}
             self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
         self._random, self._made, self._losses = before._random, before._made, before._losses
+        self._scaled.load_state_dict(before._scaled.state_dict())
 
     def _take_average(self, source: Single) -> None:
         """The average of another run; one that begins at its present parameters where it has none."""
@@ -275,6 +286,7 @@ class Single:
             "average": self._average,
             "losses": self._losses,
             "made": self._made,
+            "scaled": self._scaled.state_dict(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -284,5 +296,6 @@ class Single:
         self._balancer.load_state_dict(saved["balancer"])
         self._random.load_state_dict(saved["random"])
         self._losses, self._made = dict(saved["losses"]), saved["made"]
+        self._scaled.load_state_dict(saved.get("scaled", {}))
         if self._average is not None:
             self._average = copied(saved["average"])

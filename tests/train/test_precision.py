@@ -102,5 +102,5 @@ def test_it_goes_together_with_micro_batches():
 
 
 def test_other_types_are_refused():
-    with pytest.raises(ValueError, match=r"^training: amp='fp16' must be one of off, bf16$"):
-        Settings(amp="fp16")
+    with pytest.raises(ValueError, match=r"^training: amp='fp8' must be one of off, bf16, fp16$"):
+        Settings(amp="fp8")
