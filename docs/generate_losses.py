@@ -58,6 +58,13 @@ classes stop growing (Cui et al., CVPR 2019, with beta 0.999), `priors=training`
 the same kind. They are taken from the labels of the training split alone before training starts, have the mean 1 over
 them, and are recorded as numbers.
 
+**A loss that is searched.** `taylor` (classes, yes or no) and `taylor-numbers` are polynomials of prediction and label
+whose coefficients a search sets, for each task its own:
+
+    mtl search multidigits --method cmaes --search loss.left=taylor loss.right=taylor,cross-entropy
+
+What is found is a spec like any other, so `--loss` takes it, on another benchmark too.
+
 **A loss of your own** is a function, a class or an `nn.Module` that takes predictions and labels in one shape (where
 there is one prediction for each label) and returns their mean. `mtl check-loss path.py:Name` tests its gradient,
 sign, scale, mean over the batch, the edges, half precision, `vmap` and missing labels, and exits 1 if something

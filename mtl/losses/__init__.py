@@ -54,6 +54,8 @@ __all__ = [
     "Suggested",
     "Suggestion",
     "TaskLoss",
+    "Taylor",
+    "TaylorNumbers",
     "Terms",
     "Triplet",
     "Tversky",

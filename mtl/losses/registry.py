@@ -15,6 +15,7 @@ from mtl.losses.loss import Loss
 from mtl.losses.metric_learning import Contrastive, Triplet
 from mtl.losses.overlap import Dice, Lovasz, Tversky
 from mtl.losses.regression import MAE, MSE, Huber, LogCosh, Quantile, SmoothL1
+from mtl.losses.taylor import Taylor, TaylorNumbers
 
 #: What each file of losses is about, in the order of the documentation.
 FAMILIES: Mapping[str, tuple[type[Loss], ...]] = MappingProxyType(
@@ -27,6 +28,7 @@ FAMILIES: Mapping[str, tuple[type[Loss], ...]] = MappingProxyType(
         "depth and directions": (ScaleInvariant, Cosine),
         "embeddings": (Triplet, Contrastive),
         "a teacher": (KL,),
+        "a search over the loss itself": (Taylor, TaylorNumbers),
     }
 )
 

@@ -21,7 +21,7 @@ NOTED = {
 OTHERS = {
     "binary-cross-entropy": ["yes or no"],
     "focal:alpha=0.3": ["yes or no"],
-    **{spec: ["yes or no"] for spec in ("focal:gamma=0.5", "poly", "hinge", "dice", "tversky", "lovasz")},
+    **{spec: ["yes or no"] for spec in ("focal:gamma=0.5", "poly", "hinge", "dice", "tversky", "lovasz", "taylor")},
     "cross-entropy:label_smoothing=0.1,class_weights=1/2/3/4": ["classes"],
     "asymmetric:shift=0,negative=0.5,positive=0.5": ["yes or no"],
     "triplet:mining=all": ["embeddings"],
