@@ -122,6 +122,7 @@ class Benchmark(ABC):
         architecture: spec of how the tasks share it by default.
         recipe: training settings that differ from the trainer's, such as `{"epochs": 30}`.
         install: the command that brings the data, shown when its package is absent.
+        about: what a user should know of how the data was read, a line each; said before training.
     """
 
     name: ClassVar[str]
@@ -130,6 +131,7 @@ class Benchmark(ABC):
     architecture: str = "hard-sharing"
     recipe: ClassVar[Mapping[str, Any]] = {}
     install: ClassVar[str] = ""
+    about: Sequence[str] = ()
 
     def files(self) -> Sequence[Path]:
         """The files that the data is read from, if it is not generated; raises `MissingData` when they are not here."""

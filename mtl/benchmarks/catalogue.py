@@ -24,6 +24,7 @@ from mtl.benchmarks.reviews import Reviews
 from mtl.benchmarks.rf1 import RF1
 from mtl.benchmarks.sarcos import Sarcos
 from mtl.benchmarks.scenes import Scenes
+from mtl.benchmarks.table_file import TableFile, named_table, parted_table
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
 from mtl.suggestions import nearest
@@ -47,6 +48,8 @@ _MEMBERS = {
 def find_benchmark(name: str) -> Benchmark:
     """The benchmark of that name, or the class that `path.py:Class` names; `NAME[TASK=SPEC]` has another loss.
 
+    `path.csv:COLUMN,COLUMN:KIND` is a table in a text file, of which these columns are asked.
+
     Raises:
         ValueError: no such benchmark, file or class, or a class that lacks a member; one line.
     """
@@ -55,9 +58,13 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def _found(name: str) -> Benchmark:
+    if table := parted_table(name):
+        return TableFile(*table)
     if ":" not in name:
         if name not in BENCHMARKS:
-            raise ValueError(f"unknown benchmark {name!r}: {nearest(name, BENCHMARKS)} (or give path.py:Class)")
+            raise ValueError(
+                f"unknown benchmark {name!r}: {nearest(name, BENCHMARKS)} (or give path.py:Class or table.csv)"
+            )
         return BENCHMARKS[name]()
     path, _, cls_name = name.rpartition(":")
     cls = getattr(imported(Path(path), "benchmark file"), cls_name, None)
@@ -78,5 +85,8 @@ def _found(name: str) -> Benchmark:
 def resolved_name(name: str) -> str:
     """The name by which `find_benchmark` finds the same benchmark from any directory."""
     plain, specs = parted(name)
+    if table := parted_table(plain):
+        path, targets = table
+        return named_with(named_table(str(Path(path).resolve()), targets), specs)
     path, colon, cls_name = plain.rpartition(":")
     return named_with(f"{Path(path).resolve()}:{cls_name}" if colon else plain, specs)

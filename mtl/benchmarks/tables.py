@@ -52,6 +52,11 @@ def encoded(
         size += 1 + len(known)
     inputs = {"codes": torch.stack(codes, 1)}
     if numbers:
-        table = torch.stack([torch.tensor(column, dtype=torch.float64) for column in numbers.values()], 1)
-        inputs["numbers"] = standardised(table, fitted_on).nan_to_num(0.0).float()
+        inputs["numbers"] = standard_numbers(numbers, fitted_on)
     return Encoded(inputs, size)
+
+
+def standard_numbers(numbers: Mapping[str, Sequence[float]], fitted_on: Tensor) -> Tensor:
+    """Columns of numbers (N, F), standardised on the rows `fitted_on`; NaN, which is missing, becomes 0, the mean."""
+    table = torch.stack([torch.tensor(column, dtype=torch.float64) for column in numbers.values()], 1)
+    return standardised(table, fitted_on).nan_to_num(0.0).float()

@@ -5,7 +5,7 @@ Training settings and the options of search methods are declared where they belo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,20 @@ LISTS = ("strategies", "benchmarks", "losses", "models", "architectures", "metho
 ENGINES = ("population", "ray", "tune")
 DEFAULT_BUDGET = 16
 DEVICES = ("auto", "cpu", "cuda")
-_BENCHMARK = "a name from `mtl list benchmarks`, or path.py:Class"
+_BENCHMARK = "a name from `mtl list benchmarks`, path.py:Class, or a table in a text file, FILE.csv"
+
+
+def named_in_full(benchmark: str, targets: Sequence[str] | None, losses: Sequence[str] | None = None) -> str:
+    """The name by which `find_benchmark` finds a benchmark with these targets and losses."""
+    if targets:
+        from mtl.benchmarks.table_file import named_table  # brings torch
+
+        benchmark = named_table(benchmark, targets)
+    if losses:
+        from mtl.benchmarks.losses import named_with, read_losses
+
+        benchmark = named_with(benchmark, read_losses(losses))
+    return benchmark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +77,10 @@ class RunOptions(TrainingOptions):
 
     title: ClassVar[str] = "run"
     benchmark: str = argument(_BENCHMARK)
+    target: list[str] | None = option(
+        None, "columns of a table to predict, the others being inputs, such as price or price:regression",
+        metavar="COLUMN",
+    )  # fmt: skip
     loss: list[str] | None = option(
         None, "of a task, in place of the benchmark's, such as age=huber:delta=0.5", metavar="TASK=SPEC"
     )
@@ -82,16 +99,12 @@ class RunOptions(TrainingOptions):
 
     @property
     def subject(self) -> str:
-        """The benchmark with the losses of `--loss`, by the name that `find_benchmark` takes.
+        """The benchmark with the columns of `--target` and the losses of `--loss`, as `find_benchmark` takes it.
 
         Raises:
-            ValueError: a loss that cannot be read; one line.
+            ValueError: a target or a loss that cannot be read; one line.
         """
-        if not self.loss:
-            return self.benchmark
-        from mtl.benchmarks.losses import named_with, read_losses  # brings torch
-
-        return named_with(self.benchmark, read_losses(self.loss))
+        return named_in_full(self.benchmark, self.target, self.loss)
 
     @property
     def searches(self) -> bool:
@@ -235,6 +248,7 @@ class DataOptions(Command):
     command: ClassVar[str] = "data"
     about: ClassVar[str] = "prepare and check a benchmark's data, and show what is in it"
     benchmark: str = argument(_BENCHMARK)
+    target: list[str] | None = option(None, "columns of a table to predict", metavar="COLUMN")
     json: bool = option(False, "as JSON")
     quiet: bool = option(False, "print the result only")
 

@@ -17,7 +17,7 @@ from mtl.benchmarks import Benchmark, Splits, digest, find_benchmark, load_check
 from mtl.benchmarks.cache import cache_folder, watched
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
-from mtl.cli.options import DataOptions
+from mtl.cli.options import DataOptions, named_in_full
 from mtl.train.facts import data_facts
 
 
@@ -25,7 +25,7 @@ def data(options: DataOptions) -> int:
     """`mtl data`."""
     started = time.perf_counter()
     try:
-        benchmark = find_benchmark(options.benchmark)
+        benchmark = find_benchmark(named_in_full(options.benchmark, options.target))
         with _shown(benchmark.name, quiet=options.quiet or options.json):
             splits = load_checked(benchmark)
         found = _described(benchmark, splits)
@@ -62,6 +62,7 @@ def _described(benchmark: Benchmark, splits: Splits) -> dict[str, Any]:
     prepared = sorted(cache_folder().glob(f"{benchmark.name}-*.pt"), key=lambda path: path.stat().st_mtime)
     return {
         "benchmark": benchmark.name,
+        "about": list(getattr(benchmark, "about", ())),
         "files": sorted({str(path) for path in benchmark.files()}) if hasattr(benchmark, "files") else [],
         "prepared": str(prepared[-1]) if prepared else None,
         "splits": {
@@ -93,6 +94,7 @@ def _show(found: dict[str, Any]) -> None:
     sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in found["splits"].items())
     inputs = found["splits"]["train"]["inputs"]
     lines = [f"{found['benchmark']}: {sizes} examples", f"an example: {_words(inputs)}"]
+    lines += found["about"]
     if found["prepared"]:
         lines.append(f"prepared in {found['prepared']}")
     for name, task in found["tasks"].items():

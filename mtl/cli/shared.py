@@ -17,6 +17,7 @@ from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
 from mtl.benchmarks.digest import check_repeats, difference, of_study, of_tasks
 from mtl.benchmarks.losses import fitted
+from mtl.benchmarks.table_file import parted_table
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
@@ -40,6 +41,8 @@ def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> Stu
     settings = read_settings(options, benchmark)
     device = find_device(options.device)
     started = time.perf_counter()
+    for line in getattr(benchmark, "about", ()):
+        tell(line)
     splits: Splits = load_checked(benchmark)
     check_repeats(benchmark, splits, time.perf_counter() - started, tell)
     benchmark = fitted(benchmark, splits)
@@ -171,6 +174,8 @@ def _check_same(
 
 
 def _slug(benchmark: str) -> str:
+    if table := parted_table(benchmark):
+        return Path(table[0]).stem
     return (
         Path(benchmark.rpartition(":")[0]).stem + "-" + benchmark.rpartition(":")[2] if ":" in benchmark else benchmark
     )

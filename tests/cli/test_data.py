@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mtl.cli.main import main
+from mtl.files.yaml_files import read_values
 
 TINY = "tests/tiny.py"
 
@@ -42,3 +43,32 @@ def test_the_list_says_which_data_is_here(monkeypatch, tmp_path, capsys):
     rows = {row["name"]: row["data"] for row in json.loads(capsys.readouterr().out)}
     assert rows["multidigits"] == "ready"
     assert rows["multi-fashion"] == "apt install dataset-fashion-mnist"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "homes.csv"
+    rows = [f"{k % 37},{('Ulm', 'Bonn')[k % 2]},{k % 37 + 3 * (k % 2)},{k % 2}" for k in range(120)]
+    path.write_text("\n".join(["size,town,price,sold", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_table_shows_what_its_columns_were_taken_for(table, capsys):
+    assert main(["data", str(table), "--target", "price", "sold"]) == 0
+    out = capsys.readouterr().out
+    assert "price: regression" in out and "sold: binary, is it '1'" in out and "inputs that are words: town" in out
+
+
+def test_a_table_is_trained_on_and_resumed_under_its_full_name(table, capsys, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    command = ["train", "homes.csv", "--target", "price", "--steps", "5", "--wandb", "disabled", "--out", "run"]
+    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
+    config = read_values(table.parent / "run" / "config.yaml")
+    assert config["benchmark"] == f"{table.resolve()}:price"
+    assert "price: regression" in capsys.readouterr().err
+
+
+def test_target_is_for_tables_alone(capsys):
+    assert main(["data", "multidigits", "--target", "x"]) == 2
+    assert "'multidigits' is no table; .csv or .tsv is wanted" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""What is asked of a table: columns as tasks, of a kind that is told from their values or given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtl.benchmarks.benchmark import Task
+from mtl.benchmarks.columns import TableColumn
+from mtl.losses import make_loss
+from mtl.losses.labels import IGNORE
+from mtl.metrics import accuracy, auc, average_precision, binary_accuracy, in_unit, macro_f1, mae, r2
+
+KINDS = ("regression", "binary", "classes")
+_MOST_CLASSES = 10  # different whole numbers that are taken for classes
+_UNEVEN = 3.0  # largest over smallest class from which accuracy tells little
+_YES = ("yes", "true", "1", "y", "t", "positive")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A column as a task.
+
+    Attributes:
+        task: with a loss and metrics that suit the kind.
+        labels: (N,), the missing ones NaN or -100.
+        about: what it was taken for, for the user.
+    """
+
+    task: Task
+    labels: Tensor
+    about: str
+
+
+def kind_of_column(column: TableColumn) -> str:
+    """Binary with two different values, classes with words or up to ten whole numbers, regression otherwise."""
+    count = len(column.distinct)
+    if count == 2:
+        return "binary"
+    whole = column.values is None or all(value.is_integer() for value in column.values if value == value)
+    return "classes" if column.values is None or (whole and count <= _MOST_CLASSES) else "regression"
+
+
+def answer(column: TableColumn, kind: str | None, train: Sequence[int]) -> Answer:
+    """The task that a column asks.
+
+    Args:
+        column: with the labels.
+        kind: one of `KINDS`; None: told from the values.
+        train: rows of the training split, to which labels of a regression are standardised.
+
+    Raises:
+        ValueError: the values are not of that kind; one line.
+    """
+    told, kind = kind is None, kind or kind_of_column(column)
+    made = {"regression": _regression, "binary": _binary, "classes": _classes}[kind](column, train)
+    other = f"; --target {column.name}:{'regression' if kind == 'classes' else 'classes'} if that is wrong"
+    wrong = other if told and column.values is not None and kind != "binary" else ""
+    return Answer(made.task, made.labels, f"{column.name}: {made.about}{wrong}")
+
+
+def _regression(column: TableColumn, train: Sequence[int]) -> Answer:
+    if column.values is None:
+        example = next(word for word in column.words if word is not None and not _number(word))
+        raise ValueError(f"target {column.name!r} cannot be a regression: {example!r} is no number")
+    values = torch.tensor(column.values, dtype=torch.float64)
+    there = values[list(train)]
+    there = there[~there.isnan()]
+    if len(there) < 2 or not bool(there.std(correction=0) > 0):
+        raise ValueError(f"target {column.name!r} cannot be a regression: its training labels are all the same")
+    mean, deviation = float(there.mean()), float(there.std(correction=0))
+    metrics = (in_unit(mae, deviation, mean), r2)
+    task = Task(column.name, make_loss("mse"), metrics)
+    about = f"regression, mean {mean:.4g}, standard deviation {deviation:.4g}"
+    return Answer(task, ((values - mean) / deviation).float(), about)
+
+
+def _binary(column: TableColumn, _train: Sequence[int]) -> Answer:
+    counts = Counter(word for word in column.words if word is not None)
+    if len(counts) != 2:
+        raise ValueError(f"target {column.name!r} cannot be binary: it has {len(counts)} different values")
+    named = [word for word in counts if word.lower() in _YES]
+    yes = named[0] if len(named) == 1 else min(counts, key=lambda word: (counts[word], word))
+    no = next(word for word in counts if word != yes)
+    labels = torch.tensor([torch.nan if word is None else float(word == yes) for word in column.words])
+    task = Task(column.name, make_loss("binary-cross-entropy"), (auc, average_precision, binary_accuracy))
+    return Answer(task, labels, f"binary, is it {yes!r} ({counts[yes] / counts.total():.1%}) or {no!r}")
+
+
+def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
+    counts = Counter(word for word in column.words if word is not None)
+    if len(counts) < 2:
+        raise ValueError(f"target {column.name!r} cannot have classes: it has {len(counts)} different values")
+    names = sorted(counts, key=float) if column.values is not None else sorted(counts)
+    if unseen := set(counts) - {column.words[row] for row in train}:
+        raise ValueError(
+            f"target {column.name!r} cannot be learned: {len(unseen)} of its {len(counts)} classes, such as "
+            f"{min(unseen)!r}, are in no training row; join rare classes or leave those rows out"
+        )
+    place = {name: k for k, name in enumerate(names)}
+    labels = torch.tensor([IGNORE if word is None else place[word] for word in column.words])
+    uneven = max(counts.values()) >= _UNEVEN * min(counts.values())
+    metrics = (macro_f1, accuracy) if uneven else (accuracy, macro_f1)
+    task = Task(column.name, make_loss("cross-entropy"), metrics, outputs=len(names))
+    common, rare = counts.most_common()[0], counts.most_common()[-1]
+    about = f"{len(names)} classes, from {rare[0]!r} with {rare[1]:,} rows to {common[0]!r} with {common[1]:,}"
+    return Answer(task, labels, about)
+
+
+def _number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""A table in a text file as a benchmark: some columns are asked for, the others are inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mtl.benchmarks.answers import KINDS, answer
+from mtl.benchmarks.benchmark import Benchmark, Split, Splits
+from mtl.benchmarks.columns import ENDINGS, TableColumn, read_columns
+from mtl.benchmarks.tables import encoded, standard_numbers
+from mtl.suggestions import nearest
+
+_PLACE = re.compile(r"(?P<path>.+\.(csv|tsv))(:(?P<targets>.*))?", re.IGNORECASE | re.DOTALL)
+_SHARES = (0.7, 0.15)  # of training and validation; the rest is for the test
+_FEWEST_ROWS = 40
+_FEWEST = 5  # training rows of a word with a code of its own
+_SPLIT = "split"  # a column that says which split a row belongs to
+_NAMES: Mapping[str, int] = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "test": 2}
+_EXAMPLES = 100_000  # of all epochs together that training sees at least, so that small tables are learned
+
+
+def parted_table(name: str) -> tuple[str, list[str]] | None:
+    """Path and targets of `PATH.csv:TARGET,TARGET:KIND`; None for a name that is none of a table."""
+    found = _PLACE.fullmatch(name)
+    return found and (found["path"], [part for part in (found["targets"] or "").split(",") if part])
+
+
+def named_table(path: str, targets: Sequence[str]) -> str:
+    """The name that `parted_table` parts again.
+
+    Raises:
+        ValueError: `path` is no table, a target is given already, or it has a comma or a bracket in its name.
+    """
+    found = parted_table(path)
+    if found is None or found[1]:
+        raise ValueError(f"--target {' '.join(targets)}: {path!r} is no table; {' or '.join(ENDINGS)} is wanted")
+    for target in targets:
+        if set(target) & set(",[]"):
+            raise ValueError(f"--target {target!r}: give the column a name without commas and brackets")
+    return f"{path}:{','.join(targets)}"
+
+
+class TableFile(Benchmark):
+    """Columns of a table as tasks, told from the others.
+
+    Rows are split 70/15/15 at random, once and for all; rows with equal inputs go to the same split, so that the test
+    holds none that was trained on. A column `split` of the words train, validation and test decides instead. Numbers
+    are standardised by the training rows; where some are missing, a column says so. Columns that are the same
+    everywhere and columns of words that mostly differ are left out.
+
+    Args:
+        path: of the file; its first line names the columns.
+        targets: `COLUMN` or `COLUMN:KIND`, KIND one of regression, binary and classes.
+
+    Attributes:
+        about: what the columns were taken for, a line each.
+
+    Raises:
+        ValueError: the file, a target or a kind is not what it should be; one line.
+    """
+
+    def __init__(self, path: str, targets: Sequence[str]) -> None:
+        self._path = Path(path)
+        columns = {column.name: column for column in read_columns(self._path)}
+        kinds = _kinds(path, targets, columns)
+        inputs, left_out = _inputs(columns, kinds)
+        if not inputs:
+            raise ValueError(f"table {path!r} has no column left to predict {', '.join(kinds)} from")
+        self._parts = _parts(path, columns, inputs)
+        train = self._parts[0].tolist()
+        numbers = {column.name: list(column.values) for column in inputs if column.values is not None}
+        words = {column.name: [word or "" for word in column.words] for column in inputs if column.values is None}
+        lacking = [column for column in inputs if column.name in numbers and column.missing]
+        absent = {f"{column.name} is missing": [float(word is None) for word in column.words] for column in lacking}
+        self._inputs: Mapping[str, Tensor] | Tensor
+        if words:
+            table = encoded(words, {**numbers, **absent}, self._parts[0], _FEWEST)
+            self.trunk, self._inputs = f"table:codes={table.size}", table.inputs
+        else:
+            self.trunk, self._inputs = "mlp:width=128", standard_numbers({**numbers, **absent}, self._parts[0])
+        answers = [answer(columns[name], kind, train) for name, kind in kinds.items()]
+        self.name = self._path.stem  # type: ignore[misc]
+        self.tasks = tuple(each.task for each in answers)
+        self.recipe = _recipe(len(train))  # type: ignore[misc]
+        self._labels = {each.task.name: each.labels for each in answers}
+        self.about = [each.about for each in answers] + _said(numbers, words, left_out)
+
+    def files(self) -> Sequence[Path]:
+        return [self._path]
+
+    def load(self) -> Splits:
+        def split(part: Tensor) -> Split:
+            taken = pytree.tree_map(lambda values: values[part], self._inputs)
+            return Split(taken, {name: labels[part] for name, labels in self._labels.items()})
+
+        return Splits(*(split(part) for part in self._parts))
+
+
+def _kinds(path: str, targets: Sequence[str], columns: Mapping[str, TableColumn]) -> dict[str, str | None]:
+    """Targets by name, with the kind that was given."""
+    if not targets:
+        raise ValueError(f"table {path!r}: say with --target which columns to predict; it has {', '.join(columns)}")
+    kinds: dict[str, str | None] = {}
+    for text in targets:
+        name, colon, kind = text.rpartition(":")
+        if text in columns or not colon:
+            name, kind = text, ""
+        if name not in columns:
+            raise ValueError(f"target {name!r}: table {path!r} has no such column: {nearest(name, columns)}")
+        if kind and kind not in KINDS:
+            raise ValueError(f"target {text!r}: {kind!r} must be one of {', '.join(KINDS)}")
+        if name in kinds:
+            raise ValueError(f"target {name!r} is given twice")
+        kinds[name] = kind or None
+    return kinds
+
+
+def _inputs(
+    columns: Mapping[str, TableColumn], kinds: Mapping[str, str | None]
+) -> tuple[list[TableColumn], dict[str, str]]:
+    """The columns to predict from, and why others are left out."""
+    others = [column for name, column in columns.items() if name not in kinds and name != _SPLIT]
+    reasons = {column.name: column.useless() for column in others}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    return [column for column in others if column.name not in left_out], left_out
+
+
+def _parts(path: str, columns: Mapping[str, TableColumn], inputs: Sequence[TableColumn]) -> list[Tensor]:
+    """Rows of the three splits."""
+    rows = len(inputs[0].words)
+    if rows < _FEWEST_ROWS:
+        raise ValueError(f"table {path!r} has {rows} rows; {_FEWEST_ROWS} are wanted, to train, select and test on")
+    if _SPLIT in columns:
+        return _given_parts(path, columns[_SPLIT])
+    groups: dict[tuple[str | None, ...], list[int]] = {}
+    for row, values in enumerate(zip(*(column.words for column in inputs), strict=True)):
+        groups.setdefault(values, []).append(row)
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(0)).tolist()
+    listed = list(groups.values())
+    drawn = [row for group in order for row in listed[group]]
+    ends = [_end(drawn, listed, order, sum(_SHARES[: k + 1]) * rows) for k in range(len(_SHARES))]
+    return [torch.tensor(drawn[begin:end]) for begin, end in zip([0, *ends], [*ends, rows], strict=True)]
+
+
+def _end(drawn: Sequence[int], groups: Sequence[Sequence[int]], order: Sequence[int], wanted: float) -> int:
+    """Where a split ends that has the wanted number of rows or, with its last group, some more."""
+    total = 0
+    for group in order:
+        if total >= wanted:
+            break
+        total += len(groups[group])
+    return min(total, len(drawn))
+
+
+def _given_parts(path: str, column: TableColumn) -> list[Tensor]:
+    numbers = []
+    for row, word in enumerate(column.words, 2):
+        number = _NAMES.get((word or "").lower())
+        if number is None:
+            raise ValueError(f"table {path!r}, row {row}: split {word!r} must be one of {', '.join(_NAMES)}")
+        numbers.append(number)
+    parts = [torch.tensor([row for row, number in enumerate(numbers) if number == part]) for part in range(3)]
+    if empty := [name for name, part in zip(("train", "validation", "test"), parts, strict=True) if not len(part)]:
+        raise ValueError(f"table {path!r}: its column split has no row for {', '.join(empty)}")
+    return parts
+
+
+def _recipe(rows: int) -> dict[str, Any]:
+    """Settings for a table of that many training rows."""
+    batch = 32 if rows < 2_000 else 128 if rows < 50_000 else 512
+    return {"epochs": max(5, min(100, _EXAMPLES // rows)), "batch_size": batch, "lr": 1e-3}
+
+
+def _said(numbers: Mapping[str, Any], words: Mapping[str, Any], left_out: Mapping[str, str]) -> list[str]:
+    kinds = {"numbers": list(numbers), "words": list(words)}
+    said = [f"inputs that are {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+    return said + [f"left out: {name}, {reason}" for name, reason in left_out.items()]

@@ -1,0 +1,175 @@
+"""A table in a text file is a benchmark: kinds of columns, splits, missing values, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+
+import pytest
+import torch
+
+from mtl.benchmarks import find_benchmark, load_checked
+from mtl.benchmarks.catalogue import resolved_name
+
+ROWS = 200
+
+
+def rows_of(seed=0):
+    """Columns of every kind; `price` follows `size` and `town`."""
+    draw = random.Random(seed)
+    for number in range(ROWS):
+        size, town = draw.uniform(20, 200), draw.choice(["Bonn", "Ulm", "Jena"])
+        price = size * {"Bonn": 3, "Ulm": 2, "Jena": 1}[town]
+        yield {
+            "id": number,
+            "size": f"{size:.3f}" if number % 10 else "",
+            "town": town if number % 7 else "NA",
+            "note": f"text {number}",
+            "country": "DE",
+            "price": f"{price:.2f}" if number % 20 else "?",
+            "sold": "yes" if price > 200 else "no",
+            "stars": draw.randint(1, 5),
+            "class": town[0],
+        }
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(rows=None, name="homes.csv", delimiter=","):
+        rows = list(rows_of()) if rows is None else rows
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write
+
+
+def test_kinds_of_targets_are_told_from_their_values(table):
+    found = find_benchmark(f"{table()}:price,sold,class,stars")
+    losses = {task.name: (str(task.loss), task.outputs, task.metrics[0].name) for task in found.tasks}
+    assert losses["price"] == ("mse", 1, "mae")
+    assert losses["sold"] == ("binary-cross-entropy", 1, "auc")
+    assert losses["class"][:2] == ("cross-entropy", 3)
+    assert losses["stars"][:2] == ("cross-entropy", 5)
+    assert any("stars:regression if that is wrong" in line for line in found.about)
+
+
+def test_a_kind_that_is_given_decides(table):
+    (task,) = find_benchmark(f"{table()}:stars:regression").tasks
+    assert (task.loss.name, task.outputs) == ("mse", 1)
+
+
+def test_columns_that_tell_nothing_are_left_out_and_said(table):
+    found = find_benchmark(f"{table()}:price")
+    left_out = {line.split(": ")[1].split(",")[0] for line in found.about if line.startswith("left out")}
+    assert left_out == {"id", "note", "country"}
+    inputs = load_checked(found).train.take(slice(None)).inputs
+    assert inputs["codes"].shape[1] == 3  # town, sold, class
+    assert inputs["numbers"].shape[1] == 3  # size, stars, whether the size is missing
+
+
+def test_numbers_are_standardised_by_the_training_rows_and_missing_ones_are_the_mean(table):
+    splits = load_checked(find_benchmark(f"{table()}:price"))
+    numbers = splits.train.take(slice(None)).inputs["numbers"]
+    size, absent = numbers[:, 0], numbers[:, 2]
+    assert bool((size[absent > 0] == 0).all()) and 10 < int((absent > 0).sum()) < 20
+    there = size[absent < 0]
+    assert float(there.mean()) == pytest.approx(0, abs=1e-5) and float(there.std(correction=0)) == pytest.approx(1)
+
+
+def test_missing_labels_stay_missing(table):
+    splits = load_checked(find_benchmark(f"{table()}:price"))
+    labels = torch.cat([split.targets["price"] for _, split in splits.items()])
+    assert int(labels.isnan().sum()) == ROWS // 20
+
+
+def test_errors_of_a_regression_are_in_its_unit(table):
+    found = find_benchmark(f"{table()}:price")
+    test, metric = load_checked(found).test, found.tasks[0].metrics[0]
+    known = ~test.targets["price"].isnan()
+    guess = torch.zeros(int(known.sum()))
+    spread = metric(guess, test.targets["price"][known])
+    prices = [float(row["price"]) for row in rows_of() if row["price"] != "?"]
+    mean = sum(prices) / len(prices)
+    assert spread == pytest.approx(sum(abs(price - mean) for price in prices) / len(prices), rel=0.3)
+
+
+def test_rows_with_equal_inputs_are_in_one_split(table):
+    rows = [{"a": k % 50, "b": (k * 7) % 50, "y": k / ROWS} for k in range(ROWS)]
+    splits = load_checked(find_benchmark(f"{table(rows)}:y"))
+    seen = [{tuple(row) for row in split.take(slice(None)).inputs.tolist()} for _, split in splits.items()]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert sum(len(split) for _, split in splits.items()) == ROWS
+    assert len(splits.train) == pytest.approx(0.7 * ROWS, abs=4)
+
+
+def test_a_column_split_decides(table):
+    rows = [{**row, "split": ("train", "val", "test")[k % 3]} for k, row in enumerate(rows_of())]
+    splits = load_checked(find_benchmark(f"{table(rows)}:price"))
+    assert [len(split) for _, split in splits.items()] == [67, 67, 66]
+    assert not any("split" in line for line in find_benchmark(f"{table(rows)}:price").about)
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("homes.csv", ";"), ("homes.tsv", "\t")])
+def test_other_marks_between_fields(table, name, delimiter):
+    assert find_benchmark(f"{table(name=name, delimiter=delimiter)}:price").name == "homes"
+
+
+def test_a_table_of_numbers_alone_has_a_plain_tensor_and_trunk(table):
+    rows = [{"a": math.sin(k), "y": k % 3} for k in range(60)]
+    found = find_benchmark(f"{table(rows)}:y")
+    assert found.trunk.startswith("mlp") and load_checked(found).train.first(2).shape == (2, 1)
+
+
+def test_the_name_holds_from_any_folder(table, monkeypatch, tmp_path):
+    path = table()
+    monkeypatch.chdir(tmp_path)
+    name = resolved_name("homes.csv:price,stars:regression[price=mae]")
+    assert name == f"{path.resolve()}:price,stars:regression[price=mae]"
+    assert str(find_benchmark(name).tasks[0].loss) == "mae"
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ("", "say with --target which columns"),
+        (":prize", "did you mean price"),
+        (":price:number", "must be one of regression, binary, classes"),
+        (":price,price", "given twice"),
+        (":town:regression", "is no number"),
+        (":town:binary", "3 different values"),
+        (":country", "1 different values"),
+        (":note:classes", "are in no training row"),
+    ],
+)
+def test_a_wrong_target_is_refused_in_one_line(table, targets, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        find_benchmark(f"{table()}{targets}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2,3\n", "row 2: 3 fields"),
+        ("a,a\n1,2\n", "name of its own"),
+        ("a,b\n", "1 lines"),
+        ("a,b\n" + "1,2\n" * 10, "has no column left"),
+        ("a,b\n" + "".join(f"{k % 3},{k}\n" for k in range(10)), "10 rows"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        find_benchmark(f"{path}:b:regression")
+
+
+def test_a_wrong_split_names_the_row(table):
+    rows = [{**row, "split": "train" if k else "trian"} for k, row in enumerate(rows_of())]
+    with pytest.raises(ValueError, match="row 2: split 'trian' must be one of"):
+        find_benchmark(f"{table(rows)}:price")
