@@ -61,7 +61,7 @@ them, and are recorded as numbers.
 **A loss that is searched.** `taylor` (classes, yes or no) and `taylor-numbers` are polynomials of prediction and label
 whose coefficients a search sets, for each task its own:
 
-    mtl search multidigits --method cmaes --search loss.left=taylor loss.right=taylor,cross-entropy
+    mtl search multidigits --method epbt --search loss.left=taylor loss.right=taylor,cross-entropy
 
 What is found is a spec like any other, so `--loss` takes it, on another benchmark too.
 

@@ -20,7 +20,7 @@ class MethodOptions:
     )
     interval: int | None = hyper(None, 1, doc="steps from one decision to the next; by default a twentieth of the run")
     quantile: float = hyper(0.25, 0.0, 0.5, doc="share of the population that is replaced, of pbt and pb2")
-    burn_in: int = hyper(0, 0, doc="first steps in which none is replaced unless it broke, of pbt and pb2")
+    burn_in: int = hyper(0, 0, doc="first steps in which none is replaced unless it broke, of pbt, pb2 and epbt")
     resample: float = hyper(0.25, 0.0, 1.0, doc="probability that explore draws a value anew, of pbt and pb2")
     eta: float = hyper(3.0, 1.1, doc="one in so many survives a rung, of asha, hyperband and bohb")
     asynchronous: bool = hyper(False, doc="shards of --engine ray do not wait for each other, of pbt")

@@ -106,16 +106,16 @@ def make_method(
             f"--objective {' '.join(objective.names)}: {method} pursues one objective; nsga2 takes several"
         )
     kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
-    if method in ("pbt", "pb2") and len(kinds) > 1:
+    if cls.copies and len(kinds) > 1:
         raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
     optimizers = space.dimensions["optimizer"].parameter.grid(1) if "optimizer" in space.dimensions else []
-    if method in ("pbt", "pb2") and len({read_optimizer(spec).side_by_side for spec in optimizers}) > 1:
+    if cls.copies and len({read_optimizer(spec).side_by_side for spec in optimizers}) > 1:
         raise ValueError(
             f"{method}: it cannot copy between optimizers that are stepped side by side ({', '.join(SIDE_BY_SIDE)}) "
             f"and ones that are not, and optimizer is {', '.join(optimizers)}"
         )
     unlike = [name for name in ("model", "architecture") if name in space.varied]
-    if method in ("pbt", "pb2") and unlike:
+    if cls.copies and unlike:
         written = f"{unlike[0]}={space.varied[unlike[0]].describe()}"
         raise ValueError(
             f"{method}: it copies parameters from run to run, and with {written} they do not fit; random, tpe, asha "

@@ -36,7 +36,7 @@ def tuning_options(method: str, budget: int) -> MethodOptions:
     cls = find_method(method)
     if budget < cls.fewest:
         raise ValueError(f"--budget {budget}: {method} needs at least {cls.fewest}")
-    if method in ("pbt", "pb2"):
+    if cls.copies:
         return MethodOptions(members=budget)
     return MethodOptions(members=cls.members_for(budget), trials=budget)
 

@@ -264,7 +264,7 @@ def test_members_and_trials_that_were_not_given(method, given, expected):
 def test_what_is_compared_shares_its_seed_and_what_is_passed_on_does_not(method, toy_search):
     _, records, _ = toy_search(method, seed=7, **options(method))
     seeds = [record["seed"] for record in sorted(records, key=lambda record: record["trial"])]
-    own = method in ("pbt", "pb2")
+    own = method in ("pbt", "pb2", "epbt")
     assert seeds == ([7 + number for number in range(len(records))] if own else [7] * len(records))
 
 
@@ -298,7 +298,7 @@ class Wandering(ToyCohort):
         return found
 
 
-@pytest.mark.parametrize("method", ["random", "pbt", "asha", "tpe", "pb2", "hyperband"])
+@pytest.mark.parametrize("method", ["random", "pbt", "asha", "tpe", "pb2", "epbt", "hyperband"])
 def test_the_best_that_is_told_is_the_best_that_is_recorded_and_wins(method, toy_search):
     """One rule, the objective's, over the evaluations between segments, whatever happens to a run afterwards."""
     search, records, directory = toy_search(
@@ -310,7 +310,7 @@ def test_the_best_that_is_told_is_the_best_that_is_recorded_and_wins(method, toy
     heard = [scores[0] for record in records for scores in _history(directory, record)["search_scores"]]
     ran = [record for record in records if record["status"] == "done"]
     assert max(record["objective"]["sign/accuracy"] for record in ran) == search.totals.best[-1][1]
-    if method in ("random", "pbt", "tpe", "pb2"):
+    if method in ("random", "pbt", "tpe", "pb2", "epbt"):
         assert best["objective"]["sign/accuracy"] == max(heard)
     assert best["best_step"] == 30 and best["selection"] == 0.3
     assert best["validation"]["sign"]["accuracy"] == kept.scores[0]

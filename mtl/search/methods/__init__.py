@@ -35,8 +35,9 @@ __all__ = [
 
 # Modules are named here and imported when asked for: Optuna and scikit-learn take a second that most commands spare.
 _CLASSES = {
-    "grid": "Grid", "random": "Random", "pbt": "PBT", "pb2": "PB2", "asha": "ASHA", "hyperband": "Hyperband",
-    "bohb": "BOHB", "tpe": "TPE", "gp": "GP", "nsga2": "NSGA2", "cmaes": "CMAES", "evolution": "Evolution",
+    "grid": "Grid", "random": "Random", "pbt": "PBT", "pb2": "PB2", "epbt": "EPBT", "asha": "ASHA",
+    "hyperband": "Hyperband", "bohb": "BOHB", "tpe": "TPE", "gp": "GP", "nsga2": "NSGA2", "cmaes": "CMAES",
+    "evolution": "Evolution",
 }  # fmt: skip
 #: Names of all methods.
 METHODS = tuple(_CLASSES)

@@ -150,6 +150,8 @@ class Method(ABC):
     shares_seed: ClassVar[bool] = True
     #: A run that takes over another loses its own best evaluation, even if that is the better one.
     forgets: ClassVar[bool] = False
+    #: Runs take over the parameters of others, and it trains the runs that it began with and no others.
+    copies: ClassVar[bool] = False
     #: It can decide on some of the living runs while others are being trained.
     waits: ClassVar[bool] = True
 
@@ -158,6 +160,8 @@ class Method(ABC):
             raise ValueError(f"--asynchronous: {self.name} decides on all runs together; pbt can do without")
         if options.members < self.fewest:
             raise ValueError(f"--members {options.members}: {self.name} needs at least {self.fewest}")
+        if self.copies and options.trials not in (None, options.members):
+            raise ValueError(f"--trials {options.trials}: {self.name} trains its members and no others")
         self.problem, self.options, self.space = problem, options, problem.space
         self.trials = options.trials if options.trials is not None else self.waves * options.members
 

@@ -27,14 +27,13 @@ class PBT(Method):
     name: ClassVar[str] = "pbt"
     hears: ClassVar[frozenset[str]] = frozenset({"quantile", "burn_in", "resample"})
     fewest: ClassVar[int] = 2
+    copies: ClassVar[bool] = True
     waits: ClassVar[bool] = False
     shares_seed: ClassVar[bool] = False  # one state after another survives: more initial parameters are more chances
     about: ClassVar[str] = "population-based training, truncation selection (Jaderberg et al. 2017)"
 
     def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
-        if options.trials not in (None, options.members):
-            raise ValueError(f"--trials {options.trials}: {self.name} trains its members and no others")
         if options.asynchronous and problem.length % problem.interval:
             raise ValueError(
                 f"--interval {problem.interval}: asynchronous training needs a divisor of the {problem.length} steps"

@@ -13,6 +13,7 @@ import numpy as np
 
 Generator = np.random.Generator
 _FACTORS = (0.8, 1.2)  # of Jaderberg et al. 2017
+_LOG_WIDTH = 4.0  # of the logarithm of a weight: where most of its flat distribution lies
 _SMALLEST_WEIGHT = 1e-3  # a weight of zero would stay there under every factor
 
 
@@ -34,6 +35,20 @@ class Parameter(ABC):
     @abstractmethod
     def perturbed(self, value: Any, rng: Generator) -> Any:
         """A value near `value`, within bounds."""
+
+    @abstractmethod
+    def mutated(self, value: Any, rng: Generator, spread: float) -> Any:
+        """`value` with Gaussian noise, within bounds.
+
+        Args:
+            value: in the range.
+            rng: draws the noise.
+            spread: its standard deviation, as a share of the range.
+        """
+
+    @abstractmethod
+    def place(self, value: Any) -> tuple[float, ...]:
+        """Where `value` lies: the absolute differences between two places have a sum from 0 to 1."""
 
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
@@ -96,6 +111,12 @@ class Number(Parameter):
             moved = self._inside(value + (1 if factor > 1 else -1))
         return moved
 
+    def mutated(self, value: Any, rng: Generator, spread: float) -> Any:
+        return self.at(self.share(value) + spread * float(rng.normal()))
+
+    def place(self, value: Any) -> tuple[float, ...]:
+        return (self.share(value),)
+
     def grid(self, points: int) -> list[Any]:
         if self.integer:
             points = min(points, round(self.high - self.low) + 1)
@@ -137,6 +158,12 @@ class Choice(Parameter):
     def perturbed(self, value: Any, rng: Generator) -> Any:  # noqa: ARG002
         return value  # choices have no neighbours: they change when resampled
 
+    def mutated(self, value: Any, rng: Generator, spread: float) -> Any:  # noqa: ARG002
+        return self.sample(rng)
+
+    def place(self, value: Any) -> tuple[float, ...]:
+        return tuple(0.5 * (choice == value) for choice in self.choices)
+
     def grid(self, points: int) -> list[Any]:  # noqa: ARG002
         return list(self.choices)
 
@@ -158,6 +185,13 @@ class Simplex(Parameter):
 
     def perturbed(self, value: Any, rng: Generator) -> tuple[float, ...]:
         return self._scaled(np.array(value) * np.array(_FACTORS)[rng.integers(2, size=self.size)])
+
+    def mutated(self, value: Any, rng: Generator, spread: float) -> tuple[float, ...]:
+        """Noise on the logarithm of each weight."""
+        return self._scaled(np.array(value) * np.exp(_LOG_WIDTH * spread * rng.normal(size=self.size)))
+
+    def place(self, value: Any) -> tuple[float, ...]:
+        return tuple(weight / 2 for weight in value)
 
     def grid(self, points: int) -> list[tuple[float, ...]]:
         """The points inside the simplex of a lattice that cuts each edge into `points` + `size` - 1 parts."""
