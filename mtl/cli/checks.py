@@ -27,6 +27,7 @@ from mtl.suggestions import nearest
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
 from mtl.train.optimizers import read_optimizer
+from mtl.train.recipe import ALIGNED
 
 DEFAULT_STRATEGIES = (
     "equal",
@@ -40,7 +41,6 @@ DEFAULT_STRATEGIES = (
     "auto-lambda",
 )
 _ANY_LENGTH = 20  # intervals of a run whose length only the data tells
-_ALIGNED = frozenset({"align", "implicit"})  # signals that are read on the split of --align-data
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _read_variants(
             raise ValueError(f"--vary, {variant}: momentum is a setting of sgd, and the optimizer is {own.optimizer}")
     hear = [own for own in each.values() if read_optimizer(own.optimizer).hears_momentum]
     _check_heard(options, hear[0] if hear else settings, strategies)
-    if "align_data" in variants[0].settings and not any(strategy.needs & _ALIGNED for strategy in strategies):
+    if "align_data" in variants[0].settings and not any(strategy.needs & ALIGNED for strategy in strategies):
         raise ValueError("--vary align_data: no strategy here reads gradients of another split")
     return variants
 
@@ -222,5 +222,5 @@ def _check_heard(
             )
         if not optimizer.hears_momentum:
             raise ValueError(f"--momentum {settings.momentum:g}: --optimizer {settings.optimizer} says it too")
-    if "align_data" in options.given and not any(strategy.needs & _ALIGNED for strategy in strategies):
+    if "align_data" in options.given and not any(strategy.needs & ALIGNED for strategy in strategies):
         raise ValueError(f"--align-data {settings.align_data}: no strategy here reads gradients of another split")

@@ -10,7 +10,7 @@ from typing import Any
 from mtl.cli.declared import Declared, declared
 from mtl.cli.errors import BadInput
 from mtl.cli.options import COMMANDS, Command
-from mtl.cli.parser import build_parser
+from mtl.cli.parser import parsed
 from mtl.files.config import check_config
 from mtl.files.yaml_files import Entry, integer, read_texts
 from mtl.suggestions import nearest
@@ -25,8 +25,7 @@ def read_arguments(arguments: Sequence[str] | None) -> Command:
     Raises:
         BadInput: an option that does not exist, or a value that it cannot have.
     """
-    args, unknown = build_parser().parse_known_args(arguments)
-    values = {name: value for name, value in vars(args).items() if value is not None}
+    values, unknown = parsed(arguments)
     command = COMMANDS[values.pop("command")]
     if unknown:
         word = unknown[0].partition("=")[0].lstrip("-").replace("_", "-")
@@ -37,6 +36,8 @@ def read_arguments(arguments: Sequence[str] | None) -> Command:
     if "config" in declared(command) and (config := values.get("config")) is not None:
         below, written = _from_file(command, config, given)
         values, given = {**below, **values}, given | written
+        if lacks := [name for name, each in declared(command).items() if each.required and name not in values]:
+            raise BadInput(f"--config {config}: it names no {lacks[0]}, and the command line does neither")
     return _filled(command, values, given)
 
 

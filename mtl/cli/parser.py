@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mtl.cli.declared import Declared, groups
@@ -17,6 +18,10 @@ _EPILOG = {
 }
 
 
+class _Lacking(BadInput):
+    """An argument that is required is not on the command line; a file of options may have it."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose namespaces have what the command line gives, and nothing else."""
 
@@ -27,7 +32,8 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"invalid choice: {value!r}: {meant}")
 
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (`{self.prog} --help` shows the options)")
+        kind = _Lacking if "arguments are required" in message else BadInput
+        raise kind(f"{message} (`{self.prog} --help` shows the options)")
 
 
 class _Store(argparse.Action):
@@ -44,8 +50,29 @@ class _Store(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `mtl`."""
+def parsed(arguments: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+    """The values that the command line gives, by name, and what it has that is no option.
+
+    What has to be given may be absent where `--config` names a file, which may have it.
+
+    Raises:
+        BadInput: a value that an option cannot have, or none where there has to be one.
+    """
+    try:
+        args, unknown = build_parser().parse_known_args(arguments)
+    except _Lacking:
+        args, unknown = build_parser(required=False).parse_known_args(arguments)
+        if getattr(args, "config", None) is None:
+            raise
+    return {name: value for name, value in vars(args).items() if value is not None}, unknown
+
+
+def build_parser(*, required: bool = True) -> argparse.ArgumentParser:
+    """The parser of `mtl`.
+
+    Args:
+        required: whether there are arguments that have to be given; otherwise it does not know them at all.
+    """
     from mtl.version import VERSION
 
     parser = _Parser(
@@ -60,7 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
         for title, listed in groups(command):
             group = added.add_argument_group(title) if title else added
             for each in listed:
-                _add(added if each.option.place == "positional" else group, each)
+                if required or not each.required:
+                    _add(added if each.option.place == "positional" else group, each)
     return parser
 
 

@@ -72,4 +72,8 @@ def _show(summary: dict[str, Any], out: Path) -> None:
 
         console.print(terminal(summary, console.width))
         console.print(verdict(summary), highlight=False, markup=False)
+    from mtl.report.again import again_in_words
+
+    for line in again_in_words(summary.get("again"), out):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)

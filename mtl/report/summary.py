@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mtl.report.again import again
 from mtl.report.read import RecordedRun, Study
 from mtl.stats import (
     Directions,
@@ -78,6 +79,7 @@ def summarize(study: Study) -> dict[str, Any]:
         "strategies": strategies,
         "single_task": _single_task(study),
         "remarks": study.remarks,
+        "again": again(study.config, _best(study, _ranking(strategies)), study.runs),
     }
     return {key: _json(value) for key, value in summary.items()}
 
@@ -156,6 +158,13 @@ def _ranking(strategies: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return tier, lost / max(entry["runs"], 1), math.inf if gain is None else -gain, rank or math.inf
 
     return sorted(strategies, key=place)  # stable: ties stay in the order in which they were asked for
+
+
+def _best(study: Study, ranking: Sequence[str]) -> RecordedRun | None:
+    """Of what ranks first, the run that was best on validation data."""
+    runs = [run for spec in ranking[:1] for run in study.of("final", spec)]
+    runs = [run for run in runs if run.done and finite(run.record.get("selection"))]
+    return max(runs, key=lambda run: float(run.record["selection"]), default=None)
 
 
 def _single_task(study: Study) -> dict[str, Any]:

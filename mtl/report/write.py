@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.report import tables
+from mtl.report.again import write_again
 from mtl.report.cost import costs
 from mtl.report.read import read_study
 from mtl.report.search import is_search, write_search_report
@@ -15,7 +16,7 @@ from mtl.report.summary import summarize
 
 
 def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Read one or several run directories and write summary.json, tables/, figures/ and report.html into `out`.
+    """Read run directories and write summary.json, best.yaml, tables/, figures/ and report.html into `out`.
 
     Args:
         directories: of one search, or of one comparison, such as the parts of a SLURM array; nothing in them changes.
@@ -34,6 +35,7 @@ def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     summary = summarize(study)
     cost = costs(study)
     out.mkdir(parents=True, exist_ok=True)
+    write_again(summary["again"], out)
     _write(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     folder = out / "tables"
     folder.mkdir(exist_ok=True)

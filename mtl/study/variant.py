@@ -11,7 +11,6 @@ from typing import Any
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import domains, parse, show
 from mtl.losses import make_loss
-from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train import Settings
@@ -47,7 +46,7 @@ class Variant:
     def hyperparameters(self) -> dict[str, Any]:
         """What is recorded of it: those of its strategy, and what is varied."""
         losses = {f"{LOSS}{task}": spec for task, spec in self.losses.items()}
-        return {**make(self.strategy).hyperparameters, **self.settings, **losses}
+        return {"strategy": self.strategy, **self.settings, **losses}
 
     def over(self, settings: Settings) -> Settings:
         """All its training settings, in a comparison with `settings`."""

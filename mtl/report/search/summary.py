@@ -11,6 +11,7 @@ from typing import Any
 
 from mtl.files.lineage import Event, Stage, damaged_events, read_events, winner, winning_line
 from mtl.files.records import named_lines
+from mtl.report.again import again
 from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
@@ -40,6 +41,11 @@ class SearchRun:
     def objective(self) -> dict[str, bool]:
         """Its objectives and whether higher is better."""
         return dict(self.config["search"]["objective"])
+
+    @property
+    def winner(self) -> RecordedRun | None:
+        """The run with the record `best`."""
+        return next((run for run in self.runs if run.record is self.best), None)
 
     @property
     def exploits(self) -> list[Event]:
@@ -104,6 +110,7 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
             }
             for stage in search.stages
         ],
+        "again": again(search.config, search.winner, search.runs),
         "skill": _skill(best, records, search.objective),
         **_importance(search),
         **(_front(records, search.objective) if len(search.objective) > 1 else {}),

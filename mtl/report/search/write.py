@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mtl.report.again import write_again
 from mtl.report.read import read_config
 from mtl.report.search import words
 from mtl.report.search.summary import SearchRun, read_search, summarize_search
@@ -21,7 +22,7 @@ def is_search(directories: Sequence[Path]) -> bool:
 
 
 def write_search_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Read the directory of a search and write summary.json, tables/, figures/ and report.html into `out`.
+    """Read the directory of a search and write summary.json, best.yaml, tables/, figures/ and report.html into `out`.
 
     Raises:
         ValueError: there are several directories, or one that cannot be read.
@@ -32,6 +33,7 @@ def write_search_report(directories: Sequence[Path], out: Path) -> dict[str, Any
     search = read_search(directories[0])
     summary = summarize_search(search)
     out.mkdir(parents=True, exist_ok=True)
+    write_again(summary["again"], out)
     _write(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     folder = out / "tables"
     folder.mkdir(exist_ok=True)

@@ -1,0 +1,101 @@
+"""How the best run is trained again: said in the report, and written as `best.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl.files.lineage import read_events, winning_line
+from mtl.files.whole import replaced
+from mtl.report.read import RecordedRun
+
+FILE = "best.yaml"
+
+
+def again(config: Mapping[str, Any], run: RecordedRun | None, runs: Sequence[RecordedRun]) -> dict[str, Any] | None:
+    """What repeats the best run, as summary.json holds it; None where there is no such run.
+
+    Args:
+        config: of its directory.
+        run: the best one.
+        runs: of the study; a fresh seed is one that none of them had.
+
+    Returns:
+        `run`, its `seed`, its `values` by name, the `line` that trains it on a fresh seed, the `file` that repeats it,
+        and `remarks`; or, in place of the last four, `fault`: why no line says it.
+    """
+    if run is None:
+        return None
+    from mtl.train.recipe import recipe_of  # brings torch
+
+    found: dict[str, Any] = {"run": run.record["run"], "seed": run.seed}
+    try:
+        recipe = recipe_of(config, run.record)
+    except ValueError as error:
+        return {**found, "fault": str(error)}
+    remarks = [*_schedule(run), *_evaluations(config, run)]
+    fresh = max(each.seed for each in runs) + 1
+    said = [f"{run.record['run']} of a study of {config['benchmark']}: mtl train --config {FILE}", *remarks]
+    return {
+        **found,
+        "values": [list(pair) for pair in recipe.words()],
+        "line": recipe.line(fresh),
+        "file": recipe.text("\n".join(said)),
+        "remarks": remarks,
+    }
+
+
+def write_again(found: Mapping[str, Any] | None, out: Path) -> None:
+    """Write `best.yaml`, or take away that of an earlier report where nothing can be said."""
+    if found is not None and "file" in found:
+        with replaced(out / FILE) as file:
+            file.write(found["file"].encode())
+    else:
+        (out / FILE).unlink(missing_ok=True)
+
+
+def again_in_words(found: Mapping[str, Any] | None, out: Path) -> list[str]:
+    """The lines of a terminal: the values, what repeats them, and remarks."""
+    if found is None:
+        return []
+    if "fault" in found:
+        return [f"No line of mtl train repeats {found['run']}: {found['fault']}"]
+    values = "  ".join(f"{name}={value}" for name, value in found["values"])
+    return [
+        f"Best run: {found['run']}, with {values}",
+        f"On a fresh seed: {found['line']}",
+        f"The same run again: mtl train --config {out / FILE}",
+        *found["remarks"],
+    ]
+
+
+def _schedule(run: RecordedRun) -> list[str]:
+    """A remark where the values changed on the way."""
+    search = run.record.get("search")
+    if not search:
+        return []
+    try:
+        stages = winning_line(read_events(run.directory / "schedule.jsonl", search), run.record)
+    except ValueError:
+        return ["How its values came about is not known; these are those at its best evaluation."]
+    if len({repr(stage.values) for stage in stages}) < 2:
+        return []
+    times = "once" if len(stages) == 2 else f"{len(stages) - 1} times"
+    return [
+        f"Its values changed {times} on the way: these are the last ones, and trained by them from the "
+        "start it becomes another model. The schedule is in schedule.jsonl"
+        + ("; mtl replay trains it again." if run.record["phase"] == "search" else ".")
+    ]
+
+
+def _evaluations(config: Mapping[str, Any], run: RecordedRun) -> list[str]:
+    """A remark where `mtl train` selects the best model at other steps."""
+    if run.record.get("trial") is None:
+        return []
+    about, training = config.get("search") or {}, config["training"]
+    interval = about.get("interval")
+    if interval and training.get("steps") is None and interval * training["epochs"] == about.get("length"):
+        return []  # after each epoch, as mtl train does
+    every = f"every {interval} steps" if interval else "at every interval"
+    return [f"The search looked for the best step {every}; mtl train does after epochs, and may keep another one."]

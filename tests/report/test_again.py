@@ -1,0 +1,104 @@
+"""What repeats the best run of a study: the line, `best.yaml`, and remarks."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mtl.cli.main import main
+from mtl.files.yaml_files import read_values
+from mtl.train import Member, Settings
+from mtl.train.recipe import make_recipe
+from tests.tiny import Tiny
+from tests.written import records_of, summary_of
+
+TINY = str(Path(__file__).parents[1] / "tiny.py") + ":Tiny"
+QUIET = ("--wandb=disabled", "--quiet", "--keep-models=none")
+
+
+def call(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def best_of(out):
+    run = summary_of(out)["again"]["run"]
+    return next(record for record in records_of(out) if record["run"] == run)
+
+
+def test_best_yaml_repeats_the_best_variant_to_the_last_bit(tmp_path):
+    out, again = tmp_path / "compare", tmp_path / "again"
+    vary = ["--vary", "loss.product=mse,huber:delta=0.3", "lr=0.012345678901234567,0.02"]
+    assert call("compare", TINY, *vary, "--strategies", "gradnorm:alpha=0.7", "--seeds=2", *QUIET, f"--out={out}") == 0
+    assert call("train", "--config", out / "best.yaml", *QUIET, f"--out={again}") == 0
+    [record], best = records_of(again), best_of(out)
+    assert best["strategy"] == summary_of(out)["ranking"][0]
+    assert (record["metrics"], record["seed"]) == (best["metrics"], best["seed"])
+    assert record["validation"] == best["validation"]
+
+
+def test_the_line_gives_the_settings_of_the_best_run_and_a_fresh_seed(tmp_path, capsys):
+    out = tmp_path / "compare"
+    vary = ["--vary", "loss.product=huber:delta=0.3,mae"]
+    shared = ["--no-single-task", "--seeds=2", "--steps=8", "--clip=0.5", *QUIET]
+    assert call("compare", TINY, *vary, *shared, f"--out={out}") == 0
+    said = capsys.readouterr().out
+    found = summary_of(out)["again"]
+    assert f"On a fresh seed: {found['line']}\n" in said and str(out / "best.yaml") in said
+    assert found["line"].endswith(f"--steps 8 --clip 0.5 --seed {2}")
+    assert best_of(out)["strategy"].partition("=")[2] in found["line"]
+    assert found["line"] in (out / "report.html").read_text().replace("&#39;", "'")
+    assert call(*shlex.split(found["line"])[1:], *QUIET, f"--out={tmp_path / 'fresh'}") == 0
+    assert records_of(tmp_path / "fresh")[0]["seed"] == 2
+
+
+def test_best_yaml_of_a_search_repeats_its_winner(tmp_path):
+    out, again = tmp_path / "search", tmp_path / "again"
+    search = ["--method=random", "--members=3", "--interval=8", "--search", "loss.product=huber,mae"]
+    assert call("search", TINY, "--strategy=gradnorm", *search, *QUIET, f"--out={out}") == 0
+    assert summary_of(out)["again"]["remarks"] == []  # evaluated after each epoch of 8 steps, as mtl train does
+    assert call("train", "--config", out / "best.yaml", *QUIET, f"--out={again}") == 0
+    [record], best = records_of(again), best_of(out)
+    assert record["best_step"] == best["best_step"]
+    for task, metrics in best["metrics"].items():
+        assert record["metrics"][task] == pytest.approx(metrics, abs=1e-5)
+
+
+def test_of_a_schedule_it_says_that_the_values_are_the_last_ones(tmp_path):
+    search = ["--method=pbt", "--members=4", "--interval=4", "--seed=1"]
+    assert call("search", TINY, *search, *QUIET, f"--out={tmp_path}") == 0
+    found = summary_of(tmp_path)
+    assert len(found["schedule"]) > 1
+    assert "mtl replay" in found["again"]["remarks"][0]
+    assert "mtl replay" in (tmp_path / "best.yaml").read_text()
+    assert read_values(tmp_path / "best.yaml")["lr"] == found["schedule"][-1]["hyperparameters"]["lr"]
+
+
+def test_a_file_of_options_without_a_benchmark_is_refused(tmp_path, capsys):
+    path = tmp_path / "options.yaml"
+    path.write_text("lr: 0.1\n")
+    assert call("train", "--config", path) == 2
+    assert (
+        capsys.readouterr().err == f"mtl: --config {path}: it names no benchmark, and the command line does neither\n"
+    )
+
+
+def test_the_line_leaves_out_what_has_no_effect_and_what_the_benchmark_has():
+    sgd = Member("equal", 3, {"optimizer": "sgd", "momentum": 0.5, "lr": 1e-2})
+    recipe = make_recipe("tiny", Tiny(), Settings.of(Tiny.recipe), sgd)
+    assert recipe.line() == "mtl train tiny --strategy equal --optimizer sgd --momentum 0.5 --seed 3"
+    adam = Member("equal", 3, {"momentum": 0.5}, {"product": {"name": "huber", "delta": 0.25}})
+    recipe = make_recipe("tiny[sign=cross-entropy:label_smoothing=0.1]", Tiny(), Settings.of(Tiny.recipe), adam)
+    losses = "sign=cross-entropy:label_smoothing=0.1 product=huber:delta=0.25"
+    assert recipe.line() == f"mtl train tiny --strategy equal --loss {losses} --seed 3"
+    assert "momentum" not in recipe.training and "align_data" not in recipe.training
+
+
+def test_what_no_option_can_say_is_said():
+    class Clipped(Tiny):
+        recipe = {**Tiny.recipe, "clip": 1.0, "patience": 2}  # noqa: RUF012
+
+    settings = Settings.of(Clipped.recipe, {})
+    with pytest.raises(ValueError, match="clip=none: the benchmark has 1"):
+        make_recipe("clipped", Clipped(), settings, Member("equal", 0, {"clip": None}))
+    patient = make_recipe("clipped", Clipped(), settings, Member("equal", 0, {"patience": None}))
+    assert patient.training["patience"] > settings.epochs  # it never stops early
