@@ -41,8 +41,8 @@ weighted loss like a head.
 
 **Encoders of other libraries** are trunks, `timm:resnet18,weights=FILE` and `hf:FOLDER`, with weights from disk alone
 (the extra `encoders`). `freeze=true` keeps an encoder as it is. `model.parameter_groups()` gives the parameters by the
-factor of their learning rate, `rate_factor`, for an optimizer of your own; `mtl train` has one rate for all parameters,
-and refuses another factor.
+factor of their learning rate: `timm:resnet18,rate_factor=0.1` trains the encoder at a tenth of the rate of all else, in
+`mtl train` and in an optimizer of your own.
 
 **A benchmark's own** trunk and architecture are its attributes `trunk` and `architecture`; with a `model()` of its own
 it can have any module that returns predictions by task and has `shared_parameters()`.

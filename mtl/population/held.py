@@ -22,7 +22,8 @@ class HeldMembers(Protocol):
     Attributes:
         state: every tensor that a member owns, with a leading member axis.
         counts: numbers of each member that the host counts.
-        values: settings of the optimizer, `clip` and `l1`, (N, 1) each.
+        values: settings of the optimizer and of `Population.set_values`, (N, 1) each; (N, T) where the T tensors of a
+            member may differ in it.
         noise, random: the random numbers of strategies, and of dropout.
         strategies, different: a strategy each, and the hyperparameters in which they differ, with a member axis.
         reach, dropouts: which tensors each loss reaches, and the dropouts of a forward pass; empty before the first.
@@ -48,6 +49,7 @@ class HeldMembers(Protocol):
 
     @property
     def strategies(self) -> Sequence[Strategy]: ...
+    def set_values(self, **settings: Any) -> None: ...
     def set_strategies(self, strategies: Sequence[str | Strategy]) -> None: ...
     def read_after(self, masks: list[Tensor] | None = None) -> None: ...
     def masks(self, who: Sequence[bool] | None) -> list[Tensor]: ...

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from mtl.population.held import HeldMembers
 from mtl.population.program import Program, concatenated, members_of
 from mtl.population.streams import Streams
+from mtl.population.values import in_one
 
 _Population = TypeVar("_Population", bound=HeldMembers)
 
@@ -74,6 +75,7 @@ def selected(population: _Population, rows: Sequence[int]) -> _Population:
     chosen.values = {name: value[index] for name, value in population.values.items()}
     chosen.noise, chosen.random = population.noise.select(rows), population.random.select(rows)
     chosen.dropout = None if population.dropout is None else [population.dropout[row] for row in rows]
+    chosen.set_values()
     chosen.set_strategies([population.strategies[row] for row in rows])
     return chosen
 
@@ -88,7 +90,8 @@ def joined(populations: Sequence[_Population]) -> _Population:
     made.counts = {
         name: np.concatenate([population.counts[name] for population in populations]) for name in made.counts
     }
-    made.values = {name: torch.cat([p.values[name] for p in populations]) for name in made.values}
+    made.values = {name: in_one([p.values[name] for p in populations]) for name in made.values}
+    made.set_values()
     made.noise = Streams.joined([population.noise for population in populations])
     made.random = Streams.joined([population.random for population in populations])
     if made.dropout is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from mtl.suggestions import nearest
 
 State = dict[str, Tensor]
-#: One value of each setting a member, (N, 1) and float64.
+#: One value of each setting a member, (N, 1) and float64; (N, P) where the tensors of a member differ in it.
 Values = Mapping[str, Tensor]
 
 
@@ -78,7 +78,7 @@ class Optimizer:
             parameters: (N, P).
             gradients: (N, P).
             state: of `init`.
-            values: settings, (N, 1) each.
+            values: settings, (N, 1) each, or (N, P).
             owner: (P,) the number of the tensor that a coordinate belongs to.
             stepped: (N, T), which tensors of which member take part; all when None.
             even: says that all tensors of a member have made equally many steps, which is faster.
@@ -192,18 +192,24 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 }
 
 
-def shrunk(gradients: Tensor, parameters: Tensor, l1: Tensor, owner: Tensor, stepped: Tensor | None) -> Tensor:
-    """Gradients (N, P) with the pull of the penalty `l1` (N, 1) on the sum of absolute values.
+def shrunk(gradients: Tensor, parameters: Tensor, values: Values, owner: Tensor, stepped: Tensor | None) -> Tensor:
+    """Gradients (N, P) with those of the penalties `l1` Σ|p| and `l2` Σp².
 
     Args:
         gradients: (N, P).
         parameters: (N, P).
-        l1: (N, 1).
+        values: `l1` and `l2`, (N, 1) or (N, P) each.
         owner: (P,) the number of the tensor that a coordinate belongs to.
         stepped: (N, T), which tensors take part; all when None.
     """
-    pull = l1.to(gradients) * parameters.sign()
+    pull = values["l1"].to(gradients) * parameters.sign() + 2 * values["l2"].to(gradients) * parameters
     return gradients + (pull if stepped is None else pull * stepped[:, owner])
+
+
+def cut_off(gradients: Tensor, limit: Tensor) -> Tensor:
+    """Gradients (N, P) with each number cut to sizes (N, 1), infinite for none, as `clip_grad_value_` of torch does."""
+    limit = limit.to(gradients)
+    return gradients.clamp(-limit, limit)
 
 
 def clipped(gradients: Tensor, limit: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ from torch.utils import _pytree as pytree
 from mtl.population import members
 from mtl.population.dropout import Call, draw
 from mtl.population.members import KINDS
-from mtl.population.optimizers import clipped, make_optimizer, shrunk
+from mtl.population.optimizers import clipped, cut_off, make_optimizer, shrunk
 from mtl.population.program import LossFunction, members_of
 from mtl.population.step import PopulationStep
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
+from mtl.population.values import OTHERS, applied, rows
 from mtl.step.autocast import Autocast
 from mtl.step.tally import DomainWatch
 from mtl.strategies import make
@@ -51,7 +52,7 @@ class Population:
         head_weighting, scale, steps_per_epoch: as of `mtl.Balancer`.
         dropout: rates in place of the model's own, one a member.
         device: where to train.
-        settings: of the optimizer and `clip`, `l1`: one number or one a member.
+        settings: of the optimizer and those of `set_values`: one number or one a member.
 
     Raises:
         ValueError: members of unlike structure, or a setting that does not exist.
@@ -78,21 +79,21 @@ class Population:
         self._forward = losses
         self.head_weighting, self.scale, self.steps_per_epoch = head_weighting, scale, steps_per_epoch
         self.dropout = list(dropout) if dropout is not None else None
-        self.program, rows, fixed, states = members.drawn(make_model, shared, seeds, self.device)
-        self.size = len(rows)
+        self.program, drawn, fixed, states = members.drawn(make_model, shared, seeds, self.device)
+        self.size = len(drawn)
         self.noise, self.random = Streams.seeded(seeds), Streams(states)
         self.optimizer = make_optimizer(optimizer)
         sizes = torch.tensor(self.program.sizes)
         self._owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(self.device)
         self.set_strategies([strategies] * self.size if isinstance(strategies, str | Strategy) else strategies)
         self.values: dict[str, Tensor] = {}
-        self.set_values(clip=settings.pop("clip", None), l1=settings.pop("l1", 0.0))
+        self.set_values(**{name: settings.pop(name, usual) for name, usual in OTHERS.items()})
         self.set_values(**self.optimizer.complete(settings))
         #: Every tensor of a member's state, with a leading member axis.
         self.state: dict[str, Any] = {
-            "parameters": rows,
+            "parameters": drawn,
             "fixed": fixed,
-            "optimizer": self.optimizer.init(rows, self.values, len(self.program.sizes)),
+            "optimizer": self.optimizer.init(drawn, self.values, len(self.program.sizes)),
         }
         #: Numbers of each member that the host counts.
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
@@ -124,15 +125,20 @@ class Population:
         self.different = differing(made, torch.zeros((), dtype=dtype, device=self.device))
 
     def set_values(self, **settings: Any) -> None:
-        """Set settings of the optimizer, `clip` (None for no limit) or `l1`: one number or one a member."""
+        """Set settings of the optimizer, `clip` and `clip_value` (None for no limit), `l1` and `l2`, or `lr_factor`.
+
+        Args:
+            settings: one number or one a member; of a member, one number or one for each tensor of `program.names`.
+
+        Raises:
+            ValueError: as many values as there are neither members nor tensors.
+        """
         for name, given in settings.items():
-            each = [given] * self.size if given is None or isinstance(given, int | float) else list(given)
-            if len(each) != self.size:
-                raise ValueError(f"{name} has {len(each)} values for {self.size} members")
-            numbers = [float("inf") if value is None else float(value) for value in each]
-            self.values[name] = torch.tensor(numbers, dtype=torch.float64, device=self.device)[:, None]
-        self._clipped = bool(self.values["clip"].isfinite().any())
-        self._shrunk = "l1" in self.values and bool(self.values["l1"].any())
+            self.values[name] = rows(name, given, self.size, len(self.program.sizes)).to(self.device)
+        if settings.keys() == {"lr_factor"}:
+            return  # a schedule sets it at every step, and what follows waits for the device
+        self._clipped, self._cut_off = (bool(self.values[name].isfinite().any()) for name in ("clip", "clip_value"))
+        self._shrunk = any(bool(self.values[name].any()) for name in ("l1", "l2"))
 
     def select(self, rows: Sequence[int]) -> Population:
         """A population of the members at `rows`, in that order; it shares nothing with this one."""
@@ -319,8 +325,11 @@ class Population:
     def _commit(self, step: PopulationStep, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
         parameters, stepped = self.state["parameters"], step.stepped()
         gradient = step.gradient
+        values = applied(self.values, self._owner)
         if self._shrunk:
-            gradient = shrunk(gradient, parameters, self.values["l1"], self._owner, stepped)
+            gradient = shrunk(gradient, parameters, values, self._owner, stepped)
+        if self._cut_off:
+            gradient = cut_off(gradient, values["clip_value"])
         if self._clipped:
             gradient = clipped(gradient, self.values["clip"])
         if stepped is not None:
@@ -332,9 +341,7 @@ class Population:
         if not step.whole.all():
             counts["nonfinite_loss"] = (~finite).cpu().numpy()
         # From here on the step is made: before it, whatever ran out of memory can be tried again.
-        self.optimizer.step(
-            parameters, gradient, self.state["optimizer"], self.values, self._owner, stepped, even=self.even
-        )
+        self.optimizer.step(parameters, gradient, self.state["optimizer"], values, self._owner, stepped, even=self.even)
         self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
         for name, number in counts.items():
             self.counts[name] += number

@@ -20,6 +20,7 @@ from mtl.population.held import HeldMembers
 from mtl.population.probe import RowProbe, task_gradients
 from mtl.population.program import LossFunction
 from mtl.population.strategies import substituted
+from mtl.population.values import lookahead_lr
 from mtl.step.draw import draws, sent
 from mtl.step.guard import cleared, combination, finite_part, harmless_gramian, harmless_losses, of_tasks, sound_tasks
 from mtl.step.measure import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, measured, refuse_missing
@@ -138,7 +139,7 @@ class PopulationStep:
             lambda: self._mapped(current, self.population.state["strategy"], signals),
             read,
             self._options(),
-            population.values["lr"],
+            lookahead_lr(population.values, population.program.shared_tensors),
             count,
         )
         more, broken = measured(probe, self.needs, self.values)

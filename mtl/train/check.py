@@ -19,8 +19,10 @@ from mtl.losses.wrapped import Wrapped
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
+from mtl.train.parts import optimizer_groups
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
+from mtl.train.smoothing import check_smoothing
 
 _LISTED = 5  # absent classes that are named
 
@@ -54,9 +56,10 @@ def check_model(
         benchmark = fitted(benchmark, splits)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+    check_smoothing(benchmark.tasks, settings.label_smoothing)
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
-    if read_optimizer(settings.optimizer).name not in SIDE_BY_SIDE:  # those five take any parameter
-        settings.make_optimizer(model.parameters())
+    if read_optimizer(settings.optimizer).name not in SIDE_BY_SIDE:  # these take any parameter
+        settings.make_optimizer(optimizer_groups(model, settings))
     for name, split in splits.items():
         place = f"{where}, {name} split"
         model.train(name == "train")

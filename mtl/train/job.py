@@ -15,6 +15,7 @@ from mtl.train.ground import Ground, steps_per_epoch
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
 from mtl.train.settings import Settings
+from mtl.train.smoothing import smoothed
 
 CURVE_POINTS = 200  # of a run's curves of weights and losses; up to twice as many where the length is no multiple
 
@@ -57,7 +58,7 @@ class Job:
         strategy, resolved = make(member.strategy), member.resolved(settings)
         strategy.check_tasks(len(ground.tasks))
         per_epoch = steps_per_epoch(ground.splits.train, resolved.batch_size)
-        tasks = fitted_tasks(member.tasks(ground.tasks), ground.splits.train)
+        tasks = smoothed(fitted_tasks(member.tasks(ground.tasks), ground.splits.train), resolved.label_smoothing)
         return cls(member, strategy, resolved, tasks, per_epoch)
 
     @property
@@ -85,9 +86,9 @@ class Job:
         """Whether the learning rate is the same at every step."""
         return self.settings.schedule == "constant" and not self.settings.warmup
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        return self.settings.lr * self.settings.factor(step, self.length)
+    def factor(self, step: int) -> float:
+        """What learning rates are multiplied with at a step, counted from 0."""
+        return self.settings.factor(step, self.length)
 
     @property
     def stretch(self) -> int:

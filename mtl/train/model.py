@@ -11,7 +11,7 @@ from torch import nn
 
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.benchmarks.trunk import may_read_trunk
-from mtl.models import Shared, make_architecture, make_trunk
+from mtl.models import make_architecture, make_trunk
 from mtl.train.settings import Settings
 
 
@@ -23,15 +23,7 @@ def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settin
         benchmark.trunk = spec
         if settings.architecture:
             benchmark.architecture = settings.architecture
-    model = benchmark.model(tasks, inputs)
-    if isinstance(model, Shared):
-        for group in model.parameter_groups():
-            if group["rate_factor"] != 1:
-                raise ValueError(
-                    f"rate_factor={group['rate_factor']:g}: training has one learning rate for all parameters; a loop "
-                    "of your own can take model.parameter_groups()"
-                )
-    return model
+    return benchmark.model(tasks, inputs)
 
 
 def check_trunk(benchmark: Benchmark, settings: Settings) -> None:

@@ -68,9 +68,13 @@ class OptimizerSpec:
         return {key for key, value in self.arguments.items() if key not in usual or usual[key].default != value}
 
     def make(
-        self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float, momentum: float
+        self,
+        parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        weight_decay: float,
+        momentum: float,
     ) -> torch.optim.Optimizer:
-        """The optimizer over `parameters`.
+        """The optimizer over `parameters`, or over groups of them as in torch.
 
         Raises:
             ValueError: the class refuses an argument or a parameter.

@@ -59,8 +59,26 @@ class Settings:
     clip: float | None = hyper(
         None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"
     )
+    clip_value: float | None = hyper(
+        None, 0.0, search=(0.01, 1.0), log=True, varies=True, doc="largest size of each number of the gradient"
+    )
     l1: float = hyper(
         0.0, 0.0, search=(1e-7, 1e-3), log=True, varies=True, doc="weight of the sum of absolute parameters"
+    )
+    l2: float = hyper(
+        0.0, 0.0, search=(1e-7, 1e-2), log=True, varies=True, doc="weight of the sum of squared parameters"
+    )
+    head_lr: float | None = hyper(
+        None, 0.0, search=(1e-4, 1e-2), log=True, varies=True, doc="learning rate of the heads, where it is another"
+    )
+    head_weight_decay: float | None = hyper(
+        None, 0.0, search=(1e-6, 1e-2), log=True, varies=True, doc="weight decay of the heads, where it is another"
+    )
+    head_l1: float | None = hyper(
+        None, 0.0, search=(1e-7, 1e-3), log=True, varies=True, doc="l1 of the heads, where it is another"
+    )
+    head_l2: float | None = hyper(
+        None, 0.0, search=(1e-7, 1e-2), log=True, varies=True, doc="l2 of the heads, where it is another"
     )
     dropout: float | None = hyper(
         None, 0.0, 0.95, search=(0.0, 0.5), varies=True, doc="share of the trunk's units dropped in training"
@@ -68,6 +86,9 @@ class Settings:
     noise: float = hyper(0.0, 0.0, search=(0.0, 0.3), varies=True, doc="standard deviation of noise on the inputs")
     mixup: float = hyper(
         0.0, 0.0, search=(0.05, 1.0), log=True, varies=True, doc="a of Beta(a, a), how far examples are mixed"
+    )
+    label_smoothing: float = hyper(
+        0.0, 0.0, 1.0, search=(0.0, 0.3), varies=True, doc="of all classification losses that have none of their own"
     )
     patience: int | None = hyper(None, 1, doc="evaluations without a better validation selection before a run stops")
     evaluate_every: int = hyper(1, 1, doc="epochs from one evaluation on validation data to the next")
@@ -99,10 +120,9 @@ class Settings:
             raise ValueError(f"training: accumulate={self.accumulate} must be at most batch_size={self.batch_size}")
         read_schedule(self.schedule)
         optimizer = read_optimizer(self.optimizer)
-        if self.weight_decay and not optimizer.decays:
-            raise ValueError(
-                f"optimizer {self.optimizer!r}: it has no weight decay, and weight_decay is {self.weight_decay:g}"
-            )
+        for name in ("weight_decay", "head_weight_decay"):
+            if (decay := getattr(self, name)) and not optimizer.decays:
+                raise ValueError(f"optimizer {self.optimizer!r}: it has no weight decay, and {name} is {decay:g}")
 
     @classmethod
     def of(cls, *sources: Mapping[str, Any]) -> Settings:
@@ -127,8 +147,10 @@ class Settings:
         """Optimizer steps of the whole run."""
         return self.steps if self.steps is not None else self.epochs * steps_per_epoch
 
-    def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer over `parameters`."""
+    def make_optimizer(
+        self, parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]]
+    ) -> torch.optim.Optimizer:
+        """The optimizer over `parameters`, or over groups of them."""
         return read_optimizer(self.optimizer).make(parameters, self.lr, self.weight_decay, self.momentum)
 
     def factor(self, step: int, steps: int) -> float:

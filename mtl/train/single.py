@@ -23,6 +23,8 @@ from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model
+from mtl.train.parts import lookahead_factor, optimizer_groups, parts_of, values_of
+from mtl.train.penalties import Penalties
 from mtl.train.precision import lower, scaler_of
 from mtl.train.scaled import ScaledSteps
 from mtl.train.stepper import MOST_FRESH, Snapshot
@@ -51,7 +53,11 @@ class Single:
         self._random = Randomness(ground.device, seed)
         with self._random.drawing():
             self.model = build_model(ground.benchmark, job.tasks, train.first(2), settings).to(ground.device)
-        self._optimizer = settings.make_optimizer(self.model.parameters())
+        parts = parts_of(self.model)
+        self._optimizer = settings.make_optimizer(optimizer_groups(self.model, settings))
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._lookahead = settings.lr * lookahead_factor(parts)
+        self._penalties = Penalties(self.model, {name: values_of(settings, part) for name, part in parts.items()})
         self._batches = Batches(train, settings.batch_size, seed, stream=0)
         self._cuts = min(settings.accumulate, self._batches.size)
         scaler = scaler_of(settings, ground.device)
@@ -86,9 +92,9 @@ class Single:
 
     def _step(self, step: int) -> None:
         settings = self._job.settings
-        rate = self._job.rate(step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        factor = self._job.factor(step)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
         drawn = augment(self._batches[step], settings.noise, settings.mixup, self._job.member.seed, step)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
@@ -99,16 +105,15 @@ class Single:
         for number, batch in enumerate(batches):
             if number:  # what is there is in units of this micro-batch now, so that each counts by its size
                 scale_gradients(self.model.parameters(), sizes[number - 1] / sizes[number])
-            weights, losses = self._backward(batch, step, fresh, rate)
+            weights, losses = self._backward(batch, step, fresh, self._lookahead * factor)
             if not number:  # the others have the same ones
                 self._weights = weights
             found.append(losses)
         scale_gradients(self.model.parameters(), sizes[-1] / len(drawn.batch))
         self._scaled.unscale()
-        if settings.l1:
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.add_(parameter.detach().sign(), alpha=settings.l1)
+        self._penalties.pull()
+        if settings.clip_value is not None:
+            nn.utils.clip_grad_value_(self.model.parameters(), settings.clip_value)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self._scaled.step()
@@ -117,7 +122,7 @@ class Single:
         self._losses = mean_losses(found, sizes)
 
     def _backward(
-        self, batch: Augmented, step: int, fresh: Iterator[int], rate: float
+        self, batch: Augmented, step: int, fresh: Iterator[int], lookahead: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradients of one micro-batch; the weights applied, and its losses."""
         losses = self._losses_on(batch)
@@ -127,7 +132,7 @@ class Single:
             recompute=lambda: self._losses_on(batch),
             validation=lambda: self._losses_on(self._of_a_step(self._align_batches[step])),
             fresh=lambda: self._losses_on(self._of_a_step(self._fresh_batches[next(fresh)])),
-            lookahead_lr=rate,
+            lookahead_lr=lookahead,
         )
         return weights, {name: loss.detach() for name, loss in losses.items()}
 
@@ -219,7 +224,7 @@ class Single:
         """Take over the state of a run of the same structure, but for its random numbers, settings and cost."""
         self.model.load_state_dict(source.model.state_dict())
         self._take_average(source)
-        self._load_optimizer(source._optimizer)
+        self._load_optimizer(source)
         self._load_balancer(source._balancer, self._balancer.state_dict())
         self._scaled.load_state_dict(source._scaled.state_dict())
         self._losses = source._losses
@@ -245,7 +250,7 @@ class Single:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
         self._take_average(before)
         if old.optimizer.name == job.optimizer.name:
-            self._load_optimizer(before._optimizer)
+            self._load_optimizer(before)
         saved = before._balancer.state_dict()
         if structure(old.strategy) == structure(job.strategy):
             self._load_balancer(before._balancer, saved)
@@ -260,14 +265,17 @@ class Single:
         if self._average is not None:
             self._average = copied(self.model.state_dict() if source._average is None else source._average)
 
-    def _load_optimizer(self, source: torch.optim.Optimizer) -> None:
-        """The state of another optimizer of the same class, with the own settings."""
-        saved = source.state_dict()
-        groups = [
-            {**own, "params": other["params"]}
-            for own, other in zip(self._optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True)
-        ]
-        self._optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    def _load_optimizer(self, source: Single) -> None:
+        """The state of the optimizer of another run, which is of the same class, with the own settings."""
+        theirs = dict(zip(source._stepped(), itertools.count(), strict=False))
+        saved = source._optimizer.state_dict()["state"]
+        state = {k: saved[theirs[name]] for k, name in enumerate(self._stepped()) if theirs[name] in saved}
+        self._optimizer.load_state_dict({"state": state, "param_groups": self._optimizer.state_dict()["param_groups"]})
+
+    def _stepped(self) -> list[str]:
+        """The names of the parameters in the order of the optimizer's groups."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return [names[id(parameter)] for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def _load_balancer(self, source: Balancer, own: Mapping[str, Any]) -> None:
         """The state of another balancer, with the random numbers and cost of `own`."""

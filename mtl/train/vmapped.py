@@ -21,6 +21,7 @@ from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model
+from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
 
@@ -51,8 +52,9 @@ class Vmapped:
             steps_per_epoch=first.per_epoch,
             dropout=None if None in rates else rates,  # type: ignore[arg-type]
             device=ground.device,
-            **_values(jobs),
+            **_values(jobs, None),
         )
+        population.set_values(**_values(jobs, _parts_by_tensor(population)))
         population.begin(len(ground.tasks), floating_dtype(inputs))
         population.tasks = [task.name for task in ground.tasks]
         if first.settings.ema is not None:  # a part of the population's state, which moves with its members
@@ -77,7 +79,7 @@ class Vmapped:
     def step(self, steps: Sequence[int]) -> None:
         """One optimizer step of every row; where memory runs out, none is made."""
         if not self._steady:
-            self.population.set_values(lr=[job.rate(step) for job, step in zip(self.jobs, steps, strict=True)])
+            self.population.set_values(lr_factor=[job.factor(step) for job, step in zip(self.jobs, steps, strict=True)])
         ema = self.jobs[0].settings.ema
         shares = [] if ema is None else [1 - decay(ema, step) for step in steps]
         share = torch.tensor(shares, dtype=torch.float64).to(self.ground.device)
@@ -210,7 +212,7 @@ class Vmapped:
     def change(self, jobs: Sequence[Job]) -> None:
         """Give all rows other jobs of the same structure; their state stays."""
         self.population.set_strategies([job.strategy for job in jobs])
-        self.population.set_values(**_values(jobs))
+        self.population.set_values(lr_factor=1.0, **_values(jobs, _parts_by_tensor(self.population)))
         if self.population.dropout is not None:
             self.population.dropout = [job.settings.dropout for job in jobs]  # type: ignore[misc]
         self._open(self.ground, self.population, jobs)
@@ -279,13 +281,30 @@ def _predict(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
     return dict(model(inputs))
 
 
-def _values(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The settings of the optimizer, one value a row."""
-    each = [_values_of(job) for job in jobs]
+def _parts_by_tensor(population: Population) -> dict[str, Part]:
+    """The part that each tensor of a member belongs to, in their order."""
+    parts = parts_of(population.program.model)
+    return {name: parts[name] for name in population.program.names}
+
+
+def _values(jobs: Sequence[Job], parts: Mapping[str, Part] | None) -> dict[str, Any]:
+    """The settings of optimizer and regularization by name, one a row: a number, or one for each tensor.
+
+    Args:
+        jobs: one a row.
+        parts: of the tensors; None for the settings of a trunk.
+    """
+    each = [_values_of(job, parts) for job in jobs]
     return {name: [values[name] for values in each] for name in each[0]}
 
 
-def _values_of(job: Job) -> dict[str, Any]:
+def _values_of(job: Job, parts: Mapping[str, Part] | None) -> dict[str, Any]:
     settings = job.settings
     values = job.optimizer.values(settings.lr, settings.weight_decay, settings.momentum)
-    return {**values, "clip": settings.clip, "l1": settings.l1}
+    values |= {name: getattr(settings, name) for name in ("clip", "clip_value", "l1", "l2")}
+    if parts is None or not differ(settings, parts):
+        return values
+    kinds = {part: values_of(settings, part) for part in set(parts.values())}
+    return values | {
+        name: [kinds[part][name] for part in parts.values()] for name in ("lr", "weight_decay", "l1", "l2")
+    }

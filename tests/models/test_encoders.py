@@ -10,6 +10,7 @@ from torch import nn
 from mtl.models import make_model, make_trunk
 from mtl.train import Settings
 from mtl.train.model import build_model
+from mtl.train.parts import optimizer_groups
 from tests.tiny import Tiny
 
 OUTPUTS = {"a": 1, "b": 2}
@@ -104,14 +105,17 @@ def test_an_encoders_parameters_have_a_rate_of_their_own(architecture):
 
 
 @pytest.mark.usefixtures("timm")
-def test_training_with_one_rate_for_all_refuses_another():
+def test_training_steps_an_encoder_by_its_own_rate():
     class Pictures(Tiny):
         trunk = "timm:small"
 
     inputs = torch.zeros(2, 2, 8, 8)
-    assert build_model(Pictures(), Tiny.tasks, inputs, Settings(model="timm:small,dropout=0.1"))
-    with pytest.raises(ValueError, match=r"rate_factor=0\.1: training has one learning rate for all parameters"):
-        build_model(Pictures(), Tiny.tasks, inputs, Settings(model="timm:small,rate_factor=0.1"))
+    settings = Settings(model="timm:small,rate_factor=0.1", lr=0.5, head_lr=0.2)
+    model = build_model(Pictures(), Tiny.tasks, inputs, settings)
+    rates = {id(parameter): group["lr"] for group in optimizer_groups(model, settings) for parameter in group["params"]}
+    assert {rates[id(p)] for p in model.trunk.encoder.parameters()} == {0.05}
+    assert {rates[id(p)] for p in model.heads.parameters()} == {0.2}
+    assert len(rates) == len([*model.parameters()])
 
 
 def test_without_an_encoder_there_is_one_group():

@@ -95,7 +95,7 @@ class Words(EncoderStage):
 class ForeignEncoder(Trunk):
     """What encoders of other libraries have in common."""
 
-    rate_factor: float = hyper(1.0, 0.0, doc="of the encoder's learning rate, in an optimizer of your own")
+    rate_factor: float = hyper(1.0, 0.0, doc="of the encoder's learning rate")
     freeze: bool = hyper(False, doc="keep the encoder as it is, and share a linear layer behind it")
 
     @abstractmethod
