@@ -10,7 +10,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from mtl.suggestions import nearest
@@ -201,6 +201,28 @@ def read_pairs(cls: type, name: str, settings: str, where: str) -> dict[str, Any
         check_key(cls, key, name)
         values[key] = parse(cls, key, value, name)
     return values
+
+
+def read_items(option: str, items: Sequence[str], form: str) -> dict[str, str]:
+    """Read `NAME=TEXT` items of an option that takes several.
+
+    Args:
+        option: as the command line writes it.
+        items: as given.
+        form: of an item, with an example, for messages.
+
+    Raises:
+        ValueError: an item of another form, or a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, text = (part.strip() for part in item.partition("="))
+        if not (name and equals and text):
+            raise ValueError(f"{option} {item!r} is not {form}")
+        if name in found:
+            raise ValueError(f"{option} gives {name} twice")
+        found[name] = text
+    return found
 
 
 def check_key(cls: type, key: str, name: str) -> None:

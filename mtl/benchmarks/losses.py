@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
+from mtl.hyperparameters import read_items
 from mtl.losses import Loss, make_loss
 from mtl.suggestions import nearest
 
@@ -81,6 +83,22 @@ def _made(task: str, spec: str) -> Loss:
         raise ValueError(f"loss of task {task!r}: {error}") from error
 
 
+def spec_of(task: str, loss: Any) -> str:
+    """The spec that `--loss` takes for a task's loss.
+
+    Raises:
+        ValueError: it has none, such as a function in the file of the benchmark; one line that names the task.
+    """
+    spec = str(loss)
+    try:
+        same = isinstance(loss, Loss) and make_loss(spec) == loss
+    except ValueError:
+        same = False
+    if not same:
+        raise ValueError(f"the loss of task {task!r}, {spec}, has no name that --loss takes")
+    return spec
+
+
 def parted(name: str) -> tuple[str, dict[str, str]]:
     """The name of the benchmark itself, and the losses that stand behind it in brackets."""
     plain, bracket, rest = name.partition("[")
@@ -96,12 +114,4 @@ def read_losses(given: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: an item that is not of that form, or a task given twice.
     """
-    found: dict[str, str] = {}
-    for item in given:
-        task, equals, spec = (part.strip() for part in item.partition("="))
-        if not (task and equals and spec):
-            raise ValueError(f"--loss {item!r} is not TASK=SPEC, such as --loss age=huber:delta=0.5")
-        if task in found:
-            raise ValueError(f"--loss gives task {task!r} twice")
-        found[task] = spec
-    return found
+    return read_items("--loss", given, "TASK=SPEC, such as --loss age=huber:delta=0.5")

@@ -22,7 +22,8 @@ from mtl.search.space.grammar import Range, read_file, read_options, read_varied
 from mtl.search.tune import tuned_space, tuning_options
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import parse_strategies, usual_reference
-from mtl.study.variant import LOSS, Variant, make_variants, usual_variant
+from mtl.study.variant import Variant, make_variants, usual_variant
+from mtl.study.varied import LOSS
 from mtl.suggestions import nearest
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk

@@ -170,7 +170,9 @@ class CompareOptions(EngineOptions):
         metavar="SPEC",
     )
     vary: list[str] | None = option(
-        None, "compare losses or training settings, such as optimizer=adam,sgd loss.age=mse,mae", metavar="NAME=A,B"
+        None,
+        "compare losses, settings or parameters, such as loss.age=mse,huber loss.age.delta=1,2",
+        metavar="NAME=A,B",
     )
     tune: str | None = option(None, "tune every strategy first, such as by pbt, tpe or random", metavar="METHOD")
     budget: int | None = option(None, f"trials of each strategy's tuning (default: {DEFAULT_BUDGET})", metavar="N")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
-from mtl.hyperparameters import domains, parse, show
-from mtl.losses import make_loss
+from mtl.benchmarks.losses import spec_of
+from mtl.hyperparameters import domains, show
+from mtl.losses import Loss, make_loss
+from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
-from mtl.suggestions import nearest
+from mtl.study.varied import LOSS, STRATEGY, read_values
 from mtl.train import Settings
-
-LOSS = "loss."  # begins the name of what varies a task's loss
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,16 @@ class Variant:
         strategy: the spec of its strategy.
         settings: training settings over those of the comparison, by name.
         losses: specs by task, in place of the benchmark's losses.
+        varied: what is varied and its value, by name; what is varied of a parameter stands in the specs too.
+        base: the spec of its strategy, without the parameters that are varied.
     """
 
     label: str
     strategy: str
     settings: Mapping[str, Any]
     losses: Mapping[str, str]
+    varied: Mapping[str, Any]
+    base: str
 
     def __str__(self) -> str:
         return self.label
@@ -40,7 +44,7 @@ class Variant:
     @property
     def texts(self) -> dict[str, str]:
         """What is varied, by name, as it is written on the command line."""
-        return _texts({**self.settings, **{f"{LOSS}{task}": spec for task, spec in self.losses.items()}})
+        return _texts(self.varied)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -63,10 +67,11 @@ class Variant:
 def make_variants(
     varied: Mapping[str, Sequence[str]], strategies: Sequence[Strategy], benchmark: Benchmark, given: Collection[str]
 ) -> list[Variant]:
-    """Every combination of a strategy with a choice of each name.
+    """Every combination of a strategy with a choice of each name that it has: a parameter is of some losses alone.
 
     Args:
-        varied: choices as they were written, by the name of a setting or `loss.TASK`.
+        varied: choices as they were written, by the name of a setting, `loss.TASK`, `loss.TASK.KEY` or
+            `strategy.UNIT.KEY`.
         strategies: each with its spec; equal weights alone are not named in the labels.
         benchmark: has the tasks.
         given: names of settings, and `loss.TASK`, that have been given one value for all.
@@ -75,15 +80,16 @@ def make_variants(
         ValueError: a name that does not exist or is given too, a value that cannot be, or nothing to choose from; one
             line.
     """
-    choices = {name: _choices(name, texts, benchmark, given) for name, texts in varied.items()}
+    choices = read_values(varied, strategies, benchmark, given)
     if {"epochs", "steps"} <= varied.keys() | set(given) and {"epochs", "steps"} & varied.keys():
         raise ValueError("--vary: epochs and steps are both the length of a run; vary or give one of them")
     named = [str(strategy) for strategy in strategies] != ["equal"]
-    return [
-        _variant(strategy, dict(zip(choices, combination, strict=True)), named)
-        for strategy in strategies
-        for combination in itertools.product(*choices.values())
-    ]
+    found: dict[str, Variant] = {}
+    for strategy in strategies:
+        for combination in itertools.product(*choices.values()):
+            made = _variant(strategy, dict(zip(choices, combination, strict=True)), named, benchmark)
+            found.setdefault(made.label, made)
+    return [*found.values()]
 
 
 def usual_variant(variants: Sequence[Variant], strategy: Strategy, benchmark: Benchmark, settings: Settings) -> Variant:
@@ -95,56 +101,36 @@ def usual_variant(variants: Sequence[Variant], strategy: Strategy, benchmark: Be
         benchmark: as it is where nothing is varied.
         settings: the same.
     """
-    own = [variant for variant in variants if variant.strategy == str(strategy)]
-    return next((variant for variant in own if variant.usual(benchmark, settings)), own[0])
+    own = [variant for variant in variants if variant.base == str(strategy)]
+    usual = (each for each in own if each.strategy == each.base and each.usual(benchmark, settings))
+    return next(usual, own[0])
 
 
-def _choices(name: str, texts: Sequence[str], benchmark: Benchmark, given: Collection[str]) -> list[Any]:
-    """The values of one name, checked."""
-    option = name.replace("_", "-")
-    if name.startswith(LOSS):
-        task, tasks = name.removeprefix(LOSS), [task.name for task in benchmark.tasks]
-        if task not in tasks:
-            raise ValueError(f"--vary {name}: there is no task {task!r}: {nearest(task, tasks)}")
-        option = f"loss {task}"
-        values = [_loss(name, text) for text in texts]
-    elif name in domains(Settings):
-        values = [_value(name, text) for text in texts]
-    elif name in ("strategy", "strategies"):
-        raise ValueError(f"--vary {name}: --strategies names the strategies")
-    else:
-        known = [*domains(Settings), *(f"{LOSS}{task.name}" for task in benchmark.tasks)]
-        hint = nearest(name, known, "`mtl compare --help` shows the settings")
-        raise ValueError(f"--vary {name}: there is no such setting: {hint}")
-    if name in given:
-        raise ValueError(f"--vary {name}: --{option} gives it one value for all; leave one of the two out")
-    for value, text in zip(values, texts, strict=True):
-        if values.count(value) > 1:
-            raise ValueError(f"--vary {name}={','.join(texts)}: it has {text} twice")
-    if len(values) == 1:
-        raise ValueError(f"--vary {name}={texts[0]}: there is nothing to compare with; join choices by commas")
-    return values
+def _variant(strategy: Strategy, values: Mapping[str, Any], named: bool, benchmark: Benchmark) -> Variant:
+    settings = {name: value for name, value in values.items() if not name.startswith((LOSS, STRATEGY))}
+    varied = dict(values)
+    tasks, losses = {task.name: task for task in benchmark.tasks}, {}
+    for task in tasks:
+        spec = values.get(f"{LOSS}{task}")
+        loss = tasks[task].loss if spec is None else make_loss(spec)
+        parameters = _parameters(varied, f"{LOSS}{task}.", domains(loss) if isinstance(loss, Loss) else ())
+        if spec is not None or parameters:
+            losses[task] = spec_of(task, dataclasses.replace(loss, **parameters) if isinstance(loss, Loss) else loss)
+    owned = {f"{unit.name}.{key}" for unit in units(strategy) for key in domains(unit)}
+    made = make(strategy, **_parameters(varied, STRATEGY, owned))
+    said = [f"{name}={text}" for name, text in _texts(varied).items()]
+    return Variant(", ".join([str(strategy)] * named + said), str(made), settings, losses, varied, str(strategy))
 
 
-def _loss(name: str, text: str) -> str:
-    try:
-        return str(make_loss(text))
-    except ValueError as error:
-        raise ValueError(f"--vary {name}={text}: {error}") from error
-
-
-def _value(name: str, text: str) -> Any:
-    value = parse(Settings, name, text, "--vary")
-    if complaint := domains(Settings)[name].complaint(value):
-        raise ValueError(f"--vary {name}={text}: {complaint}")
-    return value
-
-
-def _variant(strategy: Strategy, values: Mapping[str, Any], named: bool) -> Variant:
-    settings = {name: value for name, value in values.items() if not name.startswith(LOSS)}
-    losses = {name.removeprefix(LOSS): spec for name, spec in values.items() if name.startswith(LOSS)}
-    said = [f"{name}={text}" for name, text in _texts(values).items()]
-    return Variant(", ".join([str(strategy)] * named + said), str(strategy), settings, losses)
+def _parameters(varied: dict[str, Any], prefix: str, having: Collection[str]) -> dict[str, Any]:
+    """The parameters that begin with `prefix`, by the rest of their names; those that do not exist leave `varied`."""
+    found = {}
+    for name in [name for name in varied if name.startswith(prefix)]:
+        if (key := name.removeprefix(prefix)) in having:
+            found[key] = varied[name]
+        else:
+            del varied[name]
+    return found
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl.benchmarks import Benchmark, find_benchmark
-from mtl.benchmarks.losses import parted
+from mtl.benchmarks.losses import parted, spec_of
 from mtl.files.lineage import tupled
 from mtl.files.yaml_files import write_values
 from mtl.hyperparameters import defaults, domains, show
-from mtl.losses import Loss, make_loss
 from mtl.strategies import make, units
 from mtl.train.member import Member
 from mtl.train.optimizers import read_optimizer
@@ -89,7 +88,7 @@ def make_recipe(name: str, benchmark: Benchmark, settings: Settings, member: Mem
     plain, losses = parted(name)
     for before, after in zip(benchmark.tasks, member.tasks(benchmark.tasks), strict=True):
         if after.loss != before.loss:
-            losses[after.name] = _spec(after.name, after.loss)
+            losses[after.name] = spec_of(after.name, after.loss)
     if member.settings.get("epochs") is not None:
         settings = dataclasses.replace(settings, steps=None)  # which would decide the length instead
     settings, usual = member.resolved(settings), Settings.of(getattr(benchmark, "recipe", {}))
@@ -143,14 +142,3 @@ def _heard(key: str, settings: Settings, member: Member) -> bool:
     if key == "momentum":
         return read_optimizer(settings.optimizer).hears_momentum
     return key != "align_data" or bool(make(member.strategy).needs & ALIGNED)
-
-
-def _spec(task: str, loss: Any) -> str:
-    spec = str(loss)
-    try:
-        same = isinstance(loss, Loss) and make_loss(spec) == loss
-    except ValueError:
-        same = False
-    if not same:
-        raise ValueError(f"the loss of task {task!r}, {spec}, has no name that --loss takes")
-    return spec

@@ -102,6 +102,31 @@ def test_every_variant_is_tuned_and_keeps_what_it_varies(tmp_path):
     assert len(of_it) == 3 and all(h["optimizer"] == "sgd" and h["loss.sign"] == "focal" for h in of_it)
 
 
+def test_a_parameter_is_varied_where_a_loss_has_it(tmp_path):
+    vary = ["--vary", "loss.product=huber,mae", "loss.product.delta=0.5,2", "strategy.gradnorm.alpha=0.5,1.5"]
+    shared = ["--strategies", "gradnorm", "--no-single-task", "--seeds=1", "--steps=8", "--keep-models=none"]
+    assert compare(tmp_path / "vary", *vary, *shared) == 0
+    found = metrics_of(tmp_path / "vary")
+    label = "gradnorm, loss.product=huber, loss.product.delta=0.5, strategy.gradnorm.alpha=0.5"
+    assert len(found) == 6 and (label, 0) in found  # mae has no delta, so it is there once for each alpha
+    one = ["--loss", "product=huber:delta=0.5", "--strategies", "gradnorm:alpha=0.5", *shared[2:]]
+    assert compare(tmp_path / "one", *one) == 0
+    assert metrics_of(tmp_path / "one") == {("gradnorm:alpha=0.5", 0): found[label, 0]}
+    assert found[label, 0] != found[label.replace("delta=0.5", "delta=2"), 0]
+    usual = "gradnorm, loss.product=huber, loss.product.delta=0.5, strategy.gradnorm.alpha=0.5"
+    assert summary_of(tmp_path / "vary")["reference"] == usual
+
+
+def test_a_parameter_that_is_varied_is_not_tuned(tmp_path):
+    vary = ["--vary", "strategy.gradnorm.alpha=0.5,1.5", "--tune=random", "--budget=2", "--strategies", "gradnorm"]
+    assert compare(tmp_path, *vary, "--no-single-task", "--seeds=1", "--steps=4", "--keep-models=none") == 0
+    for alpha in (0.5, 1.5):  # 1.5 is what it has anyway
+        label = f"gradnorm, strategy.gradnorm.alpha={alpha}"
+        of_it = [record["hyperparameters"] for record in records_of(tmp_path) if record["strategy"] == label]
+        assert len(of_it) == 3 and {h["strategy.gradnorm.alpha"] for h in of_it} == {alpha}
+        assert len({h["lr"] for h in of_it}) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -119,6 +144,10 @@ def test_every_variant_is_tuned_and_keeps_what_it_varies(tmp_path):
         (["steps=4,8", "--epochs=1"], "--vary: epochs and steps are both the length of a run"),
         (["align_data=train,validation"], "--vary align_data: no strategy here reads"),
         (["strategy=equal,famo"], "--vary strategy: --strategies names the strategies"),
+        (["loss.product.delta=1,2"], "--vary loss.product.delta: nothing that is compared has this parameter"),
+        (["loss.sign=focal,poly", "loss.sign.gama=1,2"], "has this parameter: did you mean loss.sign.gamma"),
+        (["strategy.gradnorm.alpha=1,2"], "--vary strategy.gradnorm.alpha: nothing that is compared"),
+        (["loss.sign=focal,poly", "loss.sign.gamma=-1,2"], "--vary loss.sign.gamma=-1: must be at least 0"),
         (["lr"], "--vary 'lr' is not NAME=CHOICE,CHOICE"),
         (["lr=1,2", "lr=3,4"], "--vary gives lr twice"),
         (["lr=1,,2"], "a choice is empty"),

@@ -24,7 +24,7 @@ def test_every_combination_is_a_variant_and_equal_weights_alone_are_not_named():
     assert [variant.label for variant in several][3:5] == [f"equal, {alone[3]}", f"famo, {alone[0]}"]
     # Another study in the same directory must not take the runs of one strategy for those of another.
     assert make_variants(varied, [FAMO], Tiny(), ())[0].label == f"famo, {alone[0]}"
-    assert several[4].hyperparameters == {**FAMO.hyperparameters, "clip": None, "loss.product": "mae"}
+    assert several[4].hyperparameters == {"strategy": "famo", "clip": None, "loss.product": "mae"}
 
 
 def test_a_variant_changes_the_settings_that_it_varies_alone():

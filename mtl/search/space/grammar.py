@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.files.yaml_files import read_texts
+from mtl.hyperparameters import read_items
 
 _BETWEEN_CHOICES = re.compile(
     r",(?![A-Za-z_][A-Za-z_0-9]*=)"
@@ -70,15 +71,8 @@ def read_options(options: Sequence[str]) -> dict[str, Range]:
     Raises:
         ValueError: a text of another form, or a name given twice.
     """
-    found: dict[str, Range] = {}
-    for option in options:
-        name, equals, text = (part.strip() for part in option.partition("="))
-        if not (name and equals and text):
-            raise ValueError(f"--search {option!r} is not NAME=RANGE, such as lr=1e-4:1e-2:log or optimizer=adam,sgd")
-        if name in found:
-            raise ValueError(f"--search gives {name} twice")
-        found[name] = dataclasses.replace(read_range(name, text), where="--search")
-    return found
+    items = read_items("--search", options, "NAME=RANGE, such as lr=1e-4:1e-2:log or optimizer=adam,sgd")
+    return {name: dataclasses.replace(read_range(name, text), where="--search") for name, text in items.items()}
 
 
 def read_varied(options: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -90,15 +84,8 @@ def read_varied(options: Sequence[str]) -> dict[str, tuple[str, ...]]:
     Raises:
         ValueError: a text of another form, or a name given twice.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for option in options:
-        name, equals, text = (part.strip() for part in option.partition("="))
-        if not (name and equals and text):
-            raise ValueError(f"--vary {option!r} is not NAME=CHOICE,CHOICE, such as optimizer=adam,sgd")
-        if name in found:
-            raise ValueError(f"--vary gives {name} twice; join its choices by commas")
-        found[name] = read_choices(f"--vary {name}", text)
-    return found
+    items = read_items("--vary", options, "NAME=CHOICE,CHOICE, such as optimizer=adam,sgd")
+    return {name: read_choices(f"--vary {name}", text) for name, text in items.items()}
 
 
 def read_file(path: Path) -> dict[str, Range]:
