@@ -12,7 +12,6 @@ from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _MODULES = {
-    "auto": "deciding",
     "check-loss": "losses",
     "data": "preparing",
     "list": "showing",

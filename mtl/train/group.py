@@ -72,7 +72,8 @@ class Group:
         """
         started = time.perf_counter()
         with threads(self._runs[0].job.settings.threads):
-            self.stepper.step([run.state.step + self._ahead for run in self._runs])
+            falls = [run.state.falls for run in self._runs]
+            self.stepper.step([run.state.step + self._ahead for run in self._runs], falls)
         self._ahead += 1
         self._seconds += (time.perf_counter() - started) / len(self._runs)
         if self._ahead <= self._quiet:

@@ -218,7 +218,7 @@ class Groups:
             return 0
         try:
             trial = Vmapped(self._ground, [jobs[0], jobs[-1]])
-            taken = bytes_a_member(trial.population, lambda: trial.step([0, 0]))
+            taken = bytes_a_member(trial.population, lambda: trial.step([0, 0], [0, 0]))
             return trial.most if self._limit is None else max(1, int(self._limit / taken))
         except torch.OutOfMemoryError:
             return 1

@@ -14,6 +14,7 @@ from mtl.strategies.strategy import Strategy
 from mtl.train.ground import Ground, steps_per_epoch
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
+from mtl.train.schedules import read_schedule
 from mtl.train.settings import Settings
 from mtl.train.smoothing import smoothed
 
@@ -86,9 +87,14 @@ class Job:
         """Whether the learning rate is the same at every step."""
         return self.settings.schedule == "constant" and not self.settings.warmup
 
-    def factor(self, step: int) -> float:
-        """What learning rates are multiplied with at a step, counted from 0."""
-        return self.settings.factor(step, self.length)
+    def factor(self, step: int, falls: int) -> float:
+        """What learning rates are multiplied with at a step, counted from 0, after so many falls of a plateau."""
+        return self.settings.factor(step, self.length, falls)
+
+    @property
+    def bears(self) -> int | None:
+        """Evaluations without a better one that the schedule bears; None where it looks at no evaluation."""
+        return read_schedule(self.settings.schedule).bears
 
     @property
     def stretch(self) -> int:

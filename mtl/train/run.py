@@ -45,13 +45,14 @@ class Run:
         return dataclasses.replace(self, state=self.state.looked(bad_steps), curves=curves)
 
     def noted(self, found: Measured, score: float) -> Run:
-        """With an evaluation in the curves."""
+        """With an evaluation in the curves, that the schedule has seen."""
         losses = [found.losses[task.name] for task in self.job.tasks]
-        return dataclasses.replace(self, curves=self.curves.evaluated(Judgement(self.state.step, losses, score)))
+        curves = self.curves.evaluated(Judgement(self.state.step, losses, score))
+        return dataclasses.replace(self, state=self.state.seen(score, self.job), curves=curves)
 
     def judged(self, found: Measured, score: float, snapshot: Callable[[], Snapshot]) -> Run:
         """After an evaluation that may be the best so far; `snapshot` gives the present parameters if it is."""
-        state = self.state.failed(found.failure).judged(score, self.job)
+        state = self.state.failed(found.failure).judged(score, self.job).seen(score, self.job)
         best = snapshot() if state.since_best == 0 else self.best
         return dataclasses.replace(self.noted(found, score), state=state, best=best)
 

@@ -1,7 +1,8 @@
 """Schedules of the learning rate: what it is multiplied with at a step of a run of known length.
 
 A schedule is a pure function of the step and the length, so that a run that goes on from a checkpoint, or a member that
-takes over another, needs no state of it. Those that `torch.optim.lr_scheduler` has are equal to it.
+takes over another, needs no state of it. `plateau` alone also counts how often it has fallen, which is in the state of
+a run. Those that `torch.optim.lr_scheduler` has are equal to it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ class Schedule(ABC):
 
     def __post_init__(self) -> None:
         validate(self, self.name)
+
+    @property
+    def bears(self) -> int | None:
+        """Evaluations without a better one that it bears before it falls; None where it looks at no evaluation."""
+        return None
+
+    def fallen(self, falls: int) -> float:  # noqa: ARG002
+        """What a schedule that looks at evaluations multiplies with after so many falls."""
+        return 1.0
 
     @abstractmethod
     def at(self, step: int, steps: int) -> float:
@@ -122,6 +132,25 @@ class OneCycleSchedule(Schedule):
         return _between(1.0, begin / self.final_div_factor, (step - peak) / (last - peak) if last > peak else 0.0)
 
 
+@dataclass(frozen=True)
+class PlateauSchedule(Schedule):
+    """Multiplied by `factor` when the validation selection does not get better (`ReduceLROnPlateau`, threshold 0)."""
+
+    name: ClassVar[str] = "plateau"
+    factor: float = hyper(0.1, 0.0, 1.0, doc="what the learning rate is multiplied with")
+    patience: int = hyper(3, 0, doc="evaluations without a better one that it bears")
+
+    @property
+    def bears(self) -> int | None:
+        return self.patience
+
+    def fallen(self, falls: int) -> float:
+        return float(self.factor**falls)
+
+    def at(self, step: int, steps: int) -> float:  # noqa: ARG002
+        return 1.0
+
+
 def _between(begin: float, end: float, share: float) -> float:
     """Along half a period of the cosine."""
     return end + (begin - end) / 2 * (1 + math.cos(math.pi * share))
@@ -137,6 +166,7 @@ SCHEDULES: Mapping[str, type[Schedule]] = {
         ExponentialSchedule,
         PolynomialSchedule,
         OneCycleSchedule,
+        PlateauSchedule,
     )
 }
 

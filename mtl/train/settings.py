@@ -41,7 +41,7 @@ class Settings:
         "constant",
         text="SPEC",
         varies=True,
-        doc="of the learning rate: constant, cosine, linear, step:every=0.3, exponential, polynomial, one-cycle",
+        doc="of the learning rate: constant, cosine, linear, step:every=0.3, exponential, one-cycle, plateau",
     )
     warmup: int = hyper(0, 0, varies=True, doc="steps over which the learning rate rises to its value")
     batch_size: int = hyper(128, 1, varies=True, doc="examples a step")
@@ -153,7 +153,7 @@ class Settings:
         """The optimizer over `parameters`, or over groups of them."""
         return read_optimizer(self.optimizer).make(parameters, self.lr, self.weight_decay, self.momentum)
 
-    def factor(self, step: int, steps: int) -> float:
-        """What the learning rate is multiplied with at `step` (from 0) of `steps`."""
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
-        return rise * read_schedule(self.schedule).at(step, steps)
+    def factor(self, step: int, steps: int, falls: int = 0) -> float:
+        """What the learning rate is multiplied with at `step` (from 0) of `steps`, after `falls` of a plateau."""
+        schedule, rise = read_schedule(self.schedule), min(1.0, (step + 1) / (self.warmup + 1))
+        return rise * schedule.at(step, steps) * schedule.fallen(falls)

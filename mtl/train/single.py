@@ -85,14 +85,14 @@ class Single:
         self._losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
 
-    def step(self, steps: Sequence[int]) -> None:
+    def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step."""
         with self._random.drawing():
-            self._step(*steps)
+            self._step(*steps, *falls)
 
-    def _step(self, step: int) -> None:
+    def _step(self, step: int, falls: int) -> None:
         settings = self._job.settings
-        factor = self._job.factor(step)
+        factor = self._job.factor(step, falls)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         drawn = augment(self._batches[step], settings.noise, settings.mixup, self._job.member.seed, step)

@@ -23,6 +23,9 @@ class RunState:
         since_best: evaluations since then.
         stopped_early: whether they were so many that the run ended.
         bad_steps: steps in which something was not finite, as of the last point of the curves.
+        falls: of the learning rate, where its schedule is `plateau`.
+        plateau_best: score of the best evaluation that this schedule has seen.
+        unimproved: evaluations since then, or since the last fall.
         failure: why the run cannot go on, such as a metric that raised an error; empty for none.
     """
 
@@ -33,6 +36,9 @@ class RunState:
     since_best: int = 0
     stopped_early: bool = False
     bad_steps: int = 0
+    falls: int = 0
+    plateau_best: float = -math.inf
+    unimproved: int = 0
     failure: str = ""
 
     def finished(self, job: Job) -> bool:
@@ -59,6 +65,16 @@ class RunState:
         since_best = self.since_best + 1
         return dataclasses.replace(self, since_best=since_best, stopped_early=job.gives_up(since_best))
 
+    def seen(self, score: float, job: Job) -> RunState:
+        """After an evaluation of which a schedule may have waited for better, as `ReduceLROnPlateau` does."""
+        if job.bears is None:
+            return self
+        if score > self.plateau_best:
+            return dataclasses.replace(self, plateau_best=score, unimproved=0)
+        if self.unimproved < job.bears:
+            return dataclasses.replace(self, unimproved=self.unimproved + 1)
+        return dataclasses.replace(self, falls=self.falls + 1, unimproved=0)
+
     def remembered(self, score: float) -> RunState:
         """After an evaluation that is the best so far."""
         return dataclasses.replace(self, best_selection=score, best_step=self.step, since_best=0)
@@ -68,7 +84,10 @@ class RunState:
 
         With `best` the other's best evaluation counts from here on.
         """
-        taken: dict[str, Any] = {"stopped_early": False, "bad_steps": other.bad_steps, "failure": other.failure}
+        taken: dict[str, Any] = {"stopped_early": False}
+        taken |= {
+            name: getattr(other, name) for name in ("bad_steps", "failure", "falls", "plateau_best", "unimproved")
+        }
         if best:
             taken |= {name: getattr(other, name) for name in ("best_selection", "best_step", "since_best")}
         return dataclasses.replace(self, **taken)

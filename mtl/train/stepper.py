@@ -29,8 +29,13 @@ class Stepper(Protocol):
         """Rows that it can hold, were there no limit of memory."""
         ...
 
-    def step(self, steps: Sequence[int]) -> None:
-        """Make one optimizer step with each row, at these steps of their own; all of them or none."""
+    def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
+        """Make one optimizer step with each row, at these steps of their own; all of them or none.
+
+        Args:
+            steps: made by each row before.
+            falls: of each row's learning rate, where its schedule looks at evaluations.
+        """
 
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made, by row and task; the loss of an absent task is None."""

@@ -76,10 +76,11 @@ class Vmapped:
         self._fresh = Feed(splits.train, self.jobs, 2, augmented=False, missing=ground.missing)
         self._steady = all(job.steady for job in jobs)
 
-    def step(self, steps: Sequence[int]) -> None:
+    def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step of every row; where memory runs out, none is made."""
         if not self._steady:
-            self.population.set_values(lr_factor=[job.factor(step) for job, step in zip(self.jobs, steps, strict=True)])
+            factors = [job.factor(*each) for job, *each in zip(self.jobs, steps, falls, strict=True)]
+            self.population.set_values(lr_factor=factors)
         ema = self.jobs[0].settings.ema
         shares = [] if ema is None else [1 - decay(ema, step) for step in steps]
         share = torch.tensor(shares, dtype=torch.float64).to(self.ground.device)

@@ -1,5 +1,7 @@
 """Schedules are those of `torch.optim.lr_scheduler`, as functions of the step and the length."""
 
+import copy
+
 import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
@@ -43,7 +45,7 @@ def test_equal_to_torch(spec):
 
 
 def test_every_schedule_is_compared_with_torch():
-    assert {spec.partition(":")[0] for spec in PAIRS} == {*SCHEDULES}
+    assert {spec.partition(":")[0] for spec in PAIRS} | {"plateau"} == {*SCHEDULES}
 
 
 @pytest.mark.parametrize("spec", PAIRS)
@@ -91,3 +93,60 @@ def test_members_of_one_program_have_schedules_of_their_own():
     cohort.advance(100)
     for member, result in zip(members, cohort.results(), strict=True):
         assert_is_the_single_run(result, benchmark, splits, member, settings)
+
+
+UNSTEADY = {"lr": 0.4, "optimizer": "sgd", "momentum": 0.9}  # its selection goes up and down
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("vectorised", [True, False])
+@pytest.mark.parametrize(
+    ("spec", "factor", "patience"), [("plateau:factor=0.5,patience=0", 0.5, 0), ("plateau", 0.1, 3)]
+)
+def test_a_plateau_is_that_of_torch(spec, factor, patience, vectorised):
+    settings, splits = Settings(epochs=14, batch_size=64, schedule=spec, **UNSTEADY), Three().load()
+    cohort = Cohort(Three(), splits, [Member("equal", 1)], settings, vectorised=vectorised)
+    rates = []
+    while not cohort.over:
+        cohort.advance(5)
+        rates.append(0.4 * factor ** cohort.states[0].falls)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = theirs.ReduceLROnPlateau(optimizer, "max", factor, patience, threshold=0)
+    wanted = []
+    for score in cohort.results()[0].history["validation_selection"]:
+        scheduler.step(score)
+        wanted.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx(wanted) and rates[-1] < 0.4
+
+
+@pytest.mark.usefixtures("float64")
+def test_plateaus_with_warmup_are_each_that_of_the_single_run():
+    settings, splits = Settings(epochs=12, batch_size=64, warmup=7, **UNSTEADY), Three().load()
+    specs = ["plateau:factor=0.5,patience=0", "plateau:factor=0.1,patience=1", "constant", "plateau:patience=2"]
+    members, told = [Member("equal", seed, {"schedule": spec}) for seed, spec in enumerate(specs)], []
+    cohort = Cohort(Three(), splits, members, settings, tell=told.append)
+    assert len(cohort._groups.all) == 1
+    cohort.advance(1000)
+    for member, result in zip(members, cohort.results(), strict=True):
+        assert_is_the_single_run(result, Three(), splits, member, settings)
+    assert not told and [state.falls > 0 for state in cohort.states] == [True, True, False, True]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_the_falls_are_in_a_checkpoint_and_go_with_a_member(vectorised):
+    settings, splits = (
+        Settings(epochs=14, batch_size=64, schedule="plateau:factor=0.5,patience=0", **UNSTEADY),
+        Three().load(),
+    )
+    members = [Member("equal", 0), Member("equal", 1)]
+    whole, resumed = (Cohort(Three(), splits, members, settings, vectorised=vectorised) for _ in range(2))
+    whole.advance(38)
+    assert whole.states[0].falls
+    resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+    whole.advance(1000)
+    resumed.advance(1000)
+    assert str([one.history for one in whole.results()]) == str([one.history for one in resumed.results()])
+    falls = [state.falls for state in whole.states]
+    whole.exploit({1: 0})
+    assert [state.falls for state in whole.states] == [falls[0], falls[0]]

@@ -1,1 +1,0 @@
-"""`mtl auto`: decides on losses, weights, regularization, optimizer and architecture within a time."""
