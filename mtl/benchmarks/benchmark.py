@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
+from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.reading import Collate, Reading
 from mtl.benchmarks.split import Examples, Split
 from mtl.benchmarks.stored import Stored
 from mtl.losses import TaskLoss
 from mtl.metrics import Metric
 from mtl.models import make_model
+
+#: What a split may be given as: examples of all tasks, or for each task its own.
+Given = Examples | Dataset[Any] | Mapping[str, Examples | Dataset[Any]]
 
 __all__ = ["Benchmark", "Examples", "MissingData", "Split", "Splits", "Task"]
 
@@ -48,7 +52,8 @@ class Splits:
     """The three splits; everything fitted to data (scaling, vocabularies) is fitted on `train` only.
 
     Args:
-        train: a `Split`, or a map-style `torch.utils.data.Dataset` of pairs (inputs, targets by task).
+        train: a `Split`, or a map-style `torch.utils.data.Dataset` of pairs (inputs, targets by task). Where tasks have
+            data of their own, a dict with one of these for each task; the targets may then be the labels alone.
         validation: the same.
         test: the same.
         collate: makes one batch of a list of examples of a data set; None for PyTorch's.
@@ -67,16 +72,14 @@ class Splits:
     test: Examples
 
     @overload
-    def __init__(
-        self, train: Examples | Dataset[Any], validation: Examples | Dataset[Any], test: Examples | Dataset[Any]
-    ) -> None: ...
+    def __init__(self, train: Given, validation: Given, test: Given) -> None: ...
 
     @overload
     def __init__(
         self,
-        train: Examples | Dataset[Any],
-        validation: Examples | Dataset[Any],
-        test: Examples | Dataset[Any],
+        train: Given,
+        validation: Given,
+        test: Given,
         *,
         collate: Collate | None = None,
         workers: int = 0,
@@ -85,22 +88,33 @@ class Splits:
 
     def __init__(
         self,
-        train: Examples | Dataset[Any],
-        validation: Examples | Dataset[Any],
-        test: Examples | Dataset[Any],
+        train: Given,
+        validation: Given,
+        test: Given,
         *,
         collate: Collate | None = None,
         workers: int = 0,
         shared_batches: bool = False,
     ) -> None:
         for name, split in (("train", train), ("validation", validation), ("test", test)):
-            if isinstance(split, Dataset) and not isinstance(split, IterableDataset):
-                split = Stored.of(Reading(split, name, collate), workers, shared_batches=shared_batches)
-            object.__setattr__(self, name, split)
+            object.__setattr__(self, name, _examples(split, Reading(None, name, collate), workers, shared_batches))
 
     def items(self) -> Sequence[tuple[str, Examples]]:
         """The splits by name."""
         return [("train", self.train), ("validation", self.validation), ("test", self.test)]
+
+    def parts(self) -> Sequence[tuple[str, Examples]]:
+        """The splits by name; where tasks have their own examples, those of each: `train of amazon`."""
+        return [
+            (f"{name} of {task}" if task else name, part)
+            for name, split in self.items()
+            for task, part in (split.parts.items() if isinstance(split, OwnExamples) else [("", split)])
+        ]
+
+    def only(self, tasks: Sequence[Task]) -> Splits:
+        """What is needed for some tasks: all, unless tasks have examples of their own."""
+        names = [task.name for task in tasks]
+        return Splits(*(split.only(names) for _, split in self.items()))
 
     def to(self, device: torch.device | str) -> Splits:
         """The same splits with batches on another device."""
@@ -110,6 +124,21 @@ class Splits:
         """The same splits, where labels that a task ignores are missing ones."""
         ignored = {task.name: task.ignore for task in tasks if task.ignore is not None}
         return Splits(*(split.marked(ignored) for _, split in self.items()))
+
+
+def _examples(given: Any, reading: Reading, workers: int, shared_batches: bool) -> Any:
+    """A split as `Examples`; what cannot be one stays as it is, for the checks to name."""
+    if isinstance(given, Mapping):
+        parts = {
+            task: _examples(part, replace(reading, task=task), workers, shared_batches) for task, part in given.items()
+        }
+        whole = parts and all(isinstance(part, Split | Stored) for part in parts.values())
+        return OwnExamples(parts) if whole else given
+    if isinstance(given, Dataset) and not isinstance(given, IterableDataset):
+        return Stored.of(replace(reading, dataset=given), workers, shared_batches=shared_batches)
+    if reading.task and isinstance(given, Split) and isinstance(given.targets, Tensor):
+        return Split(given.inputs, {reading.task: given.targets})
+    return given
 
 
 class Benchmark(ABC):

@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, MissingData, Split, Splits, Task
+from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.reading import ReadFailed
 from mtl.benchmarks.stored import Stored
 from mtl.benchmarks.tree import named_leaves
 from mtl.losses.labels import known
 from mtl.metrics import Metric
+from mtl.suggestions import nearest
 
 
 def load_checked(benchmark: Benchmark) -> Splits:
@@ -37,10 +39,14 @@ def load_checked(benchmark: Benchmark) -> Splits:
     if not isinstance(splits, Splits):
         raise ValueError(f"{where}: its load() returns {_kind(splits)}, not Splits(train, validation, test)")
     try:
+        _check_own(where, splits, benchmark)
         for name, split in splits.items():
-            _check_form(f"{where}, {name} split", split, benchmark)
+            for place, part, tasks in _parts(f"{where}, {name} split", split, benchmark):
+                _check_form(place, part, tasks)
         splits = splits.marked(benchmark.tasks)
         for name, split in splits.items():
+            if isinstance(split, OwnExamples):
+                _check_alike(f"{where}, {name} split", split)
             _check_labels(f"{where}, {name} split", split, benchmark)
     except ReadFailed as error:
         raise ValueError(f"{where}: {error}") from error
@@ -90,7 +96,57 @@ def _check_task(where: str, task: Task) -> None:
         raise ValueError(f"{where}: two of its metrics are named {twice[0]!r}")
 
 
-def _check_form(where: str, split: Any, benchmark: Benchmark) -> None:
+def _check_own(where: str, splits: Splits, benchmark: Benchmark) -> None:
+    """Either no split has examples for each task, or all have, of the benchmark's tasks and in one nesting."""
+    own = {name: split for name, split in splits.items() if isinstance(split, OwnExamples | Mapping)}
+    wanted = [task.name for task in benchmark.tasks]
+    for name, split in own.items():
+        parts = split.parts if isinstance(split, OwnExamples) else split
+        for task, part in parts.items():
+            place = f"{where}, {name} split"
+            if task not in wanted:
+                raise ValueError(
+                    f"{place}: it has examples of {task!r}, which is no task: {nearest(str(task), wanted)}"
+                )
+            if not isinstance(part, Split | Stored):
+                _check_form(f"{place}, task {task!r}", part, [])
+        if lacking := [task for task in wanted if task not in parts]:
+            raise ValueError(f"{where}, {name} split: it has no examples of task {lacking[0]!r}")
+    if own and len(own) < len(splits.items()):
+        other = next(name for name, _ in splits.items() if name not in own)
+        raise ValueError(
+            f"{where}: its {next(iter(own))} split has examples for each task, and its {other} split has not"
+        )
+
+
+def _check_alike(where: str, split: OwnExamples) -> None:
+    """One model reads the inputs of all tasks."""
+    first, *others = ((task, part.first(1)) for task, part in split.parts.items())
+    for task, inputs in others:
+        one, other = (_form(tree) for tree in (first[1], inputs))
+        if one != other:
+            raise ValueError(
+                f"{where}: the inputs of task {task!r} are {', '.join(other)}, and those of task {first[0]!r} "
+                f"{', '.join(one)}; one model reads both"
+            )
+
+
+def _form(inputs: Any) -> list[str]:
+    """What inputs consist of: places, kinds of numbers and axes."""
+    return [
+        f"{name} ({str(leaf.dtype).removeprefix('torch.')}, {leaf.ndim} axes)"
+        for name, leaf in named_leaves(inputs, "inputs")
+    ]
+
+
+def _parts(where: str, split: Any, benchmark: Benchmark) -> list[tuple[str, Any, Sequence[Task]]]:
+    """What a split consists of: the examples of all tasks, or those of each."""
+    if not isinstance(split, OwnExamples):
+        return [(where, split, benchmark.tasks)]
+    return [(f"{where}, task {task.name!r}", split.of_task(task.name), [task]) for task in benchmark.tasks]
+
+
+def _check_form(where: str, split: Any, tasks: Sequence[Task]) -> None:
     if isinstance(split, IterableDataset):
         raise ValueError(
             f"{where}: it is {_kind(split)}, an IterableDataset, whose examples have no numbers, so that no batch "
@@ -108,7 +164,7 @@ def _check_form(where: str, split: Any, benchmark: Benchmark) -> None:
     if len(split) == 0:
         raise ValueError(f"{where}: it is empty")
     _check_finite(where, split.inputs)
-    for task in benchmark.tasks:
+    for task in tasks:
         target = split.targets.get(task.name)
         if target is None:
             raise ValueError(f"{where}: no target for task {task.name!r}")

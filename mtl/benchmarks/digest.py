@@ -36,9 +36,10 @@ _PLAIN = (str, int, float, bool, complex, bytes, type(None), torch.dtype, torch.
 def of_splits(splits: Splits) -> dict[str, str]:
     """A digest of each split: shapes, dtypes and contents of its inputs and targets.
 
+    Where tasks have their own examples there is one for each, such as `train of amazon`.
     Of a data set, which may be on a disk, it is one of its type, its length and a seeded sample, which it says.
     """
-    return {name: _of_split(split) for name, split in splits.items()}
+    return {name: _of_split(split) for name, split in splits.parts()}
 
 
 def _of_split(split: Examples) -> str:
@@ -107,8 +108,9 @@ def check_repeats(benchmark: Benchmark, splits: Splits, seconds: float, tell: Ca
     differing = [name for name, digest in before.items() if again[name] != digest]
     if differing:
         raise ValueError(
-            f"benchmark {benchmark.name!r}: load() gives another {differing[0]} split each time it is called, so no "
-            "run could be resumed or compared: seed what it draws, such as by train_test_split(..., random_state=0)"
+            f"benchmark {benchmark.name!r}: load() gives another {_named_split(differing[0])} each time it is called, "
+            "so no run could be resumed or compared: seed what it draws, such as by train_test_split(..., "
+            "random_state=0)"
         )
 
 
@@ -130,9 +132,15 @@ def digest_difference(old: Mapping[str, str], new: Mapping[str, str]) -> str | N
     """The same of what a record carries."""
     for name, digest in old.items():
         if new.get(name, digest) != digest:
-            what = name if name.startswith("task ") else f"the data of the {name} split"
+            what = name if name.startswith("task ") else f"the data of the {_named_split(name)}"
             return f"{what} (digests {digest}; {new[name]})"
     return None
+
+
+def _named_split(name: str) -> str:
+    """A split as it is said: `train split`, or `train split of task 'amazon'`."""
+    split, of, task = name.partition(" of ")
+    return f"{split} split" + (f" of task {task!r}" if of else "")
 
 
 def _task_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -67,6 +67,7 @@ class Reading(Dataset[Any]):
         collate: makes one batch of a list of examples; None for PyTorch's.
         ignored: by task the label that says that one is missing.
         targets_only: reads no inputs, where the data set has a method `target` that gives the labels of an example.
+        task: whose own data set it is; its targets may then be labels alone. Empty where tasks share it.
     """
 
     dataset: Any
@@ -74,6 +75,7 @@ class Reading(Dataset[Any]):
     collate: Collate | None = None
     ignored: Mapping[str, float] | None = None
     targets_only: bool = False
+    task: str = ""
 
     def __getitem__(self, requests: Sequence[Request]) -> Any:
         """Inputs and targets (N, B, ...) of N requests, or a `_Failure`."""
@@ -93,8 +95,10 @@ class Reading(Dataset[Any]):
             except Exception as error:  # of a user's, or examples that do not fit together
                 raise self._failed(f"examples {_listed(request.examples)} make no batch", error) from error
         inputs, targets = (None, batch) if alone else self._pair(batch, f"the batch of {_listed(request.examples)}")
+        if self.task and isinstance(targets, Tensor):
+            targets = {self.task: targets}
         if not isinstance(targets, Mapping):
-            raise ReadFailed(f"{self.name} split: the targets of an example are no dict with labels for each task")
+            raise ReadFailed(f"{self._where}: the targets of an example are no dict with labels for each task")
         marked = {name: _marked(target, (self.ignored or {}).get(name)) for name, target in targets.items()}
         return (torch.empty(len(request.examples), 0) if self.targets_only else inputs), marked
 
@@ -107,13 +111,16 @@ class Reading(Dataset[Any]):
 
     def _pair(self, item: Any, what: str) -> Any:
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ReadFailed(
-                f"{self.name} split: {what} is a {type(item).__name__}; a pair (inputs, targets) is wanted"
-            )
+            raise ReadFailed(f"{self._where}: {what} is a {type(item).__name__}; a pair (inputs, targets) is wanted")
         return item
 
     def _failed(self, what: str, error: Exception) -> ReadFailed:
-        return ReadFailed(" ".join(f"{self.name} split: {what}: {type(error).__name__}: {error}".split()))
+        return ReadFailed(" ".join(f"{self._where}: {what}: {type(error).__name__}: {error}".split()))
+
+    @property
+    def _where(self) -> str:
+        """The split, and the task whose own it is, for messages."""
+        return f"{self.name} split" + (f", task {self.task!r}" if self.task else "")
 
 
 def _marked(target: Any, ignore: float | None) -> Any:

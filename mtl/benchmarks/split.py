@@ -28,6 +28,14 @@ class Examples(ABC):
     targets: Mapping[str, Tensor]
     shared_batches: bool = False
 
+    def of_task(self, task: str) -> Examples:  # noqa: ARG002
+        """The examples that a task is trained and measured on; all tasks share them, unless they have their own."""
+        return self
+
+    def only(self, tasks: Sequence[str]) -> Examples:  # noqa: ARG002
+        """What is needed for some tasks: all, unless tasks have examples of their own."""
+        return self
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
@@ -81,7 +89,8 @@ class Split(Examples):
 
     Args:
         inputs: a tensor (N, ...), or tensors (N, ...) in any nesting of dicts, tuples, lists and named tuples.
-        targets: labels (N, ...) of each task; missing labels are NaN or -100, one by one.
+        targets: labels (N, ...) of each task; missing labels are NaN or -100, one by one. Of a task's own examples, the
+            labels alone will do.
     """
 
     inputs: Any

@@ -67,7 +67,7 @@ def _described(benchmark: Benchmark, splits: Splits) -> dict[str, Any]:
         "prepared": str(prepared[-1]) if prepared else None,
         "splits": {
             name: {"examples": len(split), "digest": one, "inputs": _shapes(split.first(1))}
-            for (name, split), one in zip(splits.items(), digest.of_splits(splits).values(), strict=True)
+            for (name, split), one in zip(splits.parts(), digest.of_splits(splits).values(), strict=True)
         },
         "tasks": {
             task.name: {
@@ -92,7 +92,7 @@ def _shapes(inputs: Any) -> Any:
 
 def _show(found: dict[str, Any]) -> None:
     sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in found["splits"].items())
-    inputs = found["splits"]["train"]["inputs"]
+    inputs = next(iter(found["splits"].values()))["inputs"]
     lines = [f"{found['benchmark']}: {sizes} examples", f"an example: {_words(inputs)}"]
     lines += found["about"]
     if found["prepared"]:

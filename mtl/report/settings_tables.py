@@ -46,7 +46,7 @@ def tasks_and_data(config: Mapping[str, Any]) -> ReportTable:
 def sizes(config: Mapping[str, Any]) -> str:
     """How many examples each split has, as a sentence; empty where the study does not say."""
     examples = (config.get("data") or {}).get("examples") or {}
-    return ", ".join(f"{numbers.count(examples[split])} {split}" for split in _SPLITS if split in examples)
+    return ", ".join(f"{numbers.count(count)} {split}" for split, count in examples.items())
 
 
 def tuned(study: Study) -> ReportTable:

@@ -21,7 +21,7 @@ from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses
-from mtl.train.ground import steps_per_epoch
+from mtl.train.batches import steps_per_epoch
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 
 

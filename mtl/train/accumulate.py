@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
+from mtl.benchmarks.benchmark import Split
+from mtl.benchmarks.own import OwnExamples
 from mtl.train.augment import Augmented
 
 
@@ -19,13 +21,17 @@ def cut(drawn: Augmented, count: int) -> list[Augmented]:
     """
     if count == 1:
         return [drawn]
-    ends = [len(drawn.batch) * number // count for number in range(count + 1)]
-    parts = [slice(start, end) for start, end in itertools.pairwise(ends)]
-    partner = drawn.partner
-    return [
-        Augmented(drawn.batch.take(part), None if partner is None else partner.take(part), drawn.share)
-        for part in parts
-    ]
+    batches = _parts(drawn.batch, count)
+    partners = [None] * count if drawn.partner is None else _parts(drawn.partner, count)
+    return [Augmented(batch, partner, drawn.share) for batch, partner in zip(batches, partners, strict=True)]
+
+
+def _parts(batch: Split | OwnExamples, count: int) -> Sequence[Split | OwnExamples]:
+    if isinstance(batch, OwnExamples):
+        each = {task: _parts(part, count) for task, part in batch.splits().items()}
+        return [OwnExamples({task: parts[number] for task, parts in each.items()}) for number in range(count)]
+    ends = [len(batch) * number // count for number in range(count + 1)]
+    return [batch.take(slice(start, end)) for start, end in itertools.pairwise(ends)]
 
 
 def scale_gradients(parameters: Iterable[Tensor], factor: float) -> None:

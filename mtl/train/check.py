@@ -11,11 +11,13 @@ from torch import Tensor
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.checked import in_one_line
 from mtl.benchmarks.losses import fitted
+from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
 from mtl.losses.labels import classes_last, elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
+from mtl.train.batches import check_batches
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
@@ -57,26 +59,30 @@ def check_model(
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     check_smoothing(benchmark.tasks, settings.label_smoothing)
+    check_batches(where, splits.train, settings)
+    own = isinstance(splits.train, OwnExamples)
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
     if read_optimizer(settings.optimizer).name not in SIDE_BY_SIDE:  # these take any parameter
         settings.make_optimizer(optimizer_groups(model, settings))
     for name, split in splits.items():
         place = f"{where}, {name} split"
         model.train(name == "train")
-        chosen = {task.name: _two(split.targets[task.name]) for task in benchmark.tasks}
-        rows = torch.cat([*chosen.values()]).unique()
-        predictions = _predicted(where, model, benchmark.tasks, split.labelled(rows).inputs)
-        for task in benchmark.tasks:
-            here = torch.searchsorted(rows, chosen[task.name])
-            of_task = f"{place}, task {task.name!r}"
-            prediction = predictions[task.name][here]
-            _check_loss(of_task, task, prediction, split.targets[task.name], chosen[task.name], model)
-            if name != "train":
-                _check_metrics(of_task, task, prediction.detach(), split)
+        for examples, some in _read_by(benchmark.tasks, split):
+            chosen = {task.name: _two(examples.targets[task.name]) for task in some}
+            rows = torch.cat([*chosen.values()]).unique()
+            by_whom = f"{place}, task {some[0].name!r}" if own else where
+            predictions = _predicted(by_whom, model, some, examples.labelled(rows).inputs)
+            for task in some:
+                here = torch.searchsorted(rows, chosen[task.name])
+                of_task = f"{place}, task {task.name!r}"
+                prediction = predictions[task.name][here]
+                _check_loss(of_task, task, prediction, examples.targets[task.name], chosen[task.name], model)
+                if name != "train":
+                    _check_metrics(of_task, task, prediction.detach(), examples)
     for task in benchmark.tasks if alone else ():
         by_itself = f"{where}, task {task.name!r} alone"
         single = _built(by_itself, benchmark, [task], splits, settings)
-        _predicted(by_itself, single.eval(), [task], splits.train.first(2))
+        _predicted(by_itself, single.eval(), [task], splits.train.of_task(task.name).first(2))
     if (settings.model or settings.dropout is not None) and not reads_trunk(benchmark, splits.train.first(2)):
         raise ValueError(no_trunk(benchmark, settings))
     if settings.architecture and not reads_trunk(benchmark, splits.train.first(2), "architecture"):
@@ -105,6 +111,13 @@ def check_losses(
             for name, split in splits.items():
                 if said := loss.complaint(classes_last(predictions[task], split.targets[task]), split.targets[task]):
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
+
+
+def _read_by(tasks: Sequence[Task], split: Examples) -> list[tuple[Examples, Sequence[Task]]]:
+    """The examples that go through the model together, and the tasks that read them."""
+    if isinstance(split, OwnExamples):
+        return [(split.of_task(task.name), [task]) for task in tasks]
+    return [(split, tasks)]
 
 
 def _built(where: str, benchmark: Benchmark, tasks: Sequence[Task], splits: Splits, settings: Settings) -> Any:

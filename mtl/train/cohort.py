@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtl.benchmarks.benchmark import Benchmark, Splits, Task
-from mtl.train.ground import Ground, Observe, steps_per_epoch
+from mtl.train.batches import steps_per_epoch
+from mtl.train.ground import Ground, Observe
 from mtl.train.groups import Groups
 from mtl.train.job import Job
 from mtl.train.member import Evaluation, Member

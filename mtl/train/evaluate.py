@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Examples, Split, Task
 from mtl.benchmarks.checked import in_one_line
+from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import Gathered
 from mtl.losses import constant_prediction, loss_of
 from mtl.losses.labels import known
 from mtl.metrics import Metric
+from mtl.train.model import predictions
 
 Metrics = dict[str, dict[str, float]]
 
@@ -66,7 +68,12 @@ def measure_model(model: nn.Module, tasks: Sequence[Task], split: Examples) -> M
     """The same, where a metric that raises an error is NaN and told of."""
     was_training = model.training
     model.eval()
-    (found,) = measure_members([tasks], split, lambda inputs: {t: p[None] for t, p in model(inputs).items()}, CHUNK)
+
+    def predict(inputs: Any) -> dict[str, Tensor]:
+        found = predictions(model, inputs, own=isinstance(split, OwnExamples))
+        return {task: predicted[None] for task, predicted in found.items()}
+
+    (found,) = measure_members([tasks], split, predict, CHUNK)
     model.train(was_training)
     return found
 
@@ -81,9 +88,12 @@ def measure_members(
     Args:
         tasks: of each model.
         split: the examples.
-        predict: from inputs of some examples to predictions (N, n, ...) by task.
+        predict: from inputs of some examples to predictions (N, n, ...) by task. Where tasks have their own examples
+            it gets inputs by task, of one task at a time.
         size: examples at once.
     """
+    if isinstance(split, OwnExamples):
+        return _one_by_one(tasks, split, predict, size)
     tally: _Kept | _Streamed | None = None
     for chunk in split.chunks(size):
         predicted = predict(chunk.inputs)
@@ -95,6 +105,24 @@ def measure_members(
     return tally.results()
 
 
+def _one_by_one(
+    tasks: Sequence[Sequence[Task]], split: OwnExamples, predict: Callable[[Any], Mapping[str, Tensor]], size: int
+) -> list[Measured]:
+    """Of tasks that have their own examples, each on these."""
+    found = [Measured({}, {}, "") for _ in tasks]
+    for place, task in enumerate(tasks[0]):
+
+        def of_task(inputs: Any, name: str = task.name) -> Mapping[str, Tensor]:
+            return predict({name: inputs})
+
+        each = measure_members([[own[place]] for own in tasks], split.of_task(task.name), of_task, size)
+        found = [
+            Measured(now.losses | new.losses, now.metrics | new.metrics, now.failure or new.failure)
+            for now, new in zip(found, each, strict=True)
+        ]
+    return found
+
+
 class _Kept:
     """Predictions for all examples, which are measured together."""
 
@@ -104,12 +132,12 @@ class _Kept:
         self._targets = {name: Gathered(examples) for name in names}
 
     def update(self, predicted: Mapping[str, Tensor], chunk: Split) -> None:
-        for name, predictions in self._predictions.items():
-            predictions.add(predicted[name])
+        for name, gathered in self._predictions.items():
+            gathered.add(predicted[name])
             self._targets[name].add(chunk.targets[name])
 
     def results(self) -> list[Measured]:
-        every = {name: predictions.whole() for name, predictions in self._predictions.items()}
+        every = {name: gathered.whole() for name, gathered in self._predictions.items()}
         split = Split(None, {name: labels.whole() for name, labels in self._targets.items()})
         return [
             measure(own, {name: prediction[row] for name, prediction in every.items()}, split)

@@ -15,14 +15,15 @@ def data_facts(tasks: Sequence[Task], splits: Splits) -> dict[str, Any]:
     """Plain values, to be recorded.
 
     Returns:
-        `examples`: of each split. `missing`: labels that are not there, by split and task; where labels are too many to
-        be held, `sampled` has the number of examples that these and `constant` are of. `constant`: metrics on the test
-        split of the best constant prediction, by task; None where a metric has no value for one.
+        `examples`: of each split, or of each task's own, such as `train of amazon`. `missing`: labels that are not
+        there, by split and task; where labels are too many to be held, `sampled` has the number of examples that these
+        and `constant` are of. `constant`: metrics on the test split of the best constant prediction, by task; None
+        where a metric has no value for one.
     """
     constant = constant_metrics(tasks, splits.train, splits.test)
-    sampled = {name: len(split.targets[tasks[0].name]) for name, split in splits.items() if split.sampled}
+    sampled = {name: len(next(iter(part.targets.values()))) for name, part in splits.parts() if part.sampled}
     return {
-        "examples": {name: len(split) for name, split in splits.items()},
+        "examples": {name: len(part) for name, part in splits.parts()},
         **({"sampled": sampled} if sampled else {}),
         "missing": {
             name: {task.name: int((~known(split.targets[task.name])).sum()) for task in tasks}

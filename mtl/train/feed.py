@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Examples, Split
-from mtl.benchmarks.tree import floating_dtype, mapped, stacked
+from mtl.benchmarks.own import OwnExamples
+from mtl.benchmarks.tree import floating_dtype, stacked
 from mtl.losses.labels import known
 from mtl.population.strategies import differing
 from mtl.train.augment import augment
-from mtl.train.batches import Order, requests
+from mtl.train.batches import pools
 from mtl.train.job import Job
+from mtl.train.source import Source
 
 
 class Feed:
@@ -30,22 +31,27 @@ class Feed:
     """
 
     def __init__(self, split: Examples, members: Sequence[Job], stream: int, *, augmented: bool, missing: bool) -> None:
-        self.split, self.members, self.missing = split, members, missing
-        self._every = [Order(split, each.settings.batch_size, each.member.seed, stream) for each in members]
-        self.per_epoch, self._size = self._every[0].per_epoch, self._every[0].size
-        self._epochs = [-1] * len(members)
-        self._loader = split.loader(partial(requests, self._every))
-        rows = len(members) if self._loader is None else 0
-        self._orders = torch.empty(rows, len(split), dtype=torch.int64, device=split.device)
-        self._augments = augmented and any(each.settings.noise or each.settings.mixup for each in members)
-        self._mixes = augmented and any(each.settings.mixup for each in members)
-        self._dtype = floating_dtype(split.first(1)) or torch.get_default_dtype()
-        self._parameters = loss_parameters(members, self._dtype, split.device)
+        self.split, self.missing = split, missing
+        self._stream, self._augmented_ones = stream, augmented
+        self._given_to(members)
+        settings, seeds = members[0].settings, [each.member.seed for each in members]
+        self._sources = {
+            task: Source(examples, size, seeds, stream, task)
+            for task, (examples, size) in pools(split, settings.batch_size, settings.sampling).items()
+        }
+
+    def _given_to(self, members: Sequence[Job]) -> None:
+        self.members = members
+        self._augments = self._augmented_ones and any(each.settings.noise or each.settings.mixup for each in members)
+        self._mixes = self._augmented_ones and any(each.settings.mixup for each in members)
+        self._dtype = floating_dtype(self.split.first(1)) or torch.get_default_dtype()
+        self._parameters = loss_parameters(members, self._dtype, self.split.device)
 
     def take(self, steps: Sequence[int]) -> dict[str, Any]:
         """Each member's batch of its step: tensors (N, B, ...), with what else its losses depend on."""
-        drawn = self.split.take(self._index(steps)) if self._loader is None else self._loaded(steps)
-        batch: dict[str, Any] = {"inputs": drawn.inputs, "targets": drawn.targets, "parameters": self._parameters}
+        every = {task: source.take(steps) for task, source in self._sources.items()}
+        drawn = OwnExamples(every) if isinstance(self.split, OwnExamples) else every[""]
+        batch: dict[str, Any] = {"inputs": drawn.inputs, "targets": {**drawn.targets}, "parameters": self._parameters}
         if self._augments:
             batch |= self._augmented(drawn, steps)
         if self.missing:
@@ -56,36 +62,10 @@ class Feed:
 
     def close(self) -> None:
         """End processes that read ahead; they begin again where a batch is asked for."""
-        if self._loader is not None:
-            self._loader.close()
+        for source in self._sources.values():
+            source.close()
 
-    def _loaded(self, steps: Sequence[int]) -> Split:
-        """Batches that a data set reads; one that several members share is read once."""
-        assert self._loader is not None
-        inputs, targets = self._loader.read(steps)
-        every = [order.entropy(step) for order, step in zip(self._every, steps, strict=True)]
-        distinct = [*dict.fromkeys(every)]
-        if len(distinct) == 1:
-            inputs, targets = mapped(lambda leaf: leaf.expand(len(every), *leaf.shape[1:]), (inputs, targets))
-        elif len(distinct) < len(every):
-            rows = torch.tensor([distinct.index(each) for each in every], device=self.split.device)
-            inputs, targets = mapped(lambda leaf: leaf[rows], (inputs, targets))
-        return Split(inputs, targets)
-
-    def _index(self, steps: Sequence[int]) -> Tensor:
-        places = []
-        for member, step in enumerate(steps):
-            epoch, position = divmod(step, self.per_epoch)
-            if epoch != self._epochs[member]:
-                self._orders[member] = self._every[member].epoch(epoch)
-                self._epochs[member] = epoch
-            places.append(position * self._size)
-        if len(set(places)) == 1:
-            return self._orders[:, places[0] : places[0] + self._size]
-        columns = torch.tensor(places, device=self._orders.device)[:, None]
-        return self._orders.gather(1, columns + torch.arange(self._size, device=self._orders.device))
-
-    def _augmented(self, drawn: Split, steps: Sequence[int]) -> dict[str, Any]:
+    def _augmented(self, drawn: Split | OwnExamples, steps: Sequence[int]) -> dict[str, Any]:
         made = [
             augment(drawn.row(row), each.settings.noise, each.settings.mixup, each.member.seed, step)
             for row, (each, step) in enumerate(zip(self.members, steps, strict=True))
@@ -96,8 +76,10 @@ class Feed:
             found["partner"] = {
                 name: torch.stack([partner.targets[name] for partner in partners]) for name in drawn.targets
             }
-            shares = [each.share for each in made]
-            found["share"] = torch.tensor(shares, dtype=self._dtype, device=self.split.device)
+            found["share"] = {
+                name: torch.tensor([each.share_of(name) for each in made], dtype=self._dtype, device=self.split.device)
+                for name in drawn.targets
+            }
         return found
 
 

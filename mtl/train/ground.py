@@ -9,8 +9,8 @@ import torch
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.losses import fitted_tasks
+from mtl.benchmarks.own import OwnExamples
 from mtl.losses.labels import known
-from mtl.train.batches import Batches
 from mtl.train.evaluate import Metrics
 from mtl.train.references import references
 
@@ -42,6 +42,11 @@ class Ground:
     told: bool = False
     observe: Observe | None = None
 
+    @property
+    def own(self) -> bool:
+        """Whether tasks have examples of their own."""
+        return isinstance(self.splits.train, OwnExamples)
+
     @classmethod
     def of(
         cls,
@@ -54,15 +59,10 @@ class Ground:
         observe: Observe | None = None,
     ) -> Ground:
         """With the data on the device, and with what follows from it."""
-        splits = splits.to(device)
+        splits = splits.only(tasks).to(device)
         tasks = fitted_tasks(tasks, splits.train)
         reference, _ = references(tasks, splits.train, splits.validation)
         return cls(benchmark, splits, tasks, device, reference, _labels_missing(splits.train, tasks), told, observe)
-
-
-def steps_per_epoch(split: Examples, batch_size: int) -> int:
-    """Optimizer steps from one pass over a training split to the next."""
-    return Batches(split, batch_size, seed=0).per_epoch
 
 
 def _labels_missing(split: Examples, tasks: Sequence[Task]) -> bool:

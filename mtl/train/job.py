@@ -11,7 +11,8 @@ from mtl.losses import Loss
 from mtl.population.strategies import structure
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
-from mtl.train.ground import Ground, steps_per_epoch
+from mtl.train.batches import steps_per_epoch
+from mtl.train.ground import Ground
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
 from mtl.train.schedules import read_schedule
@@ -23,6 +24,7 @@ CURVE_POINTS = 200  # of a run's curves of weights and losses; up to twice as ma
 # Settings that shape the program; members that differ in others run side by side.
 _STRUCTURAL = (
     "batch_size",
+    "sampling",
     "accumulate",
     "amp",
     "ema",

@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.benchmarks.trunk import may_read_trunk
-from mtl.models import make_architecture, make_trunk
+from mtl.models import Shared, make_architecture, make_trunk
 from mtl.train.settings import Settings
 
 
@@ -24,6 +24,22 @@ def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settin
         if settings.architecture:
             benchmark.architecture = settings.architecture
     return benchmark.model(tasks, inputs)
+
+
+def predictions(model: nn.Module, inputs: Any, *, own: bool) -> dict[str, Tensor]:
+    """What a model predicts, by task.
+
+    Args:
+        model: from inputs to predictions by task.
+        inputs: of a batch; by task where tasks have their own.
+        own: whether that is so: then a task's inputs go through what it shares with others and what is its own, and
+            through nothing of the others where the model can leave that out.
+    """
+    if not own:
+        return dict(model(inputs))
+    if isinstance(model, Shared):
+        return {task: model(some, only=(task,))[task] for task, some in inputs.items()}
+    return {task: model(some)[task] for task, some in inputs.items()}
 
 
 def check_trunk(benchmark: Benchmark, settings: Settings) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the command line reads the declarations without torch
     import torch
 
 PRECISIONS = ("off", "bf16", "fp16")
+SAMPLINGS = ("cycle", "proportional")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Settings:
     )
     warmup: int = hyper(0, 0, varies=True, doc="steps over which the learning rate rises to its value")
     batch_size: int = hyper(128, 1, varies=True, doc="examples a step")
+    sampling: str = hyper(
+        "cycle",
+        choices=SAMPLINGS,
+        varies=True,
+        doc="where tasks have data of their own: cycle draws batch_size of each, and smaller ones begin anew; "
+        "proportional draws of smaller ones as much less as they have",
+    )
     accumulate: int = hyper(
         1, 1, doc="micro-batches that a batch is cut into, for less memory; their gradients make one optimizer step"
     )

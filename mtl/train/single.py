@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Examples, Split
+from mtl.benchmarks.own import OwnExamples
 from mtl.losses.labels import known
 from mtl.population.strategies import structure
 from mtl.step.arguments import HeadWeighting, Scale
 from mtl.train.accumulate import cut, mean_losses, scale_gradients
 from mtl.train.augment import Augmented, augment
 from mtl.train.average import copied, decay, follow
-from mtl.train.batches import Batches
+from mtl.train.batches import Batches, micro_batches
 from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.model import build_model
+from mtl.train.model import build_model, predictions
 from mtl.train.parts import lookahead_factor, optimizer_groups, parts_of, values_of
 from mtl.train.penalties import Penalties
 from mtl.train.precision import lower, scaler_of
@@ -58,8 +59,8 @@ class Single:
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._lookahead = settings.lr * lookahead_factor(parts)
         self._penalties = Penalties(self.model, {name: values_of(settings, part) for name, part in parts.items()})
-        self._batches = Batches(train, settings.batch_size, seed, stream=0)
-        self._cuts = min(settings.accumulate, self._batches.size)
+        self._batches = Batches(train, settings.batch_size, seed, 0, settings.sampling)
+        self._cuts = micro_batches(settings.accumulate, self._batches.sizes)
         scaler = scaler_of(settings, ground.device)
         self._balancer = Balancer(
             job.strategy,
@@ -78,8 +79,8 @@ class Single:
             lambda balancer=self._balancer: balancer.skipped["nonfinite_gradient"],  # type: ignore[misc]
         )
         aligned_on = validation if settings.align_data == "validation" else train
-        self._align_batches = Batches(aligned_on, settings.batch_size, seed, stream=1)
-        self._fresh_batches = Batches(train, settings.batch_size, seed, stream=2)
+        self._align_batches = Batches(aligned_on, settings.batch_size, seed, 1, settings.sampling)
+        self._fresh_batches = Batches(train, settings.batch_size, seed, 2, settings.sampling)
         self._average = None if settings.ema is None else copied(self.model.state_dict())
         self._made = 0  # forward passes, but for the balancer's
         self._losses: dict[str, Tensor] = {}
@@ -136,7 +137,7 @@ class Single:
         )
         return weights, {name: loss.detach() for name, loss in losses.items()}
 
-    def _of_a_step(self, batch: Split) -> Augmented:
+    def _of_a_step(self, batch: Split | OwnExamples) -> Augmented:
         """As much of a batch as goes through the model at once."""
         return cut(Augmented(batch), min(self._cuts, len(batch)))[0]
 
@@ -145,11 +146,13 @@ class Single:
             return self._present_losses(drawn)
 
     def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
-        batch, predictions = drawn.batch, self.model(drawn.batch.inputs)
-        losses = task_losses(self._job.tasks, predictions, batch)
+        batch = drawn.batch
+        predicted = predictions(self.model, batch.inputs, own=isinstance(batch, OwnExamples))
+        losses = task_losses(self._job.tasks, predicted, batch)
         if drawn.partner is not None:
-            others = task_losses(self._job.tasks, predictions, drawn.partner)
-            losses = {name: drawn.share * loss + (1 - drawn.share) * others[name] for name, loss in losses.items()}
+            others = task_losses(self._job.tasks, predicted, drawn.partner)
+            shares = {name: drawn.share_of(name) for name in losses}
+            losses = {name: shares[name] * loss + (1 - shares[name]) * others[name] for name, loss in losses.items()}
         if not self._ground.missing:
             return losses
         # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.model import build_model
+from mtl.train.model import build_model, predictions
 from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
@@ -43,7 +44,7 @@ class Vmapped:
         rates = [job.settings.dropout for job in jobs]
         population = Population(
             lambda: build_model(ground.benchmark, first.tasks, inputs, first.settings),
-            _Losses(first.tasks),
+            _Losses(first.tasks, own=ground.own),
             [job.strategy for job in jobs],
             [job.member.seed for job in jobs],
             optimizer=first.optimizer.name,
@@ -179,8 +180,10 @@ class Vmapped:
     def _measured_at_once(
         self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
     ) -> list[Measured]:
+        predict_each = partial(predictions, own=self.ground.own)
+
         def predict(inputs: Any) -> dict[str, Tensor]:
-            return self.population.program.evaluate(_predict, parameters, fixed, inputs)  # type: ignore[no-any-return]
+            return self.population.program.evaluate(predict_each, parameters, fixed, inputs)  # type: ignore[no-any-return]
 
         size = max(CHUNK // len(rows), _FEWEST)
         return measure_members([self.jobs[row].tasks for row in rows], split, predict, size)
@@ -246,16 +249,16 @@ class Vmapped:
 class _Losses:
     """The losses of a model on one row's batch, as a `Feed` gives it; runs under `vmap`."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self._tasks = tasks
+    def __init__(self, tasks: Sequence[Task], *, own: bool) -> None:
+        self._tasks, self._own = tasks, own
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        predictions = model(batch["inputs"])
-        losses = self._against(predictions, batch["targets"], batch["parameters"])
+        predicted = predictions(model, batch["inputs"], own=self._own)
+        losses = self._against(predicted, batch["targets"], batch["parameters"])
         if "partner" in batch:
-            others = self._against(predictions, batch["partner"], batch["parameters"])
+            others = self._against(predicted, batch["partner"], batch["parameters"])
             share = batch["share"]
-            losses = {name: share * loss + (1 - share) * others[name] for name, loss in losses.items()}
+            losses = {name: share[name] * loss + (1 - share[name]) * others[name] for name, loss in losses.items()}
         if "absent" in batch:
             absent = dict(zip(losses, batch["absent"].unbind(), strict=True))
             losses = {name: torch.where(absent[name], torch.nan, loss) for name, loss in losses.items()}
@@ -276,10 +279,6 @@ class _Losses:
 def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:
     """The average where it begins at parameters and buffers."""
     return {"parameters": state["parameters"].clone(), "fixed": copied(state["fixed"])}
-
-
-def _predict(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
-    return dict(model(inputs))
 
 
 def _parts_by_tensor(population: Population) -> dict[str, Part]:

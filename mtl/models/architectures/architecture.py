@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,8 +18,14 @@ class Shared(nn.Module, ABC):
     """A model of several tasks: from inputs to a dict of predictions by task."""
 
     @abstractmethod
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions by task."""
+    def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task.
+
+        Args:
+            inputs: of some examples.
+            only: tasks whose predictions are wanted, in the model's order; what belongs to the others alone is left
+                out. None for all.
+        """
 
     @abstractmethod
     def shared_parameters(self) -> Iterator[nn.Parameter]:

@@ -44,12 +44,12 @@ class Tree(Shared):
         self.heads = nn.ModuleDict({names[task]: make_head(blocks[0], units) for task, units in outputs.items()})
         self.draws = Draws()
 
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions by task."""
+    def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task, all or only these; where tasks are asked for one by one, one draw serves all."""
         first: Any = self.blocks[0]
         value, carried = first.begin(inputs)
         values = [value] * len(self.blocks)
-        *between, last = self._chosen()
+        *between, last = self._chosen(again=only is not None and self._tasks[0] not in only)
         for layer in range(first.count):
             if layer:
                 values = _read(between[layer - 1], values)
@@ -57,14 +57,19 @@ class Tree(Shared):
             values = [block.run(layer, value, carried)[0] for block, value in pairs]  # type: ignore[operator]
         features = [block.end(value, carried) for block, value in zip(self.blocks, values, strict=True)]  # type: ignore[operator]
         heads = zip(self._tasks, self.heads.values(), _read(last, features), strict=True)
-        return {task: head(found) for task, head, found in heads}
+        return {task: head(found) for task, head, found in heads if only is None or task in only}
 
-    def _chosen(self) -> list[Tensor]:
-        """For each layer above the first, and the tasks, what readers read: (readers, blocks below), rows sum to 1."""
+    def _chosen(self, *, again: bool) -> list[Tensor]:
+        """For each layer above the first, and the tasks, what readers read: (readers, blocks below), rows sum to 1.
+
+        Args:
+            again: the choices of the pass before, in training.
+        """
         preferred = [*self.choices, torch.stack(list(self.task_choices))]
         if not self.training:
             return [F.one_hot(each.argmax(1), each.shape[1]).to(each.dtype) for each in preferred]
-        noise, steps = self.draws(sum(each.numel() for each in preferred))
+        draw = self.draws.again if again else self.draws
+        noise, steps = draw(sum(each.numel() for each in preferred))
         pieces = noise.split([each.numel() for each in preferred])
         temperature = self._temperature(steps)
         return [

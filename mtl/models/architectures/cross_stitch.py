@@ -42,8 +42,8 @@ class CrossStitchNetwork(Shared):
             nn.ParameterList([nn.Parameter(row[:, None].repeat(1, size)) for row in start]) for size in channels
         )
 
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions by task."""
+    def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task, all or only these."""
         first: Any = self.trunks[0]
         value, common = first.begin(inputs)
         values, carried = [value] * len(self._tasks), [common] * len(self._tasks)
@@ -53,7 +53,7 @@ class CrossStitchNetwork(Shared):
             values = self._mixed(index, torch.stack(values), first.channels_first)
         features = [trunk.end(*rest) for trunk, *rest in zip(self.trunks, values, carried, strict=True)]  # type: ignore[operator]
         heads = zip(self._tasks, self.heads.values(), features, strict=True)
-        return {task: head(found) for task, head, found in heads}
+        return {task: head(found) for task, head, found in heads if only is None or task in only}
 
     def _mixed(self, index: int, values: Tensor, channels_first: bool) -> list[Tensor]:
         """Each task's mixture of activations (K, B, ...)."""

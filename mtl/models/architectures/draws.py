@@ -26,6 +26,11 @@ class Draws(nn.Module):
         self.number += 1
         return gumbel(self.seed, number, size), number
 
+    def again(self, size: int) -> tuple[Tensor, Tensor]:
+        """What the last call gave, for those who share its draw."""
+        number = self.number - 1
+        return gumbel(self.seed, number, size), number
+
     def rewind(self) -> None:
         """The next call is the last one's draw once more."""
         self.number -= 1

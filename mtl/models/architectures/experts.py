@@ -80,15 +80,19 @@ class GatedExperts(Shared):
         self.shared_gates = nn.ModuleList(gate(size, every) for size in sizes[:-1])
         self.heads = nn.ModuleDict({names[task]: make_head(self._first, units) for task, units in outputs.items()})
 
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions by task."""
+    def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task, all or only these."""
+        every = zip(self._named, self._tasks, strict=True)
+        named = [(name, task) for name, task in every if only is None or name in only]
+        last = [task for _, task in named]
         value, carried = self._first.begin(inputs)
         common, each = value, dict.fromkeys(self._tasks, value)
         for level in range(len(self._spans)):
+            # Below the last level all experts are mixed for all.
+            tasks = self._tasks if level < len(self.shared_gates) else last
             shared = [self._expert(expert, level, common, carried) for expert in self.shared]
             own = {
-                task: [self._expert(expert, level, each[task], carried) for expert in self._own(task)]
-                for task in self._tasks
+                task: [self._expert(expert, level, each[task], carried) for expert in self._own(task)] for task in tasks
             }
             together = None if any(own.values()) else torch.stack(shared, 1)
             gates: Any = self.gates[level]
@@ -97,15 +101,14 @@ class GatedExperts(Shared):
                     gates[task](self._first.summary(each[task], carried)),
                     torch.stack([*own[task], *shared], 1) if together is None else together,
                 )
-                for task in self._tasks
+                for task in tasks
             }
             if level < len(self.shared_gates):
                 weights = self.shared_gates[level](self._first.summary(common, carried))
-                everything = [found for task in self._tasks for found in own[task]] + shared
+                everything = [found for task in tasks for found in own[task]] + shared
                 common = weighted(weights, torch.stack(everything, 1))
             each = mixed
-        heads = zip(self._named, self._tasks, strict=True)
-        return {name: self.heads[task](each[task]) for name, task in heads}
+        return {name: self.heads[task](each[task]) for name, task in named}
 
     def _own(self, task: str) -> Any:
         return self.own[task] if task in self.own else ()  # noqa: SIM401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,10 +28,11 @@ class HardSharing(Shared):
         self.heads = nn.ModuleDict({names[task]: head for task, head in heads.items()})
         self._tasks = list(heads)
 
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions by task."""
+    def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task, all or only these."""
         features = self.trunk(inputs)
-        return {task: head(features) for task, head in zip(self._tasks, self.heads.values(), strict=True)}
+        heads = zip(self._tasks, self.heads.values(), strict=True)
+        return {task: head(features) for task, head in heads if only is None or task in only}
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The trunk's parameters: what strategies compare gradients on."""

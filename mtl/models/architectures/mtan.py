@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,8 +74,7 @@ class AttentionNetwork(Shared):
     def __init__(self, trunk: Stages, outputs: Mapping[str, int], kind: str, inputs: Any) -> None:
         super().__init__()
         names = module_names(outputs)
-        self._tasks = list(names.values())
-        self._named = list(outputs)
+        self._pairs = list(names.items())
         self.trunk = trunk
         shapes = self._shapes(inputs)
         self.attentions = nn.ModuleList()
@@ -84,7 +83,7 @@ class AttentionNetwork(Shared):
             axis = 1 if len(inner) == 4 else -1
             made = {
                 name: TaskAttention(before, inner[axis], outer[axis], pictures=axis == 1, kind=kind)
-                for name in self._tasks
+                for name in names.values()
             }
             self.attentions.append(nn.ModuleDict(made))
             before = outer[axis]
@@ -105,22 +104,22 @@ class AttentionNetwork(Shared):
         self.trunk.train(training)
         return found
 
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions by task."""
+    def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task, all or only these."""
+        named = [(name, task) for name, task in self._pairs if only is None or name in only]
         value, carried = self.trunk.begin(inputs)
-        attended: dict[str, Tensor | None] = dict.fromkeys(self._tasks)
+        attended: dict[str, Tensor | None] = {task: None for _, task in named}
         for index in range(self.trunk.count):
             inner, carried = self.trunk.inner(index, value, carried)
             outer, carried = self.trunk.outer(index, inner, carried)
             here: Any = self.attentions[index]
-            attended = {task: here[task](inner, outer, attended[task]) for task in self._tasks}
+            attended = {task: here[task](inner, outer, attended[task]) for task in attended}
             value, following = self.trunk.after(index, outer, carried)
             if index == self.trunk.count - 1:
-                attended = {task: self.trunk.after(index, attended[task], carried)[0] for task in self._tasks}  # type: ignore[arg-type]
+                attended = {task: self.trunk.after(index, found, carried)[0] for task, found in attended.items()}  # type: ignore[arg-type]
             carried = following
-        features = {task: self.trunk.end(attended[task], carried) for task in self._tasks}  # type: ignore[arg-type]
-        heads = zip(self._named, self._tasks, strict=True)
-        return {name: self.heads[task](features[task]) for name, task in heads}
+        features = {task: self.trunk.end(found, carried) for task, found in attended.items()}  # type: ignore[arg-type]
+        return {name: self.heads[task](features[task]) for name, task in named}
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The trunk's parameters; attentions are the tasks' own."""
