@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from mtl.auto.clock import read_time
+from mtl.auto.parts import read_parts
 from mtl.cli.declared import declared
 from mtl.cli.errors import BadInput
 from mtl.cli.options import (
     ENGINE_OPTIONS,
+    AutoOptions,
     Command,
     CompareOptions,
     EngineOptions,
@@ -35,6 +38,8 @@ def check_options(options: Command) -> None:
             _check_compare(options)
         if isinstance(options, SearchOptions):
             _check_search(options)
+        if isinstance(options, AutoOptions):
+            _check_auto(options)
         _check_ranges(options)
     except ValueError as error:
         raise BadInput(str(error)) from error
@@ -63,6 +68,17 @@ def _check_compare(options: CompareOptions) -> None:
         raise ValueError(
             f"--engine {options.engine}: without --tune METHOD there is no search to be spread over processes"
         )
+
+
+def _check_auto(options: AutoOptions) -> None:
+    read_time(options.time)
+    read_parts(options.only)
+    if options.objective == "delta_m":
+        raise ValueError("--objective delta_m: it needs runs of each task alone; give selection or TASK/METRIC")
+    for name in ("evaluate_every", "checkpoint_minutes"):
+        if name in options.given:
+            shown = f"--{name.replace('_', '-')} {show(options.training[name])}"
+            raise ValueError(f"{shown}: mtl auto evaluates and saves its runs as its time demands")
 
 
 def _check_search(options: SearchOptions) -> None:

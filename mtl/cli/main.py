@@ -12,6 +12,7 @@ from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _MODULES = {
+    "auto": "deciding",
     "check-loss": "losses",
     "data": "preparing",
     "list": "showing",

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from mtl.auto.parts import PARTS
 from mtl.cli.declared import argument, declared, option, sheet
 from mtl.ray.tune.asked import SCHEDULERS, SEARCHERS
 from mtl.search.options import MethodOptions
@@ -209,6 +210,28 @@ class SearchOptions(EngineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AutoOptions(RunOptions):
+    """`mtl auto`."""
+
+    command: ClassVar[str] = "auto"
+    about: ClassVar[str] = "decide on losses, weights, regularization, optimizer and architecture within a time"
+    title: ClassVar[str] = ""
+    time: str = option("10m", "for everything, such as 90s, 10m or 1.5h", metavar="TIME")
+    only: str | None = option(None, f"decide on some of {','.join(PARTS)} (default: all)", metavar="PARTS")
+    objective: str = option("selection", "selection or TASK/METRIC", metavar="NAME")
+    members: int | None = option(
+        None, "runs that begin in the first bracket of the race (default: 27, or 12)", 4, metavar="N"
+    )
+    seeds: int = option(5, "runs of each finalist under fresh seeds, fewer where time is short", 1)
+    finalists: int = option(3, "that meet the default under these seeds", 1)
+
+    @property
+    def searches(self) -> bool:
+        """Whether a method decides when runs end."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReplayOptions(Command):
     """`mtl replay`."""
 
@@ -305,6 +328,7 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
             TrainOptions,
             CompareOptions,
             SearchOptions,
+            AutoOptions,
             ReplayOptions,
             ReportOptions,
             CheckLossOptions,

@@ -24,11 +24,9 @@ def list(options: ListOptions) -> int:
 def report(options: ReportOptions) -> int:
     """`mtl report`."""
     directories = [part for directory in options.directories for part in _parts(directory)]
-    from mtl.report import write_report
-
     out = options.out or options.directories[0]
     try:
-        summary = write_report(directories, out)
+        summary = _written(directories, out)
     except ValueError as error:
         raise BadInput(str(error)) from error
     if options.json:
@@ -52,17 +50,31 @@ def _parts(directory: Path) -> Sequence[Path]:
     return parts
 
 
+def _written(directories: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write the report of these directories: of one decision, or of what `write_report` takes."""
+    from mtl.report import write_report
+    from mtl.report.read import read_config
+
+    if len(directories) == 1 and read_config(directories[0]).get("command") == "auto":
+        from mtl.auto.page import write_decision
+
+        return write_decision(directories[0], out)
+    return write_report(directories, out)
+
+
 def show_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     """Write the report of finished runs, show its main lines, and return its summary."""
-    from mtl.report import write_report  # brings matplotlib, which training does not need
-
-    summary = write_report(directories, out)
+    summary = _written(directories, out)
     _show(summary, out)
     return summary
 
 
 def _show(summary: dict[str, Any], out: Path) -> None:
-    if summary.get("command") == "search":
+    if summary.get("command") == "auto":
+        from mtl.cli.decision_table import show_decision
+
+        show_decision(summary)
+    elif summary.get("command") == "search":
         from mtl.report.search.words import verdict as search_verdict
 
         console.print(search_verdict(summary), highlight=False, markup=False)

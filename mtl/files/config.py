@@ -61,11 +61,25 @@ class TuneEntry(TypedDict):
     budget: int
 
 
+class AutoEntry(TypedDict, total=False):
+    """What `mtl auto` was asked to decide, and within which time."""
+
+    objective: Required[Annotated[dict[str, bool], Meta(description="by name, whether higher is better")]]
+    time: Annotated[float, Meta(description="seconds in all")]
+    only: Annotated[list[str], Meta(description="parts that were decided")]
+    seeds: Annotated[int, Meta(description="of each finalist, at most")]
+    finalists: Annotated[int, Meta(description="beside the default")]
+    members: Annotated[int | None, Meta(description="runs of the first bracket")]
+    space: dict[str, Any]
+    holdout: Annotated[dict[str, Any], Meta(description="the split that it was taken from, and how many examples")]
+    remarks: Annotated[list[str], Meta(description="what was left out, and why")]
+
+
 class Config(TypedDict, total=False):
     """What a run directory says of itself."""
 
     study: Annotated[str, Meta(description="identifies the study wherever its runs are shown together")]
-    command: Annotated[str, Meta(description="train, compare or search")]
+    command: Annotated[str, Meta(description="train, compare, search or auto")]
     options: Annotated[dict[str, Any], Meta(description="of the command, where they are not at their defaults")]
     benchmark: Required[Annotated[str, Meta(description="by which name it is found again")]]
     tasks: Required[dict[str, TaskEntry]]
@@ -79,6 +93,7 @@ class Config(TypedDict, total=False):
     versions: dict[str, str]
     machine: dict[str, Any]
     search: SearchEntry
+    auto: AutoEntry
     tune: TuneEntry
     spaces: Annotated[dict[str, Any], Meta(description="what was tuned of each strategy")]
 

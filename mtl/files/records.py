@@ -29,7 +29,9 @@ class Record(TypedDict, total=False):
 
     run: Required[Annotated[str, Meta(description="its name")]]
     strategy: Required[Annotated[str, Meta(description="the strategy's spec")]]
-    phase: Required[Annotated[str, Meta(description="search, final or single_task; search_single_task when tuned")]]
+    phase: Required[
+        Annotated[str, Meta(description="search, final, single_task or path; search_single_task when tuned")]
+    ]
     status: Required[Annotated[str, Meta(description="done, stopped, diverged or failed")]]
     benchmark: str
     hyperparameters: Annotated[dict[str, Any], Meta(description="of the strategy; of a search all that varies")]
@@ -51,6 +53,8 @@ class Record(TypedDict, total=False):
     objective: Annotated[dict[str, float | None] | None, Meta(description="the objectives by name")]
     informed: Annotated[bool | None, Meta(description="whether the scores of other runs led to its values")]
     spent: Annotated[int | None, Meta(description="steps of all runs of the search when it ended")]
+    holdout: Annotated[Metrics | None, Meta(description="of a finalist of mtl auto, on what the race never saw")]
+    holdout_score: Annotated[float | None, Meta(description="its objective there, higher is better")]
     shards: Annotated[int | None, Meta(description="in how many shards the search was trained")]
 
 

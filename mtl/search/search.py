@@ -178,6 +178,10 @@ class Search:
             shards=self._living.shards,
         )
 
+    def weights(self, number: int) -> dict[str, Any]:
+        """The parameters and buffers of a living run's best evaluation, by name."""
+        return self._living.weights(self.standing.living.index(number))
+
     def run_name(self, number: int) -> str:
         """The name of a run in results.jsonl."""
         return self._heading.run_name(number)

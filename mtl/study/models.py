@@ -134,9 +134,11 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
 def _record(directory: Path, run: str) -> Mapping[str, Any]:
     """What is recorded of a run, or of the best one; empty where it is not known."""
     best = directory / "checkpoints" / "best.json"
+    about: Mapping[str, Any] = {}
     if run == "best" and best.is_file():
-        run = json.loads(best.read_text(encoding="utf-8"))["run"]
-    return read_records(directory / "results.jsonl").runs.get(run, {})
+        about = json.loads(best.read_text(encoding="utf-8"))  # of a run that has not ended it says more
+        run = about["run"]
+    return read_records(directory / "results.jsonl").runs.get(run, about)
 
 
 def _shape(record: Mapping[str, Any]) -> dict[str, Any]:

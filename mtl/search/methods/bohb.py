@@ -48,7 +48,9 @@ class BOHB(Hyperband):
         told: list[tuple[Proposal, tuple[float, ...]]] = []
         samplers: list[optuna.samplers.BaseSampler] = [free] * count
         if enough:
-            told = [(self._asked[run], (score,)) for budget, run, score in self._seen if budget == max(enough)]
+            compared = [(run, score) for budget, run, score in self._seen if budget == max(enough)]
+            # Of a run that was given, rather than proposed, the model knows no point.
+            told = [(self._asked[run], (score,)) for run, score in compared if self._asked[run]]
             model = _model(seed)
             numbers = range(self._started, self._started + count)
             samplers = [free if self.problem.rng(_COIN, number).random() < _RANDOM else model for number in numbers]

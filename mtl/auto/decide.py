@@ -1,0 +1,227 @@
+"""A decision from its beginning to its end: the race, the finals, and the runs between the default and the winner."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mtl.auto.clock import Clock
+from mtl.auto.finals import Finalist, Finals, choose_finalists
+from mtl.auto.holdout import HeldOut
+from mtl.auto.plan import TimePlan, make_plan, measure_speed
+from mtl.auto.race import Race
+from mtl.auto.space import USUAL
+from mtl.auto.state import Leader, read_state
+from mtl.auto.winner import RACE_WEIGHTS
+from mtl.search.methods import Problem, random_starts
+from mtl.search.objective import Objective
+from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
+from mtl.search.search import Search, SearchObserver
+from mtl.search.space import Space, make_member
+from mtl.study.rundir import RunDirectory
+from mtl.study.setup import StudySetup
+from mtl.train import check_losses
+from mtl.train import checkpoint as checkpoints
+
+RACE, FINAL = "race", "final"
+_TRIED = 8  # runs by which the speed is measured
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asks for beside the time.
+
+    Attributes:
+        seed: of the race; those of the finals come after it.
+        seeds: of each finalist, at most.
+        finalists: beside the default.
+        members: runs of the first bracket; None for the usual number.
+    """
+
+    seed: int
+    seeds: int
+    finalists: int
+    members: int | None = None
+
+
+class Decider:
+    """Carries out a decision, or what is left of it.
+
+    Args:
+        setting: of the benchmark, with its recipe.
+        held: its data, with the holdout apart.
+        space: what is decided on.
+        objective: what counts.
+        wanted: by the user.
+        directory: of the study.
+        clock: counts the time.
+        say: called with a line about each decision.
+        observers: of the race and the finals.
+
+    Attributes:
+        state: how far it is.
+        directory: of the study.
+        clock: counts the time.
+    """
+
+    def __init__(
+        self,
+        setting: StudySetup,
+        held: HeldOut,
+        space: Space,
+        objective: Objective,
+        wanted: Wanted,
+        directory: RunDirectory,
+        clock: Clock,
+        say: Callable[[str], None],
+        observers: Sequence[SearchObserver] = (),
+    ) -> None:
+        racing = dataclasses.replace(setting, splits=held.of_the_race)
+        self._setting, self._held, self._wanted, self._say = setting, held, wanted, say
+        self._space, self._objective = decided(space, racing), objective
+        self.directory, self.clock, self._observers = directory, clock, list(observers)
+        check_losses(setting.benchmark, held.of_the_race, setting.settings, searched_losses(setting.benchmark, space))
+        self.state = read_state(directory.path)
+
+    def carry_out(self, should_stop: Callable[[], bool]) -> None:
+        """Decide.
+
+        Raises:
+            Stopped: `should_stop` said so; what was done is saved.
+            OSError: something could not be written.
+        """
+        plan = self._planned()
+        if RACE not in self.state.ended:
+            self._race(plan, should_stop)
+        if FINAL not in self.state.ended:
+            self._finals(plan, should_stop)
+
+    def keep(self, **changes: object) -> None:
+        """Save how far the decision is."""
+        self.state = dataclasses.replace(self.state, elapsed=self.clock.elapsed, **changes)  # type: ignore[arg-type]
+        self.state.save(self.directory.path)
+
+    # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _planned(self) -> TimePlan:
+        """How the time is spent; measured once, so that a resumed decision goes on as it was begun."""
+        if self.state.plan is not None:
+            return self.state.plan
+        recipe = run_length(self._setting)
+        problem = Problem(self._space, recipe, 1, self._wanted.seed)
+        members = [make_member(USUAL, self._wanted.seed)]
+        members += [make_member(start.values, self._wanted.seed) for start in random_starts(problem, _TRIED - 1)]
+        make_cohort = cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
+        speed = measure_speed(make_cohort, members, self.clock.limit, self.clock.now)
+        plan = make_plan(
+            self.clock.limit,
+            self.clock.elapsed,
+            recipe,
+            speed,
+            finalists=self._wanted.finalists,
+            seeds=self._wanted.seeds,
+            members=self._wanted.members,
+        )
+        self.keep(plan=plan)
+        for line in plan.words(self.clock.limit, self._wanted.finalists):
+            self._say(line)
+        return plan
+
+    def _race(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
+        problem = Problem(self._space, plan.length, plan.interval, self._wanted.seed)
+        method = Race(problem, plan.members, [USUAL], self._ends(plan.race_until))
+        setting = self._of_length(plan, of_finalists=False)
+        race = Search(
+            RACE, "", method, problem, self._objective, cohort_maker(setting), phase="search", tell=setting.tell
+        )
+        self._run(race, should_stop)
+        records = [record for record in self.directory.records() if record["phase"] == "search"]
+        finalists = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
+        self.keep(finalists=tuple(finalists), ended=(*self.state.ended, RACE))
+        self._say(
+            f"The race is over: {len(records)} candidates, {sum(r['status'] == 'done' for r in records)} of them "
+            f"trained to the end; {len(finalists) - 1} meet the default under fresh seeds."
+        )
+
+    def _finals(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
+        finals = self._side_by_side(FINAL, FINAL, self.state.finalists, plan.seeds, plan, plan.finals_until)
+        self._run(finals, should_stop)
+        self.keep(ended=(*self.state.ended, FINAL))
+
+    def _side_by_side(
+        self, name: str, phase: str, finalists: Sequence[Finalist], seeds: int, plan: TimePlan, until: float
+    ) -> Finals:
+        setting = self._of_length(plan, of_finalists=True)
+        problem = Problem(self._space, plan.length, plan.final_interval, self._wanted.seed)
+        fresh = [self._wanted.seed + 1 + k for k in range(seeds)]
+        return Finals(
+            name, finalists, fresh, problem, self._objective, setting, self._held, cohort_maker(setting),
+            self._ends(until), phase,
+        )  # fmt: skip
+
+    def _run(self, search: Search, should_stop: Callable[[], bool]) -> None:
+        search.run(self.directory, self._setting.benchmark.name, [*self._observers, _Keeper(self)], should_stop)
+
+    def _of_length(self, plan: TimePlan, *, of_finalists: bool) -> StudySetup:
+        splits = self._held.of_finalists if of_finalists else self._held.of_the_race
+        settings = dataclasses.replace(self._setting.settings, steps=plan.length, patience=None)
+        return dataclasses.replace(self._setting, splits=splits, settings=settings)
+
+    def _ends(self, until: float) -> Callable[[], bool]:
+        """Whether another segment like the longest so far would end later than it would be missed."""
+        last, longest = self.clock.elapsed, 0.0
+
+        def over() -> bool:
+            nonlocal last, longest
+            now = self.clock.elapsed
+            last, longest = now, max(longest, now - last)
+            return now + longest / 2 >= until
+
+        return over
+
+
+class _Keeper:
+    """Saves after each segment how far the decision is, and the weights of the best run of the race so far."""
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+
+    def segment(self, search: Search) -> None:
+        """Save the time, and a new leader."""
+        state = self._decider.state
+        pace = [(self._decider.clock.elapsed, search.totals.steps)] if search.phase == "search" else []
+        self._decider.keep(pace=(*state.pace, *pace), leader=self._leader(search))
+
+    def trial(self, search: Search, record: dict[str, object]) -> None:  # noqa: ARG002
+        """Save the weights of a new leader that ends, while they are there."""
+        if (leader := self._leader(search)) != self._decider.state.leader:
+            self._decider.keep(leader=leader)
+
+    def _leader(self, search: Search) -> Leader | None:
+        """The leader, its weights saved where it is a new one."""
+        before = self._decider.state.leader
+        if search.phase != "search":
+            return before
+        able = [
+            (trial.best.scores[0], -trial.number, trial, trial.best)
+            for trial in search.trials
+            if trial.best is not None and trial.status in ("", "done", "stopped") and not trial.broken
+        ]
+        if not able:
+            return before
+        *_, trial, best = max(able, key=lambda each: each[:2])
+        if before is not None and (before.trial, before.step) == (trial.number, best.step):
+            return before
+        if trial.number in search.standing.living:
+            weights = {name: value.cpu() for name, value in search.weights(trial.number).items()}
+            checkpoints.save(self._decider.directory.path / "checkpoints" / RACE_WEIGHTS, weights)
+        return Leader(
+            search.run_name(trial.number),
+            trial.number,
+            trial.seed,
+            best.values,
+            best.step,
+            search.objective.natural(best.scores),
+            best.selection,
+        )

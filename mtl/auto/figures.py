@@ -1,0 +1,88 @@
+"""The figures of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mtl.auto.finals import USUAL_LABEL
+from mtl.auto.summary import AutoStudy
+from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, save, styled, text_width
+from mtl.report.numbers import shortened
+
+_FOOT = 0.55
+
+
+def draw_decision(summary: Mapping[str, Any], study: AutoStudy, folder: Path) -> dict[str, str]:
+    """Write every figure that there is data for as SVG and PNG, and return the SVGs for the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with styled():
+        drawings = {"race": race_figure(study), "finalists": finalists_figure(summary)}
+        return {name: save(drawing, folder, name) for name, drawing in drawings.items() if drawing is not None}
+
+
+def race_figure(study: AutoStudy) -> Figure | None:
+    """The objective of every run of the race at each evaluation, the best so far, and the default, over time."""
+    name, higher = study.objective
+    sign, pace = 1 if higher else -1, study.state.pace
+    points = [
+        (spent, sign * scores[0], run.record["trial"])
+        for run in study.race
+        if (history := run.history())
+        for spent, scores in zip(history.get("search_spent", ()), history.get("search_scores", ()), strict=False)
+        if scores[0] is not None
+    ]
+    if not points or not pace:
+        return None
+    points.sort()
+    seconds = np.interp([spent for spent, *_ in points], [steps for _, steps in pace], [at for at, _ in pace])
+    unit, per = ("minutes", 60.0) if pace[-1][0] >= 180 else ("seconds", 1.0)
+    times, values = seconds / per, np.array([value for _, value, _ in points])
+    usual = np.array([trial == 0 for *_, trial in points])
+    best = (np.maximum if higher else np.minimum).accumulate(values)
+    drawing = figure(WIDTH, 3.1)
+    axes = drawing.add_axes((0.75 / WIDTH, _FOOT / 3.1, 1 - 0.95 / WIDTH, 1 - (_FOOT + 0.3) / 3.1))
+    axes.plot(times, values, "o", color=FAINT, markersize=3, rasterized=True)
+    axes.plot(times[usual], values[usual], color=INK, linewidth=1.4, linestyle=(0, (5, 1.5)), label="default")
+    axes.plot(times, best, color=BLUE, drawstyle="steps-post", linewidth=2, label="best so far")
+    low, high = np.quantile(values, [0.1, 1.0] if higher else [0.0, 0.9])
+    room = 0.06 * (high - low or 1.0)
+    axes.set_ylim(low - room, high + room)
+    axes.set_xlabel(f"{unit} since the command began")
+    axes.set_ylabel(shortened("mean skill" if name == "selection" else name, 30))
+    axes.legend(loc="lower right" if higher else "upper right")
+    return drawing
+
+
+def finalists_figure(summary: Mapping[str, Any]) -> Figure | None:
+    """Each finalist's runs on the holdout, a dot a seed, with the mean and its interval."""
+    entries: Sequence[Mapping[str, Any]] = summary["finalists"]
+    if not entries or all(each["holdout"]["mean"] is None for each in entries):
+        return None
+    height = 0.42 * len(entries) + _FOOT + 0.15
+    drawing = figure(WIDTH, height)
+    labels = [each["label"] for each in entries]
+    left = (text_width(labels) + 0.3) / WIDTH
+    axes = drawing.add_axes((left, _FOOT / height, 1 - left - 0.3 / WIDTH, 1 - (_FOOT + 0.1) / height))
+    for row, entry in enumerate(entries):
+        found, colour = entry["holdout"], INK if entry["label"] == USUAL_LABEL else BLUE
+        scores = [score for score in found["scores"].values() if score is not None]
+        axes.plot(
+            scores, [row] * len(scores), "o", color=FAINT, markersize=5, markeredgecolor=GREY, markeredgewidth=0.5
+        )
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [row + 0.22] * 2, color=colour, linewidth=1.6)
+        if found["mean"] is not None:
+            axes.plot(found["mean"], row + 0.22, "o", color=colour, markersize=6)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    name, higher = next(iter(summary["objective"].items()))
+    word = "mean skill" if name == "selection" else name if higher else f"−{name}"
+    axes.set_xlabel(f"{shortened(word, 40)} on the examples held out; higher is better")
+    return drawing

@@ -1,0 +1,136 @@
+"""Examples that the race never sees: finalists are compared on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mtl.benchmarks import Split, Splits, Task
+from mtl.benchmarks.shuffled import shuffled_parts
+from mtl.benchmarks.split import Examples
+from mtl.benchmarks.stored import Labels, Stored
+from mtl.train.references import references
+
+_FEWEST = 100  # examples that select, and as many that are held out, for the validation split to be halved
+_OF_VALIDATION, _OF_TRAINING = 1 / 2, 1 / 5
+
+
+class HeldOut(NamedTuple):
+    """The data of a decision.
+
+    Attributes:
+        train: trains.
+        selection: tells the race which runs are better.
+        holdout: compares the finalists.
+        test: measures what is shown at the end, and decides nothing.
+        source: the split that the holdout was taken from, `validation` or `training`.
+    """
+
+    train: Examples
+    selection: Examples
+    holdout: Examples
+    test: Examples
+    source: str
+
+    @property
+    def of_the_race(self) -> Splits:
+        """Splits without holdout and test: what is recorded as tested was selected on."""
+        return Splits(self.train, self.selection, self.selection)
+
+    @property
+    def of_finalists(self) -> Splits:
+        """Splits whose test is the holdout."""
+        return Splits(self.train, self.selection, self.holdout)
+
+
+def hold_out(tasks: Sequence[Task], splits: Splits, seed: int) -> HeldOut:
+    """Half of the validation split is held out; a fifth of the training split, where the other is too small for that.
+
+    Args:
+        tasks: of the benchmark; each needs a metric that can judge on both halves.
+        splits: of the benchmark.
+        seed: of the draw.
+
+    Raises:
+        ValueError: no task could be judged on either; one line.
+    """
+    faults = []
+    if len(splits.validation) >= 2 * _FEWEST:
+        selection, holdout = _parts(splits.validation, _OF_VALIDATION, seed)
+        found = HeldOut(splits.train, selection, holdout, splits.test, "validation")
+        if not (fault := _fault(tasks, found)):
+            return found
+        faults.append(fault)
+    train, holdout = _parts(splits.train, _OF_TRAINING, seed)
+    found = HeldOut(train, splits.validation, holdout, splits.test, "training")
+    if fault := _fault(tasks, found):
+        raise ValueError(f"no examples can be held out to compare finalists on: {'; '.join([*faults, fault])}")
+    return found
+
+
+def _parts(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    held, rest = shuffled_parts(len(examples), share, seed=seed)
+    if not len(held) or not len(rest):
+        raise ValueError(f"no examples can be held out to compare finalists on: there are only {len(examples)}")
+    return part(examples, rest.sort().values), part(examples, held.sort().values)
+
+
+def _fault(tasks: Sequence[Task], found: HeldOut) -> str:
+    """Why runs cannot be judged on the parts; empty where they can."""
+    try:
+        for examples in (found.selection, found.holdout):
+            references(tasks, found.train, examples)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def part(examples: Examples, index: Tensor) -> Examples:
+    """Some of the examples of a split.
+
+    Args:
+        examples: in memory, or of a data set.
+        index: their numbers, (n,).
+
+    Raises:
+        ValueError: the split cannot be cut; one line.
+    """
+    if isinstance(examples, Split):
+        return examples.take(index.to(examples.device))
+    if not isinstance(examples, Stored):
+        raise ValueError(f"mtl auto holds examples out, and a split of {type(examples).__name__} cannot be cut")
+    numbers, whole = index.tolist(), examples.reading.dataset
+    dataset = PartWithTargets(whole, numbers) if hasattr(whole, "target") else Part(whole, numbers)
+    reading = dataclasses.replace(examples.reading, dataset=dataset)
+    return dataclasses.replace(examples, reading=reading, targets=Labels(reading, examples.workers))
+
+
+class Part(Dataset[Any]):
+    """Some of the examples of a data set.
+
+    Args:
+        whole: the data set.
+        numbers: of the examples.
+    """
+
+    def __init__(self, whole: Any, numbers: Sequence[int]) -> None:
+        self._whole, self._numbers = whole, torch.tensor(numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._whole[int(self._numbers[index])]
+
+
+class PartWithTargets(Part):
+    """The same of a data set that gives labels alone."""
+
+    def target(self, index: int) -> Any:
+        """The labels of one example."""
+        return self._whole.target(int(self._numbers[index]))

@@ -1,0 +1,105 @@
+"""Who won, and how sure that is: paired tests over seeds on examples that played no part in the race."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtl.auto.finals import USUAL_LABEL
+from mtl.stats import Paired, holm, mean_interval, paired
+from mtl.stats.intervals import Interval
+
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A finalist under all its seeds.
+
+    Attributes:
+        label: its name.
+        scores: the objective on the holdout by seed, higher is better; None for a run without a result.
+        mean: of these.
+        against: the default under the same seeds; None for the default itself.
+        p_value: of that, adjusted for the number of finalists (Holm 1979).
+        seconds: of training a run, in the mean.
+    """
+
+    label: str
+    scores: Mapping[int, float | None]
+    mean: Interval
+    against: Paired | None
+    p_value: float | None
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether every run has a result."""
+        return bool(self.scores) and all(score is not None for score in self.scores.values())
+
+    @property
+    def better(self) -> bool:
+        """Whether it is better than the default beyond what seeds explain."""
+        difference = None if self.against is None else self.against.difference.mean
+        return difference is not None and difference > 0 and self.p_value is not None and self.p_value < _LEVEL
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided.
+
+    Attributes:
+        compared: the finalists, the best mean on the holdout first; those with runs without a result last.
+        winner: label of the first.
+        chosen: label of what is recommended: the winner where it is better than the default beyond what seeds explain,
+            otherwise the default.
+        rivals: labels of finalists that cannot be told apart from the winner.
+    """
+
+    compared: Sequence[Compared]
+    winner: str
+    chosen: str
+    rivals: Sequence[str]
+
+    def of(self, label: str) -> Compared:
+        """A finalist by its label."""
+        return next(each for each in self.compared if each.label == label)
+
+
+def compare(records: Sequence[Mapping[str, Any]]) -> Verdict | None:
+    """Compare the finalists; None where the default has no result to compare with.
+
+    Args:
+        records: of the finals.
+    """
+    scores: dict[str, dict[int, float | None]] = {}
+    seconds: dict[str, list[float]] = {}
+    for record in records:
+        scores.setdefault(record["strategy"], {})[record["seed"]] = record["holdout_score"]
+        seconds.setdefault(record["strategy"], []).append(float((record.get("cost") or {}).get("seconds") or 0.0))
+    usual = scores.get(USUAL_LABEL, {})
+    if not any(score is not None for score in usual.values()):
+        return None
+    against = {label: paired(found, usual) for label, found in scores.items() if label != USUAL_LABEL}
+    adjusted = holm({label: one.p_value for label, one in against.items()})
+    compared = [
+        Compared(
+            label,
+            found,
+            mean_interval(list(found.values())),
+            against.get(label),
+            adjusted.get(label),
+            sum(seconds[label]) / len(seconds[label]),
+        )
+        for label, found in scores.items()
+    ]
+    compared.sort(key=lambda each: (not each.whole, -(each.mean.mean if each.mean.mean is not None else 0.0)))
+    winner = compared[0]
+    alike = [
+        each.label
+        for each in compared[1:]
+        if each.whole and ((p := paired(each.scores, winner.scores).p_value) is None or p >= _LEVEL)
+    ]
+    chosen = winner.label if winner.better and winner.whole else USUAL_LABEL
+    return Verdict(compared, winner.label, chosen, alike)

@@ -1,0 +1,196 @@
+"""The sentences and tables of a decision, for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.auto.clock import shown
+from mtl.auto.finals import USUAL_LABEL
+from mtl.report.numbers import ABSENT, count, decimals, interval, number, p_value, rounded
+from mtl.report.table import Cell, Column, ReportTable
+
+Summary = Mapping[str, Any]
+TEST = "test"
+
+
+def verdict(summary: Summary) -> str:
+    """What won and how sure that is, in plain words."""
+    if summary["winner"] is None:
+        return _unfinished(summary)
+    entries = {each["label"]: each for each in summary["finalists"]}
+    winner = entries[summary["winner"]]
+    where = f"on the {count(summary['holdout']['examples'])} examples that were held out"
+    if summary["chosen"] != USUAL_LABEL:
+        said = (
+            f"{winner['label']} is better than the default by {_difference(winner)} in {_counted(summary)} {where} "
+            f"({_evidence(winner)}): take {winner['label']}."
+        )
+        return said + _rivals(summary, entries)
+    others = [each for each in summary["finalists"] if each["label"] != USUAL_LABEL]
+    if not others:
+        return "The race found nothing to compare with the default: take the default."
+    best = others[0]
+    if winner["label"] == USUAL_LABEL:
+        return (
+            f"No finalist has a better mean than the default in {_counted(summary)} {where} (the nearest, "
+            f"{best['label']}: {_difference(best, signed=True)}): take the default."
+        )
+    return (
+        f"{best['label']} and the default cannot be told apart in {_counted(summary)} {where} "
+        f"({_difference(best, signed=True)}, {_evidence(best)}): take the default."
+    )
+
+
+def _unfinished(summary: Summary) -> str:
+    best = summary["race"]["best"]
+    if summary["finals_over"]:
+        return "No run of the default under fresh seeds has a result, so that nothing can be compared with it."
+    if best is None:
+        return "Stopped before any run of the race was evaluated: there is nothing to recommend yet."
+    name, value = next(iter(best["objective"].items()))
+    return (
+        f"Stopped before finalists were compared. The best of {count(summary['race']['runs'])} candidates so far is "
+        f"{best['run']}, with {name} {_figure(value)} under one seed, which says little; --resume goes on."
+    )
+
+
+def _counted(summary: Summary) -> str:
+    """What counts, in words."""
+    name = next(iter(summary["objective"]))
+    return "mean skill" if name == "selection" else name
+
+
+def _difference(entry: Summary, *, signed: bool = False) -> str:
+    found = entry["against_default"]
+    if found is None or found["mean"] is None:
+        return "an unknown amount"
+    digits = decimals([found])
+    text = number(found["mean"], digits, signed)
+    return text if found["low"] is None else f"{text} [{number(found['low'], digits)}, {number(found['high'], digits)}]"
+
+
+def _evidence(entry: Summary) -> str:
+    found = entry["against_default"]
+    p = "no p-value with one seed" if found["p_adjusted"] is None else f"p = {p_value(found['p_adjusted'])}"
+    return f"{found['n']} seed{'s' * (found['n'] != 1)}, {p.replace('= <', '<')}"
+
+
+def _rivals(summary: Summary, entries: Mapping[str, Summary]) -> str:
+    rivals = [label for label in summary["rivals"] if label != USUAL_LABEL]
+    if not rivals:
+        return ""
+    said = f" {' and '.join(rivals)} cannot be told apart from it"
+    cheapest = min(rivals, key=lambda label: float(entries[label]["seconds"]))
+    ours, theirs = float(entries[summary["winner"]]["seconds"]), float(entries[cheapest]["seconds"])
+    if theirs < 0.8 * ours:
+        return f"{said}; {cheapest} takes {1 - theirs / ours:.0%} less time."
+    return f"{said}."
+
+
+def finalists_table(summary: Summary) -> ReportTable:
+    """The finalists, best first: what they reached on the holdout, against the default, and on test data."""
+    entries = summary["finalists"]
+    columns = [
+        Column("", ("label",), numeric=False),
+        Column("holdout", ("holdout_mean", "holdout_low", "holdout_high"), True),
+        Column("against default", ("difference", "difference_low", "difference_high")),
+        Column("p", ("p_adjusted",)),
+        Column("seconds", ("seconds",)),
+    ]
+    tests: list[tuple[str, str]] = []
+    for task, metrics in entries[0]["test"].items() if entries else ():
+        metric = next(iter(metrics))
+        tests.append((task, metric))
+        higher = metrics[metric]["higher_is_better"]
+        columns.append(Column(f"{task} {metric}", (f"{task}_{metric}", "low", "high"), higher, TEST))
+    digits = decimals([each["holdout"] for each in entries])
+    apart = decimals([each["against_default"] for each in entries if each["against_default"]])
+    of_tests = [decimals([each["test"][task][metric] for each in entries]) for task, metric in tests]
+    rows = [
+        [
+            Cell(each["label"], (each["label"],)),
+            Cell(interval(each["holdout"], digits), _three(each["holdout"])),
+            Cell(interval(each["against_default"], apart, signed=True), _three(each["against_default"])),
+            Cell(p_value((each["against_default"] or {}).get("p_adjusted")), (_p(each),)),
+            Cell(f"{each['seconds']:.3g}", (each["seconds"],)),
+            *(
+                Cell(interval(each["test"][task][metric], places), _three(each["test"][task][metric]))
+                for (task, metric), places in zip(tests, of_tests, strict=True)
+            ),
+        ]
+        for each in entries
+    ]
+    return ReportTable(columns, rows)
+
+
+def _p(entry: Summary) -> float | None:
+    found = (entry["against_default"] or {}).get("p_adjusted")
+    return None if found is None else float(found)
+
+
+def _three(found: Summary | None) -> tuple[Any, ...]:
+    return (None, None, None) if found is None else (found["mean"], found["low"], found["high"])
+
+
+def described(options: Mapping[str, Any]) -> str:
+    """How something is trained, in a line: strategy, losses and settings."""
+    words = [rounded(options["strategy"]), *(rounded(each) for each in options.get("loss", ()))]
+    for name, value in options.items():
+        if name not in ("strategy", "loss"):
+            words.append(f"{name.replace('_', '-')} {_figure(value) if isinstance(value, float) else value}")
+    return ", ".join(words)
+
+
+def tested(entry: Summary) -> str:
+    """The first metric of each task on test data, as means over seeds."""
+    found = []
+    for task, metrics in entry["test"].items():
+        metric, about = next(iter(metrics.items()))
+        found.append(f"{task} {metric} {ABSENT if about['mean'] is None else _figure(about['mean'])}")
+    return ", ".join(found)
+
+
+def notes(summary: Summary, remarks: Sequence[str]) -> list[str]:
+    """What a careful reader asks."""
+    holdout, race = summary["holdout"], summary["race"]
+    found = [
+        f"The race selected on other examples than the {count(holdout['examples'])} that were held out of the "
+        f"{holdout['from']} split; finalists were compared on these, under fresh seeds, by paired t-tests with Holm's "
+        "adjustment. The test split decided nothing.",
+        "Intervals cover the spread over seeds (initialisation, batches) on one holdout, not the choice of examples.",
+    ]
+    if summary["winner"] is not None and len(summary["seeds"]) < 3:
+        found.append(
+            "With fewer than three seeds hardly anything can be told apart: more --time or --seeds would help."
+        )
+    plan = summary["plan"]
+    if plan and plan["length"] < plan["recipe"]:
+        found.append(
+            f"Runs had {count(plan['length'])} steps in place of the recipe's {count(plan['recipe'])}: what is best "
+            "there need not be best at full length."
+        )
+    finals = [each for each in summary["finalists"] if each["steps"] and plan and each["steps"] < plan["length"]]
+    if finals:
+        found.append(f"Time ended the finals after {count(finals[0]['steps'])} steps, the same for all finalists.")
+    lost = [each for each in summary["finalists"] if each["without_result"]]
+    found += [f"{each['label']}: {each['without_result']} of {each['runs']} runs have no result." for each in lost]
+    if race["diverged"] or race["failed"]:
+        found.append(f"Of the race {race['diverged']} runs diverged, and {race['failed']} failed.")
+    return [*found, *remarks]
+
+
+def overview(summary: Summary) -> list[tuple[str, str]]:
+    """The few facts that stand under the title."""
+    time = summary["time"]
+    return [
+        ("time", f"{shown(time['elapsed'])} of {shown(time['limit'])}"),
+        ("candidates", count(summary["race"]["runs"])),
+        ("finalists", str(len(summary["finalists"]) or ABSENT)),
+        ("seeds", str(len(summary["seeds"]) or ABSENT)),
+        ("objective", ", ".join(summary["objective"])),
+    ]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")

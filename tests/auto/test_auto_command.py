@@ -1,0 +1,93 @@
+"""`mtl auto` as it is typed."""
+
+import json
+import signal
+
+import pytest
+
+import mtl
+from mtl.auto.state import read_state
+from mtl.cli.main import main
+from tests.processes import finish, start, wait
+from tests.written import records_of, summary_of
+
+TINY = "tests/tiny.py:Tiny"
+
+
+def call(*arguments):
+    return main(["auto", *map(str, arguments), "--wandb=disabled"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--time=0"], "--time 0: a number with s, m or h"),
+        (["--time=0s"], "--time 0s: it must be above 0"),
+        (["--time=ten"], "--time ten: a number with s, m or h behind it is wanted, such as 90s, 10m or 1.5h"),
+        (["--only=x"], "--only x: 'x' is none of losses, weights, regularization, optimizer, architecture"),
+        (["--objective=delta_m"], "--objective delta_m: it needs runs of each task alone"),
+        (["--objective=sine/mae"], "--objective 'sine/mae'"),
+        (["--seeds=0"], "--seeds 0"),
+        (["--patience=3"], "--patience 3"),
+        (["--evaluate-every=3"], "--evaluate-every 3: mtl auto evaluates"),
+        (["--epochs=3", "--steps=4"], "--epochs 3 and --steps 4"),
+        (["--loss=sign=focus"], "unknown loss 'focus'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, tmp_path, capsys):
+    assert call(TINY, *arguments, f"--out={tmp_path / 'run'}") == 2
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_nothing_to_decide_is_bad_input(tmp_path, capsys):
+    assert call("tests/tiny.py:OwnModel", "--only=architecture", f"--out={tmp_path / 'run'}") == 2
+    assert "--only architecture: there is nothing to decide for benchmark 'own-model'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_twenty_seconds_decide_on_a_shipped_benchmark(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert call("multidigits", "--time=20s", f"--out={out}") == 0
+    shown = capsys.readouterr().out
+    assert "Train it: mtl train multidigits --strategy" in shown and "take " in shown
+    summary = summary_of(out)
+    assert summary["time"]["elapsed"] < 30 and summary["race"]["runs"] >= 4
+    assert {"default"} < {each["label"] for each in summary["finalists"]}
+    assert mtl.load(out) is not None and (out / "best.yaml").exists()
+    assert main(["report", str(out), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "report.html").read_text() == (out / "report.html").read_text()
+    assert call("multidigits", "--time=20s", f"--out={out}") == 2, "it holds a run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_decision_goes_on_with_the_time_that_is_left(how, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["auto", TINY, "--time=15s", "--wandb=disabled", f"--out={out}"]
+    process = start(*arguments)
+    wait(process, lambda: (out / "auto.json").exists() and len(json.loads((out / "auto.json").read_text())["pace"]) > 3)
+    process.send_signal(how)
+    finish(process, -9 if how == signal.SIGKILL else 75)
+    before = read_state(out)
+    if how == signal.SIGINT:
+        assert "Stopped before finalists were compared" in (out / "report.html").read_text()
+        assert mtl.load(out) is not None
+    finish(start(*arguments, "--resume"))
+    after = read_state(out)
+    assert before.plan == after.plan and "final" in after.ended and before.elapsed < after.elapsed < 25
+    names = [record["run"] for record in records_of(out)]
+    assert len(names) == len({*names})
+
+
+@pytest.mark.slow
+def test_one_task_and_an_objective_of_its_own(tmp_path, capsys):
+    (tmp_path / "one.py").write_text(
+        "from tests.tiny import Tiny\n\n\nclass One(Tiny):\n    name = 'one'\n    tasks = (Tiny.tasks[1],)\n"
+    )
+    out = tmp_path / "run"
+    options = ["--time=8s", "--objective=product/mae", "--only=losses,optimizer", "--lr=0.02", f"--out={out}"]
+    assert call(f"{tmp_path / 'one.py'}:One", *options) == 0
+    summary = summary_of(out)
+    assert summary["objective"] == {"product/mae": False} and "lr" not in summary["space"]
+    assert "lr" in summary["train"]["options"] and "--lr 0.02" in capsys.readouterr().out

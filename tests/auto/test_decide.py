@@ -1,0 +1,210 @@
+"""A decision from its beginning to its end, by a clock that ticks at each look."""
+
+import json
+
+import pytest
+import torch
+
+import mtl
+from mtl.auto.clock import Clock
+from mtl.auto.decide import Decider, Wanted
+from mtl.auto.holdout import hold_out
+from mtl.auto.page import write_decision
+from mtl.auto.parts import PARTS
+from mtl.auto.space import auto_space
+from mtl.auto.state import read_state
+from mtl.auto.winner import keep_best_so_far
+from mtl.search.objective import Objective
+from mtl.study.described import described
+from mtl.study.models import Models
+from mtl.study.rundir import open_run_directory
+from mtl.study.setup import StudySetup
+from mtl.train import Settings, Stopped
+from tests.auto.ticking import Ticking
+from tests.tiny import Tiny
+
+LIMIT, TICK = 20.0, 0.2
+WHERE = "tests/tiny.py:Tiny"
+
+
+class Here:
+    """A decision in a directory, as the command makes it."""
+
+    def __init__(self, path, *, seen=lambda _splits: None, benchmark=None, only=("regularization",), seeds=3):
+        self.path, self.said = path, []
+        self.benchmark = benchmark or Tiny()
+        self.splits = self.benchmark.load()
+        self.settings = Settings.of(self.benchmark.recipe)
+        self.held = hold_out(self.benchmark.tasks, self.splits, 0)
+        seen(self.held)
+        self.space = auto_space(self.benchmark, self.held.of_the_race, self.settings, only, ())
+        self.seeds = seeds
+
+    def carry_out(self, should_stop=lambda: False, limit=LIMIT):
+        setting = StudySetup(self.benchmark, self.splits, self.settings, torch.device("cpu"), tell=self.said.append)
+        objective = Objective(["selection"], self.benchmark)
+        config = described(setting, WHERE, ["equal"], [0], "equal")
+        config |= {"command": "auto", "options": {}}
+        config["auto"] = {
+            "objective": objective.higher_is_better(), "time": limit, "only": [*PARTS], "seeds": self.seeds,
+            "finalists": 2, "members": 6, "space": self.space.space.describe(), "remarks": self.space.remarks,
+            "holdout": {"from": self.held.source, "examples": len(self.held.holdout)},
+        }  # fmt: skip
+        with open_run_directory(self.path, resume=True) as directory:
+            directory.write_config(config)
+            directory.models = Models(self.path, "best", None)
+            clock = Clock(limit, read_state(self.path).elapsed, now=Ticking(TICK))
+            wanted = Wanted(0, self.seeds, 2, 6)
+            decider = Decider(
+                setting, self.held, self.space.space, objective, wanted, directory, clock, self.said.append
+            )
+            try:
+                decider.carry_out(should_stop)
+            except Stopped:
+                return keep_best_so_far(self.path, decider.state.leader)
+            summary = write_decision(self.path, self.path)
+            return directory.models.settle(directory.records(), summary["chosen"])
+
+    @property
+    def records(self):
+        return [json.loads(line) for line in (self.path / "results.jsonl").read_text().splitlines()]
+
+    @property
+    def summary(self):
+        return json.loads((self.path / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    here = Here(tmp_path_factory.mktemp("auto") / "run")
+    assert here.carry_out().name == "best.pt"
+    return here
+
+
+def test_the_default_meets_the_best_of_the_race_under_seeds_that_the_race_has_not_seen(done):
+    race = [record for record in done.records if record["phase"] == "search"]
+    finals = [record for record in done.records if record["phase"] == "final"]
+    assert len(race) >= 6 and {record["seed"] for record in race} == {0}
+    seeds = {}
+    for record in finals:
+        seeds.setdefault(record["strategy"], []).append(record["seed"])
+    assert {*seeds} == {"default", "found-1", "found-2"} and all(sorted(s) == [1, 2, 3] for s in seeds.values())
+    assert len({record["cost"]["steps"] for record in finals}) == 1
+    best = max(race, key=lambda record: record["objective"]["selection"] or -9)
+    values = next(record["hyperparameters"] for record in finals if record["strategy"] == "found-1")
+    assert best["hyperparameters"] in (values, {"strategy": "equal"})
+
+
+def test_it_ends_in_time_and_says_how_the_time_was_spent(done):
+    state = read_state(done.path)
+    assert state.elapsed <= LIMIT and state.ended[:2] == ("race", "final")
+    said = " ".join(done.said)
+    assert "The race lasts until" in said and "The race is over" in said
+    assert [at for at, _ in state.pace] == sorted(at for at, _ in state.pace)
+
+
+def test_finals_are_measured_on_holdout_and_test_and_the_race_on_neither(done):
+    for record in done.records:
+        if record["phase"] == "search":
+            assert record["metrics"] == record["validation"] and "holdout" not in record
+        else:
+            three = [record["validation"], record["holdout"], record["metrics"]]
+            assert all(metrics["product"]["mae"] > 0 for metrics in three)
+            assert three[0] != three[1] != three[2]
+            assert record["holdout_score"] is not None
+
+
+@pytest.mark.slow
+def test_what_is_left_is_used_by_other_commands(done, tmp_path):
+    model = mtl.load(done.path)
+    predicted = model(done.splits.test.inputs)
+    chosen = done.summary["chosen"]
+    finals = [record for record in done.records if record["strategy"] == chosen and record["phase"] == "final"]
+    best = max(finals, key=lambda record: record["selection"])
+    mae = (predicted["product"].reshape(-1) - done.splits.test.targets["product"]).abs().mean().item()
+    assert mae == pytest.approx(best["metrics"]["product"]["mae"], rel=1e-5)
+
+    from mtl.cli.main import main
+
+    out = tmp_path / "trained"
+    config = done.path / "best.yaml"
+    assert main(["train", WHERE, f"--config={config}", f"--out={out}", "--wandb=disabled", "--quiet"]) == 0
+    scope = {}
+    exec(compile(done.summary["train"]["python"].replace("seed=0", "seed=0, tell=lambda _: None"), "s", "exec"), scope)
+    assert scope["result"].status == "done"
+
+
+def test_the_page_says_who_won_and_how_to_train_it(done):
+    page, found = (done.path / "report.html").read_text(), done.summary
+    assert 'id="figure-race"' in page and 'id="figure-finalists"' in page and "http://" not in page
+    assert (
+        found["train"]["command"].startswith(f"mtl train {mtl.__path__[0].removesuffix('mtl')}tests") or WHERE in page
+    )
+    assert found["winner"] in {each["label"] for each in found["finalists"]}
+    assert (done.path / "tables" / "finalists.csv").read_text().count("\n") == 4
+
+
+class Asked:
+    """Stops a decision when it was asked so often whether to stop."""
+
+    def __init__(self, times):
+        self.left = times
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_one_that_is_stopped_has_a_best_so_far_and_goes_on_where_it_was(tmp_path):
+    here = Here(tmp_path / "run")
+    best = here.carry_out(Asked(15))
+    assert best is not None and best.name == "best.pt" and mtl.load(here.path) is not None
+    state = read_state(here.path)
+    assert state.plan is not None and not state.ended and state.leader is not None
+    summary = write_decision(here.path, here.path)
+    assert summary["winner"] is None and "best.yaml" in {path.name for path in here.path.iterdir()}
+    spent = state.elapsed
+    assert here.carry_out().name == "best.pt"
+    after = read_state(here.path)
+    assert after.plan == state.plan and spent < after.elapsed <= LIMIT + 1 and "final" in after.ended
+    names = [record["run"] for record in here.records]
+    assert len(names) == len({*names})
+
+
+@pytest.mark.slow
+def test_one_that_has_ended_does_not_race_again(tmp_path):
+    here = Here(tmp_path / "run")
+    assert here.carry_out().name == "best.pt"
+    races = [record["run"] for record in here.records if record["phase"] == "search"]
+    (here.path / "summary.json").unlink()
+    here.carry_out()
+    assert [record["run"] for record in here.records if record["phase"] == "search"] == races
+    assert here.summary["winner"] is not None
+
+
+class Spied(Tiny):
+    """Has a validation split large enough to be cut."""
+
+    def load(self):
+        generator = torch.Generator().manual_seed(0)
+        from mtl.benchmarks import Splits
+
+        return Splits(*(self._split(size, generator) for size in (256, 256, 64)))
+
+
+@pytest.mark.slow
+def test_neither_holdout_nor_test_labels_change_what_the_race_finds(tmp_path):
+    def spoiled(held):
+        held.holdout.targets["product"].mul_(-3.0)
+        held.test.targets["product"].mul_(5.0)
+
+    plain = Here(tmp_path / "plain", benchmark=Spied())
+    other = Here(tmp_path / "other", benchmark=Spied(), seen=spoiled)
+    assert plain.held.source == "validation"
+    for here in (plain, other):
+        here.carry_out()
+    kept = [
+        [{k: v for k, v in r.items() if k not in ("cost", "digests")} for r in h.records if r["phase"] == "search"]
+        for h in (plain, other)
+    ]
+    assert kept[0] == kept[1] and plain.summary["finalists"] != other.summary["finalists"]

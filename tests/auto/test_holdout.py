@@ -1,0 +1,88 @@
+"""What the race never sees."""
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from mtl.auto.holdout import hold_out
+from mtl.benchmarks import Split, Splits
+from tests.tiny import Tiny
+
+
+def splits_of(train=400, validation=300, test=50):
+    generator = torch.Generator().manual_seed(0)
+    return Splits(*(Tiny._split(size, generator) for size in (train, validation, test)))
+
+
+def rows(examples):
+    return {tuple(row.tolist()) for row in examples.take(slice(None)).inputs}
+
+
+def test_half_of_a_large_validation_split_is_held_out_and_nothing_else_is_touched():
+    splits = splits_of()
+    found = hold_out(Tiny.tasks, splits, seed=0)
+    assert found.source == "validation" and found.train is splits.train and found.test is splits.test
+    assert len(found.holdout) == len(found.selection) == 150
+    assert rows(found.holdout) | rows(found.selection) == rows(splits.validation)
+    assert not rows(found.holdout) & rows(found.selection)
+
+
+def test_a_small_validation_split_stays_whole_and_training_examples_are_held_out():
+    splits = splits_of(validation=60)
+    found = hold_out(Tiny.tasks, splits, seed=0)
+    assert found.source == "training" and found.selection is splits.validation
+    assert (len(found.holdout), len(found.train)) == (80, 320)
+    assert not rows(found.holdout) & rows(found.train)
+
+
+def test_the_race_gets_neither_holdout_nor_test():
+    found = hold_out(Tiny.tasks, splits_of(), seed=0)
+    kept = [rows(split) for _, split in found.of_the_race.items()]
+    assert not any(part & (rows(found.holdout) | rows(found.test)) for part in kept)
+    assert found.of_finalists.test is found.holdout
+
+
+def test_the_draw_depends_on_the_seed_alone():
+    first, again, other = (hold_out(Tiny.tasks, splits_of(), seed=seed) for seed in (1, 1, 2))
+    assert rows(first.holdout) == rows(again.holdout) != rows(other.holdout)
+
+
+class Read(Dataset):
+    """A data set that gives labels alone too."""
+
+    def __init__(self, split, alone):
+        self.split, self.read = split, []
+        if alone:
+            self.target = lambda index: {name: labels[index] for name, labels in split.targets.items()}
+
+    def __len__(self):
+        return len(self.split)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.split.inputs[index], {name: labels[index] for name, labels in self.split.targets.items()}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_data_set_is_cut_without_being_read(alone):
+    plain = splits_of()
+    sets = {name: Read(split, alone) for name, split in plain.items()}
+    found = hold_out(Tiny.tasks, Splits(**sets), seed=0)
+    assert bool(sets["validation"].read) != alone, "labels are read to see whether tasks can be judged"
+    expected = hold_out(Tiny.tasks, plain, seed=0)
+    assert rows(found.holdout) == rows(expected.holdout) and rows(found.selection) == rows(expected.selection)
+    assert torch.equal(found.holdout.targets["sign"], expected.holdout.targets["sign"])
+
+
+def test_labels_that_cannot_judge_are_said():
+    splits = splits_of()
+    for split in (splits.train, splits.validation):
+        split.targets["product"][:] = 1.0
+    with pytest.raises(ValueError, match="no examples can be held out to compare finalists on: task 'product'"):
+        hold_out(Tiny.tasks, splits, seed=0)
+
+
+def test_a_split_with_hardly_any_examples_is_refused():
+    few = Split(torch.zeros(2, 10), {"sign": torch.tensor([0, 1]), "product": torch.tensor([0.0, 1.0])})
+    with pytest.raises(ValueError, match="there are only 2"):
+        hold_out(Tiny.tasks, Splits(few, few, few), seed=0)

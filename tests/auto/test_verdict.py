@@ -1,0 +1,97 @@
+"""Who won, in numbers and words."""
+
+import pytest
+
+from mtl.auto.finals import choose_finalists
+from mtl.auto.space import USUAL
+from mtl.auto.verdict import compare
+from mtl.auto.words import verdict as in_words
+
+
+def final(label, seed, score, seconds=1.0):
+    return {"strategy": label, "seed": seed, "holdout_score": score, "cost": {"seconds": seconds}}
+
+
+def finals(**scores):
+    named = {label.replace("_", "-"): values for label, values in scores.items()}
+    return [final(label, seed, score) for label, values in named.items() for seed, score in enumerate(values)]
+
+
+def test_a_finalist_that_is_better_under_every_seed_is_taken():
+    found = compare(finals(default=[0.5, 0.6, 0.55, 0.5, 0.58], found_1=[0.6, 0.69, 0.66, 0.6, 0.68]))
+    assert (found.winner, found.chosen, found.rivals) == ("found-1", "found-1", [])
+    assert found.of("found-1").against.difference.mean == pytest.approx(0.1, abs=0.01)
+
+
+def test_one_that_cannot_be_told_apart_from_the_default_is_not():
+    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.7, 0.5, 0.56]))
+    assert (found.winner, found.chosen) == ("found-1", "default") and "default" in found.rivals
+
+
+def test_p_values_are_adjusted_for_the_number_of_finalists():
+    some = {"default": [0.5, 0.6, 0.55, 0.57], "found_1": [0.6, 0.69, 0.68, 0.66]}
+    alone = compare(finals(**some)).of("found-1").p_value
+    beside = compare(finals(**some, found_2=[0.5, 0.62, 0.5, 0.57])).of("found-1").p_value
+    assert beside == pytest.approx(2 * alone)
+
+
+def test_a_finalist_with_a_run_that_has_no_result_cannot_win():
+    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.9, None, 0.95], found_2=[0.6, 0.71, 0.64]))
+    assert found.winner == "found-2" and found.compared[-1].label == "found-1"
+
+
+def test_without_a_default_there_is_no_verdict():
+    assert compare(finals(default=[None, None], found_1=[1.0, 1.0])) is None and compare([]) is None
+
+
+def trial(number, score, status="done", **values):
+    return {"trial": number, "status": status, "objective": {"mae": score}, "hyperparameters": {**USUAL, **values}}
+
+
+def test_finalists_are_the_best_points_each_once_after_the_default():
+    records = [
+        trial(0, 0.1),
+        trial(1, 0.5, lr=0.01),
+        trial(2, 0.3, "stopped", lr=0.02),
+        trial(3, 0.3, lr=0.02),
+        trial(4, 0.05, "diverged", lr=0.03),
+        trial(5, None, lr=0.04),
+        trial(6, 0.4, **{"strategy.static.weights": [0.5, 0.5]}),
+    ]
+    found = choose_finalists(records, {"mae": False}, 2, USUAL)
+    assert [(each.label, each.trial) for each in found] == [("default", None), ("found-1", 2), ("found-2", 6)]
+    assert found[2].values["strategy.static.weights"] == (0.5, 0.5)
+    assert [each.trial for each in choose_finalists(records, {"mae": True}, 1, USUAL)] == [None, 1]
+
+
+def entry(label, mean, p, seconds=1.0):
+    against = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 5, "p_value": p, "p_adjusted": p}
+    return {"label": label, "against_default": None if label == "default" else against, "seconds": seconds}
+
+
+def words_of(winner, chosen, *entries, rivals=()):
+    summary = {
+        "objective": {"selection": True}, "holdout": {"examples": 750, "from": "validation"}, "winner": winner,
+        "chosen": chosen, "rivals": rivals, "finalists": entries,
+    }  # fmt: skip
+    return in_words(summary)
+
+
+def test_the_verdict_in_plain_words():
+    default = entry("default", 0.0, None)
+    better = words_of("found-1", "found-1", entry("found-1", 0.05, 0.003), default)
+    assert better == (
+        "found-1 is better than the default by 0.050 [0.040, 0.060] in mean skill on the 750 examples that were held "
+        "out (5 seeds, p = 0.003): take found-1."
+    )
+    alike = words_of("found-1", "default", entry("found-1", 0.005, 0.4), default)
+    assert "found-1 and the default cannot be told apart" in alike and alike.endswith("take the default.")
+    worse = words_of("default", "default", default, entry("found-1", -0.05, 0.01))
+    assert "No finalist has a better mean than the default" in worse and "−0.050" in worse
+
+
+def test_a_cheaper_rival_is_named():
+    entries = [entry("found-1", 0.05, 0.003, seconds=2.0), entry("found-2", 0.049, 0.003), entry("default", 0, None)]
+    assert words_of("found-1", "found-1", *entries, rivals=["found-2"]).endswith(
+        "found-2 cannot be told apart from it; found-2 takes 50% less time."
+    )
