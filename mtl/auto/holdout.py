@@ -105,12 +105,12 @@ def part(examples: Examples, index: Tensor) -> Examples:
     if not isinstance(examples, Stored):
         raise ValueError(f"mtl auto holds examples out, and a split of {type(examples).__name__} cannot be cut")
     numbers, whole = index.tolist(), examples.reading.dataset
-    dataset = PartWithTargets(whole, numbers) if hasattr(whole, "target") else Part(whole, numbers)
+    dataset = SomeExamplesWithTargets(whole, numbers) if hasattr(whole, "target") else SomeExamples(whole, numbers)
     reading = dataclasses.replace(examples.reading, dataset=dataset)
     return dataclasses.replace(examples, reading=reading, targets=Labels(reading, examples.workers))
 
 
-class Part(Dataset[Any]):
+class SomeExamples(Dataset[Any]):
     """Some of the examples of a data set.
 
     Args:
@@ -128,7 +128,7 @@ class Part(Dataset[Any]):
         return self._whole[int(self._numbers[index])]
 
 
-class PartWithTargets(Part):
+class SomeExamplesWithTargets(SomeExamples):
     """The same of a data set that gives labels alone."""
 
     def target(self, index: int) -> Any:
