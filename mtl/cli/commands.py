@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 from mtl.benchmarks import find_benchmark
 from mtl.cli.checks import read_comparison, read_training
-from mtl.cli.errors import BadInput
+from mtl.cli.errors import BadInput, Failed
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.options import BenchOptions, CompareOptions, RunOptions, TrainOptions
 from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.shared import make_config, make_setting, run_directory, tell
 from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
+from mtl.cli.torchrun import check_divided, joined, take_gpu
 from mtl.files.config import Config
 from mtl.search.plan import cohort_maker
 from mtl.study.execute import execute
+from mtl.study.follow import follow
 from mtl.study.plan import Plan, RunPlan, compare_plan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
 from mtl.tracking import StudyTracker, Tracker
 from mtl.train import Member, Stopped
+from mtl.train.processes import ProcessLost
 
 
 def bench(options: BenchOptions) -> int:
@@ -33,14 +37,34 @@ def bench(options: BenchOptions) -> int:
 def train(options: TrainOptions) -> int:
     """`mtl train`."""
     try:
+        take_gpu(options.device)
         benchmark = find_benchmark(options.subject)
         strategy = read_training(options, benchmark)
         setting = make_setting(options, benchmark)
+        check_divided(strategy, setting)
     except ValueError as error:
         raise BadInput(str(error)) from error
     plan = Plan((RunPlan("final", str(strategy), options.seed),))
     config = make_config(options, setting, [strategy], [options.seed], strategy)
-    return _carry_out(options, plan, setting, config)
+    with joined(setting.device.type) as processes:
+        if processes is None:
+            return _carry_out(options, plan, setting, config)
+        return _together(options, plan, dataclasses.replace(setting, processes=processes), config)
+
+
+def _together(options: TrainOptions, plan: Plan, setting: StudySetup, config: Config) -> int:
+    """Train a run with other processes, of which the leading one does what a process alone would do."""
+    processes, (run,) = setting.processes, plan.runs
+    assert processes is not None
+    try:
+        if processes.leads:
+            code = _carry_out(options, plan, setting, config)
+            processes.dismiss()
+            return code
+        with stop_on_signals() as should_stop:
+            return 75 if follow(run, setting, should_stop) else 0
+    except ProcessLost as error:
+        raise Failed(str(error)) from error
 
 
 def compare(options: CompareOptions) -> int:

@@ -15,7 +15,9 @@ from mtl.cli.options import (
     ListOptions,
     RunOptions,
     SearchOptions,
+    TrainOptions,
 )
+from mtl.cli.torchrun import check_alone
 from mtl.hyperparameters import show
 from mtl.ray.tune.asked import check_pair, scheduler_of, searcher_of
 from mtl.wandb_mode import check_word
@@ -33,6 +35,8 @@ def check_options(options: Command) -> None:
                 f"--cost: {options.what} cost nothing by themselves; it is an option of `mtl list strategies`"
             )
         if isinstance(options, RunOptions):
+            if not isinstance(options, TrainOptions):
+                check_alone(options.command)
             _check_training(options)
         if isinstance(options, CompareOptions):
             _check_compare(options)

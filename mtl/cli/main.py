@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mtl.cli.errors import BadInput, Failed, Interrupted
+from mtl.cli.torchrun import leads
 from mtl.extras import missing
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"mtl.cli.{_MODULES.get(options.command, 'commands')}")
         code: int = getattr(module, options.command.replace("-", "_"))(options)
     except BadInput as error:
-        print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
+        if leads():  # of several processes of a run all find the same
+            print(f"mtl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except ModuleNotFoundError as error:
         if (lacks := missing(error)) is None:

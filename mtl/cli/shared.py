@@ -22,6 +22,7 @@ from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
 from mtl.cli.options import CompareOptions, RunOptions
+from mtl.cli.torchrun import leads
 from mtl.files.config import Config
 from mtl.study.described import described
 from mtl.study.models import Models
@@ -71,8 +72,9 @@ def load_setting(config: Mapping[str, Any], device: str) -> StudySetup:
 
 
 def tell(text: str) -> None:
-    """Say something beside the results."""
-    print(f"mtl: {text}", file=sys.stderr)
+    """Say something beside the results; of several processes of a run one does."""
+    if leads():
+        print(f"mtl: {text}", file=sys.stderr)
 
 
 def find_device(name: str) -> torch.device:

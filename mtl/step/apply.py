@@ -163,6 +163,12 @@ class Applier:
             else leaf.new_zeros(leaf.shape)
             for leaf in common
         ]
-        self._ranks.average(means)
+        if whole or not self._setup.host_checks:
+            self._ranks.average(means)
+        else:  # a leaf that no process has a gradient on has none, as in one process: its optimizer leaves it alone
+            reached = means[0].new_tensor([id(leaf) in there for leaf in common])
+            self._ranks.average([*means, reached])
+            known = [place for place, share in enumerate(reached.tolist()) if share]
+            common, means = [common[place] for place in known], [means[place] for place in known]
         inputs = [(leaf, gradient) for leaf, gradient in update if self._leaves.group(leaf) == INPUT]
         return [*zip(common, means, strict=True), *inputs]

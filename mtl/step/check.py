@@ -51,7 +51,8 @@ class BatchCheck:
             if not setup.sharded:  # whose graph ends at parameters that are whole for the length of a pass
                 check_reach(batch.present, setup.leaves.trained, tasks, self._names, unused=self._unused)
             self._checked = True
-        if not self._checked and setup.ranks is not None:
+        # Where the host looks, the processes have agreed on the tasks that are there.
+        if not self._checked and setup.ranks is not None and not setup.host_checks:
             raise ValueError(
                 "the first step of a data-parallel run must have a finite loss for every task in every process: only "
                 "then is it known whose gradients to average"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from mtl.study.setup import StudySetup, record_of
 from mtl.study.watchers import Watchers
 from mtl.train import Cohort, Member, Result, checkpoint
 from mtl.train.cohort import check_state
+from mtl.train.ground import Observe
 from mtl.train.loop import train_to_the_end
 
 # Runs from which one program is faster than one run after another; measured on small networks (docs/population.md).
@@ -110,18 +112,9 @@ class Bundle:
         self._rows: list[list[tuple[int, dict[str, float]]]] = [[] for _ in self._runs]
         if self._alone:
             self._begin(self._runs[0])
-        task = self._runs[0].task
-        self._cohort = Cohort(
-            setting.benchmark,
-            setting.splits,
-            [Member(setting.strategy(run), run.seed) for run in self._runs],
-            setting.settings,
-            tasks=[each for each in setting.benchmark.tasks if task in (None, each.name)],
-            device=setting.device,
-            vectorised=not self._alone,
-            tell=setting.tell,
-            observe=self._observe,
-        )
+        if setting.processes is not None:  # those that follow begin here
+            setting.processes.said(lambda: {"cohort": None if begun is None else begun.saved["cohort"]})
+        self._cohort = cohort_of(self._runs, setting, alone=self._alone, observe=self._observe)
         if begun is not None:
             self._load(begun.saved)
 
@@ -153,14 +146,17 @@ class Bundle:
 
         Raises:
             Stopped: `should_stop` said so; they are checkpointed.
-            OSError: a record could not be written.
+            OSError: a record could not be written, or another process of the run has ended (`ProcessLost`).
         """
         progress = partial(self._watchers.progress, self._runs)
-        train_to_the_end(self._cohort, self._save, progress, should_stop)
+        processes = self._setting.processes
+        with contextlib.nullcontext() if processes is None else processes.noticing():
+            train_to_the_end(self._cohort, self._save, progress, should_stop)
+            results = self._cohort.results()
         written = self._directory.finished()  # those of several, where the process was killed while they were written
         records = [
             written[run.name] if run.name in written else self._write(number, run, result)
-            for number, (run, result) in enumerate(zip(self._runs, self._cohort.results(), strict=True))
+            for number, (run, result) in enumerate(zip(self._runs, results, strict=True))
         ]
         if not self._alone:
             self._path.unlink(missing_ok=True)
@@ -175,6 +171,23 @@ class Bundle:
         record = self._directory.append(plain, result.history, partial(self._cohort.weights, number))
         self._watchers.end(run, record)
         return record
+
+
+def cohort_of(runs: Sequence[RunPlan], setting: StudySetup, *, alone: bool, observe: Observe | None = None) -> Cohort:
+    """Runs of one kind before their first step; `alone` is as in `train`, without a population."""
+    task = runs[0].task
+    return Cohort(
+        setting.benchmark,
+        setting.splits,
+        [Member(setting.strategy(run), run.seed) for run in runs],
+        setting.settings,
+        tasks=[each for each in setting.benchmark.tasks if task in (None, each.name)],
+        device=setting.device,
+        vectorised=not alone,
+        tell=setting.tell,
+        observe=observe,
+        processes=setting.processes,
+    )
 
 
 def checkpoint_of(runs: Sequence[RunPlan], directory: RunDirectory) -> Path:

@@ -15,6 +15,7 @@ from mtl.strategies import make
 from mtl.study.plan import RunPlan
 from mtl.study.variant import Variant
 from mtl.train import Result, Settings, check_model
+from mtl.train.processes import Processes
 
 
 class Observer(Protocol):
@@ -44,6 +45,7 @@ class StudySetup:
     Attributes:
         one_at_a_time: train each run by itself, where runs that differ in their seed could be trained together.
         tell: called with what a user should know.
+        processes: that train each run together; None for this one alone.
         variants: by label; what a run counts for is one of them, or a strategy's spec.
     """
 
@@ -53,6 +55,7 @@ class StudySetup:
     device: torch.device
     one_at_a_time: bool = False
     tell: Callable[[str], None] = print
+    processes: Processes | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
     def of(self, run: RunPlan) -> StudySetup:

@@ -29,9 +29,14 @@ def cut(drawn: Augmented, count: int) -> list[Augmented]:
 def _parts(batch: Split | OwnExamples, count: int) -> Sequence[Split | OwnExamples]:
     if isinstance(batch, OwnExamples):
         each = {task: _parts(part, count) for task, part in batch.splits().items()}
-        return [OwnExamples({task: parts[number] for task, parts in each.items()}) for number in range(count)]
-    ends = [len(batch) * number // count for number in range(count + 1)]
-    return [batch.take(slice(start, end)) for start, end in itertools.pairwise(ends)]
+        return [OwnExamples({task: cut[number] for task, cut in each.items()}) for number in range(count)]
+    return [batch.take(part) for part in parts(len(batch), count)]
+
+
+def parts(length: int, count: int) -> list[slice]:
+    """Consecutive parts of `length` examples, whose sizes differ by one at most."""
+    ends = [length * number // count for number in range(count + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def scale_gradients(parameters: Iterable[Tensor], factor: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -121,6 +122,29 @@ def requests(orders: Sequence[Order], steps: Sequence[int]) -> list[Request]:
     return [Request(order.batch(step).tolist(), entropy) for entropy, (order, step) in asked.items()]
 
 
+class Division(Protocol):
+    """How several processes divide a batch that is read from a disk."""
+
+    @property
+    def rank(self) -> int:
+        """Of this process."""
+
+    @property
+    def own(self) -> Tensor:
+        """The places (n,) in a batch of the examples that this process reads."""
+
+    def spread(self, batch: Split) -> Split:
+        """The whole batch, where `batch` is this process's part."""
+
+
+def _part(order: Order, division: Division, steps: Sequence[int]) -> list[Request]:
+    """What a data set is asked for by one of several processes; each part has a seed of its own."""
+    (step,) = steps
+    entropy = order.entropy(step)
+    own = order.batch(step)[division.own]
+    return [Request(own.tolist(), (*entropy, division.rank) if division.rank else entropy)]
+
+
 class Batches:
     """The batches of a split, by step.
 
@@ -130,12 +154,25 @@ class Batches:
         seed: of the shuffles, and of what a data set draws.
         stream: see `Order`.
         sampling: see `pools`.
+        divide: from examples of a batch to how several processes divide those that are read from a disk: each has
+            labels of all, inputs of its own part, and zeros in place of the others. None reads whole batches.
     """
 
-    def __init__(self, split: Examples, size: int, seed: int, stream: int = 0, sampling: str = "cycle") -> None:
+    def __init__(
+        self,
+        split: Examples,
+        size: int,
+        seed: int,
+        stream: int = 0,
+        sampling: str = "cycle",
+        divide: Callable[[int], Division] | None = None,
+    ) -> None:
         self.split, self.per_epoch = split, steps_per_epoch(split, size)
         drawn = pools(split, size, sampling)
-        self._pools = {task: _Pool(part, size, seed, stream, task) for task, (part, size) in drawn.items()}
+        self._pools = {
+            task: _Pool(part, size, seed, stream, task, None if divide is None else divide(size))
+            for task, (part, size) in drawn.items()
+        }
         #: Examples of a batch, of each task; by "" where tasks share them.
         self.sizes: Mapping[str, int] = {task: size for task, (_, size) in drawn.items()}
 
@@ -152,14 +189,18 @@ class Batches:
 class _Pool:
     """The batches of examples that are drawn together."""
 
-    def __init__(self, examples: Examples, size: int, seed: int, stream: int, task: str) -> None:
-        self._examples, self._order = examples, Order(examples, size, seed, stream, task)
-        self._loader = examples.loader(partial(requests, [self._order]))
+    def __init__(
+        self, examples: Examples, size: int, seed: int, stream: int, task: str, division: Division | None
+    ) -> None:
+        self._examples, self._order, self._division = examples, Order(examples, size, seed, stream, task), division
+        plan = partial(requests, [self._order]) if division is None else partial(_part, self._order, division)
+        self._loader = examples.loader(plan)
 
     def batch(self, step: int) -> Split:
         if self._loader is None:
             return self._examples.take(self._order.batch(step, self._examples.device))
-        return Split(*self._loader.read([step])).row(0)
+        batch = Split(*self._loader.read([step])).row(0)
+        return batch if self._division is None else self._division.spread(batch)
 
     def close(self) -> None:
         if self._loader is not None:

@@ -16,6 +16,7 @@ from mtl.train.groups import Groups
 from mtl.train.job import Job
 from mtl.train.member import Evaluation, Member
 from mtl.train.outcome import Result
+from mtl.train.processes import Processes
 from mtl.train.settings import Settings
 from mtl.train.state import RunState
 from mtl.train.surroundings import threads
@@ -52,6 +53,7 @@ class Cohort:
             Members whose training step raises an error fail then, and the others go on.
         tell: called with what a user should know.
         observe: called with (number of a member, its step, values by name) at each new point of its curves.
+        processes: that train each run together, one run after another; each makes such a cohort, and calls the same.
 
     Attributes:
         members: as they are now.
@@ -74,14 +76,21 @@ class Cohort:
         told: bool = False,
         tell: Callable[[str], None] = _silent,
         observe: Observe | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.settings = settings
         self.members: list[Member] = []
         with threads(settings.threads):
             self._ground = Ground.of(
-                benchmark, splits, list(tasks or benchmark.tasks), torch.device(device), told=told, observe=observe
+                benchmark,
+                splits,
+                list(tasks or benchmark.tasks),
+                torch.device(device),
+                told=told,
+                observe=observe,
+                processes=processes,
             )
-        self._groups = Groups(self._ground, memory_limit, vectorised, tell)
+        self._groups = Groups(self._ground, memory_limit, vectorised and processes is None, tell)
         self.add(members)
         if not self.members:
             raise ValueError("members is empty: a cohort has at least one")
@@ -121,6 +130,11 @@ class Cohort:
             if self.over or should_stop():
                 break
             self._groups.step()
+
+    def agreed(self, wish: bool) -> bool:
+        """Whether this process wishes it, or any of those that train together."""
+        processes = self._ground.processes
+        return wish if processes is None else processes.agreed(wish)
 
     def evaluate(self) -> list[Evaluation]:
         """Each member on validation data, at its present parameters."""

@@ -12,6 +12,7 @@ from mtl.benchmarks.losses import fitted_tasks
 from mtl.benchmarks.own import OwnExamples
 from mtl.losses.labels import known
 from mtl.train.evaluate import Metrics
+from mtl.train.processes import Processes
 from mtl.train.references import references
 
 #: Called with a member's number, its step and the values of a new point of its curves, by name.
@@ -31,6 +32,7 @@ class Ground:
         missing: whether the training split lacks labels, so that a task can be absent from a batch.
         told: whoever drives the cohort decides when members are evaluated and which evaluation is a member's best.
         observe: told of each new point of the curves; None for nobody.
+        processes: that train each run together, each on its part of every batch; None for this one alone.
     """
 
     benchmark: Benchmark
@@ -41,6 +43,7 @@ class Ground:
     missing: bool = False
     told: bool = False
     observe: Observe | None = None
+    processes: Processes | None = None
 
     @property
     def own(self) -> bool:
@@ -57,12 +60,14 @@ class Ground:
         *,
         told: bool = False,
         observe: Observe | None = None,
+        processes: Processes | None = None,
     ) -> Ground:
         """With the data on the device, and with what follows from it."""
         splits = splits.only(tasks).to(device)
         tasks = fitted_tasks(tasks, splits.train)
         reference, _ = references(tasks, splits.train, splits.validation)
-        return cls(benchmark, splits, tasks, device, reference, _labels_missing(splits.train, tasks), told, observe)
+        missing = _labels_missing(splits.train, tasks)
+        return cls(benchmark, splits, tasks, device, reference, missing, told, observe, processes)
 
 
 def _labels_missing(split: Examples, tasks: Sequence[Task]) -> bool:

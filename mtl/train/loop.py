@@ -23,7 +23,7 @@ def never() -> bool:
 
 def train_to_the_end(
     cohort: Cohort,
-    save: Callable[[], None] = nothing,
+    save: Callable[[], object] = nothing,
     progress: Callable[[int, int], None] = nothing,
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
@@ -45,13 +45,13 @@ def train_to_the_end(
     minutes, saved = cohort.settings.checkpoint_minutes, clock()
     try:
         while not cohort.over:
-            if should_stop():
+            if cohort.agreed(should_stop()):
                 save()
                 raise Stopped
             cohort.advance(1)
             made = cohort.step
             progress(made, length)
-            old = minutes is not None and clock() - saved >= 60 * minutes
+            old = minutes is not None and cohort.agreed(clock() - saved >= 60 * minutes)
             if (made % stretch == 0 or old) and not cohort.over:
                 save()
                 saved = clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from mtl.step.arguments import HeadWeighting, Scale
 from mtl.train.accumulate import cut, mean_losses, scale_gradients
 from mtl.train.augment import Augmented, augment
 from mtl.train.average import copied, decay, follow
-from mtl.train.batches import Batches, micro_batches
+from mtl.train.batches import Batches, derived_seed, micro_batches
 from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
 from mtl.train.job import Job
@@ -27,9 +28,13 @@ from mtl.train.model import build_model, predictions
 from mtl.train.parts import lookahead_factor, optimizer_groups, parts_of, values_of
 from mtl.train.penalties import Penalties
 from mtl.train.precision import lower, scaler_of
+from mtl.train.processes import Divided, check_parts, examples
 from mtl.train.scaled import ScaledSteps
+from mtl.train.settings import Settings
 from mtl.train.stepper import MOST_FRESH, Snapshot
 from mtl.train.surroundings import Randomness
+
+_RANKS = 7  # tells the seeds of what processes draw from those of batches
 
 
 class Single:
@@ -59,8 +64,10 @@ class Single:
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._lookahead = settings.lr * lookahead_factor(parts)
         self._penalties = Penalties(self.model, {name: values_of(settings, part) for name, part in parts.items()})
-        self._batches = Batches(train, settings.batch_size, seed, 0, settings.sampling)
+        self._batches = self._of_split(train, settings, seed, 0)
         self._cuts = micro_batches(settings.accumulate, self._batches.sizes)
+        if ground.processes is not None:
+            check_parts(self._batches.sizes.values(), self._cuts, ground.processes.size)
         scaler = scaler_of(settings, ground.device)
         self._balancer = Balancer(
             job.strategy,
@@ -72,6 +79,9 @@ class Single:
             steps_per_epoch=job.per_epoch,
             seed=seed,
             scaler=scaler,
+            process_group=None if ground.processes is None else ground.processes.group,
+            # Processes agree on the tasks of a batch where the host looks.
+            host_checks=True if ground.processes is not None and ground.missing else None,
         )
         self._scaled = ScaledSteps(
             self._optimizer,
@@ -79,16 +89,26 @@ class Single:
             lambda balancer=self._balancer: balancer.skipped["nonfinite_gradient"],  # type: ignore[misc]
         )
         aligned_on = validation if settings.align_data == "validation" else train
-        self._align_batches = Batches(aligned_on, settings.batch_size, seed, 1, settings.sampling)
-        self._fresh_batches = Batches(train, settings.batch_size, seed, 2, settings.sampling)
+        self._align_batches = self._of_split(aligned_on, settings, seed, 1)
+        self._fresh_batches = self._of_split(train, settings, seed, 2)
         self._average = None if settings.ema is None else copied(self.model.state_dict())
         self._made = 0  # forward passes, but for the balancer's
         self._losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
 
+    def _of_split(self, split: Examples, settings: Settings, seed: int, stream: int) -> Batches:
+        """The batches of a split; what is mixed with other examples is read whole by each of several processes."""
+        processes, divide = self._ground.processes, None
+        if processes is not None and not settings.mixup:
+            divide = partial(Divided, processes, settings.accumulate)
+        return Batches(split, settings.batch_size, seed, stream, settings.sampling, divide)
+
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step."""
+        processes = self._ground.processes
         with self._random.drawing():
+            if processes is not None and not processes.leads:  # what dropout draws is its own, and needs no checkpoint
+                torch.manual_seed(derived_seed(self._job.member.seed, _RANKS, processes.rank, *steps))
             self._step(*steps, *falls)
 
     def _step(self, step: int, falls: int) -> None:
@@ -118,6 +138,8 @@ class Single:
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self._scaled.step()
+        if self._ground.processes is not None:
+            self._ground.processes.average_statistics(self.model)
         if self._average is not None and settings.ema is not None:
             follow(self._average, self.model.state_dict(), 1 - decay(settings.ema, step))
         self._losses = mean_losses(found, sizes)
@@ -147,7 +169,7 @@ class Single:
 
     def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
         batch = drawn.batch
-        predicted = predictions(self.model, batch.inputs, own=isinstance(batch, OwnExamples))
+        predicted = self._predicted(batch.inputs, own=isinstance(batch, OwnExamples))
         losses = task_losses(self._job.tasks, predicted, batch)
         if drawn.partner is not None:
             others = task_losses(self._job.tasks, predicted, drawn.partner)
@@ -157,6 +179,17 @@ class Single:
             return losses
         # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
         return {name: loss for name, loss in losses.items() if bool(known(batch.targets[name]).any())}
+
+    def _predicted(self, inputs: Any, *, own: bool) -> Mapping[str, Tensor]:
+        """Predictions for a batch; of several processes each makes a part of them."""
+        processes = self._ground.processes
+        if processes is None:
+            return predictions(self.model, inputs, own=own)
+        if not own:
+            found = predictions(self.model, processes.part_of(inputs), own=False)
+            return {task.name: processes.gathered(found[task.name], examples(inputs)) for task in self._job.tasks}
+        found = predictions(self.model, {task: processes.part_of(each) for task, each in inputs.items()}, own=True)
+        return {task: processes.gathered(found[task], examples(each)) for task, each in inputs.items()}
 
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made."""
@@ -187,7 +220,7 @@ class Single:
         """Loss and metrics on a split, at the present parameters or their average."""
         if self._average is not None:
             return self.measured_at(rows, [self._average for _ in rows], split)
-        return [measure_model(self.model, self._job.tasks, split) for _ in rows]
+        return [self._measure(split) for _ in rows]
 
     def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
         """The same at the parameters of a snapshot."""
@@ -195,10 +228,16 @@ class Single:
         try:
             for _, snapshot in zip(rows, snapshots, strict=True):
                 self.model.load_state_dict(snapshot)
-                found.append(measure_model(self.model, self._job.tasks, split))
+                found.append(self._measure(split))
         finally:
             self.model.load_state_dict(present)
         return found
+
+    def _measure(self, split: Examples) -> Measured:
+        """The model on a split; of several processes the leading one measures it for all."""
+        processes = self._ground.processes
+        measure = partial(measure_model, self.model, self._job.tasks, split)
+        return measure() if processes is None else processes.said(measure)
 
     def snapshot(self, row: int) -> Snapshot:  # noqa: ARG002
         """A copy of the present parameters and buffers, or of their average, by name."""

@@ -12,8 +12,8 @@ from mtl.search.space.build import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: Options of argparse, pip and sbatch.
-OTHERS = {"--help", "--no-deps", "--time"}
+#: Options of argparse, pip, sbatch and torchrun.
+OTHERS = {"--help", "--no-deps", "--nproc-per-node", "--time"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
