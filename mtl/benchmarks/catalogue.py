@@ -18,6 +18,7 @@ from mtl.benchmarks.losses import named_with, parted, with_losses
 from mtl.benchmarks.movielens import MovieLens
 from mtl.benchmarks.multidigits import MultiDigits
 from mtl.benchmarks.nyuv2 import NYUv2
+from mtl.benchmarks.office import Office, OfficeHome
 from mtl.benchmarks.overlaid import FashionMNIST, MultiFashion, MultiMNIST
 from mtl.benchmarks.qm9 import QM9
 from mtl.benchmarks.reviews import Reviews
@@ -33,7 +34,7 @@ _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
     *(Yeast, Chemicals, Adult, Census, MovieLens),
     *(Reviews, QM9, Scenes),
-    *(NYUv2, Cityscapes, CelebA, Sarcos),
+    *(NYUv2, Cityscapes, CelebA, Office, OfficeHome, Sarcos),
 )
 BENCHMARKS: Mapping[str, type[Benchmark]] = MappingProxyType({cls.name: cls for cls in _SHIPPED})
 

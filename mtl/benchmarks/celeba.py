@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mtl.benchmarks.benchmark import Benchmark, MissingData, Splits, Task
 from mtl.benchmarks.folders import data_folder
-from mtl.extras import install
+from mtl.benchmarks.photographs import need_pillow, photograph
 from mtl.losses import make_loss
 from mtl.metrics import auc, binary_accuracy
 
@@ -53,10 +52,7 @@ class CelebA(Benchmark):
         for path in (_ATTRIBUTES, _PICTURES):
             if not (folder / path).exists():
                 raise MissingData(f"benchmark {self.name} reads {folder / path}, which is not there")
-        if importlib.util.find_spec("PIL") is None:
-            raise MissingData(
-                f"benchmark {self.name} reads pictures with Pillow, which is not there: {install('data')}"
-            )
+        need_pillow(self.name)
         return [folder / path for path in (_PARTITION, _ATTRIBUTES, _PICTURES)]
 
     def load(self) -> Splits:
@@ -119,16 +115,7 @@ class Faces(Dataset[Any]):
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        from PIL import Image
-
-        path = self.folder / self.names[index]
-        try:
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-        except OSError as error:
-            raise OSError(f"{path}: {error}") from error
-        values = np.asarray(small, dtype=np.float32) / 255
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 0))), self.target(index)
+        return photograph(self.folder / self.names[index], _SIDE), self.target(index)
 
     def target(self, index: int) -> dict[str, Tensor]:
         """The attributes of a face alone."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from mtl.benchmarks import celeba, find_benchmark, load_checked
+from mtl.benchmarks import celeba, find_benchmark, load_checked, photographs
 from mtl.benchmarks.dense_folders import DenseFolders, held_out
 from mtl.cli.main import main
 
@@ -218,7 +218,7 @@ def test_faces_that_cannot_be_read_are_named(faces, monkeypatch):
     attributes.write_text(text.replace("Young", "Old"))
     assert f"{attributes}, line 2: the names" in one_line("celeba")
     find = importlib.util.find_spec
-    monkeypatch.setattr(celeba.importlib.util, "find_spec", lambda name: None if name == "PIL" else find(name))
+    monkeypatch.setattr(photographs.importlib.util, "find_spec", lambda name: None if name == "PIL" else find(name))
     assert "Pillow, which is not there: pip install 'mtl-lab[data]'" in one_line("celeba")
 
 
