@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mtl.auto.clock import read_time
 from mtl.auto.parts import read_parts
 from mtl.cli.declared import declared
@@ -94,9 +96,28 @@ def _check_search(options: SearchOptions) -> None:
         raise ValueError(f"--checkpoint-minutes {minutes:g}: a search writes a checkpoint at every --interval")
     if "strategy" in options.given and options.strategies is not None:
         raise ValueError(f"--strategy {options.strategy}: --strategies names those that are searched")
+    if options.methods is not None:
+        _check_methods(options, options.methods)
     _check_engine(options)
     if options.method_options.get("asynchronous") and options.engine == "population":
         raise ValueError("--asynchronous: there is nothing to wait for in one process; it is an option of --engine ray")
+
+
+def _check_methods(options: SearchOptions, methods: Sequence[str]) -> None:
+    """Refuse what does not go with several methods."""
+    if "method" in options.given:
+        raise ValueError(f"--method {options.method}: --methods names those that are compared")
+    if len(methods) == 1:
+        raise ValueError(f"--methods {methods[0]}: there is nothing to compare it with; --method takes one")
+    if repeated := [name for name in methods if methods.count(name) > 1]:
+        raise ValueError(f"--methods: {repeated[0]} is given twice")
+    if "members" in options.given:
+        members = options.method_options["members"]
+        raise ValueError(
+            f"--members {members}: each of --methods has its own; --trials says how many whole runs it makes"
+        )
+    if options.engine == "tune":
+        raise ValueError("--methods: --engine tune has no methods but --scheduler and --searcher")
 
 
 def _check_engine(options: EngineOptions) -> None:

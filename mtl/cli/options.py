@@ -195,6 +195,10 @@ class SearchOptions(EngineOptions):
     strategy: str = option("equal", "whose hyperparameters", metavar="SPEC")
     strategies: list[str] | None = option(None, "several, of which the search picks", metavar="SPEC")
     method: str = option("pbt", "a name from `mtl list methods`", metavar="METHOD")
+    methods: list[str] | None = option(
+        None, f"several, one after another, each with the steps of --trials whole runs (default: {DEFAULT_BUDGET})",
+        metavar="METHOD",
+    )  # fmt: skip
     objective: list[str] = option(
         lambda: ["selection"], "selection (default), delta_m, TASK/METRIC, or several of them for a Pareto front",
         metavar="NAME",

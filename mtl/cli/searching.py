@@ -34,6 +34,20 @@ from mtl.train import Stopped
 
 def search(options: SearchOptions) -> int:
     """`mtl search`."""
+    if options.methods is not None:
+        from mtl.cli.methods import search_methods  # which searches by each of them, as below
+
+        return search_methods(options, options.methods)
+    return search_one(options)
+
+
+def search_one(options: SearchOptions, setting: StudySetup | None = None) -> int:
+    """A search by one method.
+
+    Args:
+        options: of the command.
+        setting: that they ask for, where it is known.
+    """
     if options.resume and (before := recorded_config(options)) is not None and "members" in before.get("search", {}):
         # Where they are not given they may depend on the number of trials, and that may have grown.
         held = {"members": before["search"]["members"]}
@@ -43,7 +57,7 @@ def search(options: SearchOptions) -> int:
         asked = read_search(options, benchmark)
         options = dataclasses.replace(options, method=asked.method)
         space, objective = asked.space, asked.objective
-        setting = make_setting(options, benchmark)
+        setting = setting or make_setting(options, benchmark)
         if "dropout" in space.dimensions and not reads_trunk(benchmark, setting.splits.train.first(2)):
             raise ValueError(
                 f"dropout: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"

@@ -108,7 +108,7 @@ def run_directory(
         fixed: keys of `config`, beside the training settings, that a resumed run may not change.
         growing: keys within those whose number may become larger.
     """
-    path = _out(options)
+    path = out_of(options)
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(open_run_directory(path, resume=options.resume))
@@ -147,12 +147,12 @@ def run_directory(
 def recorded_config(options: RunOptions) -> Config | None:
     """The config.yaml of the run that the options resume, where it can be read."""
     try:
-        return RunDirectory(_out(options)).config()
+        return RunDirectory(out_of(options)).config()
     except ValueError:  # is said when the directory is opened
         return None
 
 
-def _out(options: RunOptions) -> Path:
+def out_of(options: RunOptions) -> Path:
     return options.out or Path("runs") / f"{options.command}-{_slug(options.benchmark)}"
 
 

@@ -74,6 +74,11 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         from mtl.cli.decision_table import show_decision
 
         show_decision(summary)
+    elif "methods" in summary:
+        from mtl.report.search.methods import methods_table, methods_verdict
+
+        console.print(methods_table(summary).markdown(), markup=False, highlight=False, soft_wrap=True)
+        console.print(methods_verdict(summary), highlight=False, markup=False)
     elif summary.get("command") == "search":
         from mtl.report.search.words import verdict as search_verdict
 

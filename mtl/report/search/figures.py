@@ -16,6 +16,7 @@ from mtl.files.lineage import Stage, is_complete, source_steps
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid, log_scale, save, styled, text_width
 from mtl.report.numbers import ends, shortened
 from mtl.report.search.curves import curves_figure
+from mtl.report.search.progress import progress
 from mtl.report.search.summary import SearchRun, signed
 from mtl.report.search.tree import family_tree
 from mtl.stats.importance import expanded, numeric, spans_decades, varying
@@ -42,19 +43,10 @@ def draw_search(summary: Mapping[str, Any], search: SearchRun, folder: Path) -> 
 def progress_figure(search: SearchRun) -> Figure | None:
     """The first objective of every run at each evaluation, and the best so far, over the steps of all runs."""
     name, higher = next(iter(search.objective.items()))
-    sign = 1 if higher else -1
-    points = sorted(
-        (spent, sign * scores[0])
-        for run in search.runs
-        if (history := run.history())
-        for spent, scores in zip(history.get("search_spent", ()), history.get("search_scores", ()), strict=False)
-        if scores[0] is not None
-    )
-    if not points:
+    if (found := progress(search)) is None:
         return None
-    spent, values = (np.array(column) for column in zip(*points, strict=True))
-    best = (np.maximum if higher else np.minimum).accumulate(values)
-    drawing, axes = _one(3.1)
+    spent, values, best = found
+    drawing, axes = one_panel(3.1)
     axes.plot(spent, values, "o", color=FAINT, markersize=3, rasterized=True)
     axes.plot(spent, best, color=BLUE, drawstyle="steps-post", linewidth=2)
     low, high = np.quantile(values, [0.02, 1.0] if higher else [0.0, 0.98])
@@ -74,7 +66,7 @@ def front_figure(search: SearchRun) -> Figure | None:
     from mtl.stats.pareto import pareto_front
 
     front = set(pareto_front([signed(record, search.objective) for record in records]))
-    drawing, axes = _one(3.6)
+    drawing, axes = one_panel(3.6)
     for index, record in enumerate(records):
         x, y = (record["objective"][name] for name in names)
         axes.plot(x, y, "o", color=BLUE if index in front else FAINT, markersize=7 if index in front else 5)
@@ -96,7 +88,7 @@ def parallel_figure(search: SearchRun) -> Figure | None:
         return None
     columns[name] = [run.record["objective"][name] for run in runs]
     ranked = np.argsort(np.argsort([run.record["objective"][name] * (1 if higher else -1) for run in runs]))
-    drawing, axes = _one(3.6)
+    drawing, axes = one_panel(3.6)
     places = np.column_stack([_placed(axes, place, column) for place, column in enumerate(columns.values())])
     for row in np.argsort(ranked):
         share = ranked[row] / max(1, len(runs) - 1)
@@ -196,7 +188,8 @@ def schedule_figure(search: SearchRun) -> Figure | None:
     return drawing
 
 
-def _one(height: float) -> tuple[Figure, Axes]:
+def one_panel(height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; height in inches."""
     drawing = figure(WIDTH, height)
     axes = drawing.add_axes((0.75 / WIDTH, _FOOT / height, 1 - 0.95 / WIDTH, 1 - (_FOOT + 0.15) / height))
     return drawing, axes

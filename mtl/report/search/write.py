@@ -11,6 +11,7 @@ from typing import Any
 from mtl.report.again import write_again
 from mtl.report.read import read_config
 from mtl.report.search import words
+from mtl.report.search.methods import write_methods_report
 from mtl.report.search.summary import SearchRun, read_search, summarize_search
 
 _SHOWN = 40  # rows of the table in the page; the CSV file has all
@@ -22,14 +23,14 @@ def is_search(directories: Sequence[Path]) -> bool:
 
 
 def write_search_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Read the directory of a search and write summary.json, best.yaml, tables/, figures/ and report.html into `out`.
+    """Read a search, or those of several methods, and write summary.json, report.html and the rest into `out`.
 
     Raises:
-        ValueError: there are several directories, or one that cannot be read.
+        ValueError: one cannot be read, or several are not of one problem.
         OSError: `out` cannot be written.
     """
     if len(directories) > 1:
-        raise ValueError("reports of several searches cannot be merged: give one directory")
+        return write_methods_report(directories, out)
     search = read_search(directories[0])
     summary = summarize_search(search)
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def _page(summary: dict[str, Any], search: SearchRun, figures: dict[str, str]) -
 
     files = resources.files("mtl.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files / "search" / "template.html").read_text(encoding="utf-8"))
+    template = environment.from_string(templates("macros.html", "template.html"))
     config = search.config
     text = template.render(
         style=Markup((files / "style.css").read_text(encoding="utf-8")),
@@ -74,6 +75,12 @@ def _page(summary: dict[str, Any], search: SearchRun, figures: dict[str, str]) -
         environment=list(flatten({key: config[key] for key in ("versions", "machine") if key in config})),
     )
     return text.strip() + "\n"
+
+
+def templates(*names: str) -> str:
+    """Templates of this folder, one behind the other."""
+    folder = resources.files("mtl.report") / "search"
+    return "".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 def _write(path: Path, text: str) -> None:
