@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from mtl.report import settings_tables, tables, words
 from mtl.report.cost import StepCost
+from mtl.report.labels import labels_in_words
 from mtl.report.read import Study
 
 _PACKAGE = "mtl.report"
@@ -43,6 +44,7 @@ def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, StepCost]
         settings=list(flatten({key: value for key, value in config.items() if key not in _OWN_SECTIONS})),
         environment=list(flatten({key: config[key] for key in _OWN_SECTIONS[:2] if key in config})),
         overview=overview(summary, config),
+        labels=labels_in_words(summary),
     )
     return text.strip() + "\n"
 
@@ -61,7 +63,7 @@ def overview(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tupl
     facts = [
         ("benchmark", summary["benchmark"]),
         ("tasks", str(len(summary["tasks"]))),
-        ("strategies", str(len(summary["strategies"]))),
+        (summary["compared"], str(len(summary["strategies"]))),
         ("seeds", str(len(summary["seeds"]))),
         ("reference", summary["reference"]),
     ]

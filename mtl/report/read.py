@@ -115,6 +115,11 @@ class Study:
         """Name of the benchmark."""
         return str(self.config["benchmark"])
 
+    @property
+    def varied(self) -> bool:
+        """Whether variants are compared, rather than strategies."""
+        return bool((self.config.get("options") or {}).get("vary"))
+
     def of(self, phase: str, strategy: str | None = None) -> list[RecordedRun]:
         """Runs of a phase, in order of their seeds."""
         found = (run for run in self.runs if run.record["phase"] == phase and strategy in (None, run.strategy))

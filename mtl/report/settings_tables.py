@@ -64,7 +64,7 @@ def tuned(study: Study) -> ReportTable:
             text = ", ".join(f"{key} {_value_in_words(value)}" for key, value in values.items())
             rows.append([Cell(name, (name,)), Cell(spec, (spec,)), Cell(text or numbers.ABSENT, (text,))])
     columns = [
-        Column("strategy", ("strategy",), numeric=False),
+        Column("variant" if study.varied else "strategy", ("strategy",), numeric=False),
         Column("as tuned", ("tuned",), numeric=False),
         Column("settings", ("settings",), numeric=False),
     ]

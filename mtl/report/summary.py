@@ -67,7 +67,7 @@ def summarize(study: Study) -> dict[str, Any]:
     summary = {
         "benchmark": study.benchmark,
         "reference": study.reference,
-        "compared": "variants" if (study.config.get("options") or {}).get("vary") else "strategies",
+        "compared": "variants" if study.varied else "strategies",
         "seeds": study.seeds,
         "tasks": {
             task: {"primary": study.primary[task], "higher_is_better": dict(metrics)}

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mtl.report import numbers
 from mtl.report.cost import StepCost
+from mtl.report.labels import noun, reference_in_heads, table_labels
 from mtl.report.summary import OVER_METRICS, OVER_TASKS
 from mtl.report.table import Cell, Column, ReportTable
 
@@ -20,15 +21,16 @@ SIGNIFICANT = 0.05
 def ranking(summary: Mapping[str, Any]) -> ReportTable:
     """Strategies, best first."""
     reference, published = summary["reference"], summary["baseline"] == "single_task"
-    gain = "Δm over tasks" if published else f"gain on {reference}"
-    drop = "Δm over metrics" if published else f"drop from {reference}"
+    named, labels = reference_in_heads(summary), table_labels(summary)
+    gain = "Δm over tasks" if published else f"gain on {named}"
+    drop = "Δm over metrics" if published else f"drop from {named}"
     columns = [
         Column("#", ("rank",)),
-        Column("strategy", ("strategy",), numeric=False),
+        Column(noun(summary), ("strategy",), numeric=False),
         Column(f"{gain},\u00a0%", _fields("delta_m_gain_over_tasks"), True),
         Column(f"{drop},\u00a0%", _fields("delta_m_drop_over_metrics"), False),
         Column("mean rank", _fields("mean_rank"), False),
-        Column(f"minus {reference}", _fields("difference")),
+        Column(f"minus {named}", _fields("difference")),
         Column("p\u00a0(Holm)", ("p_adjusted", "p_value", "wilcoxon_p")),
         Column("d", ("effect_size",)),
         Column("runs", ("finished", "diverged", "failed", "missing"), numeric=False),
@@ -42,7 +44,7 @@ def ranking(summary: Mapping[str, Any]) -> ReportTable:
     rows = [
         [
             Cell(str(place), (place,)),
-            Cell(spec, (spec,)),
+            Cell(labels[spec], (spec,)),
             _interval_cell(_gain(entry), digits["gain"], signed=True),
             _interval_cell(_drop(entry), digits["drop"], signed=True),
             _interval_cell(_rank(entry), min(digits["rank"], 2)),
@@ -66,8 +68,9 @@ def metrics(summary: Mapping[str, Any]) -> ReportTable:
     sources = ([("single task", single)] if single else []) + [
         (spec, entry["metrics"]) for spec, entry in zip(summary["ranking"], entries, strict=True)
     ]
-    columns = [Column("strategy", ("strategy",), numeric=False)]
-    rows = [[Cell(name, (name,))] for name, _ in sources]
+    columns = [Column(noun(summary), ("strategy",), numeric=False)]
+    labels = table_labels(summary)
+    rows = [[Cell(labels.get(name, name), (name,))] for name, _ in sources]
     for task, about in summary["tasks"].items():
         for metric, higher_is_better in about["higher_is_better"].items():
             columns.append(Column(metric, _fields(f"{task}_{metric}"), higher_is_better, group=task))
@@ -107,8 +110,8 @@ def single_task(summary: Mapping[str, Any]) -> ReportTable:
 def cost(summary: Mapping[str, Any], costs: Mapping[str, StepCost]) -> ReportTable:
     """What a strategy costs: relative time, passes and memory of one run, and what all of its runs spent."""
     columns = [
-        Column("strategy", ("strategy",), numeric=False),
-        Column(f"time per step, × {summary['reference']}", ("relative_seconds_per_step",), False),
+        Column(noun(summary), ("strategy",), numeric=False),
+        Column(f"time per step, × {reference_in_heads(summary)}", ("relative_seconds_per_step",), False),
         Column("ms per step", ("milliseconds_per_step",), False),
         Column("backwards per step", ("backwards_per_step",), False),
         Column("forwards per step", ("forwards_per_step",), False),
@@ -116,13 +119,13 @@ def cost(summary: Mapping[str, Any], costs: Mapping[str, StepCost]) -> ReportTab
         Column("steps in all", ("steps",)),
         Column("steps searched", ("search_steps",)),
     ]
-    rows = []
+    rows, labels = [], table_labels(summary)
     for spec in summary["ranking"]:
         one, entry = costs[spec], summary["strategies"][spec]
         steps, searched = entry["budget"]["steps"], entry["search_budget"]["steps"]
         rows.append(
             [
-                Cell(spec, (spec,)),
+                Cell(labels[spec], (spec,)),
                 Cell(numbers.number(one.relative_seconds, 2), (one.relative_seconds,)),
                 Cell(numbers.number(one.milliseconds, 2), (one.milliseconds,)),
                 Cell(numbers.number(one.backwards, 2), (one.backwards,)),
@@ -138,12 +141,8 @@ def cost(summary: Mapping[str, Any], costs: Mapping[str, StepCost]) -> ReportTab
 def terminal(summary: Mapping[str, Any], width: int = 100) -> TerminalTable:
     """The ranking for a terminal; the tasks' primary metrics are added while they fit into `width` characters."""
     full, values = ranking(summary), metrics(summary)
-    gain = (
-        "Δm, % ↑"
-        if summary["baseline"] == "single_task"
-        else f"gain on\n{numbers.shortened(summary['reference'], 12)}, % ↑"
-    )
-    named = "variant" if summary.get("compared") == "variants" else "strategy"
+    gain = "Δm, % ↑" if summary["baseline"] == "single_task" else f"gain on\n{reference_in_heads(summary, 16)}, % ↑"
+    named = noun(summary)
     heads = ["#", named, gain, "mean rank ↓", "p (Holm)", "runs"]
     columns = [[row[index].text for row in full.rows] for index in (0, 1, 2, 4, 6, 8)]
     best: list[set[int]] = [full.best(index) for index in (0, 1, 2, 4, 6, 8)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mtl.report.labels import noun
 from mtl.report.numbers import interval, number, p_value
 from mtl.report.summary import OVER_TASKS
 from mtl.report.tables import SIGNIFICANT, finished
@@ -14,10 +15,10 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
     """Who ranks first, whether that means anything, and over how many seeds; `mark` sets off names of strategies."""
     specs = [spec for spec in summary["ranking"] if finished(summary["strategies"][spec])]
     if not specs:
-        return "No run of any strategy finished, so there is nothing to rank."
+        return f"No run of any {noun(summary)} finished, so there is nothing to rank."
     best, reference, seeds = specs[0], mark(summary["reference"]), len(summary["seeds"])
     compared = summary.get("compared", "strategies")
-    one = "variant" if compared == "variants" else "strategy"
+    one = noun(summary)
     entry = summary["strategies"][best]
     over = f"over {_plural(seeds, 'seed')}{_how(summary, entry)}"
     if len(specs) == 1:
@@ -50,7 +51,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     if any(entry["search_budget"]["trials"] for entry in strategies.values()):
         trials = ", ".join(f"{spec} {entry['search_budget']['trials']}" for spec, entry in strategies.items())
         found.append(
-            f"Each strategy was tuned on other seeds than these, by trials of the same length: {trials}."
+            f"Each {noun(summary)} was tuned on other seeds than these, by trials of the same length: {trials}."
             + _tuned_baselines(summary["single_task"])
         )
     if len(seeds) == 1:
@@ -106,8 +107,8 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Mean rank, lower is better",
-            "Rank among all strategies under the same seed, averaged over all metrics, then over seeds; ties share "
-            "their ranks, and runs that diverged or failed come last.",
+            f"Rank among all {summary.get('compared', 'strategies')} under the same seed, averaged over all metrics, "
+            "then over seeds; ties share their ranks, and runs that diverged or failed come last.",
         ),
         (
             "± and bars",
@@ -118,7 +119,7 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Difference, p, d",
             f"Δm over tasks minus that of {summary['reference']} under the same seed: two-sided paired t-test, with p "
-            "adjusted by Holm's method for the number of strategies; d is the mean of the differences over their "
+            "adjusted by Holm's method for the number of them; d is the mean of the differences over their "
             "standard deviation. From six seeds on, Wilcoxon's p is in the CSV table and in summary.json.",
         ),
         (
@@ -147,7 +148,7 @@ def _lost(spec: str, entry: Mapping[str, Any]) -> str:
         rest = (
             "its values are those of the other one" if kept == 1 else f"its values are means of the other {kept} only"
         )
-    return f"{spec}: {_what_was_lost(entry)}; {rest}, and it ranks below all strategies that finished every run."
+    return f"{spec}: {_what_was_lost(entry)}; {rest}, and it ranks below all that finished every run."
 
 
 def _what_was_lost(entry: Mapping[str, Any]) -> str:

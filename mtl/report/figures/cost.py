@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtl.report.cost import StepCost
-from mtl.report.figures.style import FAINT, GREY, WIDTH, Colours, figure, strategy_axis, text_width
-from mtl.report.numbers import number, shortened
+from mtl.report.figures.style import FAINT, GREY, WIDTH, Colours, figure, label_width, strategy_axis
+from mtl.report.labels import reference_in_heads, short_labels
+from mtl.report.numbers import number
 
 _ROW, _FOOT, _HEAD = 0.3, 0.3, 0.42
 
@@ -24,13 +25,14 @@ def cost_figure(summary: Mapping[str, Any], costs: Mapping[str, StepCost], colou
         return None
     height = _ROW * len(specs) + _HEAD + _FOOT
     drawing = figure(WIDTH, height)
-    left = (text_width([shortened(spec) for spec in specs]) + 0.25) / WIDTH
+    labels = short_labels(summary)
+    left = label_width([*labels.values()]) / WIDTH
     room = 1 - left - 0.1 / WIDTH
     for place, (title, values) in enumerate(
-        ((f"time per step, × {shortened(reference, 16)}", time), ("backward passes per step", passes))
+        ((f"time per step, × {reference_in_heads(summary, 16)}", time), ("backward passes per step", passes))
     ):
         axes = drawing.add_axes((left + place * room * 0.53, _FOOT / height, room * 0.44, 1 - (_HEAD + _FOOT) / height))
-        strategy_axis(axes, specs, reference)
+        strategy_axis(axes, labels, reference)
         axes.tick_params(labelleft=place == 0)
         axes.set_title(title, pad=8)
         _bars(axes, values, [colours[spec] for spec in specs])

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from mtl.report.figures.curves import Array, mean_curve
 from mtl.report.figures.style import WIDTH, Colours, grid, log_scale, make_room
+from mtl.report.labels import short_labels
 from mtl.report.numbers import shortened
 from mtl.report.read import Study
 
@@ -36,7 +37,8 @@ def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours, sp
         return None
     named = [spec for spec in colours.named if spec in curves]
     others = len(curves) - len(named)
-    labels = [shortened(spec, 30) for spec in named] + ([f"{others} others"] if others else [])
+    short = short_labels(summary)
+    labels = [shortened(short[spec], 30) for spec in named] + ([f"{others} others"] if others else [])
     columns = max(1, min(len(labels), int(WIDTH / (0.7 + 0.085 * max(map(len, labels))))))
     legend = 0.24 * -(-len(labels) // columns) + 0.12
     drawing, panels = grid(len(tasks), 3, 2.4 if len(tasks) <= 6 else 1.9, bottom=0.62, top=legend + 0.3, gap=0.2)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from mtl.report.figures.style import GREY, INK, WIDTH, figure, strategy_axis, text_width
+from mtl.report.figures.style import GREY, INK, WIDTH, figure, label_width, strategy_axis, text_width
+from mtl.report.labels import reference_in_heads, short_labels
 from mtl.report.numbers import number, shortened
 from mtl.stats import relative_gains
 
@@ -30,7 +31,8 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:
     head = min(1.6, text_width([shortened(name, 24) for name in names]) * 0.75 + 0.25)
     height = _ROW * len(specs) + head + _FOOT
     drawing = figure(WIDTH, height)
-    left = (text_width([shortened(spec) for spec in specs]) + 0.25) / WIDTH
+    labels = short_labels(summary)
+    left = label_width([*labels.values()]) / WIDTH
     room = 1 - left - 0.55 / WIDTH
     width = min(room, 1.15 * len(names) / WIDTH)
     axes = drawing.add_axes((left, _FOOT / height, width, _ROW * len(specs) / height))
@@ -40,8 +42,8 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:
     axes.pcolormesh(
         np.ma.masked_invalid(gains), cmap=_DIVERGING, vmin=-span, vmax=span, edgecolors="white", linewidth=1.5
     )
-    strategy_axis(axes, specs, summary["reference"])
-    axes.set_yticks(np.arange(len(specs)) + 0.5, [shortened(spec) for spec in specs])
+    strategy_axis(axes, labels, summary["reference"])
+    axes.set_yticks(np.arange(len(specs)) + 0.5)
     axes.set_ylim(len(specs), 0)
     axes.set_xticks(np.arange(len(names)) + 0.5, [shortened(name, 24) for name in names])
     axes.tick_params(axis="x", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
@@ -57,9 +59,9 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:
                 colour = "white" if abs(gain) > 0.75 * span else INK
                 text = number(float(gain), digits, signed=True)
                 axes.text(column + 0.5, row + 0.53, text, ha="center", va="center", color=colour)
-    baseline = "single-task training" if summary["baseline"] == "single_task" else shortened(summary["reference"])
+    baseline = "single-task training" if summary["baseline"] == "single_task" else reference_in_heads(summary)
     legend = f"change on {baseline}, %; blue is better, orange is worse, full colour at ±{number(span, digits)}"
-    axes.text(0, -0.3 / (_ROW * len(specs)), legend, transform=axes.transAxes, color=GREY)
+    drawing.text(0.1 / WIDTH, 0.12 / height, legend, color=GREY)
     return drawing
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtl.report.figures.style import GREY, WIDTH, Colours, figure, strategy_axis, text_width
-from mtl.report.numbers import number, shortened
+from mtl.report.figures.style import GREY, WIDTH, Colours, figure, label_width, strategy_axis
+from mtl.report.labels import reference_in_heads, short_labels
+from mtl.report.numbers import number
 from mtl.report.summary import OVER_TASKS
 from mtl.report.tables import SIGNIFICANT
 
@@ -24,14 +25,13 @@ def ranking_figure(summary: Mapping[str, Any], colours: Colours) -> Figure | Non
     entries = [summary["strategies"][spec] for spec in specs]
     if all(entry["delta_m"][OVER_TASKS]["mean"] is None for entry in entries):
         return None
-    labels = [_label(spec, entry) for spec, entry in zip(specs, entries, strict=True)]
+    labels = {spec: _label(label, summary["strategies"][spec]) for spec, label in short_labels(summary).items()}
     head = _HEAD_TWO_AXES if len(specs) > _TALL else _HEAD
     height = _ROW * len(specs) + head + _FOOT
     drawing = figure(WIDTH, height)
-    left = (text_width(labels) + 0.25) / WIDTH
+    left = label_width([*labels.values()]) / WIDTH
     axes = drawing.add_axes((left, _FOOT / height, 1 - left - 0.15 / WIDTH, 1 - (head + _FOOT) / height))
-    strategy_axis(axes, specs, reference)
-    axes.set_yticks(range(len(specs)), labels)
+    strategy_axis(axes, labels, reference)
     low, high = _limits(entries)
     axes.set_xlim(low, high)
     axes.grid(axis="x")
@@ -45,7 +45,7 @@ def ranking_figure(summary: Mapping[str, Any], colours: Colours) -> Figure | Non
     axes.set_xlabel(
         "Δm over tasks: gain on single-task training, %"
         if published
-        else f"gain on {shortened(reference)}, mean of tasks, %"
+        else f"gain on {reference_in_heads(summary)}, mean of tasks, %"
     )
     key = "dot: mean · bar: 95 % interval · ticks: seeds · filled: differs significantly from the reference"
     if any(_cut(entry["delta_m"][OVER_TASKS], low, high) for entry in entries):
@@ -61,9 +61,9 @@ def _cut(gain: Mapping[str, Any], low: float, high: float) -> bool:
     return gain["high"] is not None and (gain["low"] < low or gain["high"] > high)
 
 
-def _label(spec: str, entry: Mapping[str, Any]) -> str:
+def _label(label: str, entry: Mapping[str, Any]) -> str:
     lost = ", ".join(f"{entry[key]} {key}" for key in ("diverged", "failed", "missing") if entry[key])
-    return f"{shortened(spec)} ({lost})" if lost else shortened(spec)
+    return f"{label} ({lost})" if lost else label
 
 
 def _strategy(axes: Axes, row: int, entry: Mapping[str, Any], colour: str, reference: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-from mtl.report.numbers import shortened
 
 INK, GREY, FAINT = "#1d2530", "#6b7480", "#d9dde2"
 BLUE = "#0072b2"
@@ -171,9 +169,21 @@ def log_scale(axes: Axes, values: Sequence[float] = ()) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def strategy_axis(axes: Axes, specs: Sequence[str], reference: str) -> None:
-    """Strategies down the side, best on top, the reference in bold."""
-    axes.set_yticks(range(len(specs)), [shortened(spec) for spec in specs])
+def label_width(labels: Sequence[str]) -> float:
+    """Inches beside an axis for these labels, one of which is in bold."""
+    return 1.1 * text_width(labels) + 0.2
+
+
+def strategy_axis(axes: Axes, labels: Mapping[str, str], reference: str) -> None:
+    """Strategies down the side, best on top, the reference in bold.
+
+    Args:
+        axes: gets them.
+        labels: by spec, in order.
+        reference: one of the specs.
+    """
+    specs = list(labels)
+    axes.set_yticks(range(len(specs)), list(labels.values()))
     axes.set_ylim(len(specs) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

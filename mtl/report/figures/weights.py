@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from mtl.report.figures.curves import Array, mean_curve
 from mtl.report.figures.style import GREY, WIDTH, grid, log_scale, make_room, task_colours
+from mtl.report.labels import short_labels
 from mtl.report.numbers import shortened, two_lines
 from mtl.report.read import Study
 
@@ -32,7 +33,8 @@ def weights_figure(summary: Mapping[str, Any], study: Study) -> Figure | None:
     longest = max(len(shortened(task, 20)) for task in shown)
     columns = max(1, min(len(shown), int(WIDTH / (0.62 + 0.085 * longest))))
     legend = 0.24 * -(-len(shown) // columns) + 0.12
-    titles = [two_lines(spec, 30) for spec in curves]
+    short = short_labels(summary)
+    titles = [two_lines(short[spec], 30) for spec in curves]
     tall = any("\n" in title for title in titles)
     drawing, panels = grid(
         len(curves), 3, 1.75 if tall else 1.55, bottom=0.62, top=legend + (0.5 if tall else 0.3), gap=0.1
