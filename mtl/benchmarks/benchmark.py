@@ -20,6 +20,9 @@ from mtl.losses import TaskLoss
 from mtl.metrics import Metric
 from mtl.models import make_model
 
+#: What labels of pixels may be to those who change pictures.
+GEOMETRIES = ("depth", "inverse-depth", "direction")
+
 #: What a split may be given as: examples of all tasks, or for each task its own.
 Given = Examples | Dataset[Any] | Mapping[str, Examples | Dataset[Any]]
 
@@ -38,6 +41,9 @@ class Task:
         outputs: units of the head.
         ignore: the label that says that one is missing, where it is not NaN (floating point) or -100 (whole numbers);
             such labels become NaN or -100 when the data is loaded.
+        geometry: what the labels of a pixel are, where a change of the picture (`--augment`) changes them too: `depth`,
+            a distance, `inverse-depth`, or `direction`, three numbers of which the first is along the picture's rows;
+            empty for anything else.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Task:
     metrics: tuple[Metric, ...]
     outputs: int = 1
     ignore: float | None = None
+    geometry: str = ""
 
 
 @dataclass(frozen=True, init=False)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from mtl.benchmarks.benchmark import Benchmark, Examples, MissingData, Split, Splits, Task
+from mtl.benchmarks.benchmark import GEOMETRIES, Benchmark, Examples, MissingData, Split, Splits, Task
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.reading import ReadFailed
 from mtl.benchmarks.stored import Stored
@@ -80,6 +80,8 @@ def _check_task(where: str, task: Task) -> None:
         raise ValueError(f"{where}: outputs={task.outputs!r} must be a whole number from 1 on")
     if task.ignore is not None and (isinstance(task.ignore, bool) or not isinstance(task.ignore, int | float)):
         raise ValueError(f"{where}: ignore={task.ignore!r} must be a number, the label of what is missing, or None")
+    if task.geometry not in ("", *GEOMETRIES):
+        raise ValueError(f"{where}: geometry={task.geometry!r} must be one of {', '.join(GEOMETRIES)}, or empty")
     if isinstance(task.metrics, Metric):
         raise ValueError(f"{where}: its metrics are a single Metric; a tuple is wanted: ({task.metrics.name},)")
     if isinstance(task.metrics, str) or not isinstance(task.metrics, Sequence):

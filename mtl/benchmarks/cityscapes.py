@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ class Cityscapes(DenseFolders):
 
     Read from MTAN's NumPy files in `cityscapes` of the data folder, labels in `label_7` or `label`. Papers test on its
     `val` and select on nothing else; here `val` is the test split, and a tenth of `train`, the ends of eight equal
-    stretches of it, is for validation. Pictures are not augmented.
+    stretches of it, is for validation. Pictures are not changed in training.
     """
 
     name: ClassVar[str] = "cityscapes"
@@ -26,4 +27,8 @@ class Cityscapes(DenseFolders):
         "segmentation": ("label_7", "label"),
         "depth": ("depth",),
     }
-    tasks = tuple(task for task in dense_tasks(classes=7) if task.name != "normal")
+    tasks = tuple(
+        dataclasses.replace(task, geometry="inverse-depth" if task.geometry == "depth" else "")
+        for task in dense_tasks(classes=7)
+        if task.name != "normal"
+    )

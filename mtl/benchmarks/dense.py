@@ -25,6 +25,12 @@ def dense_tasks(classes: int) -> tuple[Task, ...]:
     """
     return (
         Task("segmentation", make_loss("cross-entropy"), (mean_iou, pixel_accuracy), classes),
-        Task("depth", make_loss("mae"), (absolute_error, relative_error)),
-        Task("normal", make_loss("cosine"), (mean_angle, median_angle, within_11, within_22, within_30), 3),
+        Task("depth", make_loss("mae"), (absolute_error, relative_error), geometry="depth"),
+        Task(
+            "normal",
+            make_loss("cosine"),
+            (mean_angle, median_angle, within_11, within_22, within_30),
+            3,
+            geometry="direction",
+        ),
     )

@@ -53,8 +53,7 @@ class Office(Benchmark):
 
     def files(self) -> Sequence[Path]:
         need_pillow(self.name)
-        wanted = [self.tasks[0].name, self.tasks[0].name.replace("_", " ")]
-        folder = data_folder(self.folder, *wanted)
+        folder = data_folder(self.folder, self.tasks[0].name)
         return [_domain(self.name, folder, task.name) for task in self.tasks] + _lists(self.name, folder, self.tasks)
 
     def load(self) -> Splits:

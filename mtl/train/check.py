@@ -20,6 +20,7 @@ from mtl.losses.wrapped import Wrapped
 from mtl.train.batches import check_batches
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
+from mtl.train.moving import check_moves
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 from mtl.train.parts import optimizer_groups
 from mtl.train.references import defined, one_sided, references
@@ -60,6 +61,7 @@ def check_model(
         raise ValueError(f"{where}: {error}") from error
     check_smoothing(benchmark.tasks, settings.label_smoothing)
     check_batches(where, splits.train, settings)
+    check_moves(f"{where}, train split", benchmark.tasks, splits.train, settings.augment)
     own = isinstance(splits.train, OwnExamples)
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
     if read_optimizer(settings.optimizer).name not in SIDE_BY_SIDE:  # these take any parameter

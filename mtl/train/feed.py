@@ -16,6 +16,7 @@ from mtl.population.strategies import differing
 from mtl.train.augment import augment
 from mtl.train.batches import pools
 from mtl.train.job import Job
+from mtl.train.moving import Mover
 from mtl.train.source import Source
 
 
@@ -26,7 +27,8 @@ class Feed:
         split: on the device.
         members: who gets them.
         stream: of `mtl.train.batches.Order`.
-        augmented: whether noise and mixup apply, as they do to the batches that parameters are trained on.
+        augmented: whether changes of pictures, noise and mixup apply, as they do to the batches that parameters are
+            trained on.
         missing: whether the training split lacks labels, so that a task can be absent from a batch.
     """
 
@@ -34,9 +36,9 @@ class Feed:
         self.split, self.missing = split, missing
         self._stream, self._augmented_ones = stream, augmented
         self._given_to(members)
-        settings, seeds = members[0].settings, [each.member.seed for each in members]
+        settings = members[0].settings
         self._sources = {
-            task: Source(examples, size, seeds, stream, task)
+            task: Source(examples, size, self._seeds, stream, task)
             for task, (examples, size) in pools(split, settings.batch_size, settings.sampling).items()
         }
 
@@ -44,13 +46,16 @@ class Feed:
         self.members = members
         self._augments = self._augmented_ones and any(each.settings.noise or each.settings.mixup for each in members)
         self._mixes = self._augmented_ones and any(each.settings.mixup for each in members)
+        self._mover = Mover(members[0].settings.augment if self._augmented_ones else "", members[0].tasks)
+        self._seeds = [each.member.seed for each in members]
         self._dtype = floating_dtype(self.split.first(1)) or torch.get_default_dtype()
         self._parameters = loss_parameters(members, self._dtype, self.split.device)
 
     def take(self, steps: Sequence[int]) -> dict[str, Any]:
         """Each member's batch of its step: tensors (N, B, ...), with what else its losses depend on."""
         every = {task: source.take(steps) for task, source in self._sources.items()}
-        drawn = OwnExamples(every) if isinstance(self.split, OwnExamples) else every[""]
+        drawn: Split | OwnExamples = OwnExamples(every) if isinstance(self.split, OwnExamples) else every[""]
+        drawn = self._mover.moved(drawn, self._seeds, steps)
         batch: dict[str, Any] = {"inputs": drawn.inputs, "targets": {**drawn.targets}, "parameters": self._parameters}
         if self._augments:
             batch |= self._augmented(drawn, steps)

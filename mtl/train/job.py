@@ -25,6 +25,7 @@ CURVE_POINTS = 200  # of a run's curves of weights and losses; up to twice as ma
 _STRUCTURAL = (
     "batch_size",
     "sampling",
+    "augment",
     "accumulate",
     "amp",
     "ema",

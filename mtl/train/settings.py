@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl.hyperparameters import hyper, validate
 from mtl.suggestions import nearest
+from mtl.train.moves import read_moves
 from mtl.train.optimizers import read_optimizer
 from mtl.train.schedules import read_schedule
 
@@ -91,6 +92,12 @@ class Settings:
     dropout: float | None = hyper(
         None, 0.0, 0.95, search=(0.0, 0.5), varies=True, doc="share of the trunk's units dropped in training"
     )
+    augment: str = hyper(
+        "",
+        text="SPEC",
+        varies=True,
+        doc="random changes of pictures, with the labels of pixels: flip+crop:padding=4, zoom, jitter; none for none",
+    )
     noise: float = hyper(0.0, 0.0, search=(0.0, 0.3), varies=True, doc="standard deviation of noise on the inputs")
     mixup: float = hyper(
         0.0, 0.0, search=(0.05, 1.0), log=True, varies=True, doc="a of Beta(a, a), how far examples are mixed"
@@ -127,6 +134,7 @@ class Settings:
         if self.accumulate > self.batch_size:
             raise ValueError(f"training: accumulate={self.accumulate} must be at most batch_size={self.batch_size}")
         read_schedule(self.schedule)
+        read_moves(self.augment)
         optimizer = read_optimizer(self.optimizer)
         for name in ("weight_decay", "head_weight_decay"):
             if (decay := getattr(self, name)) and not optimizer.decays:

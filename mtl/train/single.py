@@ -25,6 +25,7 @@ from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model, predictions
+from mtl.train.moving import Mover
 from mtl.train.parts import lookahead_factor, optimizer_groups, parts_of, values_of
 from mtl.train.penalties import Penalties
 from mtl.train.precision import lower, scaler_of
@@ -65,6 +66,7 @@ class Single:
         self._lookahead = settings.lr * lookahead_factor(parts)
         self._penalties = Penalties(self.model, {name: values_of(settings, part) for name, part in parts.items()})
         self._batches = self._of_split(train, settings, seed, 0)
+        self._mover = Mover(settings.augment, job.tasks)
         self._cuts = micro_batches(settings.accumulate, self._batches.sizes)
         if ground.processes is not None:
             check_parts(self._batches.sizes.values(), self._cuts, ground.processes.size)
@@ -116,7 +118,9 @@ class Single:
         factor = self._job.factor(step, falls)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        drawn = augment(self._batches[step], settings.noise, settings.mixup, self._job.member.seed, step)
+        seed = self._job.member.seed
+        moved = self._mover.moved_alone(self._batches[step], seed, step)
+        drawn = augment(moved, settings.noise, settings.mixup, seed, step)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         batches = cut(drawn, self._cuts)
