@@ -83,9 +83,9 @@ def _from_file(command: type[Command], path: Path, given: frozenset[str]) -> tup
     recorded = {"command", "training", "versions"} <= entries.keys()
     if recorded:
         entries = _recorded(entries, path, command.command)
-    written = frozenset() if recorded else frozenset(key.replace("-", "_") for key in entries)
     if given & {"epochs", "steps"}:  # either is the length of a run: that of the command line holds
         entries = {key: entry for key, entry in entries.items() if key not in ("epochs", "steps")}
+    written = frozenset() if recorded else frozenset(key.replace("-", "_") for key in entries)
     values = {}
     for key, entry in entries.items():
         name, place = key.replace("-", "_"), f"{where}, line {entry.line}"

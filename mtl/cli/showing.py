@@ -80,9 +80,13 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         console.print(methods_table(summary).markdown(), markup=False, highlight=False, soft_wrap=True)
         console.print(methods_verdict(summary), highlight=False, markup=False)
     elif summary.get("command") == "search":
+        from mtl.report.search.words import found_losses
         from mtl.report.search.words import verdict as search_verdict
 
         console.print(search_verdict(summary), highlight=False, markup=False)
+        for task, _, equation in found_losses(summary):
+            if equation:
+                console.print(f"Loss of {task}: {equation}", highlight=False, markup=False, soft_wrap=True)
     else:
         from mtl.report.tables import terminal
         from mtl.report.words import verdict

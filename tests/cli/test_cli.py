@@ -151,6 +151,14 @@ def test_a_config_file_stands_under_the_command_line(out, tmp_path):
     assert [training["training"][k] for k in ("epochs", "lr", "batch_size")] == [2, 0.02, 64]
 
 
+def test_a_length_on_the_command_line_replaces_the_other_kind_of_length_in_a_config_file(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("epochs: 2\nwandb: disabled\n")
+    assert main(["train", TINY, "--config", str(config), "--steps=3", "--quiet", f"--out={tmp_path / 'run'}"]) == 0
+    training = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]
+    assert training["steps"] == 3
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -17,7 +17,7 @@ from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, grid
 from mtl.report.numbers import ends, shortened
 from mtl.report.search.curves import curves_figure
 from mtl.report.search.progress import progress
-from mtl.report.search.summary import SearchRun, signed
+from mtl.report.search.summary import SearchRun, found_in, signed
 from mtl.report.search.tree import family_tree
 from mtl.stats.importance import expanded, numeric, spans_decades, varying
 
@@ -31,6 +31,7 @@ def draw_search(summary: Mapping[str, Any], search: SearchRun, folder: Path) -> 
         drawings = {
             "progress": progress_figure(search),
             "front": front_figure(search) if len(search.objective) > 1 else None,
+            "losses": losses_figure(search),
             "parallel": parallel_figure(search),
             "curves": curves_figure(search),
             "importance": importance_figure(summary),
@@ -38,6 +39,15 @@ def draw_search(summary: Mapping[str, Any], search: SearchRun, folder: Path) -> 
             "schedule": schedule_figure(search) if search.exploits else None,
         }
         return {name: save(drawing, folder, name) for name, drawing in drawings.items() if drawing is not None}
+
+
+def losses_figure(search: SearchRun) -> Figure | None:
+    """The losses that were found and their slopes, where losses were searched."""
+    if not (found := found_in(search)):
+        return None
+    from mtl.report.search.found_figure import found_figure  # brings torch, which reports without it do not need
+
+    return found_figure(found)
 
 
 def progress_figure(search: SearchRun) -> Figure | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl.files.lineage import Event, Stage, damaged_events, read_events, winner, winning_line
 from mtl.files.records import named_lines
@@ -15,6 +15,9 @@ from mtl.report.again import again
 from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
+
+if TYPE_CHECKING:
+    from mtl.report.search.found import FoundLoss
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,21 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
             for stage in search.stages
         ],
         "again": again(search.config, search.winner, search.runs),
+        "losses": {task: each.described for task, each in found_in(search).items()},
         "skill": _skill(best, records, search.objective),
         **_importance(search),
         **(_front(records, search.objective) if len(search.objective) > 1 else {}),
     }
     return {key: _json(value) for key, value in summary.items()}
+
+
+def found_in(search: SearchRun) -> dict[str, FoundLoss]:
+    """The losses of the winner, by task, where losses were searched."""
+    if search.best is None or not any(name.startswith("loss.") for name in search.config["search"]["space"]):
+        return {}
+    from mtl.report.search.found import found_losses  # brings torch, which reports without it do not need
+
+    return found_losses(search.config["tasks"], search.best["hyperparameters"])
 
 
 _COSTS = ("steps", "forwards", "backwards")

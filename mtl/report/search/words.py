@@ -27,6 +27,18 @@ def verdict(summary: Mapping[str, Any]) -> str:
     return f"{reached} ({cost}).{_useless(summary)}"
 
 
+def found_losses(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Of each task whose loss was searched: its name, what `--loss` takes, and the loss in words."""
+    return [
+        (
+            task,
+            f"--loss {task}={found['spec']}",
+            "" if found["f"] is None else f"f(x, y) = {found['f']}, of a label x and a prediction y",
+        )
+        for task, found in summary.get("losses", {}).items()
+    ]
+
+
 def _useless(summary: Mapping[str, Any]) -> str:
     """A sentence where the best that was found is of no use."""
     skill = summary["skill"]

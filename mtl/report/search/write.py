@@ -70,6 +70,7 @@ def _page(summary: dict[str, Any], search: SearchRun, figures: dict[str, str]) -
         figures={name: Markup(svg) for name, svg in figures.items()},
         runs=words.runs_table(summary, search.runs, _SHOWN),
         metrics=words.metrics_table(summary),
+        losses=words.found_losses(summary),
         space=list(summary["space"].items()),
         settings=list(flatten({key: config[key] for key in ("search", "training", "device") if key in config})),
         environment=list(flatten({key: config[key] for key in ("versions", "machine") if key in config})),
