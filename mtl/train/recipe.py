@@ -103,7 +103,7 @@ def make_recipe(name: str, benchmark: Benchmark, settings: Settings, member: Mem
         if value is None or value == "":
             if key == "patience" and own is not None:
                 training[key] = settings.length(10**6)  # more evaluations than there are: it never stops early
-            elif own is not None and key not in ("steps", "model", "architecture"):
+            elif own not in (None, "") and key not in ("steps", "model", "architecture"):
                 raise ValueError(f"{key}=none: the benchmark has {show(own)}, and no option takes that away")
         elif _heard(key, settings, member):
             training[key] = value
