@@ -16,6 +16,7 @@ from mtl.gradients.graph import distinct, real, shaped, size
 from mtl.population.attention import PlainAttention
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
+from mtl.population.normalisation import forgotten, gathering
 
 #: From a model and a batch to one loss a task, as (K,) or by name.
 LossFunction = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
@@ -134,6 +135,29 @@ class Program:
             each = [one(*members_of((self._pieces(rows), dict(fixed)), row)) for row in range(len(rows))]
             return pytree.tree_map(lambda *leaves: torch.stack(leaves), *each)
         return vmap(one, randomness="different")(self._pieces(rows), dict(fixed))
+
+    @torch.no_grad()
+    def statistics(self, rows: Tensor, fixed: Mapping[str, Tensor], batches: Iterable[Any]) -> dict[str, Tensor]:
+        """The buffers (N, ...) with the running statistics of batch normalisation gathered anew.
+
+        Args:
+            rows: (N, P).
+            fixed: buffers and frozen parameters, (N, ...) each.
+            batches: inputs of the model, the same for all members.
+        """
+        call, found = _Call(self.model, lambda model, inputs: model(inputs)), forgotten(self.model, fixed)
+
+        def one(pieces: list[Tensor], held: dict[str, Tensor], inner: Any) -> dict[str, Tensor]:
+            held = {name: value.clone() for name, value in held.items()}
+            values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
+            with self._convolving(), self._attending():
+                functional_call(call, values, (inner,))
+            return held
+
+        for number, batch in enumerate(batches):
+            with gathering(self.model, number):
+                found = vmap(one, in_dims=(0, 0, None), randomness="different")(self._pieces(rows), found, batch)
+        return found
 
     def _convolving(self) -> AbstractContextManager[Any]:
         return OneByOne() if self._loops else nullcontext()

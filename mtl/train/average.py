@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights, which is evaluated and kept in their place."""
+"""Averages of a model's weights, which are evaluated and kept in their place: moving (EMA), or over steps (SWA)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ def decay(ema: float, step: int) -> float:
     TensorFlow's `ExponentialMovingAverage` with `num_updates`.
     """
     return min(ema, (1 + step) / (10 + step))
+
+
+def share_of_mean(begin: float, step: int, steps: int) -> float:
+    """How far the mean over the steps from a share `begin` of a run on moves at `step`, from 0, of `steps`.
+
+    1 before them: the mean is the present value. With the k-th step from there, counted from 1, it is 1 / k.
+    """
+    return 1 / max(step - min(int(begin * steps), steps - 1) + 1, 1)
 
 
 def copied(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from mtl.losses import Loss
 from mtl.population.strategies import structure
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
+from mtl.train.average import decay, share_of_mean
 from mtl.train.batches import steps_per_epoch
 from mtl.train.ground import Ground
 from mtl.train.member import Member
@@ -28,7 +29,6 @@ _STRUCTURAL = (
     "augment",
     "accumulate",
     "amp",
-    "ema",
     "model",
     "architecture",
     "head_weighting",
@@ -72,8 +72,9 @@ class Job:
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
         dropout = None if self.settings.dropout is None else self.settings.dropout > 0
         mixes = self.settings.mixup > 0
+        averages = self.settings.ema is None, self.settings.swa is None
         optimizer = self.optimizer.name if self.optimizer.side_by_side else self.settings.optimizer
-        return structure(self.strategy), losses, settings, optimizer, dropout, mixes
+        return structure(self.strategy), losses, settings, optimizer, dropout, mixes, averages
 
     @property
     def optimizer(self) -> OptimizerSpec:
@@ -98,6 +99,12 @@ class Job:
     def bears(self) -> int | None:
         """Evaluations without a better one that the schedule bears; None where it looks at no evaluation."""
         return read_schedule(self.settings.schedule).bears
+
+    def share(self, step: int) -> float:
+        """How far the average of weights moves to the present ones after a step, counted from 0; 1 without one."""
+        if self.settings.ema is not None:
+            return 1 - decay(self.settings.ema, step)
+        return 1.0 if self.settings.swa is None else share_of_mean(self.settings.swa, step, self.length)
 
     @property
     def stretch(self) -> int:

@@ -63,7 +63,19 @@ class Settings:
         doc="bf16 or fp16 make the forward passes of training in mixed precision; evaluations stay in full precision",
     )
     ema: float | None = hyper(
-        None, 0.0, 0.999999, doc="decay of a moving average of the weights, which is evaluated and kept in their place"
+        None,
+        0.0,
+        0.999999,
+        varies=True,
+        doc="decay of a moving average of the weights, which is evaluated and kept in their place",
+    )
+    swa: float | None = hyper(
+        None,
+        0.0,
+        1.0,
+        search=(0.5, 0.9),
+        varies=True,
+        doc="share of a run after which weights are averaged; the mean is evaluated and kept in their place",
     )
     clip: float | None = hyper(
         None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"
@@ -133,6 +145,8 @@ class Settings:
         validate(self, "training")
         if self.accumulate > self.batch_size:
             raise ValueError(f"training: accumulate={self.accumulate} must be at most batch_size={self.batch_size}")
+        if self.ema is not None and self.swa is not None:
+            raise ValueError(f"training: ema={self.ema:g} and swa={self.swa:g} are both averages of weights; give one")
         read_schedule(self.schedule)
         read_moves(self.augment)
         optimizer = read_optimizer(self.optimizer)
@@ -158,6 +172,11 @@ class Settings:
         if any(source.get("epochs") is not None and source.get("steps") is None for source in sources[-1:]):
             merged.pop("steps", None)  # what was said last decides the length
         return cls(**merged)
+
+    @property
+    def averages(self) -> bool:
+        """Whether an average of the weights is evaluated and kept in their place."""
+        return self.ema is not None or self.swa is not None
 
     def length(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

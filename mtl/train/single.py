@@ -19,7 +19,8 @@ from mtl.population.strategies import structure
 from mtl.step.arguments import HeadWeighting, Scale
 from mtl.train.accumulate import cut, mean_losses, scale_gradients
 from mtl.train.augment import Augmented, augment
-from mtl.train.average import copied, decay, follow
+from mtl.train.average import copied
+from mtl.train.averaged import Average
 from mtl.train.batches import Batches, derived_seed, micro_batches
 from mtl.train.evaluate import Measured, measure_model, task_losses
 from mtl.train.ground import Ground
@@ -93,7 +94,7 @@ class Single:
         aligned_on = validation if settings.align_data == "validation" else train
         self._align_batches = self._of_split(aligned_on, settings, seed, 1)
         self._fresh_batches = self._of_split(train, settings, seed, 2)
-        self._average = None if settings.ema is None else copied(self.model.state_dict())
+        self._average = Average(job, self.model, train) if settings.averages else None
         self._made = 0  # forward passes, but for the balancer's
         self._losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
@@ -144,8 +145,8 @@ class Single:
         self._scaled.step()
         if self._ground.processes is not None:
             self._ground.processes.average_statistics(self.model)
-        if self._average is not None and settings.ema is not None:
-            follow(self._average, self.model.state_dict(), 1 - decay(settings.ema, step))
+        if self._average is not None:
+            self._average.follow(self.model, step)
         self._losses = mean_losses(found, sizes)
 
     def _backward(
@@ -211,8 +212,9 @@ class Single:
 
     def close(self) -> None:
         """End processes that read batches ahead; they begin again at the next step."""
-        for batches in (self._batches, self._align_batches, self._fresh_batches):
-            batches.close()
+        for batches in (self._batches, self._align_batches, self._fresh_batches, self._average):
+            if batches is not None:
+                batches.close()
 
     def sound(self) -> list[bool]:
         """Whether the parameters, and the losses of the last step, are finite."""
@@ -223,7 +225,8 @@ class Single:
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
         """Loss and metrics on a split, at the present parameters or their average."""
         if self._average is not None:
-            return self.measured_at(rows, [self._average for _ in rows], split)
+            self._average.renew(self.model)
+            return self.measured_at(rows, [self._average.values for _ in rows], split)
         return [self._measure(split) for _ in rows]
 
     def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
@@ -245,7 +248,7 @@ class Single:
 
     def snapshot(self, row: int) -> Snapshot:  # noqa: ARG002
         """A copy of the present parameters and buffers, or of their average, by name."""
-        return copied(self.model.state_dict() if self._average is None else self._average)
+        return copied(self.model.state_dict() if self._average is None else self._average.values)
 
     def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
         """A snapshot as a `state_dict` of the model."""
@@ -269,7 +272,8 @@ class Single:
     def take_over(self, row: int, source: Single, source_row: int) -> None:  # noqa: ARG002
         """Take over the state of a run of the same structure, but for its random numbers, settings and cost."""
         self.model.load_state_dict(source.model.state_dict())
-        self._take_average(source)
+        if self._average is not None:
+            self._average.go_on_from(source._average, self.model)
         self._load_optimizer(source)
         self._load_balancer(source._balancer, self._balancer.state_dict())
         self._scaled.load_state_dict(source._scaled.state_dict())
@@ -294,7 +298,8 @@ class Single:
             self.model.load_state_dict(before.model.state_dict())
         except RuntimeError as error:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
-        self._take_average(before)
+        if self._average is not None:
+            self._average.go_on_from(before._average, self.model)
         if old.optimizer.name == job.optimizer.name:
             self._load_optimizer(before)
         saved = before._balancer.state_dict()
@@ -305,11 +310,6 @@ class Single:
             self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
         self._random, self._made, self._losses = before._random, before._made, before._losses
         self._scaled.load_state_dict(before._scaled.state_dict())
-
-    def _take_average(self, source: Single) -> None:
-        """The average of another run; one that begins at its present parameters where it has none."""
-        if self._average is not None:
-            self._average = copied(self.model.state_dict() if source._average is None else source._average)
 
     def _load_optimizer(self, source: Single) -> None:
         """The state of the optimizer of another run, which is of the same class, with the own settings."""
@@ -337,7 +337,7 @@ class Single:
             "optimizer": self._optimizer.state_dict(),
             "balancer": self._balancer.state_dict(),
             "random": self._random.state_dict(),
-            "average": self._average,
+            "average": None if self._average is None else self._average.state_dict(),
             "losses": self._losses,
             "made": self._made,
             "scaled": self._scaled.state_dict(),
@@ -352,4 +352,4 @@ class Single:
         self._losses, self._made = dict(saved["losses"]), saved["made"]
         self._scaled.load_state_dict(saved.get("scaled", {}))
         if self._average is not None:
-            self._average = copied(saved["average"])
+            self._average.load_state_dict(saved["average"])

@@ -16,7 +16,8 @@ from mtl.population.members import KINDS
 from mtl.population.population import Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
-from mtl.train.average import copied, decay, follow
+from mtl.train.average import copied, follow
+from mtl.train.averaged import renewing_batches, renewing_inputs
 from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
@@ -58,7 +59,7 @@ class Vmapped:
         population.set_values(**_values(jobs, _parts_by_tensor(population)))
         population.begin(len(ground.tasks), floating_dtype(inputs))
         population.tasks = [task.name for task in ground.tasks]
-        if first.settings.ema is not None:  # a part of the population's state, which moves with its members
+        if first.settings.averages:  # a part of the population's state, which moves with its members
             population.state["average"] = _averaged(population.state)
         self._open(ground, population, jobs)
 
@@ -75,6 +76,7 @@ class Vmapped:
         self._train = Feed(splits.train, self.jobs, 0, augmented=True, missing=ground.missing)
         self._align = Feed(aligned_on, self.jobs, 1, augmented=False, missing=ground.missing)
         self._fresh = Feed(splits.train, self.jobs, 2, augmented=False, missing=ground.missing)
+        self._renewing = renewing_batches(jobs[0], population.program.model, splits.train)
         self._steady = all(job.steady for job in jobs)
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
@@ -82,8 +84,8 @@ class Vmapped:
         if not self._steady:
             factors = [job.factor(*each) for job, *each in zip(self.jobs, steps, falls, strict=True)]
             self.population.set_values(lr_factor=factors)
-        ema = self.jobs[0].settings.ema
-        shares = [] if ema is None else [1 - decay(ema, step) for step in steps]
+        averages = self.jobs[0].settings.averages
+        shares = [job.share(step) for job, step in zip(self.jobs, steps, strict=True)] if averages else []
         share = torch.tensor(shares, dtype=torch.float64).to(self.ground.device)
         batch = self._train.take(steps)
         fresh = iter(range(MOST_FRESH))
@@ -97,7 +99,7 @@ class Vmapped:
             self._losses = self.population.step(
                 batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
             )
-        if shares:
+        if averages:
             self._follow(share)
 
     def _follow(self, share: Tensor) -> None:
@@ -105,6 +107,18 @@ class Vmapped:
         average, state = self.population.state["average"], self.population.state
         follow({"parameters": average["parameters"]}, {"parameters": state["parameters"]}, share)
         follow(average["fixed"], state["fixed"], share)
+        average["begun"] = share < 1
+
+    def _renew(self) -> None:
+        """Gather the running statistics of batch normalisation anew, of rows whose average is that of several steps."""
+        if self._renewing is None or not bool((begun := self.population.state["average"]["begun"]).any()):
+            return
+        average, batches = self.population.state["average"], self._renewing
+        inputs = renewing_inputs(batches)
+        found = self.population.program.statistics(average["parameters"], average["fixed"], inputs)
+        for name, value in average["fixed"].items():
+            mask = begun.reshape(-1, *[1] * (value.ndim - 1))
+            average["fixed"][name] = torch.where(mask, found[name], value)
 
     @property
     def _shown(self) -> Mapping[str, Any]:
@@ -136,8 +150,9 @@ class Vmapped:
 
     def close(self) -> None:
         """End processes that read batches ahead; they begin again at the next step."""
-        for feed in (self._train, self._align, self._fresh):
-            feed.close()
+        for feed in (self._train, self._align, self._fresh, self._renewing):
+            if feed is not None:
+                feed.close()
 
     def sound(self) -> list[bool]:
         """Of which rows the parameters, and the losses of the last step, are finite."""
@@ -149,6 +164,7 @@ class Vmapped:
 
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
         """Loss and metrics of rows on a split, at their present parameters or the average of these."""
+        self._renew()
         state = self._shown
         if len(rows) == len(self.jobs):
             return self._measured(rows, state["parameters"], state["fixed"], split)
@@ -233,6 +249,8 @@ class Vmapped:
         if "average" in state:
             fixed = dict(zip(state["fixed"], source._shown["fixed"].values(), strict=True))
             state["average"] = _averaged({"parameters": source._shown["parameters"], "fixed": fixed})
+            if "average" in source.population.state:
+                state["average"]["begun"] = source.population.state["average"]["begun"].clone()
         return moved
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
@@ -278,7 +296,8 @@ class _Losses:
 
 def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:
     """The average where it begins at parameters and buffers."""
-    return {"parameters": state["parameters"].clone(), "fixed": copied(state["fixed"])}
+    none = torch.zeros(len(state["parameters"]), dtype=torch.bool, device=state["parameters"].device)
+    return {"parameters": state["parameters"].clone(), "fixed": copied(state["fixed"]), "begun": none}
 
 
 def _parts_by_tensor(population: Population) -> dict[str, Part]:

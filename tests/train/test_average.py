@@ -1,19 +1,25 @@
-"""The moving average of weights, against its definition, in a population, after a resume and in moves of a search."""
+"""Averages of weights, against their definitions, in a population, after a resume and in moves of a search."""
 
 import io
 
 import pytest
 import torch
+from torch import nn
+from torch.optim import swa_utils
 
+from mtl.benchmarks import load_checked
+from mtl.models import HardSharing
 from mtl.train import Cohort, Member, Settings, train
 from mtl.train.average import decay
 from mtl.train.batches import Batches
-from tests.population.problem import Normed, Three, assert_is_the_single_run
+from tests.benchmarks.domains import Domains
+from tests.population.problem import Normed, Pictures, Three, assert_is_the_single_run
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 STRATEGIES = ["equal", "uncertainty", "mgda", "famo"]
 SETTINGS = Settings(steps=30, lr=1e-2, batch_size=16, ema=0.8)
+SWA = Settings(steps=30, lr=1e-2, batch_size=16, swa=0.4)
 
 
 def cohort(members, settings=SETTINGS, **options):
@@ -58,14 +64,66 @@ def test_the_average_of_weights_and_running_statistics_is_kept():
             torch.testing.assert_close(value, average[name], atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_member_is_the_single_run(strategy):
-    told, splits = [], Three().load()
-    made = cohort([Member(strategy, 1), Member(strategy, 2)], tell=told.append)
-    made.advance(SETTINGS.steps)
+class NormedAlone(Normed):
+    """Batch normalisation without dropout, which torch leaves on where it gathers statistics."""
+
+    def model(self, tasks, inputs):
+        model = super().model(tasks, inputs)
+        model.trunk[3] = nn.Identity()
+        return model
+
+
+@pytest.mark.parametrize(("swa", "begins"), [(0.5, 6), (0.0, 0), (1.0, 11), (0.8, 9)])
+def test_the_mean_of_weights_is_that_of_torch(swa, begins):
+    benchmark, splits = NormedAlone(), Three().load()
+    found = train(benchmark, splits, "equal", Settings(steps=12, lr=1e-2, batch_size=16, swa=swa), seed=1)
+
+    torch.manual_seed(1)
+    model = benchmark.model(benchmark.tasks, splits.train.inputs).train()
+    optimizer, batches = torch.optim.Adam(model.parameters(), lr=1e-2), Batches(splits.train, 16, 1)
+    averaged = swa_utils.AveragedModel(model)
+    for step in range(12):
+        batch = batches[step]
+        optimizer.zero_grad()
+        predictions = model(batch.inputs)
+        sum(task.loss(predictions[task.name], batch.targets[task.name]) for task in benchmark.tasks).backward()
+        optimizer.step()
+        if step >= begins:
+            averaged.update_parameters(model)
+    if begins == 11:  # the mean is that of the last step alone, whose running statistics are those of training
+        averaged.module.load_state_dict(model.state_dict())
+    else:
+        others = Batches(splits.train, 16, 0, stream=7)
+        swa_utils.update_bn([others[number].inputs for number in range(others.per_epoch)], averaged)
+    for name, value in averaged.module.state_dict().items():
+        torch.testing.assert_close(found.weights[name], value, atol=1e-10, rtol=0)
+
+
+def test_two_averages_are_refused():
+    with pytest.raises(ValueError, match=r"ema=0\.9 and swa=0\.5 are both averages of weights; give one"):
+        Settings(ema=0.9, swa=0.5)
+
+
+def test_statistics_of_convolutions_are_gathered_for_all_members():
+    settings = Settings.of(Pictures.recipe, {"swa": 0.3, "model": "conv:channels=2,width=8,batch_norm=true"})
+    splits, told = Pictures().load(), []
+    made = Cohort(Pictures(), splits, [Member("equal", 1), Member("equal", 2)], settings, tell=told.append)
+    made.advance(1000)
     assert not told
     for member, found in zip(made.members, made.results(), strict=True):
-        assert_is_the_single_run(found, Normed(), splits, member, SETTINGS)
+        assert_is_the_single_run(found, Pictures(), splits, member, settings)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, SWA], ids=["ema", "swa"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_member_is_the_single_run(strategy, settings):
+    told, splits = [], Three().load()
+    own = {"ema": 0.5} if settings.swa is None else {"swa": 0.7}
+    made = cohort([Member(strategy, 1), Member(strategy, 2, own)], settings, tell=told.append)
+    made.advance(settings.steps)
+    assert not told and len(made._groups.all) == 1
+    for member, found in zip(made.members, made.results(), strict=True):
+        assert_is_the_single_run(found, Normed(), splits, member, settings)
 
 
 def test_the_steps_are_those_without_an_average_and_the_evaluations_are_not():
@@ -75,15 +133,16 @@ def test_the_steps_are_those_without_an_average_and_the_evaluations_are_not():
     assert with_one.history["validation_loss"] != without.history["validation_loss"]
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, SWA], ids=["ema", "swa"])
 @pytest.mark.parametrize("vectorised", [True, False])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_saved_cohort_continues_bit_for_bit(strategy, vectorised):
+def test_a_saved_cohort_continues_bit_for_bit(strategy, vectorised, settings):
     members, file = [Member(strategy, 1), Member(strategy, 2)], io.BytesIO()
-    whole = cohort(members, vectorised=vectorised)
+    whole = cohort(members, settings, vectorised=vectorised)
     whole.advance(13)
     torch.save(whole.state_dict(), file)
     file.seek(0)
-    resumed = cohort(members, vectorised=vectorised)
+    resumed = cohort(members, settings, vectorised=vectorised)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for one in (whole, resumed):
         one.advance(1000)
@@ -91,10 +150,11 @@ def test_a_saved_cohort_continues_bit_for_bit(strategy, vectorised):
         assert one.metrics == other.metrics and one.history == other.history
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, SWA], ids=["ema", "swa"])
 @pytest.mark.parametrize("vectorised", [True, False])
-def test_the_average_moves_with_its_member(vectorised):
-    made = cohort([Member("equal", 0), Member("equal", 1), Member("mgda", 2)], vectorised=vectorised)
-    made.advance(7)
+def test_the_average_moves_with_its_member(vectorised, settings):
+    made = cohort([Member("equal", 0), Member("equal", 1), Member("mgda", 2)], settings, vectorised=vectorised)
+    made.advance(17)
     before = kept(made)
     made.exploit({1: 0})
     assert torch.equal(kept(made)[1], before[0])
@@ -102,3 +162,20 @@ def test_the_average_moves_with_its_member(vectorised):
     assert torch.equal(kept(made)[2], before[2])
     made.advance(1)
     assert not torch.equal(kept(made)[1], before[0]) and not torch.equal(kept(made)[2], before[2])
+
+
+def test_statistics_are_gathered_where_tasks_have_their_own_examples():
+    class NormedDomains(Domains):
+        def model(self, tasks, inputs):
+            size = inputs.shape[1]
+            trunk = nn.Sequential(nn.Linear(size, 8), nn.BatchNorm1d(8), nn.ReLU())
+            return HardSharing(trunk, {task.name: nn.Linear(8, task.outputs) for task in tasks})
+
+    settings, splits, told = Settings.of(Domains.recipe, {"steps": 12, "swa": 0.3}), load_checked(NormedDomains()), []
+    members = [Member("equal", 1), Member("equal", 2)]
+    made = Cohort(NormedDomains(), splits, members, settings, tell=told.append)
+    made.advance(1000)
+    assert not told
+    for number, (member, found) in enumerate(zip(members, made.results(), strict=True)):
+        assert_is_the_single_run(found, NormedDomains(), splits, member, settings, tolerance=1e-4)
+        assert int(made.weights(number)["trunk.1.num_batches_tracked"]) == 3 * 6  # a pass of each task's batches
