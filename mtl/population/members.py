@@ -141,7 +141,7 @@ def adopt(population: HeldMembers, source: HeldMembers, *, optimizer: bool, stra
     state["fixed"] = {
         name: value.clone() for name, value in zip(state["fixed"], source.state["fixed"].values(), strict=True)
     }
-    taken = [("optimizer", optimizer)]
+    taken = [("optimizer", optimizer), ("directions", "directions" in state and "directions" in source.state)]
     taken += [(name, strategy) for name in ("strategy", "weights", "after", "seen")]
     for name, wanted in taken:
         if wanted:

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtl.population.values import Values
 from mtl.suggestions import nearest
 
 State = dict[str, Tensor]
-#: One value of each setting a member, (N, 1) and float64; (N, P) where the tensors of a member differ in it.
-Values = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -190,20 +189,6 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
         ),
     )
 }
-
-
-def shrunk(gradients: Tensor, parameters: Tensor, values: Values, owner: Tensor, stepped: Tensor | None) -> Tensor:
-    """Gradients (N, P) with those of the penalties `l1` Σ|p| and `l2` Σp².
-
-    Args:
-        gradients: (N, P).
-        parameters: (N, P).
-        values: `l1` and `l2`, (N, 1) or (N, P) each.
-        owner: (P,) the number of the tensor that a coordinate belongs to.
-        stepped: (N, T), which tensors take part; all when None.
-    """
-    pull = values["l1"].to(gradients) * parameters.sign() + 2 * values["l2"].to(gradients) * parameters
-    return gradients + (pull if stepped is None else pull * stepped[:, owner])
 
 
 def cut_off(gradients: Tensor, limit: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ from torch.utils import _pytree as pytree
 from mtl.population import members
 from mtl.population.dropout import Call, draw
 from mtl.population.members import KINDS
-from mtl.population.optimizers import clipped, cut_off, make_optimizer, shrunk
+from mtl.population.optimizers import clipped, cut_off, make_optimizer
+from mtl.population.penalties import Matrices, directions, sized_pull
 from mtl.population.program import LossFunction, members_of
 from mtl.population.step import PopulationStep
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
-from mtl.population.values import OTHERS, applied, rows
+from mtl.population.values import OTHERS, PENALTIES, applied, rows
 from mtl.step.autocast import Autocast
 from mtl.step.tally import DomainWatch
 from mtl.strategies import make
@@ -95,6 +96,11 @@ class Population:
             "fixed": fixed,
             "optimizer": self.optimizer.init(drawn, self.values, len(self.program.sizes)),
         }
+        program = self.program
+        self._matrices = Matrices(program.names, program.shapes, program.sizes, program.dtypes)
+        if bool(self.values["spectral"].any()):
+            starts = [torch.cat(directions(self._matrices.columns, seed, drawn[0])) for seed in seeds]
+            self.state["directions"] = torch.stack(starts)
         #: Numbers of each member that the host counts.
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
         self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
@@ -125,7 +131,9 @@ class Population:
         self.different = differing(made, torch.zeros((), dtype=dtype, device=self.device))
 
     def set_values(self, **settings: Any) -> None:
-        """Set settings of the optimizer, `clip` and `clip_value` (None for no limit), `l1` and `l2`, or `lr_factor`.
+        """Set settings of the optimizer, `clip` and `clip_value` (None for no limit), penalties, or `lr_factor`.
+
+        The penalties are `l1`, `l2`, `spectral` (of a population that was made with some) and `orthogonal`.
 
         Args:
             settings: one number or one a member; of a member, one number or one for each tensor of `program.names`.
@@ -138,7 +146,7 @@ class Population:
         if settings.keys() == {"lr_factor"}:
             return  # a schedule sets it at every step, and what follows waits for the device
         self._clipped, self._cut_off = (bool(self.values[name].isfinite().any()) for name in ("clip", "clip_value"))
-        self._shrunk = any(bool(self.values[name].any()) for name in ("l1", "l2"))
+        self._penalised = {name for name in PENALTIES if bool(self.values[name].any())}
 
     def select(self, rows: Sequence[int]) -> Population:
         """A population of the members at `rows`, in that order; it shares nothing with this one."""
@@ -326,8 +334,9 @@ class Population:
         parameters, stepped = self.state["parameters"], step.stepped()
         gradient = step.gradient
         values = applied(self.values, self._owner)
-        if self._shrunk:
-            gradient = shrunk(gradient, parameters, values, self._owner, stepped)
+        pull, turned = self._pull(values)
+        if pull is not None:
+            gradient = gradient + (pull if stepped is None else pull * stepped[:, self._owner])
         if self._cut_off:
             gradient = cut_off(gradient, values["clip_value"])
         if self._clipped:
@@ -342,6 +351,19 @@ class Population:
             counts["nonfinite_loss"] = (~finite).cpu().numpy()
         # From here on the step is made: before it, whatever ran out of memory can be tried again.
         self.optimizer.step(parameters, gradient, self.state["optimizer"], values, self._owner, stepped, even=self.even)
-        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
+        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite, **turned}
         for name, number in counts.items():
             self.counts[name] += number
+
+    def _pull(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """The gradients (N, P) of all penalties, None where there are none; and what of the state changes with them."""
+        parameters, pull = self.state["parameters"], None
+        if self._penalised & {"l1", "l2"}:
+            pull = sized_pull(parameters, values)
+        if not self._penalised & {"spectral", "orthogonal"}:
+            return pull, {}
+        starts = self.state.get("directions")
+        if starts is None and "spectral" in self._penalised:
+            raise ValueError("spectral: a population has this penalty from its beginning or not at all")
+        found, turned = self._matrices.pull(parameters, values, starts)
+        return found if pull is None else pull + found, {} if turned is None else {"directions": turned}

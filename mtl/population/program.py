@@ -47,6 +47,7 @@ class Program:
         self.names = [*first, *(name for name in trained if name not in set(first))]
         self.shapes = [trained[name].shape for name in self.names]
         self.sizes = [size(trained[name]) for name in self.names]
+        self.dtypes = [trained[name].dtype for name in self.names]
         self._like = [trained[name].detach() for name in self.names]
         self.shared_tensors, self.dimension = len(first), sum(self.sizes[: len(first)])
         self._on_cpu = all(parameter.device.type == "cpu" for parameter in trained.values())

@@ -8,8 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: One value of each setting a member, (N, 1) and float64; (N, P) where the tensors of a member differ in it.
+Values = Mapping[str, Tensor]
+
+#: Penalties on parameters, by name.
+PENALTIES = ("l1", "l2", "spectral", "orthogonal")
 #: Settings beside those of the optimizer, and their defaults.
-OTHERS: Mapping[str, float | None] = {"clip": None, "clip_value": None, "l1": 0.0, "l2": 0.0, "lr_factor": 1.0}
+OTHERS: Mapping[str, float | None] = {
+    "clip": None,
+    "clip_value": None,
+    "lr_factor": 1.0,
+    **dict.fromkeys(PENALTIES, 0.0),
+}
 
 
 def rows(name: str, given: Any, members: int, tensors: int) -> Tensor:

@@ -74,7 +74,16 @@ class Job:
         mixes = self.settings.mixup > 0
         averages = self.settings.ema is None, self.settings.swa is None
         optimizer = self.optimizer.name if self.optimizer.side_by_side else self.settings.optimizer
-        return structure(self.strategy), losses, settings, optimizer, dropout, mixes, averages
+        return (
+            structure(self.strategy),
+            losses,
+            settings,
+            optimizer,
+            dropout,
+            mixes,
+            averages,
+            self.settings.spectral > 0,
+        )
 
     @property
     def optimizer(self) -> OptimizerSpec:

@@ -1,33 +1,74 @@
-"""Penalties on the parameters of one model, as a part of the gradients that its optimizer gets."""
+"""Penalties on the parameters of one model and clipping, as changes of the gradients that its optimizer gets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
+
+from mtl.population.penalties import as_matrix, directions, orthogonal_pull, spectral_pull, turned
+from mtl.train.settings import Settings
 
 
 class Penalties:
-    """Adds the gradients of penalties to `.grad`; a parameter that the losses do not reach is left alone.
+    """Changes `.grad`; a parameter that the losses do not reach is left alone.
 
     Args:
         model: holds the parameters.
+        settings: of the run.
         values: `l1` and `l2` by the name of a parameter.
+        seed: of the directions in which the power iterations begin.
     """
 
-    def __init__(self, model: nn.Module, values: Mapping[str, Mapping[str, float]]) -> None:
-        self._pulled = [
+    def __init__(
+        self, model: nn.Module, settings: Settings, values: Mapping[str, Mapping[str, float]], seed: int
+    ) -> None:
+        self._settings, self._parameters = settings, list(model.parameters())
+        self._sized = [
             (parameter, values[name]["l1"], values[name]["l2"])
             for name, parameter in model.named_parameters()
             if values[name]["l1"] or values[name]["l2"]
         ]
+        forms = {n: (p, as_matrix(p.shape, p.dtype)) for n, p in model.named_parameters() if p.requires_grad}
+        self._matrices = {name: (parameter, form) for name, (parameter, form) in forms.items() if form is not None}
+        #: Where the power iteration of each matrix is, by name.
+        self.directions: dict[str, Tensor] = {}
+        if settings.spectral and self._matrices:
+            like = next(iter(self._matrices.values()))[0].detach()
+            starts = directions({name: form[1] for name, (_, form) in self._matrices.items()}, seed, like)
+            self.directions = dict(zip(self._matrices, starts, strict=True))
 
-    def pull(self) -> None:
+    def apply(self) -> None:
+        """Add the gradients of the penalties, and clip."""
+        self._add_sized()
+        if self._settings.spectral or self._settings.orthogonal:
+            self._add_of_matrices()
+        if self._settings.clip_value is not None:
+            nn.utils.clip_grad_value_(self._parameters, self._settings.clip_value)
+        if self._settings.clip is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
+
+    def _add_sized(self) -> None:
         """The gradient of l1 Σ|p| is l1 sign(p), that of l2 Σp² is 2 l2 p."""
-        for parameter, l1, l2 in self._pulled:
+        for parameter, l1, l2 in self._sized:
             if parameter.grad is None:
                 continue
             if l1:
                 parameter.grad.add_(parameter.detach().sign(), alpha=l1)
             if l2:
                 parameter.grad.add_(parameter.detach(), alpha=2 * l2)
+
+    def _add_of_matrices(self) -> None:
+        for name, (parameter, form) in self._matrices.items():
+            matrix = parameter.detach().reshape(form)
+            pull = self._settings.orthogonal * orthogonal_pull(matrix)
+            if name in self.directions:
+                self.directions[name] = turned(matrix, self.directions[name])
+                pull = pull + self._settings.spectral * spectral_pull(matrix, self.directions[name])
+            if parameter.grad is not None:
+                parameter.grad.add_(pull.view_as(parameter))
+
+    def go_on_from(self, other: Penalties) -> None:
+        """Take the directions of another model of the same parameters, where it has some."""
+        if self.directions and other.directions:
+            self.directions = dict(other.directions)

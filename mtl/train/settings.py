@@ -89,6 +89,17 @@ class Settings:
     l2: float = hyper(
         0.0, 0.0, search=(1e-7, 1e-2), log=True, varies=True, doc="weight of the sum of squared parameters"
     )
+    spectral: float = hyper(
+        0.0,
+        0.0,
+        search=(1e-5, 1e-1),
+        log=True,
+        varies=True,
+        doc="weight of each matrix's largest singular value squared",
+    )
+    orthogonal: float = hyper(
+        0.0, 0.0, search=(1e-6, 1e-2), log=True, varies=True, doc="weight of |W W' - I|^2 of each matrix W of weights"
+    )
     head_lr: float | None = hyper(
         None, 0.0, search=(1e-4, 1e-2), log=True, varies=True, doc="learning rate of the heads, where it is another"
     )

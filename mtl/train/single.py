@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.balancer import Balancer
 from mtl.benchmarks.benchmark import Examples, Split
@@ -65,7 +65,8 @@ class Single:
         self._optimizer = settings.make_optimizer(optimizer_groups(self.model, settings))
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._lookahead = settings.lr * lookahead_factor(parts)
-        self._penalties = Penalties(self.model, {name: values_of(settings, part) for name, part in parts.items()})
+        values = {name: values_of(settings, part) for name, part in parts.items()}
+        self._penalties = Penalties(self.model, settings, values, seed)
         self._batches = self._of_split(train, settings, seed, 0)
         self._mover = Mover(settings.augment, job.tasks)
         self._cuts = micro_batches(settings.accumulate, self._batches.sizes)
@@ -137,11 +138,7 @@ class Single:
             found.append(losses)
         scale_gradients(self.model.parameters(), sizes[-1] / len(drawn.batch))
         self._scaled.unscale()
-        self._penalties.pull()
-        if settings.clip_value is not None:
-            nn.utils.clip_grad_value_(self.model.parameters(), settings.clip_value)
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self._penalties.apply()
         self._scaled.step()
         if self._ground.processes is not None:
             self._ground.processes.average_statistics(self.model)
@@ -274,6 +271,7 @@ class Single:
         self.model.load_state_dict(source.model.state_dict())
         if self._average is not None:
             self._average.go_on_from(source._average, self.model)
+        self._penalties.go_on_from(source._penalties)
         self._load_optimizer(source)
         self._load_balancer(source._balancer, self._balancer.state_dict())
         self._scaled.load_state_dict(source._scaled.state_dict())
@@ -300,6 +298,7 @@ class Single:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
         if self._average is not None:
             self._average.go_on_from(before._average, self.model)
+        self._penalties.go_on_from(before._penalties)
         if old.optimizer.name == job.optimizer.name:
             self._load_optimizer(before)
         saved = before._balancer.state_dict()
@@ -337,6 +336,7 @@ class Single:
             "optimizer": self._optimizer.state_dict(),
             "balancer": self._balancer.state_dict(),
             "random": self._random.state_dict(),
+            "directions": self._penalties.directions,
             "average": None if self._average is None else self._average.state_dict(),
             "losses": self._losses,
             "made": self._made,
@@ -351,5 +351,6 @@ class Single:
         self._random.load_state_dict(saved["random"])
         self._losses, self._made = dict(saved["losses"]), saved["made"]
         self._scaled.load_state_dict(saved.get("scaled", {}))
+        self._penalties.directions = dict(saved["directions"])
         if self._average is not None:
             self._average.load_state_dict(saved["average"])

@@ -16,6 +16,7 @@ from mtl.population.members import KINDS
 from mtl.population.population import Population
 from mtl.population.program import members_of
 from mtl.population.strategies import structure, substituted
+from mtl.population.values import PENALTIES
 from mtl.train.average import copied, follow
 from mtl.train.averaged import renewing_batches, renewing_inputs
 from mtl.train.evaluate import CHUNK, Measured, measure_members
@@ -320,7 +321,7 @@ def _values(jobs: Sequence[Job], parts: Mapping[str, Part] | None) -> dict[str, 
 def _values_of(job: Job, parts: Mapping[str, Part] | None) -> dict[str, Any]:
     settings = job.settings
     values = job.optimizer.values(settings.lr, settings.weight_decay, settings.momentum)
-    values |= {name: getattr(settings, name) for name in ("clip", "clip_value", "l1", "l2")}
+    values |= {name: getattr(settings, name) for name in ("clip", "clip_value", *PENALTIES)}
     if parts is None or not differ(settings, parts):
         return values
     kinds = {part: values_of(settings, part) for part in set(parts.values())}
