@@ -12,6 +12,8 @@ from mtl.cli.options import DEFAULT_BUDGET, SearchOptions
 from mtl.cli.outcome import reporting
 from mtl.cli.searching import search_one
 from mtl.cli.shared import make_setting, out_of, tell
+from mtl.search.methods import Method, MethodOptions
+from mtl.search.plan import make_method, run_length
 from mtl.search.several import equal_options
 
 
@@ -22,8 +24,14 @@ def search_methods(options: SearchOptions, methods: Sequence[str]) -> int:
     plain = dataclasses.replace(options, methods=None, method_options={}, given=options.given - {"methods"})
     try:
         benchmark = find_benchmark(options.subject)
-        spaces = {name: read_search(dataclasses.replace(plain, method=name), benchmark).space for name in methods}
-        chosen = equal_options(methods, trials, options.method_options, spaces)
+        asked = {name: read_search(dataclasses.replace(plain, method=name), benchmark) for name in methods}
+        setting = make_setting(options, benchmark)
+
+        def make(name: str, chosen: MethodOptions) -> Method:
+            return make_method(name, chosen, asked[name].space, asked[name].objective, 0, run_length(setting))
+
+        spaces = {name: each.space for name, each in asked.items()}
+        chosen = equal_options(methods, trials, options.method_options, spaces, make)
         each = []
         for name in methods:
             said = {key: value for key, value in dataclasses.asdict(chosen[name]).items() if value is not None}
@@ -34,7 +42,6 @@ def search_methods(options: SearchOptions, methods: Sequence[str]) -> int:
             if not options.resume and (held := out_of(one)).joinpath("config.yaml").exists():
                 where = f"output directory {str(held)!r} already holds a run"
                 raise ValueError(f"{where}: --resume continues it, --out DIR starts another")
-        setting = make_setting(options, benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
     codes = []

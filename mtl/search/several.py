@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl.search.methods import SPECIAL, MethodOptions, find_method, make_options
+from mtl.search.methods import SPECIAL, Method, MethodOptions, find_method
 from mtl.search.space import Space
 from mtl.search.tune import tuning_options
 
+_MOST_RUNS = 20  # times as many as are trained whole
+
 
 def equal_options(
-    methods: Sequence[str], trials: int, given: Mapping[str, Any], spaces: Mapping[str, Space]
+    methods: Sequence[str],
+    trials: int,
+    given: Mapping[str, Any],
+    spaces: Mapping[str, Space],
+    make: Callable[[str, MethodOptions], Method],
 ) -> dict[str, MethodOptions]:
-    """The options with which each method makes the steps of `trials` whole runs, or fewer where it stops runs early.
+    """The options with which each method makes about the steps of `trials` whole runs.
+
+    One that stops runs early begins more of them, as many as are expected to take these steps.
 
     Args:
         methods: by name.
         trials: whole runs.
         given: options that the user gave; one that is of some methods alone goes to those.
         spaces: what each of them searches.
+        make: makes a method with its options.
 
     Raises:
         ValueError: a method is unknown, cannot make so many runs, or none has a use for an option; one line.
@@ -34,14 +43,32 @@ def equal_options(
         own = {name: value for name, value in given.items() if name not in SPECIAL or name in hears[method]}
         if method == "grid":
             usual = MethodOptions(members=trials, trials=trials, grid_points=_points(spaces[method], trials, own))
+            found[method] = _over(usual, own)
         else:
-            cls = find_method(method)
-            if trials < cls.fewest:
-                raise ValueError(f"--trials {trials}: {method} needs at least {cls.fewest}")
-            usual = tuning_options(method, trials)
-        kept = {name: value for name, value in own.items() if name not in ("trials", "members")}
-        found[method] = make_options(find_method(method), {**dataclasses.asdict(usual), **kept})
+            found[method] = _filled(method, trials, own, make)
     return found
+
+
+def _over(usual: MethodOptions, own: Mapping[str, Any]) -> MethodOptions:
+    """The usual options under those that the user gave, but for the number of runs."""
+    return dataclasses.replace(usual, **{name: own[name] for name in own if name not in ("trials", "members")})
+
+
+def _filled(
+    method: str, trials: int, own: Mapping[str, Any], make: Callable[[str, MethodOptions], Method]
+) -> MethodOptions:
+    """As many runs as have room in the steps of `trials` whole ones."""
+    cls = find_method(method)
+    if trials < cls.fewest:
+        raise ValueError(f"--trials {trials}: {method} needs at least {cls.fewest}")
+    chosen = _over(tuning_options(method, trials), own)
+    for more in range(trials, _MOST_RUNS * trials):
+        options = _over(tuning_options(method, more), own)
+        made = make(method, options)
+        if made.expected_work > trials * made.problem.length:
+            break
+        chosen = options
+    return chosen
 
 
 def _points(space: Space, trials: int, given: Mapping[str, Any]) -> int:

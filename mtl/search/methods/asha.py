@@ -32,6 +32,13 @@ class ASHA(Method):
             self._rungs[step] = []
             step = max(step + problem.interval, round(step * options.eta / problem.interval) * problem.interval)
 
+    @property
+    def expected_work(self) -> float:
+        """One in eta of the runs goes on at each rung."""
+        ends = [*self._rungs, self.problem.length]
+        stretches = [end - before for before, end in zip([0, *ends], ends, strict=False)]
+        return self.trials * sum(steps / self.options.eta**rung for rung, steps in enumerate(stretches))
+
     def begin(self) -> list[Start]:
         return self._next(min(self.options.members, self.trials - self._started))
 

@@ -200,6 +200,11 @@ class Method(ABC):
         """
         return self.trials * self.problem.length
 
+    @property
+    def expected_work(self) -> float:
+        """Optimizer steps of all runs together as they usually come to be, where `work` is only a bound."""
+        return self.work
+
     def state_dict(self) -> dict[str, Any]:
         """All that the method remembers, as plain values for a checkpoint."""
         return {}
