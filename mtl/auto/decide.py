@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mtl.auto.clock import Clock
-from mtl.auto.finals import Finalist, Finals, choose_finalists
+from mtl.auto.finals import USUAL_LABEL, Finalist, Finals, choose_finalists
 from mtl.auto.holdout import HeldOut
+from mtl.auto.path import importance_in, path_between
 from mtl.auto.plan import TimePlan, make_plan, measure_speed
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
 from mtl.auto.state import Leader, read_state
+from mtl.auto.verdict import compare
 from mtl.auto.winner import RACE_WEIGHTS
+from mtl.report.read import read_runs
 from mtl.search.methods import Problem, random_starts
 from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
@@ -24,8 +27,9 @@ from mtl.study.setup import StudySetup
 from mtl.train import check_losses
 from mtl.train import checkpoint as checkpoints
 
-RACE, FINAL = "race", "final"
+RACE, FINAL, PATH = "race", "final", "path"
 _TRIED = 8  # runs by which the speed is measured
+_PAIRED = 2  # seeds below which nothing can be said of a difference
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Decider:
             self._race(plan, should_stop)
         if FINAL not in self.state.ended:
             self._finals(plan, should_stop)
+        if PATH not in self.state.ended:
+            self._path(plan, should_stop)
 
     def keep(self, **changes: object) -> None:
         """Save how far the decision is."""
@@ -138,7 +144,7 @@ class Decider:
         self._run(race, should_stop)
         records = [record for record in self.directory.records() if record["phase"] == "search"]
         finalists = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
-        self.keep(finalists=tuple(finalists), ended=(*self.state.ended, RACE))
+        self.keep(finalists=tuple(finalists), ended=self._ended(RACE))
         self._say(
             f"The race is over: {len(records)} candidates, {sum(r['status'] == 'done' for r in records)} of them "
             f"trained to the end; {len(finalists) - 1} meet the default under fresh seeds."
@@ -147,7 +153,29 @@ class Decider:
     def _finals(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
         finals = self._side_by_side(FINAL, FINAL, self.state.finalists, plan.seeds, plan, plan.finals_until)
         self._run(finals, should_stop)
-        self.keep(ended=(*self.state.ended, FINAL))
+        self.keep(ended=self._ended(FINAL))
+
+    def _path(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
+        """Train what lies between the default and the winner, where there is time for two seeds at least."""
+        verdict = compare([record for record in self.directory.records() if record["phase"] == "final"])
+        if verdict is not None and verdict.winner != USUAL_LABEL and not self.state.path:
+            winner = next(each for each in self.state.finalists if each.label == verdict.winner)
+            race = [run for run in read_runs(self.directory.path)[0] if run.record["phase"] == "search"]
+            found = importance_in(race)
+            points = path_between(dict(USUAL), winner.values, {} if found is None else found.parts)
+            seeds = plan.seeds_until(plan.path_until - self.clock.elapsed, len(points))
+            if points and seeds >= _PAIRED:
+                self.keep(path=tuple(points), path_seeds=seeds)
+            elif points:
+                self._say("No time is left for runs between the default and the winner.")
+        if self.state.path:
+            path = self._side_by_side(PATH, PATH, self.state.path, self.state.path_seeds, plan, plan.path_until)
+            self._run(path, should_stop)
+        self.keep(ended=self._ended(PATH))
+
+    def _ended(self, part: str) -> dict[str, float]:
+        """When each part was over, with this one now."""
+        return {**self.state.ended, part: self.clock.elapsed}
 
     def _side_by_side(
         self, name: str, phase: str, finalists: Sequence[Finalist], seeds: int, plan: TimePlan, until: float

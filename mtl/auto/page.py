@@ -10,8 +10,8 @@ from typing import Any
 
 from mtl.auto import words
 from mtl.auto.summary import AutoStudy, read_decision, summarize_decision
-from mtl.auto.winner import BEST_YAML
 from mtl.files.whole import replaced
+from mtl.report.again import write_again
 
 
 def write_decision(directory: Path, out: Path) -> dict[str, Any]:
@@ -28,8 +28,7 @@ def write_decision(directory: Path, out: Path) -> dict[str, Any]:
     summary = summarize_decision(study)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    if study.chosen is not None and summary["train"] is not None:
-        _write(out / BEST_YAML, study.recipe(study.chosen).yaml())
+    write_again(summary["train"], out)
     if summary["finalists"]:
         table, folder = words.finalists_table(summary), out / "tables"
         folder.mkdir(exist_ok=True)
@@ -58,11 +57,12 @@ def _page(summary: Mapping[str, Any], study: AutoStudy, figures: Mapping[str, st
         verdict=words.verdict(summary),
         overview=words.overview(summary),
         finalists=words.finalists_table(summary) if summary["finalists"] else None,
-        points=[(each["label"], words.described(each["train"]["options"])) for each in summary["finalists"]],
-        yaml=study.recipe(study.chosen).yaml() if study.chosen is not None and summary["train"] else "",
+        points=[(each["label"], words.described(each["train"])) for each in summary["finalists"]],
         decisions=study.state.plan.words(config["auto"]["time"], config["auto"]["finalists"])
         if study.state.plan
         else [],
+        path=words.path_table(summary) if summary["path"] else None,
+        importance=words.importance(summary),
         figures={name: Markup(svg) for name, svg in figures.items()},
         notes=[*words.notes(summary, config["auto"]["remarks"]), *study.unreadable],
         space=list(summary["space"].items()),

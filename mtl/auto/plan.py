@@ -100,6 +100,11 @@ class TimePlan:
         """Steps from one evaluation of a finalist to the next."""
         return max(1, self.length // _EVALUATIONS)
 
+    def seeds_until(self, seconds: float, points: int) -> int:
+        """Seeds of so many points that can be trained in a time, at most those of the finals."""
+        one = Speed(self.step, self.evaluation).run(self.length, _EVALUATIONS) * points * _UNSURE
+        return self.seeds if one <= 0 else max(0, min(self.seeds, int(seconds / one)))
+
     def words(self, limit: float, finalists: int) -> list[str]:
         """What was decided, a sentence each."""
         whole = Speed(self.step, self.evaluation).run(self.length, self.rungs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class AutoState:
         leader: of the race; None before its first evaluation.
         finalists: that are compared; empty before the race is over.
         path: points between the default and the winner; empty before the finals are over.
-        ended: the parts that are over: `race`, `final`, `path`.
+        path_seeds: seeds of each.
+        ended: when each part was over, in seconds: `race`, `final`, `path`.
     """
 
     elapsed: float = 0.0
@@ -61,7 +62,8 @@ class AutoState:
     leader: Leader | None = None
     finalists: tuple[Finalist, ...] = ()
     path: tuple[Finalist, ...] = ()
-    ended: tuple[str, ...] = ()
+    path_seeds: int = 0
+    ended: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write it, whole or not at all."""
@@ -88,9 +90,10 @@ def read_state(directory: Path) -> AutoState:
             leader=None if plain["leader"] is None else _leader(plain["leader"]),
             finalists=tuple(_finalist(each) for each in plain["finalists"]),
             path=tuple(_finalist(each) for each in plain["path"]),
-            ended=tuple(plain["ended"]),
+            path_seeds=int(plain["path_seeds"]),
+            ended={str(part): float(at) for part, at in plain["ended"].items()},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read, so the decision cannot be gone on with: {error!r}") from error
 
 

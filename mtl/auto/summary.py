@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.auto.finals import Finalist
+from mtl.auto.decide import PATH
+from mtl.auto.finals import USUAL_LABEL, Finalist
+from mtl.auto.path import importance_in, last_part
 from mtl.auto.state import AutoState, read_state
 from mtl.auto.verdict import Compared, Verdict, compare
-from mtl.auto.winner import TrainRecipe, make_recipe
+from mtl.auto.winner import in_python, recipe_for
 from mtl.files.config import Config, read_config
 from mtl.report.read import RecordedRun, read_runs
-from mtl.stats import mean_interval
+from mtl.stats import mean_interval, paired
 from mtl.stats.intervals import Interval
+from mtl.train.recipe import RunRecipe
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class AutoStudy:
         state: how far it is.
         race: runs of the race that have ended.
         finals: runs of the finalists.
+        path: runs of points between the default and the winner.
         verdict: None before the finals are over.
         unreadable: remarks on lines and files that could not be read.
     """
@@ -36,6 +40,7 @@ class AutoStudy:
     state: AutoState
     race: Sequence[RecordedRun]
     finals: Sequence[RecordedRun]
+    path: Sequence[RecordedRun]
     verdict: Verdict | None
     unreadable: Sequence[str]
 
@@ -52,10 +57,15 @@ class AutoStudy:
         leader = self.state.leader
         return None if leader is None else Finalist(leader.run, leader.values, leader.trial)
 
-    def recipe(self, finalist: Finalist) -> TrainRecipe:
-        """How a finalist is trained."""
+    def recipe(self, finalist: Finalist) -> RunRecipe:
+        """How a finalist is trained, under a seed that no run has had.
+
+        Raises:
+            ValueError: an option of `mtl train` cannot say it; one line.
+        """
         assert self.state.plan is not None
-        return make_recipe(finalist.values, self.config, self.state.plan)
+        seed = max([run.seed for run in self.finals], default=int(self.config["seeds"][0])) + 1
+        return recipe_for(finalist.values, seed, self.config, self.state.plan)
 
 
 def read_decision(directory: Path) -> AutoStudy:
@@ -71,19 +81,23 @@ def read_decision(directory: Path) -> AutoStudy:
     finals = [run for run in runs if run.record["phase"] == "final"]
     verdict = compare([run.record for run in finals]) if "final" in state.ended else None
     race = [run for run in runs if run.record["phase"] == "search"]
-    return AutoStudy(config, state, race, finals, verdict, unreadable)
+    path = [run for run in runs if run.record["phase"] == "path"]
+    return AutoStudy(config, state, race, finals, path, verdict, unreadable)
 
 
 def summarize_decision(study: AutoStudy) -> dict[str, Any]:
     """Everything that summary.json holds."""
     auto, state, verdict, chosen = study.config["auto"], study.state, study.verdict, study.chosen
     statuses = Counter(run.status for run in study.race)
-    recipe = None if chosen is None or state.plan is None else study.recipe(chosen)
     summary = {
         "command": "auto",
         "benchmark": study.config["benchmark"],
         "objective": auto["objective"],
-        "time": {"limit": auto["time"], "elapsed": round(state.elapsed, 1), **_parts(study)},
+        "time": {
+            "limit": auto["time"],
+            "elapsed": round(state.elapsed, 1),
+            "ended": {part: round(at, 1) for part, at in state.ended.items()},
+        },
         "plan": None if state.plan is None else state.plan.plain(),
         "holdout": auto["holdout"],
         "space": auto["space"],
@@ -99,28 +113,21 @@ def summarize_decision(study: AutoStudy) -> dict[str, Any]:
         "winner": None if verdict is None else verdict.winner,
         "rivals": [] if verdict is None else list(verdict.rivals),
         "chosen": None if chosen is None else chosen.label,
-        "train": None
-        if recipe is None
-        else {"options": recipe.options, "command": recipe.command, "python": recipe.python},
+        "path": _path(study),
+        "importance": None if (found := importance_in(study.race)) is None else found._asdict(),
+        "train": None if chosen is None or state.plan is None else _again(study, chosen),
     }
     return {key: _json(value) for key, value in summary.items()}
-
-
-def _parts(study: AutoStudy) -> dict[str, float]:
-    """Seconds of race and finals, as far as they are known."""
-    race = study.state.pace[-1][0] if study.state.pace else 0.0
-    return {"race_ended": round(race, 1)}
 
 
 def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
     found = next(each for each in study.state.finalists if each.label == compared.label)
     runs = [run for run in study.finals if run.strategy == compared.label]
-    recipe = study.recipe(found)
     return {
         "label": compared.label,
         "trial": found.trial,
         "hyperparameters": dict(found.values),
-        "train": {"options": recipe.options, "command": recipe.command},
+        "train": _again(study, found),
         "runs": len(runs),
         "without_result": sum(score is None for score in compared.scores.values()),
         "steps": max((run.cost("steps") or 0 for run in runs), default=0),
@@ -137,6 +144,46 @@ def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
         "better": compared.better,
         "test": _test(study, runs),
     }
+
+
+def _path(study: AutoStudy) -> list[dict[str, Any]]:
+    """From the default to the winner: the holdout at each point, and what its part brought, over the same seeds."""
+    verdict, points = study.verdict, study.state.path
+    if verdict is None or not points or PATH not in study.state.ended:
+        return []
+    winner = next(each for each in study.state.finalists if each.label == verdict.winner)
+    usual = next(each for each in study.state.finalists if each.label == USUAL_LABEL)
+    runs = {(run.strategy, run.seed): run for run in [*study.finals, *study.path]}
+    seeds = sorted({run.seed for run in study.path})
+    labels = [USUAL_LABEL, *(each.label for each in points), winner.label]
+    if len({runs[label, seed].cost("steps") for label in labels for seed in seeds}) > 1:
+        return []  # time ended some of them earlier, so that they cannot be compared
+    scores = [{seed: runs[label, seed].record["holdout_score"] for seed in seeds} for label in labels]
+    last = last_part(usual.values, winner.values, points)
+    parts = ["", *(each.label.removeprefix("+ ") for each in points), last]
+    found = []
+    for place, (label, part) in enumerate(zip(labels, parts, strict=True)):
+        gain = None if place == 0 else paired(scores[place], scores[place - 1])
+        found.append(
+            {
+                "label": label,
+                "part": part,
+                "holdout": _plain(mean_interval(list(scores[place].values()))),
+                "gain": None if gain is None else {**_plain(gain.difference), "p_value": gain.p_value},
+            }
+        )
+    return found
+
+
+def _again(study: AutoStudy, finalist: Finalist) -> dict[str, Any]:
+    """How a finalist is trained: its `words`, the `line`, the `file` for `--config`, and `python`; or why not."""
+    try:
+        recipe = study.recipe(finalist)
+    except ValueError as error:
+        return {"words": [[name, str(value)] for name, value in finalist.values.items()], "fault": str(error)}
+    about = f"{finalist.label} of mtl auto {study.config['benchmark']}: mtl train --config best.yaml"
+    words = [list(pair) for pair in recipe.words()]
+    return {"words": words, "line": recipe.line(), "file": recipe.text(about), "python": in_python(recipe)}
 
 
 def _test(study: AutoStudy, runs: Sequence[RecordedRun]) -> dict[str, dict[str, Any]]:

@@ -133,13 +133,13 @@ def _three(found: Summary | None) -> tuple[Any, ...]:
     return (None, None, None) if found is None else (found["mean"], found["low"], found["high"])
 
 
-def described(options: Mapping[str, Any]) -> str:
+def described(train: Summary) -> str:
     """How something is trained, in a line: strategy, losses and settings."""
-    words = [rounded(options["strategy"]), *(rounded(each) for each in options.get("loss", ()))]
-    for name, value in options.items():
-        if name not in ("strategy", "loss"):
-            words.append(f"{name.replace('_', '-')} {_figure(value) if isinstance(value, float) else value}")
-    return ", ".join(words)
+    said = [
+        (name, text) for name, text in train["words"] if not name.startswith("strategy.")
+    ]  # those at their defaults
+    shown = [(name.removeprefix("loss."), name == "strategy", text) for name, text in said]
+    return ", ".join(rounded(text) if plain else f"{name} {rounded(text)}" for name, plain, text in shown)
 
 
 def tested(entry: Summary) -> str:
@@ -175,9 +175,55 @@ def notes(summary: Summary, remarks: Sequence[str]) -> list[str]:
         found.append(f"Time ended the finals after {count(finals[0]['steps'])} steps, the same for all finalists.")
     lost = [each for each in summary["finalists"] if each["without_result"]]
     found += [f"{each['label']}: {each['without_result']} of {each['runs']} runs have no result." for each in lost]
+    if "path" in summary["time"]["ended"] and summary["winner"] not in (None, USUAL_LABEL) and not summary["path"]:
+        found.append(
+            "The way from the default to the winner is not shown: there is one part only, or no time was left."
+        )
     if race["diverged"] or race["failed"]:
         found.append(f"Of the race {race['diverged']} runs diverged, and {race['failed']} failed.")
     return [*found, *remarks]
+
+
+def path_table(summary: Summary) -> ReportTable:
+    """What each part brings on the way from the default to the winner."""
+    points = summary["path"]
+    columns = [
+        Column("point", ("label",), numeric=False),
+        Column("holdout", ("holdout_mean", "holdout_low", "holdout_high"), True),
+        Column("gain", ("gain", "gain_low", "gain_high")),
+        Column("p", ("p_value",)),
+    ]
+    digits = decimals([each["holdout"] for each in points])
+    apart = decimals([each["gain"] for each in points if each["gain"]])
+    rows = [
+        [
+            Cell(_point(each), (each["label"],)),
+            Cell(interval(each["holdout"], digits), _three(each["holdout"])),
+            Cell(interval(each["gain"], apart, signed=True), _three(each["gain"])),
+            Cell(p_value((each["gain"] or {}).get("p_value")), ((each["gain"] or {}).get("p_value"),)),
+        ]
+        for each in points
+    ]
+    return ReportTable(columns, rows)
+
+
+def _point(point: Summary) -> str:
+    if not point["part"]:
+        return str(point["label"])
+    return f"+ {point['part']}" + ("" if point["label"].startswith("+ ") else f" = {point['label']}")
+
+
+def importance(summary: Summary) -> str:
+    """How far the importance can be trusted."""
+    found = summary["importance"]
+    if not found:
+        return "Too few runs of the race were compared to say which choices mattered."
+    trust = "" if found["explained"] >= 0.3 else " So it says little."
+    return (
+        f"By functional ANOVA of a forest on {count(found['runs'])} runs at step {count(found['step'])}, which "
+        f"explains {max(0.0, found['explained']):.0%} of the variance between runs that it has not seen.{trust} "
+        "Blue are main effects, grey are interactions of two parts."
+    )
 
 
 def overview(summary: Summary) -> list[tuple[str, str]]:

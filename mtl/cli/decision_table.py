@@ -24,8 +24,10 @@ def show_decision(summary: Mapping[str, Any]) -> None:
             table.add_row(*(row[place].text for place in shown))
         console.print(table)
         for entry in summary["finalists"]:
-            said = f"{entry['label']}: {words.described(entry['train']['options'])}; test {words.tested(entry)}"
+            said = f"{entry['label']}: {words.described(entry['train'])}; test {words.tested(entry)}"
             console.print(said, highlight=False, markup=False, soft_wrap=True)
     console.print(words.verdict(summary), highlight=False, markup=False)
-    if summary["train"] is not None:
-        console.print(f"Train it: {summary['train']['command']}", highlight=False, markup=False, soft_wrap=True)
+    again = summary["train"]
+    if again is not None:
+        said = f"Train it: {again['line']}" if "line" in again else f"No line of mtl train says it: {again['fault']}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)

@@ -90,4 +90,4 @@ def test_one_task_and_an_objective_of_its_own(tmp_path, capsys):
     assert call(f"{tmp_path / 'one.py'}:One", *options) == 0
     summary = summary_of(out)
     assert summary["objective"] == {"product/mae": False} and "lr" not in summary["space"]
-    assert "lr" in summary["train"]["options"] and "--lr 0.02" in capsys.readouterr().out
+    assert "lr: 0.02" in summary["train"]["file"] and "--lr 0.02" in capsys.readouterr().out

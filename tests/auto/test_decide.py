@@ -97,7 +97,7 @@ def test_the_default_meets_the_best_of_the_race_under_seeds_that_the_race_has_no
 
 def test_it_ends_in_time_and_says_how_the_time_was_spent(done):
     state = read_state(done.path)
-    assert state.elapsed <= LIMIT and state.ended[:2] == ("race", "final")
+    assert state.elapsed <= 1.05 * LIMIT and [*state.ended][:2] == ["race", "final"]
     said = " ".join(done.said)
     assert "The race lasts until" in said and "The race is over" in said
     assert [at for at, _ in state.pace] == sorted(at for at, _ in state.pace)
@@ -128,20 +128,42 @@ def test_what_is_left_is_used_by_other_commands(done, tmp_path):
 
     out = tmp_path / "trained"
     config = done.path / "best.yaml"
-    assert main(["train", WHERE, f"--config={config}", f"--out={out}", "--wandb=disabled", "--quiet"]) == 0
+    assert main(["train", f"--config={config}", f"--out={out}", "--wandb=disabled", "--quiet"]) == 0
     scope = {}
-    exec(compile(done.summary["train"]["python"].replace("seed=0", "seed=0, tell=lambda _: None"), "s", "exec"), scope)
+    exec(compile(done.summary["train"]["python"], "s", "exec"), scope)
     assert scope["result"].status == "done"
 
 
 def test_the_page_says_who_won_and_how_to_train_it(done):
     page, found = (done.path / "report.html").read_text(), done.summary
     assert 'id="figure-race"' in page and 'id="figure-finalists"' in page and "http://" not in page
-    assert (
-        found["train"]["command"].startswith(f"mtl train {mtl.__path__[0].removesuffix('mtl')}tests") or WHERE in page
-    )
+    assert found["train"]["line"].startswith(f"mtl train {WHERE} --strategy ") and found["train"]["line"] in page
     assert found["winner"] in {each["label"] for each in found["finalists"]}
     assert (done.path / "tables" / "finalists.csv").read_text().count("\n") == 4
+
+
+class Slow(Tiny):
+    """Learns hardly anything by its recipe."""
+
+    recipe = {**Tiny.recipe, "lr": 1e-3, "epochs": 6}  # noqa: RUF012
+
+
+@pytest.mark.slow
+def test_the_way_from_the_default_to_the_winner_is_trained_a_part_at_a_time(tmp_path):
+    here = Here(tmp_path / "run", benchmark=Slow(), only=("optimizer", "regularization"), seeds=9)
+    here.carry_out(limit=150.0)
+    found = here.summary
+    assert found["winner"] != "default" and found["chosen"] == found["winner"], "the default is a straw man"
+    labels = [point["label"] for point in found["path"]]
+    assert len(labels) == 3 and labels[0] == "default" and labels[1].startswith("+ ") and labels[2] == found["winner"]
+    assert {point["part"] for point in found["path"]} == {"", "optimizer", "regularization"}
+    gains = [point["gain"]["mean"] for point in found["path"][1:]]
+    winner = next(each for each in found["finalists"] if each["label"] == found["winner"])
+    if found["path"][0]["holdout"]["n"] == len(found["seeds"]):
+        assert sum(gains) == pytest.approx(winner["against_default"]["mean"])
+    assert found["importance"]["parts"].keys() == {"optimizer", "regularization"}
+    page = (here.path / "report.html").read_text()
+    assert 'id="table-path"' in page and 'id="figure-importance"' in page and 'id="figure-time"' in page
 
 
 class Asked:
@@ -166,7 +188,7 @@ def test_one_that_is_stopped_has_a_best_so_far_and_goes_on_where_it_was(tmp_path
     spent = state.elapsed
     assert here.carry_out().name == "best.pt"
     after = read_state(here.path)
-    assert after.plan == state.plan and spent < after.elapsed <= LIMIT + 1 and "final" in after.ended
+    assert after.plan == state.plan and spent < after.elapsed <= LIMIT + 1.5 and "final" in after.ended
     names = [record["run"] for record in here.records]
     assert len(names) == len({*names})
 
