@@ -157,7 +157,10 @@ class Decider:
 
     def _path(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
         """Train what lies between the default and the winner, where there is time for two seeds at least."""
-        verdict = compare([record for record in self.directory.records() if record["phase"] == "final"])
+        verdict = compare(
+            [record for record in self.directory.records() if record["phase"] == "final"],
+            self._objective.higher_is_better(),
+        )
         if verdict is not None and verdict.winner != USUAL_LABEL and not self.state.path:
             winner = next(each for each in self.state.finalists if each.label == verdict.winner)
             race = [run for run in read_runs(self.directory.path)[0] if run.record["phase"] == "search"]

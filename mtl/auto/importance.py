@@ -19,7 +19,7 @@ from mtl.auto.parts import PARTS, part_of
 from mtl.stats.importance import expanded, numeric, spans_decades
 
 _FEWEST = 16  # runs below which a forest says nothing
-_TREES, _BACKGROUND, _DRAWN = 200, 64, 256
+_TREES, _BACKGROUND, _DRAWN = 100, 64, 256
 _ABSENT = -0.5  # beside numbers from 0 to 1: a parameter that does not exist in a run
 
 Array = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ _PATH = 1 / 3  # of the finals' share, for the runs between the default and the 
 _FINE, _COARSE = (27, 27), (9, 12)
 _DEAR = 0.4  # share of the evaluations in the cost of a run from which on they are
 _WHOLE_RUNS = 16  # that the race is worth at least: one pass through its four brackets
-_FEWEST_SEEDS, _FEWEST_STEPS = 3, 27
+_FEWEST_SEEDS, _FEWEST_STEPS = 4, 27
 _EVALUATIONS = 20  # of a run of a finalist
 _MEASURED = 0.02  # share of the time in which the speed is measured
 _UNSURE = 1.3  # by which a cost may be wrong
@@ -136,7 +136,7 @@ def make_plan(
 ) -> TimePlan:
     """Decide how the time is spent.
 
-    Finals get less than a third of it: seeds are dropped first, down to three, then steps. The race is worth at least
+    Finals get less than a third of it: seeds are dropped first, down to four, then steps. The race is worth at least
     sixteen whole runs; where it is not, runs are shorter than the recipe's. What the finals will not need goes to the
     race.
 

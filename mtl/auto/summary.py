@@ -79,7 +79,7 @@ def read_decision(directory: Path) -> AutoStudy:
         raise ValueError(f"{str(directory)!r} is not the directory of `mtl auto`")
     state, (runs, unreadable) = read_state(directory), read_runs(directory)
     finals = [run for run in runs if run.record["phase"] == "final"]
-    verdict = compare([run.record for run in finals]) if "final" in state.ended else None
+    verdict = compare([run.record for run in finals], config["auto"]["objective"]) if "final" in state.ended else None
     race = [run for run in runs if run.record["phase"] == "search"]
     path = [run for run in runs if run.record["phase"] == "path"]
     return AutoStudy(config, state, race, finals, path, verdict, unreadable)
@@ -130,6 +130,7 @@ def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
         "train": _again(study, found),
         "runs": len(runs),
         "without_result": sum(score is None for score in compared.scores.values()),
+        "picked_by": compared.picked_by,
         "steps": max((run.cost("steps") or 0 for run in runs), default=0),
         "seconds": round(compared.seconds, 3),
         "holdout": {"scores": {str(seed): score for seed, score in compared.scores.items()}, **_plain(compared.mean)},
@@ -138,7 +139,6 @@ def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
         else {
             **_plain(compared.against.difference),
             "p_value": compared.against.p_value,
-            "p_adjusted": compared.p_value,
             "effect_size": compared.against.effect_size,
         },
         "better": compared.better,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtl.auto.finals import USUAL_LABEL
-from mtl.stats import Paired, holm, mean_interval, paired
+from mtl.stats import Paired, mean_interval, paired
 from mtl.stats.intervals import Interval
 
 _LEVEL = 0.05
@@ -21,8 +22,8 @@ class Compared:
         label: its name.
         scores: the objective on the holdout by seed, higher is better; None for a run without a result.
         mean: of these.
+        picked_by: the mean objective on the examples that select, higher is better.
         against: the default under the same seeds; None for the default itself.
-        p_value: of that, adjusted for the number of finalists (Holm 1979).
         seconds: of training a run, in the mean.
     """
 
@@ -30,7 +31,7 @@ class Compared:
     scores: Mapping[int, float | None]
     mean: Interval
     against: Paired | None
-    p_value: float | None
+    picked_by: float
     seconds: float
 
     @property
@@ -42,7 +43,8 @@ class Compared:
     def better(self) -> bool:
         """Whether it is better than the default beyond what seeds explain."""
         difference = None if self.against is None else self.against.difference.mean
-        return difference is not None and difference > 0 and self.p_value is not None and self.p_value < _LEVEL
+        p_value = None if self.against is None else self.against.p_value
+        return difference is not None and difference > 0 and p_value is not None and p_value < _LEVEL
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Verdict:
     """What was decided.
 
     Attributes:
-        compared: the finalists, the best mean on the holdout first; those with runs without a result last.
-        winner: label of the first.
+        compared: the finalists, the best mean on the examples that select first; those with runs without a result last.
+        winner: label of the first. It is picked by these, so that its test on the holdout is a single one.
         chosen: label of what is recommended: the winner where it is better than the default beyond what seeds explain,
             otherwise the default.
         rivals: labels of finalists that cannot be told apart from the winner.
@@ -67,34 +69,38 @@ class Verdict:
         return next(each for each in self.compared if each.label == label)
 
 
-def compare(records: Sequence[Mapping[str, Any]]) -> Verdict | None:
+def compare(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool]) -> Verdict | None:
     """Compare the finalists; None where the default has no result to compare with.
 
     Args:
         records: of the finals.
+        objective: by name, whether higher is better.
     """
+    name, higher = next(iter(objective.items()))
+    reached: dict[str, list[float]] = {}
     scores: dict[str, dict[int, float | None]] = {}
     seconds: dict[str, list[float]] = {}
     for record in records:
         scores.setdefault(record["strategy"], {})[record["seed"]] = record["holdout_score"]
+        value = (record.get("objective") or {}).get(name)
+        reached.setdefault(record["strategy"], []).append(-math.inf if value is None else value if higher else -value)
         seconds.setdefault(record["strategy"], []).append(float((record.get("cost") or {}).get("seconds") or 0.0))
     usual = scores.get(USUAL_LABEL, {})
     if not any(score is not None for score in usual.values()):
         return None
     against = {label: paired(found, usual) for label, found in scores.items() if label != USUAL_LABEL}
-    adjusted = holm({label: one.p_value for label, one in against.items()})
     compared = [
         Compared(
             label,
             found,
             mean_interval(list(found.values())),
             against.get(label),
-            adjusted.get(label),
+            sum(reached[label]) / len(reached[label]),
             sum(seconds[label]) / len(seconds[label]),
         )
         for label, found in scores.items()
     ]
-    compared.sort(key=lambda each: (not each.whole, -(each.mean.mean if each.mean.mean is not None else 0.0)))
+    compared.sort(key=lambda each: (not each.whole, -each.picked_by))
     winner = compared[0]
     alike = [
         each.label

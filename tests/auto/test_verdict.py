@@ -7,9 +7,12 @@ from mtl.auto.space import USUAL
 from mtl.auto.verdict import compare
 from mtl.auto.words import verdict as in_words
 
+SELECTION = {"selection": True}
 
-def final(label, seed, score, seconds=1.0):
-    return {"strategy": label, "seed": seed, "holdout_score": score, "cost": {"seconds": seconds}}
+
+def final(label, seed, score, seconds=1.0, selected=None):
+    picked = {"strategy": label, "seed": seed, "objective": {"selection": score if selected is None else selected}}
+    return {**picked, "holdout_score": score, "cost": {"seconds": seconds}}
 
 
 def finals(**scores):
@@ -18,30 +21,36 @@ def finals(**scores):
 
 
 def test_a_finalist_that_is_better_under_every_seed_is_taken():
-    found = compare(finals(default=[0.5, 0.6, 0.55, 0.5, 0.58], found_1=[0.6, 0.69, 0.66, 0.6, 0.68]))
+    found = compare(finals(default=[0.5, 0.6, 0.55, 0.5, 0.58], found_1=[0.6, 0.69, 0.66, 0.6, 0.68]), SELECTION)
     assert (found.winner, found.chosen, found.rivals) == ("found-1", "found-1", [])
     assert found.of("found-1").against.difference.mean == pytest.approx(0.1, abs=0.01)
 
 
 def test_one_that_cannot_be_told_apart_from_the_default_is_not():
-    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.7, 0.5, 0.56]))
+    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.7, 0.5, 0.56]), SELECTION)
     assert (found.winner, found.chosen) == ("found-1", "default") and "default" in found.rivals
 
 
-def test_p_values_are_adjusted_for_the_number_of_finalists():
-    some = {"default": [0.5, 0.6, 0.55, 0.57], "found_1": [0.6, 0.69, 0.68, 0.66]}
-    alone = compare(finals(**some)).of("found-1").p_value
-    beside = compare(finals(**some, found_2=[0.5, 0.62, 0.5, 0.57])).of("found-1").p_value
-    assert beside == pytest.approx(2 * alone)
+def test_the_winner_is_picked_by_other_examples_than_it_is_tested_on():
+    records = finals(default=[0.5, 0.6, 0.55], found_1=[0.6, 0.71, 0.66], found_2=[0.9, 0.97, 0.91])
+    for record in records:
+        record["objective"]["selection"] = {"default": 0.1, "found-1": 0.8, "found-2": 0.7}[record["strategy"]]
+    found = compare(records, SELECTION)
+    assert (found.winner, found.chosen) == ("found-1", "found-1")
+    for record in records:
+        record["objective"]["selection"] *= -1
+    assert compare(records, {"selection": False}).winner == "found-1", "lower may be better"
 
 
 def test_a_finalist_with_a_run_that_has_no_result_cannot_win():
-    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.9, None, 0.95], found_2=[0.6, 0.71, 0.64]))
+    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.9, None, 0.95], found_2=[0.6, 0.71, 0.64]), SELECTION)
     assert found.winner == "found-2" and found.compared[-1].label == "found-1"
 
 
 def test_without_a_default_there_is_no_verdict():
-    assert compare(finals(default=[None, None], found_1=[1.0, 1.0])) is None and compare([]) is None
+    assert (
+        compare(finals(default=[None, None], found_1=[1.0, 1.0]), SELECTION) is None and compare([], SELECTION) is None
+    )
 
 
 def trial(number, score, status="done", **values):
@@ -65,7 +74,7 @@ def test_finalists_are_the_best_points_each_once_after_the_default():
 
 
 def entry(label, mean, p, seconds=1.0):
-    against = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 5, "p_value": p, "p_adjusted": p}
+    against = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 5, "p_value": p, "effect_size": 1.0}
     return {"label": label, "against_default": None if label == "default" else against, "seconds": seconds}
 
 
