@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtl.benchmarks import Split, Splits, Task
+from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.shuffled import shuffled_parts
 from mtl.benchmarks.split import Examples
 from mtl.benchmarks.stored import Labels, Stored
@@ -60,7 +61,7 @@ def hold_out(tasks: Sequence[Task], splits: Splits, seed: int) -> HeldOut:
         ValueError: no task could be judged on either; one line.
     """
     faults = []
-    if len(splits.validation) >= 2 * _FEWEST:
+    if _fewest(splits.validation) >= 2 * _FEWEST:
         selection, holdout = _parts(splits.validation, _OF_VALIDATION, seed)
         found = HeldOut(splits.train, selection, holdout, splits.test, "validation")
         if not (fault := _fault(tasks, found)):
@@ -73,7 +74,16 @@ def hold_out(tasks: Sequence[Task], splits: Splits, seed: int) -> HeldOut:
     return found
 
 
+def _fewest(examples: Examples) -> int:
+    """How many examples there are; of tasks that have their own, those of the task with the fewest."""
+    return min(map(len, examples.parts.values())) if isinstance(examples, OwnExamples) else len(examples)
+
+
 def _parts(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    if isinstance(examples, OwnExamples):
+        cut = {task: _parts(each, share, seed) for task, each in examples.parts.items()}
+        kept, apart = (OwnExamples({task: both[place] for task, both in cut.items()}) for place in (0, 1))
+        return kept, apart
     held, rest = shuffled_parts(len(examples), share, seed=seed)
     if not len(held) or not len(rest):
         raise ValueError(f"no examples can be held out to compare finalists on: there are only {len(examples)}")

@@ -35,14 +35,15 @@ class Feed:
     def __init__(self, split: Examples, members: Sequence[Job], stream: int, *, augmented: bool, missing: bool) -> None:
         self.split, self.missing = split, missing
         self._stream, self._augmented_ones = stream, augmented
-        self._given_to(members)
+        self.change(members)
         settings = members[0].settings
         self._sources = {
             task: Source(examples, size, self._seeds, stream, task)
             for task, (examples, size) in pools(split, settings.batch_size, settings.sampling).items()
         }
 
-    def _given_to(self, members: Sequence[Job]) -> None:
+    def change(self, members: Sequence[Job]) -> None:
+        """Give the batches to other jobs of the same structure and seeds: what reads ahead goes on."""
         self.members = members
         self._augments = self._augmented_ones and any(each.settings.noise or each.settings.mixup for each in members)
         self._mixes = self._augmented_ones and any(each.settings.mixup for each in members)

@@ -278,10 +278,12 @@ class Single:
         self._losses = source._losses
 
     def change(self, jobs: Sequence[Job]) -> None:
-        """Go on with another job of the same structure."""
+        """Go on with another job of the same structure; what reads ahead goes on too."""
         before = copy.copy(self)
         self._open(*jobs)
         self._go_on_from(before)
+        self._batches = before._batches
+        self._align_batches, self._fresh_batches = before._align_batches, before._fresh_batches
 
     def restructured(self, row: int, job: Job) -> Single:  # noqa: ARG002
         """A copy with a job of another structure, and what of its state still has its form."""

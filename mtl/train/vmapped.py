@@ -236,7 +236,10 @@ class Vmapped:
         self.population.set_values(lr_factor=1.0, **_values(jobs, _parts_by_tensor(self.population)))
         if self.population.dropout is not None:
             self.population.dropout = [job.settings.dropout for job in jobs]  # type: ignore[misc]
-        self._open(self.ground, self.population, jobs)
+        self.jobs = list(jobs)
+        self._steady = all(job.steady for job in jobs)
+        for feed in (self._train, self._align, self._fresh):
+            feed.change(self.jobs)
 
     def restructured(self, row: int, job: Job) -> Vmapped:
         """A stepper of a copy of one row with a job of another structure."""

@@ -6,6 +6,7 @@ from torch.utils.data import Dataset
 
 from mtl.auto.holdout import hold_out
 from mtl.benchmarks import Split, Splits
+from tests.benchmarks.domains import Domains
 from tests.tiny import Tiny
 
 
@@ -40,6 +41,19 @@ def test_the_race_gets_neither_holdout_nor_test():
     kept = [rows(split) for _, split in found.of_the_race.items()]
     assert not any(part & (rows(found.holdout) | rows(found.test)) for part in kept)
     assert found.of_finalists.test is found.holdout
+
+
+def test_of_tasks_with_their_own_examples_each_is_cut():
+    sizes = ({"shop": 50, "web": 40, "lens": 60}, {"shop": 300, "web": 20, "lens": 20})
+    generator = torch.Generator().manual_seed(0)
+    train, other = (Domains().split(each, generator) for each in sizes)
+    splits = Splits(train, other, other)
+    found = hold_out(Domains.tasks, splits, seed=0)
+    assert found.source == "training"  # of one task there are but twenty examples for validation
+    held = {task: (len(part), len(found.train.parts[task])) for task, part in found.holdout.parts.items()}
+    assert held == {"shop": (10, 40), "web": (8, 32), "lens": (12, 48)}
+    for task, part in splits.train.parts.items():
+        assert rows(found.holdout.parts[task]) | rows(found.train.parts[task]) == rows(part)
 
 
 def test_the_draw_depends_on_the_seed_alone():

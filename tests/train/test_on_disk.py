@@ -102,6 +102,22 @@ def test_a_run_goes_on_where_it_stopped(workers, tmp_path):
     same(train(benchmark, splits, "equal", settings, checkpoint_path=tmp_path / "run.pt"), trained(benchmark))
 
 
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_processes_that_read_ahead_go_on_after_an_exploit(vectorised):
+    benchmark = made(workers=1)
+    splits, settings = load_checked(benchmark), Settings.of(benchmark.recipe, {"steps": 12})
+    members = [Member("gradnorm", seed, settings={"lr": 0.01 * (seed + 1)}) for seed in (0, 1)]
+    cohort = Cohort(benchmark, splits, members, settings, vectorised=vectorised)
+    cohort.advance(4)
+    before = {process.pid for process in multiprocessing.active_children()}
+    cohort.exploit({0: 1})
+    cohort.replace({0: Member("gradnorm:alpha=0.7", 0, settings={"lr": 0.03, "noise": 0.1})})
+    cohort.advance(8)
+    assert before and {process.pid for process in multiprocessing.active_children()} == before
+    cohort.close()
+    assert multiprocessing.active_children() == []
+
+
 def test_a_strategy_that_looks_at_other_batches_reads_ahead_evenly():
     same(trained(made(), "auto-lambda"), trained(made(workers=1), "auto-lambda"))
 
