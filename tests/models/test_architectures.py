@@ -279,6 +279,32 @@ def test_a_gate_of_dselect_k_chooses_at_most_k_experts_when_its_bits_are_decided
     torch.testing.assert_close(weights.sum(1), torch.ones(4))
 
 
+def test_a_static_gate_of_dselect_k_is_the_same_for_all_examples():
+    model = made("dselect-k:experts=4,k=2,gate=static", MLP, numbers)
+    x = batch(numbers, 5)
+    for task, gate, head in zip(OUTPUTS, model.gates[0].values(), model.heads.values(), strict=True):
+        assert {name: value.shape for name, value in gate.named_parameters()} == {
+            "bits.bias": (4,),
+            "weights.bias": (2,),
+        }
+        with torch.no_grad():
+            gate.bits.bias.uniform_(-0.4, 0.4)
+        weights = gate(x)
+        assert torch.equal(weights, weights[:1].expand(5, -1))
+        torch.testing.assert_close(weights.sum(1), torch.ones(5))
+        mixed = sum(weights[0, expert] * model.shared[expert](x) for expert in range(4))
+        torch.testing.assert_close(model(x)[task], head(mixed))
+
+
+def test_gates_of_dselect_k_begin_where_bits_are_undecided_and_selectors_alike():
+    model = made("dselect-k:experts=4,k=2,gamma=2", MLP, numbers)
+    for gate in model.gates[0].values():
+        for parameter in gate.bits.parameters():
+            assert 0 < float(parameter.detach().abs().max()) <= 0.02
+        for parameter in gate.weights.parameters():
+            assert 0 < float(parameter.detach().abs().max()) <= 0.05
+
+
 def test_a_tree_reads_what_is_likeliest_in_evaluation():
     model = made("learning-to-branch", MLP, numbers).eval()
     x = batch(numbers, 4)

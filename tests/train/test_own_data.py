@@ -91,7 +91,7 @@ def test_a_population_equals_its_runs(strategy):
         {"noise": 0.1, "mixup": 0.4},
         {"sampling": "proportional", "batch_size": 16},
         {"dropout": 0.3},
-        {"architecture": "mmoe"},
+        {"architecture": "dselect-k:gate=static"},
         {"architecture": "cross-stitch"},
         {"architecture": "learning-to-branch"},
         {"architecture": "ple"},

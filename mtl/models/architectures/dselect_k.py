@@ -17,6 +17,8 @@ from mtl.models.architectures.copies import copies
 from mtl.models.architectures.experts import Gate, GatedExperts
 from mtl.models.trunks import Trunk
 
+_WEIGHTS = 0.05  # what weights of selectors begin within
+
 
 class SelectingGate(Gate):
     """The mean of k selectors with weights; each selector writes an expert's number in smoothed bits.
@@ -26,18 +28,22 @@ class SelectingGate(Gate):
         experts: a power of two.
         selectors: k.
         gamma: width of the step from 0 to 1.
+        static: whether it chooses the same for all examples, whatever it reads.
     """
 
     codes: Tensor
 
-    def __init__(self, size: int, experts: int, selectors: int, gamma: float) -> None:
+    def __init__(self, size: int, experts: int, selectors: int, gamma: float, *, static: bool = False) -> None:
         super().__init__()
-        self.bits = nn.Linear(size, selectors * int(math.log2(experts)))
-        self.weights = nn.Linear(size, selectors)
+        made = SameForAll if static else nn.Linear
+        self.bits = made(size, selectors * int(math.log2(experts)))
+        self.weights = made(size, selectors)
         self.gamma, self.selectors = gamma, selectors
-        # Away from the flat parts of the step, where there is no gradient.
-        nn.init.uniform_(self.bits.weight, -gamma / 100, gamma / 100)
-        nn.init.uniform_(self.bits.bias, -gamma / 100, gamma / 100)
+        # Away from the flat parts of the step, where there is no gradient; as in the authors' code.
+        for parameter in self.bits.parameters():
+            nn.init.uniform_(parameter, -gamma / 100, gamma / 100)
+        for parameter in self.weights.parameters():
+            nn.init.uniform_(parameter, -_WEIGHTS, _WEIGHTS)
         digits = torch.arange(int(math.log2(experts)))
         codes = (torch.arange(experts)[:, None] >> digits) & 1
         self.register_buffer("codes", codes.bool(), persistent=False)
@@ -47,6 +53,17 @@ class SelectingGate(Gate):
         chosen = torch.where(self.codes, steps, 1 - steps).prod(-1)  # (B, selectors, experts)
         mean: Tensor = (self.weights(summary).softmax(-1)[:, None] @ chosen)[:, 0]
         return mean
+
+
+class SameForAll(nn.Module):
+    """The same numbers (count,) for all examples, of which nothing is read."""
+
+    def __init__(self, _size: int, count: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(count))
+
+    def forward(self, summary: Tensor) -> Tensor:
+        return self.bias.expand(summary.shape[0], -1)
 
 
 def smooth_step(value: Tensor, gamma: float) -> Tensor:
@@ -59,8 +76,10 @@ def smooth_step(value: Tensor, gamma: float) -> Tensor:
 class DSelectK(Architecture):
     """A mixture of experts whose gates come to choose at most k of them: numbers of experts in bits, smoothed.
 
-    The gate of each example reads the inputs, as in the paper's second form. The term that the paper may add to the
-    loss, to have bits decided earlier, is left out: a model gives predictions, and no loss.
+    A gate reads the inputs of each example or, with `gate=static`, is the same for all: the paper's two forms. Gates
+    begin as in the authors' code. Left out are the two terms that may be added to the loss, as a model gives
+    predictions and no loss: the entropy of selectors, to have bits decided earlier, and what keeps selectors from
+    numbers without an expert, so that the number of experts must be a power of two.
     """
 
     name: ClassVar[str] = "dselect-k"
@@ -68,6 +87,7 @@ class DSelectK(Architecture):
     shared: ClassVar[str] = "the experts; a gate is its task's own"
     experts: int = hyper(4, 2, doc="copies of the trunk, a power of two")
     k: int = hyper(2, 1, search=(1, 4), doc="experts that a task's gate comes to choose at most")
+    gate: str = hyper("example", choices=("example", "static"), doc="what a gate chooses by: the example, or nothing")
     gamma: float = hyper(1.0, 1e-3, search=(0.1, 10.0), log=True, doc="width of the smooth step; small decides early")
 
     def __post_init__(self) -> None:
@@ -76,5 +96,5 @@ class DSelectK(Architecture):
             raise ValueError(f"dselect-k: experts={self.experts} must be a power of two, such as 4 or 8")
 
     def build(self, trunk: Trunk, outputs: Mapping[str, int], inputs: Any) -> GatedExperts:
-        gate = functools.partial(SelectingGate, selectors=self.k, gamma=self.gamma)
+        gate = functools.partial(SelectingGate, selectors=self.k, gamma=self.gamma, static=self.gate == "static")
         return GatedExperts(copies(trunk, inputs, self.experts), {}, outputs, gate, inputs)
