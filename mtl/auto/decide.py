@@ -17,7 +17,7 @@ from mtl.auto.state import Leader, read_state
 from mtl.auto.verdict import compare
 from mtl.auto.winner import RACE_WEIGHTS
 from mtl.report.read import read_runs
-from mtl.search.methods import Problem, random_starts
+from mtl.search.methods import Problem
 from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
 from mtl.search.search import Search, SearchObserver
@@ -28,7 +28,7 @@ from mtl.train import check_losses
 from mtl.train import checkpoint as checkpoints
 
 RACE, FINAL, PATH = "race", "final", "path"
-_TRIED = 8  # runs by which the speed is measured
+_TRIED = 10  # runs by which the speed is measured: the default, and three structures three times
 _PAIRED = 2  # seeds below which nothing can be said of a difference
 
 
@@ -113,11 +113,11 @@ class Decider:
     def _planned(self) -> TimePlan:
         """How the time is spent; measured once, so that a resumed decision goes on as it was begun."""
         if self.state.plan is not None:
+            self.keep(plan=self.state.plan.within(self.clock.limit))
             return self.state.plan
         recipe = run_length(self._setting)
-        problem = Problem(self._space, recipe, 1, self._wanted.seed)
-        members = [make_member(USUAL, self._wanted.seed)]
-        members += [make_member(start.values, self._wanted.seed) for start in random_starts(problem, _TRIED - 1)]
+        first = Race(Problem(self._space, recipe, recipe, self._wanted.seed), _TRIED, [USUAL]).begin()
+        members = [make_member(start.values, self._wanted.seed) for start in first]
         make_cohort = cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
         speed = measure_speed(make_cohort, members, self.clock.limit, self.clock.now)
         plan = make_plan(

@@ -67,6 +67,13 @@ def test_where_evaluations_are_dear_there_are_fewer_of_them():
     assert plan_of(600, evaluation=0.5).interval * 9 <= dear.length
 
 
+def test_time_that_is_added_later_goes_to_the_race():
+    plan = plan_of(60)
+    longer = plan.within(100)
+    assert plan.within(60) == plan and longer.length == plan.length
+    assert longer.race_until - plan.race_until == pytest.approx(38) and longer.path_until == pytest.approx(95)
+
+
 def test_a_run_too_slow_for_its_time_has_the_fewest_steps_that_can_be_compared():
     plan = plan_of(1, step=1.0)
     assert (plan.length, plan.seeds, plan.interval) == (27, 4, 1)
@@ -92,8 +99,17 @@ class Counted:
 
 def test_the_speed_is_that_of_one_run_beside_others():
     speed = measure_speed(Counted, [None] * 4, limit=10.0, now=Ticking(0.05))
-    assert speed.step == pytest.approx(speed.step) and 0 < speed.step < 0.05
-    assert speed.evaluation == pytest.approx(0.05 / 4)
+    assert speed.step == pytest.approx(0.05 / 4 / 4) and speed.evaluation == pytest.approx(0.05 / 4)
+
+
+def test_a_burst_of_other_work_does_not_count():
+    class Busy(Ticking):
+        def __call__(self):
+            self.at += 5.0 if 1.0 < self.at < 1.1 else 0.0
+            return super().__call__()
+
+    calm = measure_speed(Counted, [None] * 4, limit=400.0, now=Ticking(0.05))
+    assert measure_speed(Counted, [None] * 4, limit=400.0, now=Busy(0.05)) == pytest.approx(calm)
 
 
 def test_every_dimension_belongs_to_a_part():

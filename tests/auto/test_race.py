@@ -6,6 +6,7 @@ from mtl.auto.race import Race
 from mtl.auto.space import USUAL
 from mtl.search.methods import Problem, Report
 from mtl.search.space.build import build_space
+from mtl.search.space.grammar import Listed
 from tests.tiny import Tiny
 
 
@@ -87,3 +88,12 @@ def test_a_race_that_is_loaded_goes_on_in_the_same_way(segments):
     again.load_state_dict(race.state_dict())
     assert again.state_dict() == race.state_dict()
     assert [start.values for start in again.propose(4)] == [start.values for start in race.propose(4)]
+
+
+def test_points_share_their_structure_in_threes_and_differ_in_their_numbers():
+    space = build_space(Tiny(), ["equal", "uncertainty", "famo"], {"optimizer": Listed(("adam", "sgd", "adamw"))})
+    starts = [start.values for start in Race(Problem(space, 27, 1, 0), 28, [USUAL]).begin()][1:]
+    threes = [starts[k : k + 3] for k in range(0, 27, 3)]
+    kinds = [{(values["strategy"], values["optimizer"]) for values in three} for three in threes]
+    assert all(len(kind) == 1 for kind in kinds) and len(set.union(*kinds)) > 3
+    assert len({values["lr"] for values in starts}) == 27
