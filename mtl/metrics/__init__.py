@@ -10,6 +10,7 @@ from mtl.metrics.classification import (
     log_loss,
     macro_f1,
 )
+from mtl.metrics.counts import of_counts, poisson_deviance
 from mtl.metrics.dense import (
     absolute_error,
     mean_angle,
@@ -43,7 +44,9 @@ __all__ = [
     "mean_angle",
     "mean_iou",
     "median_angle",
+    "of_counts",
     "pixel_accuracy",
+    "poisson_deviance",
     "r2",
     "relative_error",
     "rmse",
