@@ -34,7 +34,8 @@ def summarize(study: Study) -> dict[str, Any]:
     """Everything that summary.json holds.
 
     The ranking goes by delta m over tasks, or by mean rank where there is no delta m. A strategy of which a run
-    diverged or failed ranks below all that finished every run, however well its other seeds did.
+    diverged or failed ranks below all that finished every run, however well its other seeds did. With one task both go
+    by its primary metric, for which its runs were selected; with several, by all metrics.
     """
     baseline, kind = _baseline(study)
     others = _baselines_without_each_seed(study) if kind == "single_task" else []
@@ -74,7 +75,8 @@ def summarize(study: Study) -> dict[str, Any]:
             for task, metrics in study.directions.items()
         },
         "baseline": kind,
-        "left_out": [f"{task}/{metric}" for task, metric in comparable_metrics(baseline, study.directions)[1]],
+        "judged_by": next(iter(study.primary.values())) if len(study.directions) == 1 else None,
+        "left_out": [f"{task}/{metric}" for task, metric in comparable_metrics(baseline, _judged(study))[1]],
         "ranking": _ranking(strategies),
         "strategies": strategies,
         "single_task": _single_task(study),
@@ -82,6 +84,13 @@ def summarize(study: Study) -> dict[str, Any]:
         "again": again(study.config, _best(study, _ranking(strategies)), study.runs),
     }
     return {key: _json(value) for key, value in summary.items()}
+
+
+def _judged(study: Study) -> Directions:
+    """The metrics that Δm and ranks go by."""
+    if len(study.directions) > 1:
+        return study.directions
+    return {task: {study.primary[task]: metrics[study.primary[task]]} for task, metrics in study.directions.items()}
 
 
 def _baseline(study: Study) -> tuple[Metrics, str | None]:
@@ -121,7 +130,7 @@ def _metrics(runs: Sequence[RecordedRun], study: Study) -> dict[str, dict[str, d
 
 
 def _delta_m_by_seed(runs: Sequence[RecordedRun], baseline: Metrics, study: Study) -> dict[int, float | None]:
-    return {run.seed: delta_m_over_tasks(run.metrics, baseline, study.directions) if run.done else None for run in runs}
+    return {run.seed: delta_m_over_tasks(run.metrics, baseline, _judged(study)) if run.done else None for run in runs}
 
 
 def _over(
@@ -135,7 +144,7 @@ def _over(
     done = [run.metrics for run in runs if run.done]
 
     def against(base: Metrics) -> list[float | None]:
-        return [delta_m(metrics, base, study.directions) for metrics in done]
+        return [delta_m(metrics, base, _judged(study)) for metrics in done]
 
     return interval_against(against(baseline), [mean_interval(against(base)).mean for base in others])
 
@@ -144,7 +153,7 @@ def _ranks_by_seed(study: Study) -> dict[str, list[float | None]]:
     collected: dict[str, list[float | None]] = {spec: [] for spec in study.strategies}
     for seed in study.seeds:
         entries = {run.strategy: run.metrics if run.done else None for run in study.of("final") if run.seed == seed}
-        for spec, rank in mean_ranks(entries, study.directions).items():
+        for spec, rank in mean_ranks(entries, _judged(study)).items():
             collected[spec].append(rank)
     return collected
 

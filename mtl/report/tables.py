@@ -22,8 +22,9 @@ def ranking(summary: Mapping[str, Any]) -> ReportTable:
     """Strategies, best first."""
     reference, published = summary["reference"], summary["baseline"] == "single_task"
     named, labels = reference_in_heads(summary), table_labels(summary)
-    gain = "Δm over tasks" if published else f"gain on {named}"
-    drop = "Δm over metrics" if published else f"drop from {named}"
+    among = f" in {summary['judged_by']}" if summary["judged_by"] else ""
+    gain = "Δm over tasks" if published else f"gain{among} on {named}"
+    drop = "Δm over metrics" if published else f"drop{among} from {named}"
     columns = [
         Column("#", ("rank",)),
         Column(noun(summary), ("strategy",), numeric=False),

@@ -40,6 +40,7 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
         return f"{first}, but does not differ significantly from the reference {reference} ({_p(p)})."
     side = "ahead of" if entry["difference"]["mean"] > 0 else "behind"
     unit = " points of Δm" if summary["baseline"] == "single_task" else " %"
+    unit += f" in {summary['judged_by']}" if summary["judged_by"] else ""
     difference = number(abs(entry["difference"]["mean"]), 2) + unit
     return f"{first}, significantly {side} the reference {reference} by {difference} ({_p(p)})."
 
@@ -93,12 +94,14 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"the mean of the reference {summary['reference']} over its seeds, because no single-task baselines were "
             "trained; this is not the Δm of the literature"
         )
+    judged = summary["judged_by"]
     return [
         ("Baseline B", f"{against[0].upper()}{against[1:]}. Where B is negative, changes are divided by |B|."),
         (
             "Δm over tasks, higher is better",
             "100 · mean over tasks of the mean over the task's metrics of ±(M − B)/B, + where higher is better "
-            "(Maninis et al., CVPR 2019; Lin et al., TMLR 2022; LibMTL). The ranking goes by it.",
+            "(Maninis et al., CVPR 2019; Lin et al., TMLR 2022; LibMTL). The ranking goes by it."
+            + (f" With one task it is that of {judged} alone, by which runs were selected." if judged else ""),
         ),
         (
             "Δm over metrics, lower is better",

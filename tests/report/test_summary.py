@@ -7,7 +7,8 @@ import pytest
 
 from mtl.report.read import read_study
 from mtl.report.summary import OVER_METRICS, OVER_TASKS, summarize
-from mtl.report.words import notes, verdict
+from mtl.report.tables import ranking
+from mtl.report.words import method, notes, verdict
 from tests.report.fake_study import TASKS, write_study
 
 
@@ -179,3 +180,36 @@ def test_verdict_when_the_reference_is_best_or_nothing_finished(tmp_path: Path) 
     assert "nothing to rank" in verdict(summarize(read_study([directory])))
     directory = write_study(tmp_path / "c", ("equal", "famo"), diverged={"famo": (0,)})
     assert "no strategy does better" in verdict(summarize(read_study([directory])))
+
+
+def test_one_task_is_judged_by_the_metric_that_its_runs_were_selected_by(tmp_path: Path) -> None:
+    tasks = {
+        "sum": {"metrics": {"r2": {"higher_is_better": True}, "mae": {"higher_is_better": False}}, "primary": "mae"}
+    }
+    directory = write_study(tmp_path, ("equal", "famo", "nash"), tasks=tasks, single=False, histories=False)
+
+    def opposed(line):  # type: ignore[no-untyped-def]
+        """The other metric says the contrary, and louder."""
+        line["metrics"]["sum"]["r2"] = line["metrics"]["sum"]["mae"] ** 9
+        return line
+
+    rewrite(directory, opposed)
+    study = read_study([directory])
+    summary = summarize(study)
+    errors = {
+        spec: sum(run.metrics["sum"]["mae"] or 0 for run in study.of("final", spec)) / 3 for spec in study.strategies
+    }
+    assert summary["judged_by"] == "mae" and summary["ranking"] == sorted(errors, key=lambda spec: errors[spec])
+    for spec, entry in summary["strategies"].items():
+        gain = 100 * (errors["equal"] - errors[spec]) / errors["equal"]
+        assert entry["delta_m"][OVER_TASKS]["mean"] == pytest.approx(gain)
+        assert entry["delta_m"][OVER_METRICS]["mean"] == pytest.approx(-gain)
+    assert "r2" in summary["strategies"]["famo"]["metrics"]["sum"]
+    first, _ = ranking(summary).columns[2:4]
+    assert first.title.startswith("gain in mae on equal")
+    assert any("that of mae alone" in about for _, about in method(summary))
+
+
+def test_several_tasks_are_judged_by_all_their_metrics(tmp_path: Path) -> None:
+    summary = summarize(read_study([write_study(tmp_path, ("equal", "famo"), histories=False)]))
+    assert summary["judged_by"] is None and ranking(summary).columns[2].title.startswith("Δm over tasks")

@@ -45,7 +45,7 @@ def ranking_figure(summary: Mapping[str, Any], colours: Colours) -> Figure | Non
     axes.set_xlabel(
         "Δm over tasks: gain on single-task training, %"
         if published
-        else f"gain on {reference_in_heads(summary)}, mean of tasks, %"
+        else f"gain on {reference_in_heads(summary)}, {summary['judged_by'] or 'mean of tasks'}, %"
     )
     key = "dot: mean · bar: 95 % interval · ticks: seeds · filled: differs significantly from the reference"
     if any(_cut(entry["delta_m"][OVER_TASKS], low, high) for entry in entries):
