@@ -50,7 +50,7 @@ def pages() -> list[str]:
 def commands(page: str) -> list[list[str]]:
     """The `mtl compare` and `mtl search` lines of the shell blocks of a page, loops unrolled."""
     text = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
-    for name, value in re.findall(r"^([A-Z]+)=(\S+)$", text, re.MULTILINE):
+    for name, value in re.findall(r'^([A-Z]+)="?([^"\n]+)"?$', text, re.MULTILINE):
         text = text.replace(f"${name}", value)
     lines = text.splitlines()
     found = [shlex.split(line)[1:] for line in _unrolled(lines) if re.match(r"\s*mtl (compare|search) ", line)]

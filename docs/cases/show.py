@@ -49,7 +49,8 @@ def measured(run: Mapping[str, Any], metric: str, split: str = "metrics") -> Mea
         return Measured(SKILL, True, values)
     task, name = metric.split("/")
     tasks = [task] if task != "*" else [each for each, about in run["tasks"].items() if name in about["metrics"]]
-    return Measured(name, run["tasks"][tasks[0]]["metrics"][name]["higher_is_better"], values)
+    head = f"{task} {name}" if len(run["tasks"]) > 1 and task != "*" else name
+    return Measured(head, run["tasks"][tasks[0]]["metrics"][name]["higher_is_better"], values)
 
 
 def _value(metrics: Mapping[str, Any], tasks: Mapping[str, Any], metric: str) -> float | None:
@@ -137,7 +138,7 @@ def answer(run: Mapping[str, Any], metric: str) -> str:
         f"Validation data choose `{short(chosen, found.values)}`. On test data it is **{verdict}** "
         f"`{short(reference, found.values)}`: {found.name} {_interval(found.values[chosen])} against "
         f"{_interval(found.values[reference])}, difference {_difference(difference)}, "
-        f"p = {_p(difference.p_value)} (paired t-test over {difference.difference.n} seeds)."
+        f"p {_equals(difference.p_value)} (paired t-test over {difference.difference.n} seeds)."
     )
 
 
@@ -190,6 +191,10 @@ def _difference(test: Paired) -> str:
         return f"{found.mean:+.3f}"
     digits = _digits(found.half_width)
     return f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+
+
+def _equals(p_value: float | None) -> str:
+    return _p(p_value) if _p(p_value).startswith("<") else f"= {_p(p_value)}"
 
 
 def _p(p_value: float | None) -> str:
