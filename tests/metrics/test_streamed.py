@@ -29,6 +29,9 @@ def examples(metric, generator):
     if "accuracy" in metric.name or metric.name in ("miou", "macro_f1"):
         truth = torch.randint(4, size, generator=generator)
         return torch.randn(40, 4, 6, 5, generator=generator), truth.masked_fill(gone, IGNORE)
+    if metric is metrics.poisson_deviance:
+        guess = torch.randn(size, generator=generator)
+        return guess, torch.poisson(guess.exp(), generator=generator).masked_fill(gone, torch.nan)
     truth = 100 + torch.randn(size, generator=generator)
     return truth + torch.randn(size, generator=generator), truth.masked_fill(gone, torch.nan)
 
