@@ -1,5 +1,6 @@
 """Tasks that have examples of their own are trained together, each on its own batches."""
 
+import dataclasses
 import json
 import math
 
@@ -10,8 +11,9 @@ from torch import nn
 import mtl
 from mtl.benchmarks import Split, Splits, load_checked
 from mtl.benchmarks.digest import difference, of_splits
+from mtl.benchmarks.losses import fitted_tasks
 from mtl.cli.main import main
-from mtl.losses import MSE
+from mtl.losses import MSE, make_loss
 from mtl.metrics import mae
 from mtl.train import Cohort, Member, Settings, check_model, train
 from mtl.train.batches import Batches
@@ -237,6 +239,25 @@ def test_records_tell_the_data_of_each_task_apart():
     facts = data_facts(Domains.tasks, one)
     assert facts["examples"]["train of lens"] == 7 and facts["missing"]["train"] == {"shop": 0, "web": 5, "lens": 0}
     assert all(math.isfinite(value) for values in facts["constant"].values() for value in values.values())
+
+
+def test_class_weights_are_those_of_a_task_s_own_labels():
+    class Weighed(Domains):
+        tasks = tuple(
+            dataclasses.replace(task, loss=make_loss("cross-entropy:class_weights=inverse"))
+            if task.outputs > 1
+            else task
+            for task in Domains.tasks
+        )
+
+    splits = load_checked(Weighed())
+    for place, name in ((0, "shop"), (2, "lens")):
+        fitted = fitted_tasks(Weighed.tasks, splits.train)[place].loss
+        alone = make_loss("cross-entropy:class_weights=inverse").fitted(
+            splits.train.parts[name].targets[name], Weighed.tasks[place].outputs
+        )
+        assert str(fitted) == str(alone) and not fitted.undecided()
+    assert trained(Weighed(), steps=6).status == "done"
 
 
 def with_train(change):
