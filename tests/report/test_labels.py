@@ -2,6 +2,7 @@
 
 import pytest
 
+from mtl.report.figures.style import text_width
 from mtl.report.labels import labels_in_words, reference_in_heads, short_labels, table_labels
 
 LONG = [
@@ -44,3 +45,8 @@ def test_a_parameter_that_not_all_have_does_not_hide_which_value_is_whose():
     uneven = [f"{loss}, optimizer=rmsprop:centered=true,alpha=0.{n}" for loss in losses for n in (1, 2)]
     labels = short_labels(summary(uneven))
     assert len({*labels.values()}) == 4 and all("=" in label for label in labels.values())
+
+
+def test_room_is_made_for_the_widest_of_many_texts_of_one_length():
+    narrow = [f"i.l{n:02}" for n in range(20)]
+    assert text_width([*narrow, "WWWWW"]) == text_width(["WWWWW"]) > text_width(narrow)

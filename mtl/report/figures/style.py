@@ -29,6 +29,8 @@ _STRATEGIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 _TASKS = ("#332288", "#cc6677", "#117733", "#ddaa33", "#44aa99", "#882255", "#88ccee", "#999933")
 _OTHERS = "#b4bac2"
 
+_MEASURED = 50  # texts, of which one is taken for the widest
+
 Dashes = Literal["-"] | tuple[float, Sequence[float]]
 
 _RC: dict[Any, Any] = {
@@ -111,7 +113,7 @@ def figure(width: float, height: float) -> Figure:
 def text_width(texts: Sequence[str], size: float = SIZE) -> float:
     """Width of the longest text in inches."""
     font = FontProperties(family=["DejaVu Sans"], size=size)
-    longest = sorted(set(texts), key=len)[-3:]
+    longest = sorted(set(texts), key=lambda text: (len(text), text))[-_MEASURED:]  # the same ones in every process
     return max((TextPath((0, 0), text, prop=font).get_extents().width / 72 for text in longest if text), default=0.0)
 
 
@@ -137,11 +139,11 @@ def make_room(drawing: Figure, panels: Sequence[Axes], *, between: bool) -> None
     """Move panels aside, so that a label at the figure's left edge and the numbers of the axes lie beside each other.
 
     Args:
-        drawing: everything in it is drawn.
+        drawing: everything in it is there.
         panels: of `grid`.
         between: each column has numbers of its own, not the first alone.
     """
-    drawing.canvas.draw()
+    # Asking for labels brings them up to date; drawing all of it for that took a third of a large report's time.
     texts = [label for axes in panels for label in axes.get_yticklabels() if label.get_visible() and label.get_text()]
     widest = max((text.get_window_extent().width / drawing.dpi for text in texts), default=0.0)
     left = max(0.62, 0.42 + widest)
