@@ -59,7 +59,38 @@ whose coefficients a search sets, for each task its own:
 
     mtl search multidigits --method epbt --search loss.left=taylor loss.right=taylor,cross-entropy
 
-What is found is a spec like any other, so `--loss` takes it, on another benchmark too.
+What is found is a spec like any other, so `--loss` takes it, on another benchmark too. The report has it as an
+equation and as a picture beside the usual loss. It need not be better. On multidigits, 1200 steps, test accuracy of the
+left digit over 5 fresh seeds, and its difference from cross-entropy (95 % intervals):
+
+| loss of the left digit | accuracy | difference |
+| --- | --- | --- |
+| neither loss tuned: cross-entropy | 0.951 ± 0.005 | |
+| `taylor` as it starts | 0.950 ± 0.005 | −0.002 ± 0.005 |
+| `taylor` as `cmaes` found it | 0.959 ± 0.005 | +0.008 ± 0.007 |
+| both tuned by `cmaes`, 96 runs each: cross-entropy with label smoothing | 0.973 ± 0.006 | |
+| `taylor` | 0.966 ± 0.010 | −0.008 ± 0.006 |
+| both digits tuned by `epbt`, 64 runs each: cross-entropy with label smoothing | 0.971 ± 0.006 | |
+| `taylor` | 0.973 ± 0.007 | +0.002 ± 0.010 |
+
+    mtl compare multidigits --vary loss.left=cross-entropy,taylor,taylor:theta0=... --lr 0.005 \\
+        --steps 1200 --seeds 5 --no-single-task
+    mtl compare multidigits --vary loss.left=cross-entropy,taylor loss.right=cross-entropy,taylor \\
+        --tune cmaes --budget 96 --steps 1200 --seeds 5 --no-single-task
+    mtl compare multidigits --vary loss.left=cross-entropy,taylor loss.right=cross-entropy,taylor \\
+        --tune epbt --budget 64 --steps 1200 --seeds 5 --no-single-task
+
+So a search over the loss beats cross-entropy as it is, but not cross-entropy whose label smoothing, one number instead
+of seven, was searched at equal cost. One schedule of `epbt` (`taylor` for the right digit alone) failed on fresh seeds,
+with an accuracy of 0.0005: its first loss pushes away from the true class. Its later losses made that good in the run
+that it was found in, and did not under other seeds. So train what was found again, from the start and under other
+seeds, before it is used, as `mtl compare --tune` does.
+
+The same loss on another benchmark, multi-fashion, after 150 steps: 0.624 ± 0.028 for the left picture, 0.024 ± 0.010
+below cross-entropy, and the other task gains what this one loses.
+
+    mtl compare multi-fashion --vary loss.left=cross-entropy,taylor:theta0=... --lr 0.002 --steps 150 --seeds 5 \\
+        --no-single-task
 
 **A loss of your own** is a function, a class or an `nn.Module` that takes predictions and labels in one shape (where
 there is one prediction for each label) and returns their mean. `mtl check-loss path.py:Name` tests its gradient,
@@ -127,13 +158,14 @@ def page() -> str:
 
 
 def _section(cls: type[Loss]) -> str:
-    first, rest, _ = described(cls)
+    first, rest, deviations = described(cls)
     table = parameters(cls)
     return "\n\n".join(
         [
             f"### {cls.name}",
             first,
             *rest,
+            *([f"Departs from the paper: {deviations[0].lower()}{deviations[1:]}"] if deviations else []),
             f"`{cls.formula}`",
             f"Use: {cell(cls.use)}.",
             f"![{cls.name} and its slope](losses/{cls.name}.svg)",
