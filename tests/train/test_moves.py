@@ -227,7 +227,7 @@ class TwoNumbers(Coloured):
         (TwoNumbers(), "flip", "task 'normal': its geometry is direction, and its labels are not of three"),
         (Coloured(), "crop:padding=6", "augment=crop:padding=6: its pictures have fewer pixels a side"),
     ],
-    ids=str,
+    ids=["no pictures", "no pixels", "two numbers", "few pixels"],
 )
 def test_what_cannot_be_changed_is_refused(benchmark, spec, message):
     with pytest.raises(ValueError, match=message):
