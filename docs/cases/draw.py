@@ -15,6 +15,7 @@ from show import Measured, measured, short, together
 from mtl.stats import mean_interval
 
 INK, REFERENCE = "#1d2530", "#6b7480"
+WIDEST = 42  # characters of a label
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 
 
@@ -59,9 +60,9 @@ def _points(axes: Axes, found: Measured, order: Sequence[str], colours: Mapping[
             axes.plot([interval.mean], [row], "|", color=INK, markersize=8)
         if interval.low is not None and interval.high is not None:
             axes.plot([interval.low, interval.high], [row, row], color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(order)), [short(variant, found.values) for variant in order])
+    axes.set_yticks(range(len(order)), [_cut(short(variant, found.values)) for variant in order])
     axes.set_ylim(len(order) - 0.5, -0.5)
-    axes.set_title(f"{found.name} on test data, {'higher' if found.higher else 'lower'} is better", fontsize=7)
+    axes.set_title(f"{found.name} on test data {'↑' if found.higher else '↓'}", fontsize=7)
 
 
 def _curves(axes: Axes, curves: Mapping[str, Any], order: Sequence[str], colours: Mapping[str, str]) -> None:
@@ -69,4 +70,9 @@ def _curves(axes: Axes, curves: Mapping[str, Any], order: Sequence[str], colours
     for variant in order:
         if variant in curves:
             axes.plot(curves[variant]["step"], curves[variant]["selection"], color=colours[variant], linewidth=1)
-    axes.set_title("skill on validation data, over steps", fontsize=7)
+    axes.set_title("validation skill ↑, over steps", fontsize=7)
+
+
+def _cut(label: str) -> str:
+    """A label that leaves room for the points."""
+    return label if len(label) <= WIDEST else f"{label[: WIDEST - 1]}…"

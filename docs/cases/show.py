@@ -43,7 +43,12 @@ def measured(run: Mapping[str, Any], metric: str, split: str = "metrics") -> Mea
     """
     values: dict[str, dict[int, float | None]] = {}
     for record in run["runs"]:
-        found = _value(record[split], run["tasks"], metric) if record["status"] == "done" else None
+        if record["status"] != "done":
+            found = None
+        elif (metric, split) == (SKILL, "validation"):
+            found = record["selection"]  # by what constants reach there
+        else:
+            found = _value(record[split], run["tasks"], metric)
         values.setdefault(record["strategy"], {})[record["seed"]] = found
     if metric == SKILL:
         return Measured(SKILL, True, values)

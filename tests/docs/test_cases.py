@@ -121,3 +121,15 @@ def test_an_answer_is_that_of_validation_data_and_says_when_it_is_not_sure():
     rows = shown(["table", "r", "v/mae"], results).splitlines()
     assert rows[2].startswith("| `b` | 0.450 ± 0.11") or rows[2].startswith("| `b` | 0.45 ± 0.11")
     assert rows[3].endswith("| reference |  |")
+
+
+@pytest.mark.usefixtures("cases")
+def test_validation_data_choose_by_their_own_selection_and_not_by_constants_of_test_data():
+    from show import measured
+
+    about = {"primary": "mae", "metrics": {"mae": {"higher_is_better": False, "perfect": 0.0, "constant": 2.0}}}
+    record = {"strategy": "a", "seed": 0, "status": "done", "selection": 0.3}
+    record |= {"metrics": {"v": {"mae": 1.0}}, "validation": {"v": {"mae": 1.0}}}
+    run = {"tasks": {"v": about}, "runs": [record]}
+    assert measured(run, "skill").values == {"a": {0: 0.5}}
+    assert measured(run, "skill", "validation").values == {"a": {0: 0.3}}
