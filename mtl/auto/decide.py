@@ -39,7 +39,7 @@ class Wanted:
     Attributes:
         seed: of the race; those of the finals come after it.
         seeds: of each finalist, at most.
-        finalists: beside the default.
+        finalists: beside the default, at most.
         members: runs of the first bracket; None for the usual number.
     """
 
@@ -130,7 +130,7 @@ class Decider:
             members=self._wanted.members,
         )
         self.keep(plan=plan)
-        for line in plan.words(self.clock.limit, self._wanted.finalists):
+        for line in plan.words(self.clock.limit):
             self._say(line)
         return plan
 
@@ -143,7 +143,7 @@ class Decider:
         )
         self._run(race, should_stop)
         records = [record for record in self.directory.records() if record["phase"] == "search"]
-        finalists = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
+        finalists = choose_finalists(records, self._objective.higher_is_better(), plan.finalists, dict(USUAL))
         self.keep(finalists=tuple(finalists), ended=self._ended(RACE))
         self._say(
             f"The race is over: {len(records)} candidates, {sum(r['status'] == 'done' for r in records)} of them "

@@ -58,9 +58,7 @@ def _page(summary: Mapping[str, Any], study: AutoStudy, figures: Mapping[str, st
         overview=words.overview(summary),
         finalists=words.finalists_table(summary) if summary["finalists"] else None,
         points=[(each["label"], words.described(each["train"])) for each in summary["finalists"]],
-        decisions=study.state.plan.words(config["auto"]["time"], config["auto"]["finalists"])
-        if study.state.plan
-        else [],
+        decisions=study.state.plan.words(config["auto"]["time"]) if study.state.plan else [],
         path=words.path_table(summary) if summary["path"] else None,
         importance=words.importance(summary),
         figures={name: Markup(svg) for name, svg in figures.items()},

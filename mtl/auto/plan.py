@@ -18,7 +18,7 @@ _PATH = 1 / 3  # of the finals' share, for the runs between the default and the 
 _FINE, _COARSE = (27, 27), (9, 12)
 _DEAR = 0.4  # share of the evaluations in the cost of a run from which on they are
 _WHOLE_RUNS = 16  # that the race is worth at least: one pass through its four brackets
-_FEWEST_SEEDS, _FEWEST_STEPS = 4, 27
+_FEWEST_SEEDS, _FEWEST_FINALISTS, _FEWEST_STEPS = 4, 2, 27
 _EVALUATIONS = 20  # of a run of a finalist
 _MEASURED = 0.03  # share of the time in which the speed is measured
 # The median of several looks is taken: whatever else the machine does comes in bursts.
@@ -74,6 +74,7 @@ class TimePlan:
         interval: steps from one comparison of the race to the next.
         rungs: intervals of a whole run.
         members: runs of its first bracket.
+        finalists: beside the default.
         seeds: of each finalist.
         race_until: seconds at which the race ends.
         finals_until: seconds at which the finals end.
@@ -87,6 +88,7 @@ class TimePlan:
     interval: int
     rungs: int
     members: int
+    finalists: int
     seeds: int
     race_until: float
     finals_until: float
@@ -115,7 +117,7 @@ class TimePlan:
         one = Speed(self.step, self.evaluation).run(self.length, _EVALUATIONS) * points * _UNSURE
         return self.seeds if one <= 0 else max(0, min(self.seeds, int(seconds / one)))
 
-    def words(self, limit: float, finalists: int) -> list[str]:
+    def words(self, limit: float) -> list[str]:
         """What was decided, a sentence each."""
         whole = Speed(self.step, self.evaluation).run(self.length, self.rungs)
         found = [
@@ -135,7 +137,7 @@ class TimePlan:
             f"{self.members} begin in its first bracket, and of three that are compared one goes on."
         )
         found.append(
-            f"Then {finalists} finalists and the default are trained under {self.seeds} fresh seeds each, until "
+            f"Then {self.finalists} finalists and the default are trained under {self.seeds} fresh seeds each, until "
             f"{shown(self.finals_until)} at the latest."
         )
         return found
@@ -146,7 +148,8 @@ def make_plan(
 ) -> TimePlan:
     """Decide how the time is spent.
 
-    Finals get less than a third of it: seeds are dropped first, down to four, then steps. The race is worth at least
+    Finals get less than a third of it: seeds are dropped first, down to four, then finalists, down to two, then steps.
+    The race is worth at least
     sixteen whole runs; where it is not, runs are shorter than the recipe's. What the finals will not need goes to the
     race.
 
@@ -155,16 +158,15 @@ def make_plan(
         elapsed: seconds that are over.
         recipe: steps of a run of the recipe.
         speed: of a run.
-        finalists: beside the default.
+        finalists: beside the default, at most.
         seeds: of each finalist, at most.
         members: runs of the first bracket; None for the usual number.
     """
-    per_run = limit * FINALS * (1 - _PATH) / _UNSURE / (finalists + 1)  # seconds of all seeds of a finalist
-    fewest = min(seeds, _FEWEST_SEEDS)
+    share = limit * FINALS * (1 - _PATH) / _UNSURE
     cost = speed.run(recipe, _EVALUATIONS)
-    kept = max(fewest, min(seeds, int(per_run / cost) if cost > 0 else seeds))
-    longest_final = _steps(per_run / kept, speed, _EVALUATIONS)
-    longest = min(recipe, longest_final)
+    kept = _within(share / (finalists + 1), cost, min(seeds, _FEWEST_SEEDS), seeds)
+    finalists = _within(share / kept, cost, min(finalists, _FEWEST_FINALISTS) + 1, finalists + 1) - 1
+    longest = min(recipe, _steps(share / (finalists + 1) / kept, speed, _EVALUATIONS))
     rungs, usual_members = _FINE
     length = _race_length(limit, elapsed, longest, min(recipe, _FEWEST_STEPS), speed, rungs)
     if rungs * speed.evaluation > _DEAR * speed.run(length, rungs):
@@ -179,6 +181,7 @@ def make_plan(
         interval=max(1, length // rungs),
         rungs=rungs,
         members=members if members is not None else usual_members,
+        finalists=finalists,
         seeds=kept,
         race_until=race_until,
         finals_until=min(finals_until, (1 - PAGE) * limit),
@@ -187,6 +190,11 @@ def make_plan(
         step=speed.step,
         evaluation=speed.evaluation,
     )
+
+
+def _within(seconds: float, cost: float, fewest: int, most: int) -> int:
+    """How many of a cost fit into a time, between two bounds."""
+    return max(fewest, min(most, int(seconds / cost))) if cost > 0 else most
 
 
 def _race_length(limit: float, elapsed: float, longest: int, fewest: int, speed: Speed, rungs: int) -> int:
