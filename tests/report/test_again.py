@@ -1,12 +1,15 @@
 """What repeats the best run of a study: the line, `best.yaml`, and remarks."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 
 import pytest
 
+from mtl.cli.config_file import read_arguments
 from mtl.cli.main import main
 from mtl.files.yaml_files import read_values
+from mtl.hyperparameters import domains, kinds_of
 from mtl.train import Member, Settings
 from mtl.train.recipe import make_recipe
 from tests.tiny import Tiny
@@ -102,3 +105,46 @@ def test_what_no_option_can_say_is_said():
         make_recipe("clipped", Clipped(), settings, Member("equal", 0, {"clip": None}))
     patient = make_recipe("clipped", Clipped(), settings, Member("equal", 0, {"patience": None}))
     assert patient.training["patience"] > settings.epochs  # it never stops early
+
+
+TEXTS = {
+    "optimizer": "sgd:nesterov=true",
+    "schedule": "step:every=0.3",
+    "model": "mlp:width=8",
+    "architecture": "cross-stitch",
+    "augment": "flip",
+}
+OTHERS = {"epochs": 7, "momentum": 0.5, "dropout": 0.3, "ema": 0.9, "accumulate": 2}
+BESIDE = {"momentum": {"optimizer": "sgd"}}  # what has to be set for another setting to have an effect
+
+
+def another(name, domain, usual):
+    """A value of a setting that is not its default."""
+    if name in TEXTS or name in OTHERS:
+        return {**TEXTS, **OTHERS}[name]
+    if domain.choices:
+        return next(choice for choice in domain.choices if choice != usual)
+    if isinstance(usual, bool):
+        return not usual
+    kinds = kinds_of(Settings, name)
+    assert kinds & {int, float}, f"{name}: give the test a value for it"
+    return 3 if int in kinds else 0.012345678901234567
+
+
+@pytest.mark.parametrize("name", [*domains(Settings)])
+def test_every_setting_is_read_back_as_it_was(name, tmp_path):
+    usual = Settings.of(Tiny.recipe)
+    values = {**BESIDE.get(name, {}), name: another(name, domains(Settings)[name], getattr(usual, name))}
+    settings = Settings.of(Tiny.recipe, values)
+    strategy = "auto-lambda" if name == "align_data" else "equal"
+    recipe = make_recipe("multidigits", Tiny(), settings, Member(strategy, 4))
+    (tmp_path / "best.yaml").write_text(recipe.text())
+    read = read_arguments(["train", "--config", str(tmp_path / "best.yaml")])
+    typed = read_arguments(shlex.split(recipe.line())[1:])
+    assert (read.benchmark, read.strategy, read.seed) == (typed.benchmark, typed.strategy, typed.seed)
+    for found in (read, typed):
+        got = Settings.of(Tiny.recipe, found.training)
+        assert dataclasses.replace(got, model="", architecture="") == dataclasses.replace(
+            settings, model="", architecture=""
+        )
+        assert getattr(got, name) == getattr(settings, name)
