@@ -87,10 +87,14 @@ that it was found in, and did not under other seeds. So train what was found aga
 seeds, before it is used, as `mtl compare --tune` does.
 
 The same loss on another benchmark, multi-fashion, after 150 steps: 0.624 ± 0.028 for the left picture, 0.024 ± 0.010
-below cross-entropy, and the other task gains what this one loses.
+below cross-entropy, while the other task gains 0.018 ± 0.009. On census, both losses of `income` with a tuned learning
+rate, 300 steps: an area under the curve of 0.938 ± 0.001, 0.005 ± 0.001 below binary cross-entropy. It did not carry
+over.
 
     mtl compare multi-fashion --vary loss.left=cross-entropy,taylor:theta0=... --lr 0.002 --steps 150 --seeds 5 \\
         --no-single-task
+    mtl compare census --vary loss.income=binary-cross-entropy,taylor:theta0=... --tune random --budget 8 \\
+        --steps 300 --seeds 5 --no-single-task
 
 **A loss of your own** is a function, a class or an `nn.Module` that takes predictions and labels in one shape (where
 there is one prediction for each label) and returns their mean. `mtl check-loss path.py:Name` tests its gradient,

@@ -15,6 +15,10 @@ from mtl.losses.loss import Terms
 from mtl.losses.one_each import Elementwise, means
 
 _CENTRE, _COEFFICIENTS = (-1.0, 1.0), (-5.0, 5.0)
+_POLYNOMIAL = (
+    "f(x, y) - f(x, x), with f = -(theta2 v + theta3 v^2/2 + theta4 v^3/6 + theta5 u v + theta6 u v^2/2 + "
+    "theta7 u^2 v/2), u = x - theta0, v = y - theta1, x the label and y the prediction"
+)
 _PAPER = "Gonzalez & Miikkulainen, GECCO 2021, the expansion of order 3"
 
 
@@ -100,7 +104,7 @@ class Taylor(ClassesOrLogits, Expansion):
 
     name: ClassVar[str] = "taylor"
     kind: ClassVar[str] = "classes"
-    formula: ClassVar[str] = "sum over classes of f(x, y) - f(x, x), with f the polynomial above"
+    formula: ClassVar[str] = f"sum over classes of {_POLYNOMIAL}, as a probability"
     use: ClassVar[str] = "classes, where a search over the loss itself is wanted; a found one is a spec like any other"
     paper: ClassVar[str] = _PAPER
     theta0: float = _centre(0.0, "of the label")
@@ -145,7 +149,7 @@ class TaylorNumbers(Elementwise, Expansion):
 
     name: ClassVar[str] = "taylor-numbers"
     kind: ClassVar[str] = "numbers"
-    formula: ClassVar[str] = "f(x, y) - f(x, x), with f the polynomial above"
+    formula: ClassVar[str] = _POLYNOMIAL
     use: ClassVar[str] = "numbers, where a search over the loss itself is wanted; a found one is a spec like any other"
     paper: ClassVar[str] = _PAPER
     theta0: float = _centre(0.0, "of the label")
