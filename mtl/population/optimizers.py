@@ -43,6 +43,8 @@ class Optimizer:
         state = {name: torch.zeros_like(parameters) for name in self.buffers}
         if "initial_accumulator_value" in values:
             state["sum"] += values["initial_accumulator_value"].to(parameters)
+        if "product" in state:
+            state["product"] += 1
         state["steps"] = torch.zeros(len(parameters), tensors, dtype=torch.float64, device=parameters.device)
         return state
 
@@ -162,6 +164,76 @@ def _adagrad(parameters: Tensor, gradients: Tensor, state: State, values: Values
     parameters.addcmul_(torch.div(gradients, spread, out=spread), size)
 
 
+def _adadelta(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:  # noqa: ARG001
+    gradients = _decayed(parameters, gradients, values)
+    kept, fresh, eps = (value.to(parameters) for value in (values["rho"], 1 - values["rho"], values["eps"]))
+    size, scaled = -values["lr"].to(parameters), gradients * fresh
+    spread, change = torch.empty_like(parameters), torch.empty_like(parameters)
+    square, moved = state["square"].mul_(kept).addcmul_(gradients, scaled), state["moved"]
+    torch.add(square, eps, out=spread).sqrt_()
+    torch.add(moved, eps, out=change).sqrt_().div_(spread).mul_(gradients)
+    moved.mul_(kept).addcmul_(change, torch.mul(change, fresh, out=scaled))
+    parameters.addcmul_(change, size)
+
+
+def _adamax(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    gradients = _decayed(parameters, gradients, values)
+    first, largest = state["first"], state["largest"]
+    weight, kept = (1 - values["beta1"]).to(first), values["beta2"].to(first)
+    size = -(values["lr"] / (1 - values["beta1"] ** steps)).to(first)
+    floor, ratio = gradients.abs() + values["eps"].to(first), torch.empty_like(first)
+    first.lerp_(gradients, weight)
+    torch.maximum(largest.mul_(kept), floor, out=largest)
+    parameters.addcmul_(torch.div(first, largest, out=ratio), size)
+
+
+def _decayed_either_way(parameters: Tensor, gradients: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+    """Gradients with the decay, and what parameters are multiplied with: each where the other is not asked for."""
+    apart, decay = values["decoupled_weight_decay"] > 0, values["weight_decay"]
+    kept = torch.where(apart, 1 - values["lr"] * decay, 1.0).to(parameters)
+    return torch.addcmul(gradients, parameters, torch.where(apart, 0.0, decay).to(parameters)), kept
+
+
+def _nadam(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    gradients, shrunk = _decayed_either_way(parameters, gradients, values)
+    beta1, beta2, rate = values["beta1"], values["beta2"], values["lr"]
+    first, second, product = state["first"], state["second"], state["product"]
+    momentum, ahead = (beta1 * (1 - 0.5 * 0.96 ** (made * values["momentum_decay"])) for made in (steps, steps + 1))
+    together = product * momentum.to(product)
+    now = -(rate * (1 - momentum) / (1 - together)).to(first)
+    later = -(rate * ahead / (1 - together * ahead)).to(first)
+    weight, kept, eps = (1 - beta1).to(first), beta2.to(second), values["eps"].to(second)
+    correction, scaled = (1 - beta2**steps).to(second), gradients * (1 - beta2).to(second)
+    spread = torch.empty_like(second)
+    parameters.mul_(shrunk)
+    first.lerp_(gradients, weight)
+    second.mul_(kept).addcmul_(gradients, scaled)
+    torch.div(second, correction, out=spread).sqrt_().add_(eps)
+    parameters.addcmul_(torch.div(gradients, spread, out=scaled), now)
+    parameters.addcmul_(torch.div(first, spread, out=scaled), later)
+    product.copy_(together)
+
+
+def _radam(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
+    gradients, shrunk = _decayed_either_way(parameters, gradients, values)
+    beta1, beta2 = values["beta1"], values["beta2"]
+    first, second = state["first"], state["second"]
+    limit, left = 2 / (1 - beta2) - 1, 1 - beta2**steps
+    length = limit - 2 * steps * beta2**steps / left  # of the average of squares, in steps; it adapts above 5
+    share = ((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)).clamp(min=0)
+    adaptive, factor, one = length > 5, (share * left).sqrt().to(first), torch.ones_like(length).to(first)
+    size = -(values["lr"] / (1 - beta1**steps)).to(first)
+    weight, kept, eps = (1 - beta1).to(first), beta2.to(second), values["eps"].to(second)
+    scaled, spread = gradients * (1 - beta2).to(second), torch.empty_like(second)
+    parameters.mul_(shrunk)
+    first.lerp_(gradients, weight)
+    second.mul_(kept).addcmul_(gradients, scaled)
+    torch.sqrt(second, out=spread).add_(eps)
+    torch.div(factor, spread, out=spread)
+    torch.where(adaptive, spread, one, out=spread)
+    parameters.addcmul_(spread.mul_(first), size)
+
+
 _ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 
 OPTIMIZERS: Mapping[str, Optimizer] = {
@@ -187,6 +259,17 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
             ("sum",),
             _adagrad,
         ),
+        Optimizer(
+            "adadelta", {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}, ("square", "moved"), _adadelta
+        ),
+        Optimizer("adamax", {**_ADAM, "lr": 2e-3, "weight_decay": 0.0}, ("first", "largest"), _adamax),
+        Optimizer(
+            "nadam",
+            {**_ADAM, "lr": 2e-3, "weight_decay": 0.0, "momentum_decay": 4e-3, "decoupled_weight_decay": 0.0},
+            ("first", "second", "product"),
+            _nadam,
+        ),
+        Optimizer("radam", {**_ADAM, "weight_decay": 0.0, "decoupled_weight_decay": 0.0}, ("first", "second"), _radam),
     )
 }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Those that a population steps side by side, `mtl.population.optimizers`; without arguments they need no check.
-SIDE_BY_SIDE = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
+SIDE_BY_SIDE = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam")
 #: Arguments that are training settings of their own.
 _SETTINGS = ("lr", "weight_decay")
 _PLACE = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<cls>[A-Za-z_]\w*)(:(?P<pairs>.*))?")
@@ -83,6 +83,8 @@ class OptimizerSpec:
         if self.decays:
             arguments["weight_decay"] = weight_decay
         cls: Any = _class(self.name)
+        if self.name == "muon":
+            from mtl.train.muon import MuonWithAdamW as cls
         try:
             made: torch.optim.Optimizer = cls(parameters, lr=lr, **arguments)
         except (ValueError, TypeError, RuntimeError) as error:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from mtl.models import Shared
+from mtl.train.optimizers import read_optimizer
 from mtl.train.settings import Settings
 
 
@@ -65,11 +66,12 @@ def optimizer_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
     There is one group for each part that is trained in a way of its own; rates are those before any schedule.
     """
     parts, groups = parts_of(model), dict[Any, list[nn.Parameter]]()
-    apart = differ(settings, parts)
+    apart = differ(settings, parts) or read_optimizer(settings.optimizer).name == "muon"
     for name, parameter in model.named_parameters():
         groups.setdefault(parts[name] if apart else Part(), []).append(parameter)
     found = []
     for part, parameters in groups.items():
         values = values_of(settings, part)
-        found.append({"params": parameters, "lr": values["lr"], "weight_decay": values["weight_decay"]})
+        own = {"lr": values["lr"], "weight_decay": values["weight_decay"], "head": part.head}
+        found.append({"params": parameters, **own})
     return found

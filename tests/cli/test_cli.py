@@ -269,10 +269,13 @@ def test_the_config_of_a_run_serves_as_a_config_file(arguments, tmp_path, capsys
             "optimizer 'rprop': it has no weight decay, which is searched",
         ),
         (
-            ["search", TINY, "--method=pbt", "--search", "optimizer=adam,nadam"],
+            ["search", TINY, "--method=pbt", "--search", "optimizer=adam,asgd"],
             "pbt: it cannot copy between optimizers that are stepped side by side",
         ),
-        (["train", TINY, "--optimizer", "muon"], "optimizer 'muon': Muon only supports 2D parameters"),
+        (
+            ["train", TINY, "--optimizer", "torch.optim:Muon"],
+            "optimizer 'torch.optim:Muon': Muon only supports 2D parameters",
+        ),
         (["train", TINY, "--momentum", "0.5"], "--momentum 0.5: it is a setting of sgd, and the optimizer is adam"),
         (["train", TINY, "--align-data", "train"], "no strategy here reads gradients of another split"),
         (["search", TINY, "--method", "random", "--quantile", "0.5"], "--quantile 0.5: random has no use for it"),

@@ -5,6 +5,7 @@ import torch
 
 from mtl.strategies import REGISTRY
 from mtl.train import Cohort, Member, Settings
+from mtl.train.optimizers import SIDE_BY_SIDE
 from tests.population.problem import Pictures, Three, ThreeMissing, assert_is_the_single_run
 
 CHAINS = [
@@ -56,7 +57,7 @@ def test_heads_can_have_their_own_gradients(spec):
     check(ThreeMissing(), [Member(spec, seed) for seed in (1, 2)], head_weighting="own", steps=30)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", SIDE_BY_SIDE)
 def test_each_optimizer_with_schedule_clipping_and_l1(optimizer):
     members = [
         Member("equal", 1, {"lr": 1e-2, "schedule": "cosine", "warmup": 5, "clip": 0.3}),

@@ -18,6 +18,12 @@ OPTIMIZERS = {
         torch.optim.Adagrad,
         {"lr": 1e-2, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2},
     ),
+    "adadelta": (torch.optim.Adadelta, {"lr": 0.5, "rho": 0.8, "eps": 1e-5, "weight_decay": 0.1}),
+    "adamax": (torch.optim.Adamax, {"lr": 1e-2, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
+    "nadam": (torch.optim.NAdam, {"lr": 1e-2, "betas": (0.8, 0.95), "weight_decay": 0.1, "momentum_decay": 0.1}),
+    "nadam apart": (torch.optim.NAdam, {"lr": 1e-2, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "radam": (torch.optim.RAdam, {"lr": 1e-2, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+    "radam apart": (torch.optim.RAdam, {"lr": 1e-2, "weight_decay": 0.1, "decoupled_weight_decay": True}),
 }
 
 
@@ -35,7 +41,7 @@ def settings_of(member, given):
 @pytest.mark.parametrize("gaps", [False, True])
 def test_equal_to_torch(name, gaps):
     cls, given = OPTIMIZERS[name]
-    optimizer = make_optimizer("sgd" if name == "nesterov" else name)
+    optimizer = make_optimizer("sgd" if name == "nesterov" else name.partition(" ")[0])
     members, shapes = 3, [(4, 2), (5,)]
     each = [settings_of(member, given) for member in range(members)]
     complete = [optimizer.complete(values) for values in each]
@@ -87,7 +93,7 @@ class Scarce(TorchDispatchMode):
 @pytest.mark.parametrize("name", [*OPTIMIZERS])
 def test_a_step_for_which_memory_does_not_suffice_changes_nothing(name, gaps):
     """Whichever allocation fails: the step is made wholly or not at all."""
-    optimizer = make_optimizer("sgd" if name == "nesterov" else name)
+    optimizer = make_optimizer("sgd" if name == "nesterov" else name.partition(" ")[0])
     generator = torch.Generator().manual_seed(0)
     parameters = torch.randn(3, 5, generator=generator)
     settings = optimizer.complete(OPTIMIZERS[name][1])

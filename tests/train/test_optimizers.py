@@ -16,7 +16,7 @@ def made(text, **settings):
     return Settings(optimizer=text, **settings).make_optimizer([torch.nn.Parameter(torch.ones(2, 2))])
 
 
-@pytest.mark.parametrize("name", ["Adadelta", "Adafactor", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop", "Muon"])
+@pytest.mark.parametrize("name", ["Adadelta", "Adafactor", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop"])
 def test_every_class_of_torch_in_either_spelling(name):
     cls = getattr(torch.optim, name)
     for text in (name, name.lower()):
@@ -98,7 +98,7 @@ def test_trying_a_class_draws_no_random_numbers_of_the_run():
     torch.manual_seed(0)
     wanted = torch.rand(2)
     torch.manual_seed(0)
-    Settings(optimizer="NAdam")
+    Settings(optimizer="ASGD")
     assert torch.equal(torch.rand(2), wanted)
 
 
@@ -121,9 +121,9 @@ def test_members_with_other_arguments_are_one_program_and_the_single_runs():
 
 @pytest.mark.usefixtures("float64")
 def test_other_optimizers_are_stepped_one_at_a_time_which_is_said():
-    members = [Member("equal", seed, {"optimizer": "NAdam:momentum_decay=0.01"}) for seed in range(2)]
+    members = [Member("equal", seed, {"optimizer": "ASGD:t0=10"}) for seed in range(2)]
     told = _check(members, programs=2)
-    assert told == ["optimizer NAdam:momentum_decay=0.01 is stepped one member at a time"]
+    assert told == ["optimizer ASGD:t0=10 is stepped one member at a time"]
 
 
 def _check(members, programs):
@@ -153,6 +153,6 @@ def test_arguments_change_within_a_program():
 @pytest.mark.usefixtures("float64")
 def test_an_optimizer_that_refuses_the_model_says_so():
     benchmark = Three()
-    settings = dataclasses.replace(Settings.of(benchmark.recipe), optimizer="muon")
-    with pytest.raises(ValueError, match="optimizer 'muon': Muon only supports 2D parameters"):
+    settings = dataclasses.replace(Settings.of(benchmark.recipe), optimizer="torch.optim:Muon")
+    with pytest.raises(ValueError, match=r"optimizer 'torch\.optim:Muon': Muon only supports 2D parameters"):
         train(benchmark, benchmark.load(), "equal", settings, seed=0)
