@@ -2,8 +2,10 @@
 
 import pytest
 
+from mtl.report import write_report
 from mtl.report.figures.style import text_width
 from mtl.report.labels import labels_in_words, reference_in_heads, short_labels, table_labels
+from tests.report.fake_study import write_study
 
 LONG = [
     f"gradnorm+uncertainty, loss.left={loss}, optimizer={optimizer}, weight_decay={decay}"
@@ -50,3 +52,13 @@ def test_a_parameter_that_not_all_have_does_not_hide_which_value_is_whose():
 def test_room_is_made_for_the_widest_of_many_texts_of_one_length():
     narrow = [f"i.l{n:02}" for n in range(20)]
     assert text_width([*narrow, "WWWWW"]) == text_width(["WWWWW"]) > text_width(narrow)
+
+
+def test_every_figure_of_variants_shows_their_labels(tmp_path):
+    study = write_study(tmp_path / "study", LONG, seeds=(0, 1), config={"options": {"vary": ["..."]}})
+    write_report([study], tmp_path)
+    for figure in ("ranking", "metrics", "cost"):
+        drawn = (tmp_path / "figures" / f"{figure}.svg").read_text(encoding="utf-8")
+        assert all(f">{label}<" in drawn for label in short_labels(summary(LONG)).values()), figure
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Labels are the values of loss.left" in page and ">variant<" in page and "minus the reference" in page

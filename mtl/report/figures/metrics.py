@@ -43,7 +43,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:
         np.ma.masked_invalid(gains), cmap=_DIVERGING, vmin=-span, vmax=span, edgecolors="white", linewidth=1.5
     )
     strategy_axis(axes, labels, summary["reference"])
-    axes.set_yticks(np.arange(len(specs)) + 0.5)
+    axes.set_yticks(np.arange(len(specs)) + 0.5, [*labels.values()])
     axes.set_ylim(len(specs), 0)
     axes.set_xticks(np.arange(len(names)) + 0.5, [shortened(name, 24) for name in names])
     axes.tick_params(axis="x", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
