@@ -1,5 +1,8 @@
 """How long names of variants are written in figures and heads."""
 
+import json
+import re
+
 import pytest
 
 from mtl.report import write_report
@@ -62,3 +65,14 @@ def test_every_figure_of_variants_shows_their_labels(tmp_path):
         assert all(f">{label}<" in drawn for label in short_labels(summary(LONG)).values()), figure
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Labels are the values of loss.left" in page and ">variant<" in page and "minus the reference" in page
+
+
+def test_a_single_evaluation_is_a_dot_as_a_line_needs_two(tmp_path):
+    study = write_study(tmp_path / "study", ("equal", "famo"), seeds=(0, 1))
+    for path in (study / "history").glob("*.json"):
+        curves = json.loads(path.read_text())
+        evaluated = {key: curves[key][:1] for key in ("eval_step", "validation_loss")}
+        path.write_text(json.dumps({**curves, **evaluated}))
+    write_report([study], tmp_path)
+    drawn = (tmp_path / "figures" / "losses.svg").read_text(encoding="utf-8")
+    assert len(re.findall(r"<g clip-path[^>]*>\s*<use", drawn)) == 3 * 2  # tasks and strategies

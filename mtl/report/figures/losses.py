@@ -47,7 +47,7 @@ def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours, sp
             steps, values = curves[spec]
             axes.plot(
                 steps, values[:, task], color=colours[spec], linestyle=colours.dashes(spec),
-                linewidth=1.4 if spec in named else 0.7,
+                linewidth=1.4 if spec in named else 0.7, marker="o" if len(steps) == 1 else None, markersize=5,
             )  # fmt: skip
         axes.set_title(shortened(tasks[task], 30), pad=4)
         scale_to(axes, [values[:, task] for _, values in curves.values()])
