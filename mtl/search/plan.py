@@ -21,7 +21,8 @@ from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses
-from mtl.train.batches import steps_per_epoch
+from mtl.train.batches import check_batches, steps_per_epoch
+from mtl.train.moving import check_moves
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 
 
@@ -164,6 +165,17 @@ def decided(space: Space, setting: StudySetup) -> Space:
             condition = dataclasses.replace(condition, choices=new)
         dimensions[name] = Dimension(parameter, condition)
     return Space(dimensions)
+
+
+def check_searched_batches(space: Space, setting: StudySetup) -> None:
+    """Raise `ValueError` for the first `augment` or `sampling` of a space that the data does not allow."""
+    where, splits = f"benchmark {setting.benchmark.name!r}", setting.splits
+    for name in ("augment", "sampling"):
+        dimension = space.dimensions.get(name)
+        for value in dimension.parameter.grid(1) if dimension is not None else ():
+            settings = Settings.of(dataclasses.asdict(setting.settings), {name: value})
+            check_batches(where, splits.train, settings)
+            check_moves(f"{where}, train split", setting.benchmark.tasks, splits.train, settings.augment)
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import mtl
 from mtl.benchmarks import Benchmark, Split, Splits, Task, load_checked
 from mtl.benchmarks.own import OwnExamples
+from mtl.cli.main import main
 from mtl.losses import MAE, MSE, CrossEntropy
 from mtl.metrics import absolute_error, accuracy, mae, pixel_accuracy
 from mtl.models import HardSharing
@@ -232,6 +233,17 @@ class TwoNumbers(Coloured):
 def test_what_cannot_be_changed_is_refused(benchmark, spec, message):
     with pytest.raises(ValueError, match=message):
         check_model(benchmark, load_checked(benchmark), Settings(augment=spec))
+
+
+def test_a_search_refuses_what_its_data_does_not_allow(tmp_path, capsys):
+    arguments = ["--method", "random", "--steps", "4", "--strategy", "equal", "--quiet", "--wandb", "disabled"]
+    for chosen, said in (
+        ("augment=none,flip", "augment=flip: its inputs are no pictures"),
+        ("sampling=cycle,proportional", "sampling=proportional: its tasks have no examples of their own"),
+    ):
+        out = str(tmp_path / chosen.partition("=")[0])
+        assert main(["search", "tests/tiny.py:Tiny", *arguments, "--out", out, "--search", chosen]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_specs_that_cannot_be_read_are_refused():
