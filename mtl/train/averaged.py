@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Examples
-from mtl.benchmarks.own import OwnExamples
 from mtl.population.normalisation import forgotten, gathering, normalisations
 from mtl.train.average import copied, follow
 from mtl.train.batches import Batches
@@ -82,7 +81,6 @@ def renewing_batches(job: Job, model: nn.Module, train: Examples) -> Batches | N
 
 
 def renewing_inputs(batches: Batches) -> Iterator[Any]:
-    """The inputs of an epoch, or of the first batches of it; where tasks have their own examples, task after task."""
+    """The inputs of an epoch, or of the first batches of it."""
     for number in range(min(batches.per_epoch, _MOST)):
-        batch = batches[number]
-        yield from batch.inputs.values() if isinstance(batch, OwnExamples) else [batch.inputs]
+        yield batches[number].inputs

@@ -17,6 +17,7 @@ from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
 from mtl.losses.labels import classes_last, elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
+from mtl.population.normalisation import normalisations
 from mtl.train.batches import check_batches
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
@@ -64,6 +65,11 @@ def check_model(
     check_moves(f"{where}, train split", benchmark.tasks, splits.train, settings.augment)
     own = isinstance(splits.train, OwnExamples)
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
+    if own and settings.swa is not None and normalisations(model):
+        raise ValueError(
+            f"{where}: swa={settings.swa:g} gathers the statistics of batch normalisation anew, which it cannot where "
+            "tasks have their own examples: take ema, or another normalisation"
+        )
     if read_optimizer(settings.optimizer).name not in SIDE_BY_SIDE:  # these take any parameter
         settings.make_optimizer(optimizer_groups(model, settings))
     for name, split in splits.items():

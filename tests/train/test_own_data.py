@@ -227,6 +227,17 @@ def test_micro_batches_give_the_steps_of_whole_batches():
         check_model(Domains(), load_checked(Domains()), Settings(accumulate=2, batch_size=8))
 
 
+def test_a_mean_of_weights_whose_statistics_would_mix_tasks_is_refused():
+    class Normalised(Domains):
+        def model(self, tasks, inputs):
+            made = super().model(tasks, inputs)
+            made.trunk = torch.nn.Sequential(made.trunk, torch.nn.BatchNorm1d(1))
+            return made
+
+    with pytest.raises(ValueError, match=r"swa=0\.5 gathers the statistics of batch normalisation anew"):
+        check_model(Normalised(), load_checked(Domains()), Settings(swa=0.5))
+
+
 def test_records_tell_the_data_of_each_task_apart():
     one, other = load_checked(Domains()), load_checked(Domains())
     digests = of_splits(one)
