@@ -224,7 +224,7 @@ def test_every_step_of_training_reads_three_different_batches(monkeypatch):
     read, take = [], Batches.__getitem__
 
     def recorded(self, step):
-        read.append((self._order.entropy(step)[1], step, take(self, step).inputs))
+        read.append((self._pools[""]._order.entropy(step)[1], step, take(self, step).inputs))
         return take(self, step)
 
     monkeypatch.setattr(Batches, "__getitem__", recorded)
