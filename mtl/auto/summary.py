@@ -58,14 +58,15 @@ class AutoStudy:
         return None if leader is None else Finalist(leader.run, leader.values, leader.trial)
 
     def recipe(self, finalist: Finalist) -> RunRecipe:
-        """How a finalist is trained, under a seed that no run has had.
+        """How a finalist is trained, under a seed that no run has had; the default as the recipe has it, in full.
 
         Raises:
             ValueError: an option of `mtl train` cannot say it; one line.
         """
         assert self.state.plan is not None
         seed = max([run.seed for run in self.finals], default=int(self.config["seeds"][0])) + 1
-        return recipe_for(finalist.values, seed, self.config, self.state.plan)
+        in_full = finalist.label == USUAL_LABEL
+        return recipe_for(finalist.values, seed, self.config, self.state.plan, in_full=in_full)
 
 
 def read_decision(directory: Path) -> AutoStudy:

@@ -20,7 +20,7 @@ from mtl.train.values import make_member
 RACE_WEIGHTS = "race-best.weights"
 
 
-def recipe_for(values: Values, seed: int, config: Config, plan: TimePlan) -> RunRecipe:
+def recipe_for(values: Values, seed: int, config: Config, plan: TimePlan, *, in_full: bool) -> RunRecipe:
     """How a point of the space is trained.
 
     Args:
@@ -28,12 +28,13 @@ def recipe_for(values: Values, seed: int, config: Config, plan: TimePlan) -> Run
         seed: that the line of `mtl train` has.
         config: of the study, with what the user gave.
         plan: says how long runs were.
+        in_full: for as long as the benchmark's recipe says, however long runs were.
 
     Raises:
         ValueError: the benchmark is not found, or an option of `mtl train` cannot say it; one line.
     """
     settings = dataclasses.replace(Settings.of(config["training"]), patience=None)
-    if plan.length != plan.recipe:
+    if plan.length != plan.recipe and not in_full:
         settings = dataclasses.replace(settings, steps=plan.length)
     name = config["benchmark"]
     return make_recipe(name, find_benchmark(name), settings, make_member(values, seed))

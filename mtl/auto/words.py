@@ -26,7 +26,7 @@ def verdict(summary: Summary) -> str:
             f"{winner['label']} is better than the default by {_difference(winner)} in {_counted(summary)} {where} "
             f"({_evidence(winner)}): take {winner['label']}."
         )
-        return said + _rivals(summary, entries)
+        return said + _rivals(summary, entries) + _shortened(summary)
     others = [each for each in summary["finalists"] if each["label"] != USUAL_LABEL]
     if not others:
         return "The race found nothing to compare with the default: take the default."
@@ -34,12 +34,23 @@ def verdict(summary: Summary) -> str:
     if winner["label"] == USUAL_LABEL:
         return (
             f"No finalist has a better mean than the default in {_counted(summary)} {where} (the nearest, "
-            f"{best['label']}: {_difference(best, signed=True)}): take the default."
+            f"{best['label']}: {_difference(best, signed=True)}): take the default." + _shortened(summary)
         )
     return (
         f"{best['label']} and the default cannot be told apart in {_counted(summary)} {where} "
-        f"({_difference(best, signed=True)}, {_evidence(best)}): take the default."
+        f"({_difference(best, signed=True)}, {_evidence(best)}): take the default." + _shortened(summary)
     )
+
+
+def _shortened(summary: Summary) -> str:
+    """That runs were shorter than the recipe's, and what follows."""
+    plan = summary["plan"]
+    if plan["length"] >= plan["recipe"]:
+        return ""
+    said = f" All runs had {count(plan['length'])} of the recipe's {count(plan['recipe'])} steps"
+    if summary["chosen"] == USUAL_LABEL:
+        return f"{said}, and so had the model that is kept; the line and the file that train the default do it in full."
+    return f"{said}: at full length another may be better, which more --time would tell."
 
 
 def _unfinished(summary: Summary) -> str:

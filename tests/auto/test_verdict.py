@@ -1,12 +1,18 @@
 """Who won, in numbers and words."""
 
+import dataclasses
+
 import pytest
 
 from mtl.auto.finals import choose_finalists
+from mtl.auto.plan import TimePlan
 from mtl.auto.space import USUAL
 from mtl.auto.verdict import compare
+from mtl.auto.winner import recipe_for
 from mtl.auto.words import verdict as in_words
+from mtl.train import Settings
 
+TINY = "tests/tiny.py:Tiny"
 SELECTION = {"selection": True}
 
 
@@ -78,10 +84,10 @@ def entry(label, mean, p, seconds=1.0):
     return {"label": label, "against_default": None if label == "default" else against, "seconds": seconds}
 
 
-def words_of(winner, chosen, *entries, rivals=()):
+def words_of(winner, chosen, *entries, rivals=(), steps=920):
     summary = {
         "objective": {"selection": True}, "holdout": {"examples": 750, "from": "validation"}, "winner": winner,
-        "chosen": chosen, "rivals": rivals, "finalists": entries,
+        "chosen": chosen, "rivals": rivals, "finalists": entries, "plan": {"length": steps, "recipe": 920},
     }  # fmt: skip
     return in_words(summary)
 
@@ -97,6 +103,25 @@ def test_the_verdict_in_plain_words():
     assert "found-1 and the default cannot be told apart" in alike and alike.endswith("take the default.")
     worse = words_of("default", "default", default, entry("found-1", -0.05, 0.01))
     assert "No finalist has a better mean than the default" in worse and "−0.050" in worse
+
+
+def test_runs_shorter_than_the_recipe_are_said_with_what_follows():
+    default, found = entry("default", 0.0, None), entry("found-1", 0.05, 0.003)
+    better = words_of("found-1", "found-1", found, default, steps=300)
+    assert better.endswith(
+        "All runs had 300 of the recipe's 920 steps: at full length another may be better, which more --time would "
+        "tell."
+    )
+    alike = words_of("found-1", "default", found, default, steps=300)
+    assert alike.endswith("the line and the file that train the default do it in full.")
+
+
+def test_the_default_is_trained_again_in_full_and_others_as_long_as_they_were():
+    training = dataclasses.asdict(Settings(epochs=4))
+    config = {"benchmark": TINY, "training": training}
+    plan = TimePlan(**{**{each.name: 1 for each in dataclasses.fields(TimePlan)}, "length": 5, "recipe": 40})
+    short, full = (recipe_for(USUAL, 7, config, plan, in_full=whole) for whole in (False, True))
+    assert short.training["steps"] == 5 and full.training.get("steps") is None and full.training["epochs"] == 4
 
 
 def test_a_cheaper_rival_is_named():
