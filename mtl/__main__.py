@@ -1,8 +1,7 @@
 """`python -m mtl`, the same as the command `mtl`."""
 
-import sys
-
 from mtl.cli.main import main
+from mtl.cli.torchrun import leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

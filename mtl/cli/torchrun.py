@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:  # options are checked before torch is imported
     from mtl.strategies.strategy import Strategy
@@ -26,6 +27,19 @@ def number_of_processes() -> int:
 def leads() -> bool:
     """Whether this is the process that writes and speaks."""
     return number_of_processes() == 1 or os.environ["RANK"] == "0"
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code.
+
+    One of several leaves at once: threads of Gloo may outlive the connection, and a process that Python takes down
+    piece by piece under them now and then aborts, after all its work is done.
+    """
+    if number_of_processes() == 1:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def check_alone(command: str) -> None:
