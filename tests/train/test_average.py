@@ -7,12 +7,9 @@ import torch
 from torch import nn
 from torch.optim import swa_utils
 
-from mtl.benchmarks import load_checked
-from mtl.models import HardSharing
 from mtl.train import Cohort, Member, Settings, train
 from mtl.train.average import decay
 from mtl.train.batches import Batches
-from tests.benchmarks.domains import Domains
 from tests.population.problem import Normed, Pictures, Three, assert_is_the_single_run
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -162,20 +159,3 @@ def test_the_average_moves_with_its_member(vectorised, settings):
     assert torch.equal(kept(made)[2], before[2])
     made.advance(1)
     assert not torch.equal(kept(made)[1], before[0]) and not torch.equal(kept(made)[2], before[2])
-
-
-def test_statistics_are_gathered_where_tasks_have_their_own_examples():
-    class NormedDomains(Domains):
-        def model(self, tasks, inputs):
-            size = inputs.shape[1]
-            trunk = nn.Sequential(nn.Linear(size, 8), nn.BatchNorm1d(8), nn.ReLU())
-            return HardSharing(trunk, {task.name: nn.Linear(8, task.outputs) for task in tasks})
-
-    settings, splits, told = Settings.of(Domains.recipe, {"steps": 12, "swa": 0.3}), load_checked(NormedDomains()), []
-    members = [Member("equal", 1), Member("equal", 2)]
-    made = Cohort(NormedDomains(), splits, members, settings, tell=told.append)
-    made.advance(1000)
-    assert not told
-    for number, (member, found) in enumerate(zip(members, made.results(), strict=True)):
-        assert_is_the_single_run(found, NormedDomains(), splits, member, settings, tolerance=1e-4)
-        assert int(made.weights(number)["trunk.1.num_batches_tracked"]) == 3 * 6  # a pass of each task's batches
