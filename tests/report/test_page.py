@@ -109,6 +109,15 @@ def test_sections_stand_in_order(report: Path) -> None:
     assert text.index('class="verdict"') < text.index("<section")
 
 
+def test_with_one_task_nothing_is_said_of_weights_and_baselines(tmp_path: Path) -> None:
+    write_study(tmp_path, ("equal", "famo"), tasks={"left": TASKS["left"]}, single=False)
+    write_report([tmp_path], tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    sections = re.findall(r'<section id="([^"]*)"', text)
+    assert sections == ["ranking", "metrics", "losses", "cost", "notes", "data", "settings"]
+    assert "#weights" not in text and "#single-task" not in text and "Multi-task" not in text
+
+
 def test_summary_and_report_are_the_same_twice(report: Path, tmp_path: Path) -> None:
     summary = write_report([report], tmp_path)
     assert (tmp_path / "summary.json").read_bytes() == (report / "summary.json").read_bytes()
