@@ -29,7 +29,7 @@ from mtl.search.objective import Objective
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
 from mtl.tracking import SearchTracker, Tracker
-from mtl.tracking.study import figures
+from mtl.tracking.study import log_decision
 from mtl.train import Stopped
 
 
@@ -109,7 +109,7 @@ def _in_directory(
         with reporting(directory.path):
             _report(options, decider, directory, stopped=stopped)
             log.close()
-            tracker.images("report", 0, figures(directory.path))
+            log_decision(tracker, directory.path, setting.benchmark.name)
             closing.close()
     if stopped:
         tell(f"stopped; the same command with --resume --out {directory.path} continues")

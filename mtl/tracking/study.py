@@ -52,6 +52,14 @@ def end_run(tracker: Tracker, name: str, record: Mapping[str, Any]) -> None:
     tracker.end(name, failed=record["status"] in ("diverged", "failed"))
 
 
+def log_decision(tracker: Tracker, directory: Path, benchmark: str) -> None:
+    """Log the figures of a decision as a run of its own."""
+    name = f"report-{directory.resolve().name}"
+    tracker.begin(name, job_type="report", tags=[benchmark], config={})
+    tracker.images(name, 0, figures(directory))
+    tracker.end(name)
+
+
 def log_report(tracker: Tracker, directory: Path, benchmark: str, summary: Mapping[str, Any]) -> None:
     """Log the report of a comparison as a run of its own: the ranking as a table, the figures as images."""
     name = f"report-{directory.resolve().name}"  # the tasks of an array, each with its directory, are one study

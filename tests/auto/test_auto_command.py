@@ -9,6 +9,7 @@ import mtl
 from mtl.auto.state import read_state
 from mtl.cli.main import main
 from tests.processes import finish, start, wait
+from tests.wandb_files import read_files
 from tests.written import records_of, summary_of
 
 TINY = "tests/tiny.py:Tiny"
@@ -78,6 +79,30 @@ def test_a_killed_decision_goes_on_with_the_time_that_is_left(how, tmp_path):
     assert before.plan == after.plan and "final" in after.ended and before.elapsed < after.elapsed < 25
     names = [record["run"] for record in records_of(out)]
     assert len(names) == len({*names})
+
+
+@pytest.mark.slow
+def test_the_race_and_the_figures_are_logged(tmp_path, capfd):
+    pytest.importorskip("wandb")
+    out = tmp_path / "run"
+    assert main(["auto", TINY, "--time=8s", "--wandb=offline", f"--out={out}"]) == 0
+    assert "W&B" not in capfd.readouterr().err
+    files = read_files(out)
+    (report,) = files["report-run"]
+    assert report.media("figures/finalists").suffix == ".png" and report.exit == 0
+    assert len(files) > 1 and all(file.exit == 0 for several in files.values() for file in several)
+
+
+@pytest.mark.slow
+def test_a_table_is_decided_on_and_trained_again_by_its_file(tmp_path, monkeypatch):
+    rows = [f"{k % 37},{('Ulm', 'Bonn')[k % 2]},{k % 37 + 3 * (k % 2)}" for k in range(200)]
+    (tmp_path / "homes.csv").write_text("\n".join(["size,town,price", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    assert call("homes.csv", "--target=price", "--time=8s", "--out=run") == 0
+    train = ["train", "--config=run/best.yaml", "--steps=3", "--wandb=disabled", "--out=again"]
+    assert main(train) == 0
+    (record,) = records_of(tmp_path / "again")
+    assert record["benchmark"] == "homes" and set(record["metrics"]) == {"price"}
 
 
 @pytest.mark.slow
