@@ -32,10 +32,11 @@ def leads() -> bool:
 def leave(code: int) -> NoReturn:
     """End the process with this code.
 
-    One of several leaves at once: threads of Gloo may outlive the connection, and a process that Python takes down
-    piece by piece under them now and then aborts, after all its work is done.
+    One of several that did what it should leaves at once: threads of Gloo may outlive the connection, and a process
+    that Python takes down piece by piece under them now and then aborts, after all its work is done. One that failed
+    takes its time, so that `torchrun` sees first why: another that was killed.
     """
-    if number_of_processes() == 1:
+    if number_of_processes() == 1 or code not in (0, 75):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -122,6 +122,8 @@ def test_a_signal_stops_all_with_75_and_resume_goes_on_to_the_same_numbers(tmp_p
 def test_a_process_that_dies_ends_the_others_with_a_line(tmp_path):
     process = start(tmp_path / "run", "--epochs=2000")
     os.kill(begun(process, tmp_path / "run"), signal.SIGKILL)
-    _, errors = finish(process, 137)
+    _, errors = process.communicate(timeout=180)
+    # torchrun looks ten times a second: where both have ended in between, it tells the code of either.
+    assert process.returncode in (137, 1), errors
     assert "process 0 of 2: the connection to the others is lost" in errors
     assert not (tmp_path / "run" / "results.jsonl").exists()
