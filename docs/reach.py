@@ -38,9 +38,9 @@ ROWS: Mapping[str, str] = {
     "census": "--architecture mmoe --steps 300",
     "movielens": "--steps 300",
     "reviews": "--steps 200",
-    "qm9": "--steps 100 --batch-size 64",
+    "qm9": "--model schnet:width=16 --steps 50 --batch-size 64",
     "scenes": "--steps 60 --batch-size 16",
-    "nyuv2": "--architecture mtan --model segnet:width=4 --steps 40 --batch-size 8",
+    "nyuv2": "--architecture mtan --model segnet:width=4 --lr 1e-3 --steps 100 --batch-size 8",
 }
 _PICTURES = 200  # of `scenes` that stand for those of nyuv2, which nobody may pass on
 _SAID = {"nyuv2": f" on {_PICTURES} pictures of `scenes` in its files"}
