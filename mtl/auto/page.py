@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mtl.auto import words
 from mtl.auto.summary import AutoStudy, read_decision, summarize_decision
-from mtl.files.whole import replaced
+from mtl.files.whole import write_whole
 from mtl.report.again import write_again
+from mtl.report.files import write_summary, write_tables
 
 
 def write_decision(directory: Path, out: Path) -> dict[str, Any]:
@@ -27,32 +26,25 @@ def write_decision(directory: Path, out: Path) -> dict[str, Any]:
     study = read_decision(directory)
     summary = summarize_decision(study)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_summary(out, summary)
     write_again(summary["train"], out)
     if summary["finalists"]:
-        table, folder = words.finalists_table(summary), out / "tables"
-        folder.mkdir(exist_ok=True)
-        _write(folder / "finalists.md", table.markdown())
-        _write(folder / "finalists.csv", table.csv())
-        _write(folder / "finalists.tex", table.latex())
+        write_tables(out, {"finalists": words.finalists_table(summary)})
     from mtl.auto.figures import draw_decision  # brings matplotlib
 
-    _write(out / "report.html", _page(summary, study, draw_decision(summary, study, out / "figures")))
+    write_whole(out / "report.html", _page(summary, study, draw_decision(summary, study, out / "figures")))
     return summary
 
 
 def _page(summary: Mapping[str, Any], study: AutoStudy, figures: Mapping[str, str]) -> str:
     # The template engine is slow to import, and whoever only wants numbers does not need it.
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+    from mtl.report.html import rendered, settings_of
 
-    from mtl.report.page import flatten
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((resources.files("mtl.auto") / "template.html").read_text(encoding="utf-8"))
     config = study.config
-    text = template.render(
-        style=Markup((resources.files("mtl.report") / "style.css").read_text(encoding="utf-8")),
+    return rendered(
+        "mtl.auto",
+        "template.html",
+        figures,
         summary=summary,
         verdict=words.verdict(summary),
         overview=words.overview(summary),
@@ -61,15 +53,7 @@ def _page(summary: Mapping[str, Any], study: AutoStudy, figures: Mapping[str, st
         decisions=study.state.plan.words(config["auto"]["time"]) if study.state.plan else [],
         path=words.path_table(summary) if summary["path"] else None,
         importance=words.importance(summary),
-        figures={name: Markup(svg) for name, svg in figures.items()},
         notes=[*words.notes(summary, config["auto"]["remarks"]), *study.unreadable],
         space=list(summary["space"].items()),
-        settings=list(flatten({key: config[key] for key in ("training", "device") if key in config})),
-        environment=list(flatten({key: config[key] for key in ("versions", "machine") if key in config})),
+        **settings_of(config, "training", "device"),
     )
-    return text.strip() + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with replaced(path) as file:
-        file.write(text.encode())

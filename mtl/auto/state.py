@@ -12,7 +12,7 @@ from typing import Any
 from mtl.auto.finals import Finalist
 from mtl.auto.plan import TimePlan
 from mtl.files.lineage import tupled
-from mtl.files.whole import replaced
+from mtl.files.whole import write_whole
 from mtl.search.space import Values
 
 FILE = "auto.json"
@@ -68,8 +68,7 @@ class AutoState:
     def save(self, directory: Path) -> None:
         """Write it, whole or not at all."""
         plain = dataclasses.asdict(self)
-        with replaced(directory / FILE) as file:
-            file.write((json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode())
+        write_whole(directory / FILE, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_state(directory: Path) -> AutoState:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mtl.auto.state import AutoState, read_state
 from mtl.auto.verdict import Compared, Verdict, compare
 from mtl.auto.winner import in_python, recipe_for
 from mtl.files.config import Config, read_config
+from mtl.report.files import json_values
 from mtl.report.read import RecordedRun, read_runs
 from mtl.stats import mean_interval, paired
 from mtl.stats.intervals import Interval
@@ -118,7 +118,7 @@ def summarize_decision(study: AutoStudy) -> dict[str, Any]:
         "importance": None if (found := importance_in(study.race)) is None else found._asdict(),
         "train": None if chosen is None or state.plan is None else _again(study, chosen),
     }
-    return {key: _json(value) for key, value in summary.items()}
+    return {key: json_values(value) for key, value in summary.items()}
 
 
 def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
@@ -203,11 +203,3 @@ def _test(study: AutoStudy, runs: Sequence[RecordedRun]) -> dict[str, dict[str, 
 
 def _plain(interval: Interval) -> dict[str, Any]:
     return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _json(item) for key, item in value.items()}
-    return [_json(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl.auto.clock import shown
 from mtl.auto.finals import USUAL_LABEL
-from mtl.report.numbers import ABSENT, count, decimals, interval, number, p_value, rounded
+from mtl.report.numbers import ABSENT, count, decimals, four_digits, interval, number, p_value, rounded
 from mtl.report.table import Cell, Column, ReportTable
 
 Summary = Mapping[str, Any]
@@ -62,7 +62,7 @@ def _unfinished(summary: Summary) -> str:
     name, value = next(iter(best["objective"].items()))
     return (
         f"Stopped before finalists were compared. The best of {count(summary['race']['runs'])} candidates so far is "
-        f"{best['run']}, with {name} {_figure(value)} under one seed, which says little; --resume goes on."
+        f"{best['run']}, with {name} {four_digits(value)} under one seed, which says little; --resume goes on."
     )
 
 
@@ -158,7 +158,7 @@ def tested(entry: Summary) -> str:
     found = []
     for task, metrics in entry["test"].items():
         metric, about = next(iter(metrics.items()))
-        found.append(f"{task} {metric} {ABSENT if about['mean'] is None else _figure(about['mean'])}")
+        found.append(f"{task} {metric} {ABSENT if about['mean'] is None else four_digits(about['mean'])}")
     return ", ".join(found)
 
 
@@ -248,7 +248,3 @@ def overview(summary: Summary) -> list[tuple[str, str]]:
         ("seeds", str(len(summary["seeds"]) or ABSENT)),
         ("objective", ", ".join(summary["objective"])),
     ]
-
-
-def _figure(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")

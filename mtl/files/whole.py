@@ -30,3 +30,9 @@ def replaced(path: Path, before: Callable[[], None] = lambda: None) -> Iterator[
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that way."""
+    with replaced(path) as file:
+        file.write(text.encode())

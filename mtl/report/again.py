@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.files.lineage import read_events, winning_line
-from mtl.files.whole import replaced
+from mtl.files.whole import write_whole
 from mtl.report.read import RecordedRun
 
 FILE = "best.yaml"
@@ -49,8 +49,7 @@ def again(config: Mapping[str, Any], run: RecordedRun | None, runs: Sequence[Rec
 def write_again(found: Mapping[str, Any] | None, out: Path) -> None:
     """Write `best.yaml`, or take away that of an earlier report where nothing can be said."""
     if found is not None and "file" in found:
-        with replaced(out / FILE) as file:
-            file.write(found["file"].encode())
+        write_whole(out / FILE, found["file"])
     else:
         (out / FILE).unlink(missing_ok=True)
 

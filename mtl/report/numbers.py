@@ -70,6 +70,11 @@ def count(value: float | None) -> str:
     return ABSENT if value is None else f"{round(value):,}".replace(",", "\u202f")
 
 
+def four_digits(value: float) -> str:
+    """A number of any size."""
+    return f"{value:.4g}".replace("-", "−")
+
+
 def rounded(spec: str) -> str:
     """A spec with four digits of each of its numbers, as `gradnorm:alpha=2.051`; to be read, not to be typed."""
     return re.sub(r"\d+\.\d+(e[+-]?\d+)?", lambda found: f"{float(found[0]):.4g}", spec)

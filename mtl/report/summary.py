@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtl.report.again import again
+from mtl.report.files import json_values
 from mtl.report.read import RecordedRun, Study
 from mtl.stats import (
     Directions,
@@ -83,7 +84,7 @@ def summarize(study: Study) -> dict[str, Any]:
         "remarks": study.remarks,
         "again": again(study.config, _best(study, _ranking(strategies)), study.runs),
     }
-    return {key: _json(value) for key, value in summary.items()}
+    return {key: json_values(value) for key, value in summary.items()}
 
 
 def _judged(study: Study) -> Directions:
@@ -225,14 +226,3 @@ def _test(test: Paired | None) -> dict[str, Any]:
         "wilcoxon_p": test.wilcoxon_p,
         "p_value": test.p_value,
     }
-
-
-def _json(value: Any) -> Any:
-    """JSON has no NaN: numbers that are not finite become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_json(item) for item in value]
-    return value

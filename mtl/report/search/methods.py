@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtl.files.whole import replaced
+from mtl.files.whole import write_whole
 from mtl.report.again import write_again
-from mtl.report.numbers import ABSENT, count
+from mtl.report.files import write_summary, write_tables
+from mtl.report.numbers import ABSENT, count, four_digits
 from mtl.report.search.progress import progress
 from mtl.report.search.summary import SearchRun, read_search, summarize_search
 from mtl.report.table import Cell, Column, ReportTable
 
 #: What has to be the same in all of them.
 _SAME = ("benchmark", "training", "digests")
+_NOTES = (
+    "All methods searched the same space with the same seed, and their runs had the same length.",
+    "The objective is that of validation data, by which the winner was chosen, so it is optimistic.",
+    "A method that stops runs early begins more of them; the values after equal steps are what compares.",
+)
 _KEPT = ("runs", "stopped", "diverged", "exploits", "budget", "best")
 
 
@@ -33,15 +37,13 @@ def write_methods_report(directories: Sequence[Path], out: Path) -> dict[str, An
     summary = summarize_methods(searches)
     out.mkdir(parents=True, exist_ok=True)
     write_again(summary["again"], out)
-    _write(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    (out / "tables").mkdir(exist_ok=True)
+    write_summary(out, summary)
     table = methods_table(summary)
-    for ending, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
-        _write(out / "tables" / f"methods.{ending}", text)
+    write_tables(out, {"methods": table})
     figures = _drawn(searches, summary, out / "figures")
     links = {name: f"{path.name}/report.html" for name, path in zip(searches, directories, strict=True)}
     inside = all(path.resolve().parent == out.resolve() for path in directories)
-    _write(out / "report.html", _page(summary, table, figures, links if inside else {}))
+    write_whole(out / "report.html", _page(summary, table, figures, links if inside else {}))
     return summary
 
 
@@ -108,7 +110,7 @@ def methods_verdict(summary: Mapping[str, Any]) -> str:
     known = [method for method in summary["ranking"] if entries[method]["at_equal_steps"] is not None]
     if not known:
         return "No run of any method gave a finite objective."
-    said = [f"{method} {_number(entries[method]['at_equal_steps'])}" for method in known]
+    said = [f"{method} {four_digits(entries[method]['at_equal_steps'])}" for method in known]
     return (
         f"After {count(summary['equal_steps'])} steps each, the best {name} so far is: {', '.join(said)}. "
         "One search each says little about methods: their order may be chance, and another --seed may turn it."
@@ -137,7 +139,7 @@ def methods_table(summary: Mapping[str, Any]) -> ReportTable:
         rows.append(
             [
                 Cell(method, (method,)),
-                *(Cell(ABSENT if value is None else _number(value), (value,)) for value in values),
+                *(Cell(ABSENT if value is None else four_digits(value), (value,)) for value in values),
                 *(Cell(count(number), (number,)) for number in (entry["budget"]["steps"], entry["runs"])),
                 *(Cell(count(entry[key]), (entry[key],)) for key in ("stopped", "exploits")),
                 Cell(strategy.partition(":")[0] if strategy else ABSENT, (strategy,)),
@@ -176,28 +178,22 @@ def _drawn(searches: Mapping[str, SearchRun], summary: Mapping[str, Any], folder
 
 
 def _page(summary: Mapping[str, Any], table: ReportTable, figures: Mapping[str, str], links: Mapping[str, str]) -> str:
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+    # The template engine is slow to import, and whoever only wants numbers does not need it.
+    from mtl.report.html import rendered
 
-    files = resources.files("mtl.report")
-    text = "".join((files / "search" / name).read_text(encoding="utf-8") for name in ("macros.html", "methods.html"))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(text).render(
-        style=Markup((files / "style.css").read_text(encoding="utf-8")),
+    return rendered(
+        "mtl.report.search",
+        "methods.html",
+        figures,
         summary=summary,
         verdict=methods_verdict(summary),
+        overview=[
+            ("methods", str(len(summary["methods"]))),
+            ("objective", ", ".join(summary["objective"])),
+            ("seed", str(summary["seed"])),
+        ],
         table=table,
-        figures={name: Markup(svg) for name, svg in figures.items()},
         links=links,
+        notes=_NOTES,
         space=list(summary["space"].items()),
     )
-    return page.strip() + "\n"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
-
-
-def _write(path: Path, text: str) -> None:
-    with replaced(path) as file:
-        file.write(text.encode())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mtl.files.lineage import Event, Stage, damaged_events, read_events, winner, winning_line
 from mtl.files.records import named_lines
 from mtl.report.again import again
+from mtl.report.files import json_values
 from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
@@ -119,7 +120,7 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
         **_importance(search),
         **(_front(records, search.objective) if len(search.objective) > 1 else {}),
     }
-    return {key: _json(value) for key, value in summary.items()}
+    return {key: json_values(value) for key, value in summary.items()}
 
 
 def found_in(search: SearchRun) -> dict[str, FoundLoss]:
@@ -204,11 +205,3 @@ def signed(record: Mapping[str, Any], objective: Mapping[str, bool]) -> tuple[fl
         -math.inf if value is None else value if higher else -value
         for value, higher in zip(found, objective.values(), strict=True)
     )
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _json(item) for key, item in value.items()}
-    return [_json(item) for item in value] if isinstance(value, list | tuple) else value

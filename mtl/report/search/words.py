@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.report.numbers import ABSENT, count, rounded
+from mtl.report.numbers import ABSENT, count, four_digits, rounded
 from mtl.report.read import RecordedRun
 from mtl.report.search.summary import signed
 from mtl.report.table import Cell, Column, ReportTable
@@ -23,7 +23,9 @@ def verdict(summary: Mapping[str, Any]) -> str:
         trade_offs = f"{size} trade-off{'s' * (size != 1)}"
         return f"{summary['method']} found {trade_offs} between {objectives} ({cost}).{_useless(summary)}"
     name, value = next(iter(best["objective"].items()))
-    reached = f"{summary['method']} reached {name} {_figure(value)} on validation data with {rounded(best['strategy'])}"
+    reached = (
+        f"{summary['method']} reached {name} {four_digits(value)} on validation data with {rounded(best['strategy'])}"
+    )
     return f"{reached} ({cost}).{_useless(summary)}"
 
 
@@ -44,15 +46,20 @@ def _useless(summary: Mapping[str, Any]) -> str:
     skill = summary["skill"]
     if skill is None or skill >= 0:
         return ""
+    worse, reached = "worse than a constant prediction", four_digits(skill)
     if "front" in summary:
-        return (
-            f" All are worse than a constant prediction: the best mean skill is {_figure(skill)}, that of a constant 0."
-        )
-    return f" It is worse than a constant prediction: its mean skill is {_figure(skill)}, that of a constant 0."
+        return f" All are {worse}: the best mean skill is {reached}, that of a constant 0."
+    return f" It is {worse}: its mean skill is {reached}, that of a constant 0."
 
 
-def _figure(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
+def overview(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The few facts that stand under the title."""
+    return [
+        ("method", summary["method"]),
+        ("runs", str(summary["runs"])),
+        ("objective", ", ".join(summary["objective"])),
+        ("strategies", str(len(summary["strategies"]))),
+    ]
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
