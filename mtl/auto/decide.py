@@ -29,6 +29,7 @@ from mtl.train import checkpoint as checkpoints
 
 RACE, FINAL, PATH = "race", "final", "path"
 _TRIED = 10  # runs by which the speed is measured: the default, and three structures three times
+_PACES = 500  # points of the pace that a figure shows; all of it is written after every segment
 _PAIRED = 2  # seeds below which nothing can be said of a difference
 
 
@@ -220,9 +221,11 @@ class _Keeper:
 
     def segment(self, search: Search) -> None:
         """Save the time, and a new leader."""
-        state = self._decider.state
-        pace = [(self._decider.clock.elapsed, search.totals.steps)] if search.phase == "search" else []
-        self._decider.keep(pace=(*state.pace, *pace), leader=self._leader(search))
+        pace, clock = self._decider.state.pace, self._decider.clock
+        due = not pace or clock.elapsed - pace[-1][0] >= clock.limit / _PACES
+        if due and search.phase == "search":
+            pace = (*pace, (clock.elapsed, search.totals.steps))
+        self._decider.keep(pace=pace, leader=self._leader(search))
 
     def trial(self, search: Search, record: dict[str, object]) -> None:  # noqa: ARG002
         """Save the weights of a new leader that ends, while they are there."""

@@ -12,6 +12,7 @@ import torch
 from mtl.auto.holdout import HeldOut
 from mtl.benchmarks.benchmark import Examples
 from mtl.benchmarks.losses import fitted_tasks
+from mtl.files.lineage import tupled
 from mtl.search.cohort import MakeCohort
 from mtl.search.methods import Decision, Method, MethodOptions, Problem, Report, Start
 from mtl.search.objective import Objective
@@ -154,7 +155,7 @@ def choose_finalists(
         count: finalists beside the default.
         usual: the values of the default.
     """
-    (name, higher), sign = next(iter(objective.items())), 1.0
+    name, higher = next(iter(objective.items()))
     sign = 1.0 if higher else -1.0
     able = [
         record
@@ -166,7 +167,7 @@ def choose_finalists(
     able.sort(key=lambda record: (-sign * record["objective"][name], record["trial"]))
     found = [Finalist(USUAL_LABEL, usual)]
     for record in able:
-        values = {key: tuple(x) if isinstance(x, list) else x for key, x in record["hyperparameters"].items()}
+        values = tupled(record["hyperparameters"])
         if len(found) <= count and values not in [each.values for each in found]:
             found.append(Finalist(f"found-{len(found)}", values, record["trial"]))
     return found

@@ -149,9 +149,8 @@ def make_plan(
     """Decide how the time is spent.
 
     Finals get less than a third of it: seeds are dropped first, down to four, then finalists, down to two, then steps.
-    The race is worth at least
-    sixteen whole runs; where it is not, runs are shorter than the recipe's. What the finals will not need goes to the
-    race.
+    The race is worth at least sixteen whole runs; where it is not, runs are shorter than the recipe's. What the finals
+    will not need goes to the race.
 
     Args:
         limit: seconds in all.

@@ -10,6 +10,7 @@ import torch
 
 from mtl.auto.parts import PARTS
 from mtl.benchmarks import Benchmark, Splits, Task
+from mtl.benchmarks.losses import spec_of
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.hyperparameters import defaults, domains
 from mtl.losses import Loss, make_loss
@@ -107,28 +108,21 @@ def _losses(
     for task in benchmark.tasks:
         if f"loss.{task.name}" in kept:
             continue
-        if not isinstance(task.loss, Loss) or not _named(task.loss):
+        try:
+            choices = [spec_of(task.name, task.loss)]
+        except ValueError:
             remarks.append(f"The loss of task {task.name} is a function without a name, and stays.")
             continue
-        choices = {str(task.loss): task.loss}
         for loss, own in _suggested(task, splits):
             if len(choices) == most:
                 break
-            if _stands(loss, choices.values()) or not _fits(benchmark, splits, settings, task, loss):
+            if str(loss) in choices or not _fits(benchmark, splits, settings, task, loss):
                 continue
-            choices[str(loss)] = loss
+            choices.append(str(loss))
             for key, bounds in own.items():
                 ranges.setdefault(f"loss.{task.name}.{key}", bounds)
         ranges[f"loss.{task.name}"] = Listed(tuple(choices))
     return ranges
-
-
-def _named(loss: Loss) -> bool:
-    """Whether its spec makes it again."""
-    try:
-        return str(make_loss(str(loss))) == str(loss)
-    except ValueError:
-        return False
 
 
 def _suggested(task: Task, splits: Splits) -> Iterator[tuple[Loss, dict[str, Range]]]:
@@ -149,11 +143,6 @@ def _suggested(task: Task, splits: Splits) -> Iterator[tuple[Loss, dict[str, Ran
             if domain.search is not None and isinstance(value, float) and value != usual[key]:
                 loss = dataclasses.replace(loss, **{key: usual[key]})
         yield loss, own
-
-
-def _stands(loss: Loss, among: Collection[Loss]) -> bool:
-    """Whether a loss is a choice already."""
-    return str(loss) in {str(other) for other in among}
 
 
 def _fits(benchmark: Benchmark, splits: Splits, settings: Settings, task: Task, loss: Loss) -> bool:

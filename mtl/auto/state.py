@@ -48,7 +48,7 @@ class AutoState:
     Attributes:
         elapsed: seconds that it has taken.
         plan: how time is spent; None before it was made.
-        pace: of the race, (seconds, steps of all runs) after each segment.
+        pace: of the race, (seconds, steps of all runs) after segments that lie apart a little.
         leader: of the race; None before its first evaluation.
         finalists: that are compared; empty before the race is over.
         path: points between the default and the winner; empty before the finals are over.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mtl.auto.path import importance_in, last_part
 from mtl.auto.state import AutoState, read_state
 from mtl.auto.verdict import Compared, Verdict, compare
 from mtl.auto.winner import in_python, recipe_for
+from mtl.benchmarks import Benchmark, find_benchmark
 from mtl.files.config import Config, read_config
 from mtl.report.files import json_values
 from mtl.report.read import RecordedRun, read_runs
@@ -57,16 +59,21 @@ class AutoStudy:
         leader = self.state.leader
         return None if leader is None else Finalist(leader.run, leader.values, leader.trial)
 
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """The benchmark that config.yaml names; raises `ValueError` where it is not found any more."""
+        return find_benchmark(self.config["benchmark"])
+
     def recipe(self, finalist: Finalist) -> RunRecipe:
         """How a finalist is trained, under a seed that no run has had; the default as the recipe has it, in full.
 
         Raises:
-            ValueError: an option of `mtl train` cannot say it; one line.
+            ValueError: the benchmark is not found, or an option of `mtl train` cannot say it; one line.
         """
         assert self.state.plan is not None
         seed = max([run.seed for run in self.finals], default=int(self.config["seeds"][0])) + 1
         in_full = finalist.label == USUAL_LABEL
-        return recipe_for(finalist.values, seed, self.config, self.state.plan, in_full=in_full)
+        return recipe_for(finalist.values, seed, self.config, self.benchmark, self.state.plan, in_full=in_full)
 
 
 def read_decision(directory: Path) -> AutoStudy:

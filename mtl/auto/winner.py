@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtl.auto.plan import TimePlan
 from mtl.auto.state import Leader
-from mtl.benchmarks import find_benchmark
+from mtl.benchmarks import Benchmark
 from mtl.benchmarks.losses import named_with
 from mtl.files.config import Config
 from mtl.search.space import Values
@@ -20,24 +20,26 @@ from mtl.train.values import make_member
 RACE_WEIGHTS = "race-best.weights"
 
 
-def recipe_for(values: Values, seed: int, config: Config, plan: TimePlan, *, in_full: bool) -> RunRecipe:
+def recipe_for(
+    values: Values, seed: int, config: Config, benchmark: Benchmark, plan: TimePlan, *, in_full: bool
+) -> RunRecipe:
     """How a point of the space is trained.
 
     Args:
         values: of the point.
         seed: that the line of `mtl train` has.
         config: of the study, with what the user gave.
+        benchmark: that it names.
         plan: says how long runs were.
         in_full: for as long as the benchmark's recipe says, however long runs were.
 
     Raises:
-        ValueError: the benchmark is not found, or an option of `mtl train` cannot say it; one line.
+        ValueError: an option of `mtl train` cannot say it; one line.
     """
     settings = dataclasses.replace(Settings.of(config["training"]), patience=None)
     if plan.length != plan.recipe and not in_full:
         settings = dataclasses.replace(settings, steps=plan.length)
-    name = config["benchmark"]
-    return make_recipe(name, find_benchmark(name), settings, make_member(values, seed))
+    return make_recipe(config["benchmark"], benchmark, settings, make_member(values, seed))
 
 
 def in_python(recipe: RunRecipe) -> str:

@@ -153,6 +153,7 @@ def recorded_config(options: RunOptions) -> Config | None:
 
 
 def out_of(options: RunOptions) -> Path:
+    """The output directory: that of `--out`, or `runs/COMMAND-BENCHMARK`."""
     return options.out or Path("runs") / f"{options.command}-{_slug(options.benchmark)}"
 
 

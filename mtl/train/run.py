@@ -52,9 +52,10 @@ class Run:
 
     def judged(self, found: Measured, score: float, snapshot: Callable[[], Snapshot]) -> Run:
         """After an evaluation that may be the best so far; `snapshot` gives the present parameters if it is."""
-        state = self.state.failed(found.failure).judged(score, self.job).seen(score, self.job)
+        noted = self.noted(found, score)
+        state = noted.state.failed(found.failure).judged(score, self.job)
         best = snapshot() if state.since_best == 0 else self.best
-        return dataclasses.replace(self.noted(found, score), state=state, best=best)
+        return dataclasses.replace(noted, state=state, best=best)
 
     def remembered(self, snapshot: Snapshot) -> Run:
         """Where the newest evaluation, made at the present parameters, is the best."""

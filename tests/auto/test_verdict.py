@@ -10,6 +10,7 @@ from mtl.auto.space import USUAL
 from mtl.auto.verdict import compare
 from mtl.auto.winner import recipe_for
 from mtl.auto.words import verdict as in_words
+from mtl.benchmarks import find_benchmark
 from mtl.train import Settings
 
 TINY = "tests/tiny.py:Tiny"
@@ -120,7 +121,7 @@ def test_the_default_is_trained_again_in_full_and_others_as_long_as_they_were():
     training = dataclasses.asdict(Settings(epochs=4))
     config = {"benchmark": TINY, "training": training}
     plan = TimePlan(**{**{each.name: 1 for each in dataclasses.fields(TimePlan)}, "length": 5, "recipe": 40})
-    short, full = (recipe_for(USUAL, 7, config, plan, in_full=whole) for whole in (False, True))
+    short, full = (recipe_for(USUAL, 7, config, find_benchmark(TINY), plan, in_full=whole) for whole in (False, True))
     assert short.training["steps"] == 5 and full.training.get("steps") is None and full.training["epochs"] == 4
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from mtl.files.lineage import tupled
 from mtl.losses import Loss, make_loss
 from mtl.losses.taylor import Expansion
 
@@ -41,7 +42,7 @@ def found_losses(tasks: Mapping[str, Mapping[str, Any]], values: Mapping[str, An
     found = {}
     for task, about in tasks.items():
         name, prefix = f"loss.{task}", f"loss.{task}."
-        own = {key.removeprefix(prefix): _tuple(value) for key, value in values.items() if key.startswith(prefix)}
+        own = tupled({key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)})
         if not own and name not in values:
             continue
         try:
@@ -52,7 +53,3 @@ def found_losses(tasks: Mapping[str, Mapping[str, Any]], values: Mapping[str, An
         except ValueError:
             continue
     return found
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
