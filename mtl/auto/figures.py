@@ -14,6 +14,7 @@ from mtl.auto.finals import USUAL_LABEL
 from mtl.auto.summary import AutoStudy
 from mtl.report.figures.style import BLUE, FAINT, GREY, INK, WIDTH, figure, save, styled, text_width
 from mtl.report.numbers import shortened
+from mtl.report.search.progress import progress
 
 _FOOT = 0.55
 _PARTS = {"race": "preparation and race", "final": "finals", "path": "path"}
@@ -37,27 +38,17 @@ def draw_decision(summary: Mapping[str, Any], study: AutoStudy, folder: Path) ->
 def race_figure(study: AutoStudy) -> Figure | None:
     """The objective of every run of the race at each evaluation, the best so far, and the default, over time."""
     name, higher = study.objective
-    sign, pace = 1 if higher else -1, study.state.pace
-    points = [
-        (spent, sign * scores[0], run.record["trial"])
-        for run in study.race
-        if (history := run.history())
-        for spent, scores in zip(history.get("search_spent", ()), history.get("search_scores", ()), strict=False)
-        if scores[0] is not None
-    ]
-    if not points or not pace:
+    pace, found = study.state.pace, progress(study.race, higher=higher)
+    if found is None or not pace:
         return None
-    points.sort()
-    seconds = np.interp([spent for spent, *_ in points], [steps for _, steps in pace], [at for at, _ in pace])
+    seconds = np.interp(found.spent, [steps for _, steps in pace], [at for at, _ in pace])
     unit, per = ("minutes", 60.0) if pace[-1][0] >= 180 else ("seconds", 1.0)
-    times, values = seconds / per, np.array([value for _, value, _ in points])
-    usual = np.array([trial == 0 for *_, trial in points])
-    best = (np.maximum if higher else np.minimum).accumulate(values)
+    times, values, usual = seconds / per, found.values, found.trials == 0
     drawing = figure(WIDTH, 3.1)
     axes = drawing.add_axes((0.75 / WIDTH, _FOOT / 3.1, 1 - 0.95 / WIDTH, 1 - (_FOOT + 0.3) / 3.1))
     axes.plot(times, values, "o", color=FAINT, markersize=3, rasterized=True)
     axes.plot(times[usual], values[usual], color=INK, linewidth=1.4, linestyle=(0, (5, 1.5)), label="default")
-    axes.plot(times, best, color=BLUE, drawstyle="steps-post", linewidth=2, label="best so far")
+    axes.plot(times, found.best, color=BLUE, drawstyle="steps-post", linewidth=2, label="best so far")
     low, high = np.quantile(values, [0.1, 1.0] if higher else [0.0, 0.9])
     room = 0.06 * (high - low or 1.0)
     axes.set_ylim(low - room, high + room)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Task
-from mtl.benchmarks.columns import TableColumn
+from mtl.benchmarks.columns import TableColumn, finite_number
 from mtl.losses import make_loss
 from mtl.losses.labels import IGNORE
 from mtl.metrics import accuracy, auc, average_precision, binary_accuracy, in_unit, macro_f1, mae, r2
@@ -65,8 +65,8 @@ def answer(column: TableColumn, kind: str | None, train: Sequence[int]) -> Answe
 
 def _regression(column: TableColumn, train: Sequence[int]) -> Answer:
     if column.values is None:
-        example = next(word for word in column.words if word is not None and not _number(word))
-        raise ValueError(f"target {column.name!r} cannot be a regression: {example!r} is no number")
+        example = next(word for word in column.words if word is not None and finite_number(word) is None)
+        raise ValueError(f"target {column.name!r} cannot be a regression: {example!r} is no finite number")
     values = torch.tensor(column.values, dtype=torch.float64)
     there = values[list(train)]
     there = there[~there.isnan()]
@@ -109,11 +109,3 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
     common, rare = counts.most_common()[0], counts.most_common()[-1]
     about = f"{len(names)} classes, from {rare[0]!r} with {rare[1]:,} rows to {common[0]!r} with {common[1]:,}"
     return Answer(task, labels, about)
-
-
-def _number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -23,7 +23,7 @@ class TableColumn:
     Attributes:
         name: from the first line.
         words: a value a row; None where it is missing.
-        values: the same as numbers, NaN where missing; None if some value is no number.
+        values: the same as numbers, NaN where missing; None if some value is no finite number.
     """
 
     name: str
@@ -85,9 +85,15 @@ def read_columns(path: Path) -> list[TableColumn]:
 
 def _column(name: str, raw: Sequence[str]) -> TableColumn:
     words = tuple(None if word.lower() in MISSING else word for word in raw)
+    numbers = [math.nan if word is None else finite_number(word) for word in words]
+    values = [number for number in numbers if number is not None]
+    return TableColumn(name, words, tuple(values) if len(values) == len(numbers) else None)
+
+
+def finite_number(word: str) -> float | None:
+    """The number that a word is; None for any other word, and for infinity."""
     try:
-        values = tuple(math.nan if word is None else float(word) for word in words)
+        number = float(word)
     except ValueError:
-        return TableColumn(name, words, None)
-    finite = all(map(math.isfinite, (value for value, word in zip(values, words, strict=True) if word is not None)))
-    return TableColumn(name, words, values if finite else None)
+        return None
+    return number if math.isfinite(number) else None

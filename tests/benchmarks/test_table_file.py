@@ -140,7 +140,7 @@ def test_the_name_holds_from_any_folder(table, monkeypatch, tmp_path):
         (":prize", "did you mean price"),
         (":price:number", "must be one of regression, binary, classes"),
         (":price,price", "given twice"),
-        (":town:regression", "is no number"),
+        (":town:regression", "'Bonn' is no finite number|'Ulm' is no finite number|'Jena' is no finite number"),
         (":town:binary", "3 different values"),
         (":country", "1 different values"),
         (":note:classes", "are in no training row"),
@@ -167,6 +167,12 @@ def test_a_table_that_cannot_be_read_is_refused_in_one_line(tmp_path, text, mess
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         find_benchmark(f"{path}:b:regression")
+
+
+def test_an_infinite_label_is_named(table):
+    rows = [{"a": k / 3, "y": "inf" if k == 50 else k / 7} for k in range(ROWS)]
+    with pytest.raises(ValueError, match="target 'y' cannot be a regression: 'inf' is no finite number"):
+        find_benchmark(f"{table(rows)}:y:regression")
 
 
 def test_a_wrong_split_names_the_row(table):

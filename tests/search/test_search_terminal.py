@@ -1,7 +1,9 @@
 """What a search shows while it runs."""
 
 import io
+import itertools
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -66,7 +68,9 @@ def printed(monkeypatch):
     return file
 
 
-def test_a_frame_has_progress_the_best_run_failures_and_a_row_a_shard(tmp_path):
+def test_a_frame_has_progress_the_best_run_failures_and_a_row_a_shard(tmp_path, monkeypatch):
+    seconds = itertools.count(step=1e-3)  # a machine with much else to do has a second left
+    monkeypatch.setattr("mtl.cli.search_table.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     frames = Frames(lost=2)
     search = searched(tmp_path, [frames], Placed)
     assert search.totals.replaced_nonfinite > 0

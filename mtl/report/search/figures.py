@@ -53,9 +53,9 @@ def losses_figure(search: SearchRun) -> Figure | None:
 def progress_figure(search: SearchRun) -> Figure | None:
     """The first objective of every run at each evaluation, and the best so far, over the steps of all runs."""
     name, higher = next(iter(search.objective.items()))
-    if (found := progress(search)) is None:
+    if (found := progress(search.runs, higher=higher)) is None:
         return None
-    spent, values, best = found
+    spent, values, _, best = found
     drawing, axes = one_panel(3.1)
     axes.plot(spent, values, "o", color=FAINT, markersize=3, rasterized=True)
     axes.plot(spent, best, color=BLUE, drawstyle="steps-post", linewidth=2)

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from mtl.files.whole import write_whole
-from mtl.report.again import write_again
-from mtl.report.files import write_summary, write_tables
+from mtl.report.again import again, write_again
+from mtl.report.files import json_values, write_summary, write_tables
 from mtl.report.numbers import ABSENT, count, four_digits
 from mtl.report.search.progress import progress
-from mtl.report.search.summary import SearchRun, read_search, summarize_search
+from mtl.report.search.summary import SearchRun, counted, read_search
 from mtl.report.table import Cell, Column, ReportTable
 
 #: What has to be the same in all of them.
 _SAME = ("benchmark", "training", "digests")
+_KEPT = ("runs", "stopped", "diverged", "exploits", "budget", "best")
 _NOTES = (
     "All methods searched the same space with the same seed, and their runs had the same length.",
     "The objective is that of validation data, by which the winner was chosen, so it is optimistic.",
     "A method that stops runs early begins more of them; the values after equal steps are what compares.",
 )
-_KEPT = ("runs", "stopped", "diverged", "exploits", "budget", "best")
 
 
 def write_methods_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -69,17 +69,16 @@ def summarize_methods(searches: Mapping[str, SearchRun]) -> dict[str, Any]:
     """What summary.json holds: of each method its runs, its cost, its winner, and its best so far at equal steps."""
     first = next(iter(searches.values()))
     name, higher = next(iter(first.objective.items()))
-    courses = {method: progress(search) for method, search in searches.items()}
+    courses = {method: progress(search.runs, higher=higher) for method, search in searches.items()}
     ends = [int(course.spent[-1]) for course in courses.values() if course is not None]
     equal = min(ends, default=0)
     entries: dict[str, dict[str, Any]] = {}
-    again: dict[str, dict[str, Any] | None] = {}
     for method, search in searches.items():
-        whole, course = summarize_search(search), courses[method]
+        course = courses[method]
         upto = None if course is None else int(np.searchsorted(course.spent, equal, side="right"))
         value = None if course is None or not upto else float(course.best[upto - 1])
+        whole = json_values(counted(search))
         entries[method] = {**{key: whole[key] for key in _KEPT}, "at_equal_steps": value}
-        again[method] = whole["again"]
     sign = 1 if higher else -1
 
     def place(method: str) -> float:
@@ -100,8 +99,12 @@ def summarize_methods(searches: Mapping[str, SearchRun]) -> dict[str, Any]:
         "methods": entries,
         "ranking": ranking,
         "winner": winner,
-        "again": None if winner is None else again[winner],
+        "again": None if winner is None else _again(searches[winner]),
     }
+
+
+def _again(search: SearchRun) -> dict[str, Any] | None:
+    return again(search.config, search.winner, search.runs)
 
 
 def methods_verdict(summary: Mapping[str, Any]) -> str:
@@ -161,7 +164,7 @@ def _drawn(searches: Mapping[str, SearchRun], summary: Mapping[str, Any], folder
         drawing, axes = one_panel(3.4)
         seen: list[float] = []
         for method, search in searches.items():
-            if (course := progress(search)) is not None:
+            if (course := progress(search.runs, higher=higher)) is not None:
                 axes.plot(
                     course.spent, course.best, color=colours[method], linestyle=colours.dashes(method),
                     drawstyle="steps-post", linewidth=2, label=method,

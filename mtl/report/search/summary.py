@@ -86,7 +86,6 @@ def read_search(directory: Path) -> SearchRun:
 def summarize_search(search: SearchRun) -> dict[str, Any]:
     """Everything that summary.json holds."""
     records, about = [run.record for run in search.runs], search.config["search"]
-    statuses = Counter(run.status for run in search.runs)
     best = search.best
     summary = {
         "command": "search",
@@ -96,14 +95,10 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
         "space": about["space"],
         "strategies": search.config["strategies"],
         "seed": search.config["seeds"][0],
-        "runs": len(records),
+        **counted(search),
         "missing": max(0, about["trials"] - len(records)),
-        **{status: statuses[status] for status in ("done", "stopped", "diverged")},
-        "budget": {key: round(sum(run.cost(key) or 0 for run in search.runs)) for key in _COSTS},
         "proposals": _proposals(records),
-        "exploits": len(search.exploits),
         "replaced_nonfinite": sum(event.scores.get("target") is None for event in search.exploits),
-        "best": None if best is None else {key: best[key] for key in _SHOWN},
         "schedule": [
             {
                 "step": stage.step,
@@ -121,6 +116,18 @@ def summarize_search(search: SearchRun) -> dict[str, Any]:
         **(_front(records, search.objective) if len(search.objective) > 1 else {}),
     }
     return {key: json_values(value) for key, value in summary.items()}
+
+
+def counted(search: SearchRun) -> dict[str, Any]:
+    """How many runs there were and how they ended, what they cost, and the best of them."""
+    statuses, best = Counter(run.status for run in search.runs), search.best
+    return {
+        "runs": len(search.runs),
+        **{status: statuses[status] for status in ("done", "stopped", "diverged")},
+        "budget": {key: round(sum(run.cost(key) or 0 for run in search.runs)) for key in _COSTS},
+        "exploits": len(search.exploits),
+        "best": None if best is None else {key: best[key] for key in _SHOWN},
+    }
 
 
 def found_in(search: SearchRun) -> dict[str, FoundLoss]:
