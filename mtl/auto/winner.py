@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mtl.benchmarks import Benchmark
 from mtl.benchmarks.losses import named_with
 from mtl.files.config import Config
 from mtl.search.space import Values
+from mtl.study.models import write_best
 from mtl.train import Settings
 from mtl.train.recipe import RunRecipe, make_recipe
 from mtl.train.values import make_member
@@ -71,5 +71,5 @@ def keep_best_so_far(directory: Path, leader: Leader | None) -> Path | None:
         "seed": leader.seed,
         "selection": leader.selection,
     }
-    (directory / "checkpoints" / "best.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    write_best(target.parent, about)
     return target

@@ -14,10 +14,12 @@ from mtl.benchmarks import find_benchmark
 from mtl.files.config import read_config
 from mtl.files.lineage import winner
 from mtl.files.records import read_records
+from mtl.files.whole import write_whole
 from mtl.train import Settings, checkpoint
 from mtl.train.model import build_model
 
 _OF_THE_MODEL = ("model", "architecture", "dropout")
+_BEST = "best.json"
 KEEP = ("none", "best", "all")
 Weights = dict[str, Tensor]
 
@@ -78,10 +80,7 @@ class Models:
         if best is not None and self._file(best["run"]).exists():
             content = torch.load(self._file(best["run"]), weights_only=True)
             checkpoint.save(target, content)
-            (self._folder / "best.json").write_text(
-                json.dumps({key: best[key] for key in ("run", "strategy", "seed", "selection")}) + "\n",
-                encoding="utf-8",
-            )
+            write_best(self._folder, {key: best[key] for key in ("run", "strategy", "seed", "selection")})
         for path in self._folder.glob("*.weights"):
             if self._keep == "all":
                 path.replace(path.with_suffix(".pt"))
@@ -103,6 +102,11 @@ class Models:
 
     def _file(self, run: str) -> Path:
         return self._folder / f"{run}.weights"
+
+
+def write_best(folder: Path, about: Mapping[str, Any]) -> None:
+    """Say beside `best.pt` in `folder` whose weights it has."""
+    write_whole(folder / _BEST, json.dumps(about) + "\n")
 
 
 def load_model(directory: Path | str, run: str = "best") -> nn.Module:
@@ -133,7 +137,7 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
 
 def _record(directory: Path, run: str) -> Mapping[str, Any]:
     """What is recorded of a run, or of the best one; empty where it is not known."""
-    best = directory / "checkpoints" / "best.json"
+    best = directory / "checkpoints" / _BEST
     about: Mapping[str, Any] = {}
     if run == "best" and best.is_file():
         about = json.loads(best.read_text(encoding="utf-8"))  # of a run that has not ended it says more

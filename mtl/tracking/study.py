@@ -54,16 +54,21 @@ def end_run(tracker: Tracker, name: str, record: Mapping[str, Any]) -> None:
 
 def log_decision(tracker: Tracker, directory: Path, benchmark: str) -> None:
     """Log the figures of a decision as a run of its own."""
-    name = f"report-{directory.resolve().name}"
-    tracker.begin(name, job_type="report", tags=[benchmark], config={})
+    name = _begin_report(tracker, directory, benchmark)
     tracker.images(name, 0, figures(directory))
     tracker.end(name)
 
 
-def log_report(tracker: Tracker, directory: Path, benchmark: str, summary: Mapping[str, Any]) -> None:
-    """Log the report of a comparison as a run of its own: the ranking as a table, the figures as images."""
+def _begin_report(tracker: Tracker, directory: Path, benchmark: str) -> str:
+    """The name of the run that a report is logged as."""
     name = f"report-{directory.resolve().name}"  # the tasks of an array, each with its directory, are one study
     tracker.begin(name, job_type="report", tags=[benchmark], config={})
+    return name
+
+
+def log_report(tracker: Tracker, directory: Path, benchmark: str, summary: Mapping[str, Any]) -> None:
+    """Log the report of a comparison as a run of its own: the ranking as a table, the figures as images."""
+    name = _begin_report(tracker, directory, benchmark)
     entries = {spec: summary["strategies"][spec] for spec in summary["ranking"]}
     gains = {spec: entry["delta_m"]["gain_over_tasks"] for spec, entry in entries.items()}
     columns = {

@@ -282,6 +282,8 @@ class Single:
         before = copy.copy(self)
         self._open(*jobs)
         self._go_on_from(before)
+        if before._average is not None:
+            before._average.close()
         self._batches = before._batches
         self._align_batches, self._fresh_batches = before._align_batches, before._fresh_batches
 
