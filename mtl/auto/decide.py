@@ -221,10 +221,11 @@ class _Keeper:
 
     def segment(self, search: Search) -> None:
         """Save the time, and a new leader."""
-        pace, clock = self._decider.state.pace, self._decider.clock
-        due = not pace or clock.elapsed - pace[-1][0] >= clock.limit / _PACES
-        if due and search.phase == "search":
-            pace = (*pace, (clock.elapsed, search.totals.steps))
+        pace = self._decider.state.pace
+        if search.phase == "search":
+            now = self._decider.clock.elapsed
+            if not pace or now - pace[-1][0] >= self._decider.clock.limit / _PACES:
+                pace = (*pace, (now, search.totals.steps))
         self._decider.keep(pace=pace, leader=self._leader(search))
 
     def trial(self, search: Search, record: dict[str, object]) -> None:  # noqa: ARG002
