@@ -6,8 +6,8 @@ import numpy as np
 
 from mtl.metrics.protocol import NAN, Array, Metric, Parts
 
-# The plain means are written out: scikit-learn takes a millisecond to check their arguments, and a population of 64
-# runs asks for thousands.
+# All are written out: scikit-learn takes milliseconds to check their arguments, and a population of 64 runs with many
+# tasks asks for thousands.
 
 
 def decided(guess: Array, truth: Array) -> tuple[Array, Array]:
@@ -112,13 +112,26 @@ def _f1_of(predicted: Array, true: Array) -> float:
 
 
 def _auc(guess: Array, truth: Array) -> float:
+    """Share of pairs of a positive and a negative label that are in order; ties count half (Mann and Whitney 1947)."""
     true = _binary("auc", guess, truth)
-    return _sklearn("roc_auc_score", true, guess.ravel()) if true.any() and not true.all() else NAN
+    positive = int(true.sum())
+    if not 0 < positive < len(true):
+        return NAN
+    _, place, count = np.unique(guess.ravel(), return_inverse=True, return_counts=True)
+    rank = count.cumsum() - (count - 1) / 2  # of equal predictions the mean of theirs
+    above = rank[place.ravel()[true]].sum() - positive * (positive + 1) / 2
+    return float(above / (positive * (len(true) - positive)))
 
 
 def _average_precision(guess: Array, truth: Array) -> float:
+    """The sum over thresholds, from high to low, of the precision there times how much the recall grows."""
     true = _binary("average_precision", guess, truth)
-    return _sklearn("average_precision_score", true, guess.ravel()) if true.any() else NAN
+    if not true.any():
+        return NAN
+    values, place = np.unique(guess.ravel(), return_inverse=True)
+    every = np.bincount(place.ravel(), minlength=len(values))[::-1]
+    right = np.bincount(place.ravel()[true], minlength=len(values))[::-1]
+    return float((right * (right.cumsum() / every.cumsum())).sum() / true.sum())
 
 
 def _log_loss(guess: Array, truth: Array) -> float:
@@ -137,12 +150,6 @@ def _negative_log_likelihood(guess: Array, truth: Array) -> Array:
     total = peak[..., 0] + np.log(np.exp(guess - peak).sum(-1))
     of_classes: Array = total - np.take_along_axis(guess, truth[..., None], -1)[..., 0]
     return of_classes
-
-
-def _sklearn(name: str, *arguments: Array) -> float:
-    from sklearn import metrics  # takes more than a second to import, which most commands spare
-
-    return float(getattr(metrics, name)(*arguments))
 
 
 #: Share of right classes; with one logit for each label, of labels on the right side of 0.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
@@ -16,6 +16,7 @@ from mtl.gradients.graph import distinct, real, shaped, size
 from mtl.population.attention import PlainAttention
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
+from mtl.population.mapped import mapped
 from mtl.population.normalisation import forgotten, gathering
 
 #: From a model and a batch to one loss a task, as (K,) or by name.
@@ -96,7 +97,9 @@ class Program:
             with replaced(own), self._convolving(), self._attending():
                 return functional_call(call, values, (inner,)), held
 
-        return vmap(one, randomness="different")(self._pieces(rows), dict(fixed), batch, list(masks))
+        found: tuple[list[Tensor], dict[str, Tensor]]
+        found = mapped(one, len(rows))(self._pieces(rows), dict(fixed), batch, list(masks))
+        return found
 
     def reach(
         self, losses: LossFunction, row: Tensor, fixed: Mapping[str, Tensor], batch: Any
@@ -135,7 +138,7 @@ class Program:
         if self._loops:
             each = [one(*members_of((self._pieces(rows), dict(fixed)), row)) for row in range(len(rows))]
             return pytree.tree_map(lambda *leaves: torch.stack(leaves), *each)
-        return vmap(one, randomness="different")(self._pieces(rows), dict(fixed))
+        return mapped(one, len(rows))(self._pieces(rows), dict(fixed))
 
     @torch.no_grad()
     def statistics(self, rows: Tensor, fixed: Mapping[str, Tensor], batches: Iterable[Any]) -> dict[str, Tensor]:
@@ -157,7 +160,8 @@ class Program:
 
         for number, batch in enumerate(batches):
             with gathering(self.model, number):
-                found = vmap(one, in_dims=(0, 0, None), randomness="different")(self._pieces(rows), found, batch)
+                each = mapped(lambda pieces, held, shared=batch: one(pieces, held, shared), len(rows))
+                found = each(self._pieces(rows), found)
         return found
 
     def _convolving(self) -> AbstractContextManager[Any]:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from mtl.population.held import HeldMembers
+from mtl.population.mapped import mapped
 from mtl.population.probe import RowProbe, task_gradients
 from mtl.population.program import LossFunction
 from mtl.population.strategies import substituted
@@ -167,7 +167,7 @@ class PopulationStep:
             return function(substituted(template, different), *own)
 
         with torch.no_grad():
-            return vmap(one)(self.population.different, *trees)
+            return mapped(one, len(self.values))(self.population.different, *trees)
 
     def _weigh(self, signals: dict[str, Tensor], who: Flags) -> Flags:
         """New weights and state of the members in `who`; where they are not finite, and of the others, the previous.

@@ -46,6 +46,19 @@ def test_labels_missing_within_an_example_are_left_out_one_by_one(whole_numbers)
         assert metric(logits, labels) == pytest.approx(expected), metric.name
 
 
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+@pytest.mark.parametrize("positives", [1, 7, 299, 300])
+def test_rankings_with_and_without_ties_equal_scikit_learns(levels, positives):
+    generator = torch.Generator().manual_seed(levels + positives)
+    guess = torch.randint(levels, (300, 1), generator=generator) / 3 - 1
+    labels = torch.zeros(300).index_fill(0, torch.randperm(300, generator=generator)[:positives], 1)
+    known, flat = labels.numpy(), guess.numpy().ravel()
+    expected = sk.average_precision_score(known, flat)
+    assert metrics.average_precision(guess, labels) == pytest.approx(expected, rel=1e-12)
+    if positives < 300:
+        assert auc(guess, labels) == pytest.approx(sk.roc_auc_score(known, flat), rel=1e-12)
+
+
 def test_a_map_with_invalid_pixels_has_an_error():
     depth = torch.rand(20, 8, 8)
     guess = depth[:, None] + 0.25

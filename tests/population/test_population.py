@@ -83,9 +83,9 @@ def batch_of(seed, step, stream=0):
     return torch.randn(16, 5, generator=generator), torch.randn(16, 3, generator=generator)
 
 
-def batches(step, stream=0):
+def batches(step, stream=0, seeds=SEEDS):
     return tuple(
-        torch.stack(tensors) for tensors in zip(*(batch_of(seed, step, stream) for seed in SEEDS), strict=True)
+        torch.stack(tensors) for tensors in zip(*(batch_of(seed, step, stream) for seed in seeds), strict=True)
     )
 
 
@@ -142,6 +142,20 @@ def test_each_member_is_a_balancer_in_the_same_loop(model, spec):
         got = population.state_dict_of(member)
         assert list(got) == list(wanted)
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("spec", ["famo", "gradnorm+auto-lambda"])
+def test_a_member_alone_is_that_balancer_too(model, spec):
+    population = Population(MODELS[model], losses, spec, [4], lr=2e-2)
+    x, _ = batch_of(0, 0)
+    for step in range(12):
+        population.step(batches(step, seeds=[4]), validation=lambda step=step: batches(step, 1, [4]))
+    torch.testing.assert_close(population.state_dict_of(0), single(MODELS[model], spec, 4, 12, 2e-2), atol=1e-5, rtol=0)
+    model = MODELS[model]()
+    model.load_state_dict(population.state_dict_of(0))
+    (found,) = population.evaluate(lambda model, x: model.features(x), x)
+    torch.testing.assert_close(found, model.eval().features(x))
 
 
 def test_attention_of_members_is_evaluated_as_that_of_one():
