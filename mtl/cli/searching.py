@@ -22,7 +22,7 @@ from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
 from mtl.files.config import Config, SearchEntry
 from mtl.search.methods import OPTIONS, random_starts
-from mtl.search.plan import baseline_metrics, baseline_plan, check_searched_batches, make_search
+from mtl.search.plan import baseline_metrics, baseline_plan, check_searched_batches, check_searched_heads, make_search
 from mtl.search.search import Search
 from mtl.search.space import make_member
 from mtl.study.execute import execute
@@ -69,6 +69,7 @@ def search_one(options: SearchOptions, setting: StudySetup | None = None) -> int
                     f"{name}: benchmark {benchmark.name!r} builds its own model, which does not look at `{attribute}`"
                 )
         check_searched_batches(space, setting)
+        check_searched_heads(space, setting)
         engine = find_engine(options, setting)
 
         def make() -> Search:

@@ -9,7 +9,7 @@ for all members from the global generator: equal to single runs in distribution 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -20,6 +20,27 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _dropout, _attention = F.dropout, F.scaled_dot_product_attention
+
+
+class Rate(float):
+    """A rate of dropout that says which it is, so that each member of a population can have another in its place.
+
+    Attributes:
+        kind: such as that of a task's head; a plain number is of the kind "".
+        share: of the rate of that kind that this one is.
+    """
+
+    kind: str
+    share: float
+
+    def __new__(cls, value: float, kind: str = "", share: float = 1.0) -> Rate:
+        made = super().__new__(cls, value)
+        made.kind, made.share = kind, share
+        return made
+
+
+#: Rates by kind, in place of a model's own.
+Rates = Mapping[str, float]
 
 
 class _Intercepted(TorchFunctionMode):
@@ -87,7 +108,11 @@ class Call(NamedTuple):
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    rate: float
+    rate: Rate
+
+    def rate_in(self, rates: Rates | None) -> float:
+        """Its rate where these hold."""
+        return rates[self.rate.kind] * self.rate.share if rates and self.rate.kind in rates else float(self.rate)
 
 
 class Recorded(_Intercepted):
@@ -98,7 +123,8 @@ class Recorded(_Intercepted):
         self.calls: list[Call] = []
 
     def drop(self, value: Tensor, rate: float) -> Tensor:
-        self.calls.append(Call(tuple(value.shape), torch.empty_like(value).stride(), float(rate)))
+        known = rate if isinstance(rate, Rate) else Rate(rate)
+        self.calls.append(Call(tuple(value.shape), torch.empty_like(value).stride(), known))
         return value
 
 
@@ -116,13 +142,18 @@ def replaced(masks: Sequence[Tensor]) -> AbstractContextManager[Any]:
     return _Replaced(masks) if masks else nullcontext()
 
 
-def draw(calls: Sequence[Call], generators: Sequence[torch.Generator | None], rates: Any, like: Tensor) -> list[Tensor]:
+def draw(
+    calls: Sequence[Call],
+    generators: Sequence[torch.Generator | None],
+    rates: Sequence[Rates] | None,
+    like: Tensor,
+) -> list[Tensor]:
     """A mask (N, ...) for each recorded call: zero where dropped, 1 / (1 - rate) elsewhere.
 
     Args:
         calls: of `Recorded`.
         generators: one a member, on the CPU; None for a member whose mask does not matter, which is all ones.
-        rates: one a member, in place of those recorded, or None.
+        rates: one of each kind a member, in place of those recorded, or None.
         like: dtype and device of the masks.
     """
     masks = [torch.ones(len(generators), *call.shape, dtype=like.dtype) for call in calls]
@@ -130,7 +161,7 @@ def draw(calls: Sequence[Call], generators: Sequence[torch.Generator | None], ra
         if generator is None:
             continue
         for mask, call in zip(masks, calls, strict=True):
-            keep = 1 - (call.rate if rates is None else rates[index])
+            keep = 1 - call.rate_in(None if rates is None else rates[index])
             drawn = torch.empty_strided(call.shape, call.strides, dtype=like.dtype)
             mask[index] = drawn.bernoulli_(keep, generator=generator).div_(keep)
     return [mask.to(like.device) for mask in masks]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtl.population.dropout import Call
+from mtl.population.dropout import Call, Rates
 from mtl.population.program import Program
 from mtl.population.streams import Streams
 from mtl.strategies.strategy import Strategy
@@ -38,7 +38,7 @@ class HeldMembers(Protocol):
     values: dict[str, Tensor]
     noise: Streams
     random: Streams
-    dropout: list[float] | None
+    dropout: list[Rates] | None
     different: dict[str, Tensor]
     reach: Tensor
     dropouts: list[Call]

@@ -12,7 +12,7 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from mtl.population import members
-from mtl.population.dropout import Call, draw
+from mtl.population.dropout import Call, Rates, draw
 from mtl.population.members import KINDS
 from mtl.population.optimizers import clipped, cut_off, make_optimizer
 from mtl.population.penalties import Matrices, directions, sized_pull
@@ -51,7 +51,7 @@ class Population:
         shared: the parameters of a model that all tasks share; by default its `shared_parameters()`.
         optimizer: name of the optimizer.
         head_weighting, scale, steps_per_epoch: as of `mtl.Balancer`.
-        dropout: rates in place of the model's own, one a member.
+        dropout: rates in place of the model's own, one a member; or by their kind, see `mtl.population.dropout.Rate`.
         device: where to train.
         settings: of the optimizer and those of `set_values`: one number or one a member.
 
@@ -71,7 +71,7 @@ class Population:
         head_weighting: str = "weighted",
         scale: str = "sum_to_k",
         steps_per_epoch: int = 100,
-        dropout: Sequence[float] | None = None,
+        dropout: Sequence[float | Rates] | None = None,
         device: torch.device | str = "cpu",
         **settings: Any,
     ) -> None:
@@ -79,7 +79,10 @@ class Population:
         #: The losses under the autocast of the last step, which is to be that of its second reading too.
         self._forward = losses
         self.head_weighting, self.scale, self.steps_per_epoch = head_weighting, scale, steps_per_epoch
-        self.dropout = list(dropout) if dropout is not None else None
+        #: Rates of dropout in place of the model's own, by kind.
+        self.dropout: list[Rates] | None = None
+        if dropout is not None:
+            self.dropout = [rate if isinstance(rate, Mapping) else {"": rate} for rate in dropout]
         self.program, drawn, fixed, states = members.drawn(make_model, shared, seeds, self.device)
         self.size = len(drawn)
         self.noise, self.random = Streams.seeded(seeds), Streams(states)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.losses import fitted_tasks
 from mtl.losses import Loss, make_loss
@@ -22,6 +24,8 @@ from mtl.study.plan import Plan, RunPlan
 from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses
 from mtl.train.batches import check_batches, steps_per_epoch
+from mtl.train.heads import HEADS
+from mtl.train.model import build_model
 from mtl.train.moving import check_moves
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 
@@ -176,6 +180,16 @@ def check_searched_batches(space: Space, setting: StudySetup) -> None:
             settings = Settings.of(dataclasses.asdict(setting.settings), {name: value})
             check_batches(where, splits.train, settings)
             check_moves(f"{where}, train split", setting.benchmark.tasks, splits.train, settings.augment)
+
+
+def check_searched_heads(space: Space, setting: StudySetup) -> None:
+    """Raise `ValueError` for values of heads in a space where the model has no heads that are known as such."""
+    benchmark = setting.benchmark
+    for name in (name for name in space.dimensions if name.startswith(HEADS) or name in ("heads", "head_dropout")):
+        for value in space.dimensions[name].parameter.grid(1):
+            settings = setting.settings.over({name: value})
+            with torch.random.fork_rng():
+                build_model(benchmark, benchmark.tasks, setting.splits.train.first(2), settings)
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:

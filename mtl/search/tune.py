@@ -23,6 +23,7 @@ from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
 from mtl.study.variant import Variant
+from mtl.train.heads import HEADS
 
 
 def tuning_options(method: str, budget: int) -> MethodOptions:
@@ -84,7 +85,7 @@ def tuned_space(benchmark: Benchmark, compared: Strategy | Variant) -> Space:
     if not isinstance(compared, Variant):
         return build_space(benchmark, [str(compared)], {})
     for name in compared.settings:
-        if name not in SETTINGS:
+        if name not in SETTINGS and not name.startswith(HEADS):
             raise ValueError(f"--vary {name}: it is one value for all runs that are tuned; leave --tune or --vary out")
     fixed = {name: Listed((text,), where="--vary") for name, text in compared.texts.items()}
     return build_space(benchmark, [compared.strategy], fixed)
@@ -94,7 +95,7 @@ def of_one_task(setting: StudySetup, task: str) -> StudySetup:
     """The same setting for a single-task baseline: a benchmark that has this task alone."""
     benchmark = copy.copy(setting.benchmark)
     benchmark.tasks = tuple(each for each in benchmark.tasks if each.name == task)
-    return dataclasses.replace(setting, benchmark=benchmark)
+    return dataclasses.replace(setting, benchmark=benchmark, settings=setting.settings.of_tasks([task]))
 
 
 def tune_and_rerun(

@@ -56,7 +56,7 @@ class Variant:
         """All its training settings, in a comparison with `settings`."""
         if self.settings.get("epochs") is not None:
             settings = dataclasses.replace(settings, steps=None)  # which would decide the length instead
-        return dataclasses.replace(settings, **self.settings)
+        return settings.over(self.settings)
 
     def usual(self, benchmark: Benchmark, settings: Settings) -> bool:
         """Whether it is what is trained where nothing is varied."""

@@ -12,6 +12,7 @@ from mtl.strategies import units
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train import Settings
+from mtl.train.heads import HEADS, head_names
 
 LOSS = "loss."  # begins the name of what varies a task's loss, or a parameter of it
 STRATEGY = "strategy."  # begins the name of what varies a parameter of a strategy
@@ -39,6 +40,7 @@ def read_values(
         if name.startswith(LOSS) and (task := name.removeprefix(LOSS)) in tasks:
             found[name] = [_loss(name, text) for text in texts]
             losses[task] = [make_loss(spec) for spec in found[name]]
+    heads = head_names(tasks)
     parameters: dict[str, list[Any]] = {}
     for task, owners in losses.items():
         for owner in owners:
@@ -56,6 +58,8 @@ def read_values(
         elif name in parameters:
             key = name.rpartition(".")[2]
             found[name] = [_value(type(parameters[name][0]), key, name, text) for text in texts]
+        elif name in heads:
+            found[name] = [_value(Settings, heads[name], name, text) for text in texts]
         else:
             raise ValueError(_unknown(name, tasks, parameters))
         _check(name, texts, found[name], given)
@@ -67,6 +71,8 @@ def _unknown(name: str, tasks: Sequence[str], parameters: Collection[str]) -> st
         return f"--vary {name}: --strategies names the strategies"
     if name.startswith(LOSS) and (task := name.removeprefix(LOSS).partition(".")[0]) not in tasks:
         return f"--vary {name}: there is no task {task!r}: {nearest(task, tasks)}"
+    if name.startswith(HEADS):
+        return f"--vary {name}: no task's head has this value: {nearest(name, head_names(tasks))}"
     if name.startswith((LOSS, STRATEGY)):
         alike = [known for known in parameters if known.partition(".")[0] == name.partition(".")[0]]
         return f"--vary {name}: nothing that is compared has this parameter: {nearest(name, alike, 'it has none')}"

@@ -71,6 +71,7 @@ class Job:
         losses = tuple(structure(task.loss) if isinstance(task.loss, Loss) else id(task.loss) for task in self.tasks)
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
         dropout = None if self.settings.dropout is None else self.settings.dropout > 0
+        of_heads = frozenset(self.settings.head_dropouts(task.name for task in self.tasks))
         mixes = self.settings.mixup > 0
         averages = self.settings.ema is None, self.settings.swa is None
         optimizer = self.optimizer.name if self.optimizer.side_by_side else self.settings.optimizer
@@ -80,6 +81,7 @@ class Job:
             settings,
             optimizer,
             dropout,
+            of_heads,
             mixes,
             averages,
             self.settings.spectral > 0,

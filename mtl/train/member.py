@@ -22,7 +22,7 @@ class Member:
     Attributes:
         strategy: its spec; or the strategy itself, for one that has none.
         seed: of the parameters, the batches and the strategy's noise, as in `mtl.train.train`.
-        settings: training settings over those of the cohort, by name.
+        settings: training settings over those of the cohort, by name; `heads.TASK.KEY` is one of a task's head.
         losses: by task, parameters of its loss over those of the benchmark; `name` makes it another loss.
     """
 
@@ -42,11 +42,7 @@ class Member:
         Raises:
             ValueError: an unknown setting, or a value out of range.
         """
-        known = [each.name for each in dataclasses.fields(Settings)]
-        for key in self.settings:
-            if key not in known:
-                raise ValueError(f"unknown training setting {key!r}: {nearest(key, known)}")
-        return dataclasses.replace(settings, **self.settings)
+        return settings.over(self.settings)
 
     def tasks(self, tasks: Sequence[Task]) -> list[Task]:
         """The benchmark's tasks with this member's losses.

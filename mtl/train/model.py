@@ -5,25 +5,65 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.benchmarks.trunk import may_read_trunk
 from mtl.models import Shared, make_architecture, make_trunk
+from mtl.population.dropout import Rate
+from mtl.suggestions import nearest
+from mtl.train.heads import HEADS
 from mtl.train.settings import Settings
 
 
 def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settings: Settings) -> nn.Module:
-    """The model of a run, its parameters drawn from torch's global generator."""
+    """The model of a run, its parameters drawn from torch's global generator.
+
+    Raises:
+        ValueError: a setting that the model cannot have; one line.
+    """
     if settings.model or settings.architecture or settings.dropout is not None:
         spec = _trunk(benchmark, settings)
         benchmark = copy.copy(benchmark)
         benchmark.trunk = spec
         if settings.architecture:
             benchmark.architecture = settings.architecture
-    return benchmark.model(tasks, inputs)
+    model = benchmark.model(tasks, inputs)
+    _check_heads(benchmark, model, settings)
+    for task, rate in settings.head_dropouts(task.name for task in tasks).items():
+        model.head(task).register_forward_pre_hook(partial(_dropped, rate=Rate(rate, HEADS + task)))  # type: ignore[operator]
+    return model
+
+
+def dropouts(settings: Settings, tasks: Sequence[Task]) -> dict[str, float]:
+    """The rates of dropout that the settings name, by kind; those of trunks that they do not name are left out."""
+    of_heads = settings.head_dropouts(task.name for task in tasks)
+    trunk = {} if settings.dropout is None else {"": settings.dropout}
+    return {**trunk, **{HEADS + task: rate for task, rate in of_heads.items()}}
+
+
+def _dropped(head: nn.Module, inputs: tuple[Tensor, ...], *, rate: Rate) -> tuple[Tensor, ...]:
+    """What a head reads, with some of it dropped in training; as a hook it gives no parameter another name."""
+    return F.dropout(inputs[0], rate, head.training), *inputs[1:]
+
+
+def _check_heads(benchmark: Benchmark, model: nn.Module, settings: Settings) -> None:
+    """Raise `ValueError` for values of heads of tasks that there are not, or that the model has no heads for."""
+    names = [task.name for task in benchmark.tasks]
+    for task in settings.of_heads:
+        if task not in names:
+            raise ValueError(f"heads={settings.heads}: there is no task {task!r}: {nearest(task, names)}")
+    if settings.of_heads or settings.head_dropout is not None:
+        given = f"heads={settings.heads}" if settings.of_heads else f"head_dropout={settings.head_dropout}"
+        if not isinstance(model, Shared) or not model.headed_tasks:
+            raise ValueError(
+                f"{given}: the model of benchmark {benchmark.name!r} does not say which of its modules is a task's "
+                "head, as those of mtl.models do"
+            )
 
 
 def predictions(model: nn.Module, inputs: Any, *, own: bool) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -18,19 +18,32 @@ class Part(NamedTuple):
     Attributes:
         head: not all tasks share it.
         factor: of its learning rate, as a pretrained encoder has one.
+        task: whose head it belongs to; empty where nobody asks.
     """
 
     head: bool = False
     factor: float = 1.0
+    task: str = ""
 
 
-def parts_of(model: nn.Module) -> dict[str, Part]:
-    """The part that each parameter of a model belongs to, by its name."""
+def parts_of(model: nn.Module, tasks: Iterable[str] = ()) -> dict[str, Part]:
+    """The part that each parameter of a model belongs to, by its name.
+
+    Args:
+        model: of some tasks.
+        tasks: those whose heads are to be told apart; others than the model's are left out.
+    """
+    owner = {
+        id(parameter): task
+        for task in tasks
+        if isinstance(model, Shared) and task in model.headed_tasks
+        for parameter in model.own_parameters(task)
+    }
     shared = {id(parameter) for parameter in model.shared_parameters()}  # type: ignore[operator]
     groups = model.parameter_groups() if isinstance(model, Shared) else []
     factors = {id(parameter): group["rate_factor"] for group in groups for parameter in group["params"]}
     return {
-        name: Part(id(parameter) not in shared, factors.get(id(parameter), 1.0))
+        name: Part(id(parameter) not in shared, factors.get(id(parameter), 1.0), owner.get(id(parameter), ""))
         for name, parameter in model.named_parameters()
     }
 
@@ -38,21 +51,23 @@ def parts_of(model: nn.Module) -> dict[str, Part]:
 def values_of(settings: Settings, part: Part) -> dict[str, float]:
     """The settings of a part that it may have for itself: learning rate, weight decay, and penalties."""
 
-    def own(head: float | None, other: float) -> float:
-        return head if part.head and head is not None else other
-
-    return {
-        "lr": own(settings.head_lr, settings.lr) * part.factor,
-        "weight_decay": own(settings.head_weight_decay, settings.weight_decay),
-        "l1": own(settings.head_l1, settings.l1),
-        "l2": own(settings.head_l2, settings.l2),
-    }
+    values = {}
+    for name in ("lr", "weight_decay", "l1", "l2"):
+        value: float | None = settings.of_heads.get(part.task, {}).get(name)
+        if value is None and part.head:
+            value = getattr(settings, f"head_{name}")
+        values[name] = getattr(settings, name) if value is None else value
+    return {**values, "lr": values["lr"] * part.factor}
 
 
 def differ(settings: Settings, parts: Mapping[str, Part]) -> bool:
     """Whether parts of the model are trained differently."""
     given = (settings.head_lr, settings.head_weight_decay, settings.head_l1, settings.head_l2)
-    return any(value is not None for value in given) or any(part.factor != 1 for part in parts.values())
+    return (
+        bool(settings.of_heads)
+        or any(value is not None for value in given)
+        or any(part.factor != 1 for part in parts.values())
+    )
 
 
 def lookahead_factor(parts: Mapping[str, Part]) -> float:
@@ -65,7 +80,7 @@ def optimizer_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
 
     There is one group for each part that is trained in a way of its own; rates are those before any schedule.
     """
-    parts, groups = parts_of(model), dict[Any, list[nn.Parameter]]()
+    parts, groups = parts_of(model, settings.of_heads), dict[Any, list[nn.Parameter]]()
     apart = differ(settings, parts) or read_optimizer(settings.optimizer).name == "muon"
     for name, parameter in model.named_parameters():
         groups.setdefault(parts[name] if apart else Part(), []).append(parameter)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mtl.hyperparameters import hyper, validate
+from mtl.hyperparameters import domains, hyper, validate
 from mtl.suggestions import nearest
+from mtl.train.heads import HEADS, Heads, changed_heads, read_heads, write_heads
 from mtl.train.moves import read_moves
 from mtl.train.optimizers import read_optimizer
 from mtl.train.schedules import read_schedule
@@ -112,6 +113,15 @@ class Settings:
     head_l2: float | None = hyper(
         None, 0.0, search=(1e-7, 1e-2), log=True, varies=True, doc="l2 of the heads, where it is another"
     )
+    head_dropout: float | None = hyper(
+        None, 0.0, 0.95, search=(0.0, 0.5), varies=True, doc="share of the features that heads read dropped in training"
+    )
+    heads: str = hyper(
+        "",
+        text="SPEC",
+        varies=True,
+        doc="the same five for single tasks' heads: TASK:lr=0.1,dropout=0.2+TASK:weight_decay=0",
+    )
     dropout: float | None = hyper(
         None, 0.0, 0.95, search=(0.0, 0.5), varies=True, doc="share of the trunk's units dropped in training"
     )
@@ -160,10 +170,52 @@ class Settings:
             raise ValueError(f"training: ema={self.ema:g} and swa={self.swa:g} are both averages of weights; give one")
         read_schedule(self.schedule)
         read_moves(self.augment)
+        self._check_heads()
         optimizer = read_optimizer(self.optimizer)
-        for name in ("weight_decay", "head_weight_decay"):
-            if (decay := getattr(self, name)) and not optimizer.decays:
+        decays = {name: getattr(self, name) for name in ("weight_decay", "head_weight_decay")}
+        decays |= {f"{HEADS}{task}.weight_decay": own.get("weight_decay") for task, own in self.of_heads.items()}
+        for name, decay in decays.items():
+            if decay and not optimizer.decays:
                 raise ValueError(f"optimizer {self.optimizer!r}: it has no weight decay, and {name} is {decay:g}")
+
+    def _check_heads(self) -> None:
+        declared = domains(type(self))
+        for task, values in self.of_heads.items():
+            for key, value in values.items():
+                if complaint := declared[f"head_{key}"].complaint(value):
+                    raise ValueError(f"training: {HEADS}{task}.{key}={value!r} {complaint}")
+        object.__setattr__(self, "heads", write_heads(self.of_heads))  # so that equal ones are written alike
+
+    @property
+    def of_heads(self) -> Heads:
+        """What tasks' heads have for themselves, by task and key."""
+        return read_heads(self.heads)
+
+    def head_dropouts(self, tasks: Iterable[str]) -> dict[str, float]:
+        """The dropout of each task's head, of those that have some."""
+        found = {task: self.of_heads.get(task, {}).get("dropout", self.head_dropout) for task in tasks}
+        return {task: rate for task, rate in found.items() if rate}
+
+    def over(self, values: Mapping[str, Any]) -> Settings:
+        """These settings with others over them, by name; `heads.TASK.KEY` is one value of a task's head.
+
+        Raises:
+            ValueError: an unknown setting, or a value out of range.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        own = {name: value for name, value in values.items() if name.startswith(HEADS)}
+        plain = {name: value for name, value in values.items() if name not in own}
+        for name in plain:
+            if name not in known:
+                raise ValueError(f"unknown training setting {name!r}: {nearest(name, known)}")
+        if own:
+            plain["heads"] = write_heads(changed_heads(read_heads(plain.get("heads", self.heads)), own))
+        return dataclasses.replace(self, **plain)
+
+    def of_tasks(self, tasks: Collection[str]) -> Settings:
+        """The same for a model of these tasks alone."""
+        kept = {task: values for task, values in self.of_heads.items() if task in tasks}
+        return dataclasses.replace(self, heads=write_heads(kept))
 
     @classmethod
     def of(cls, *sources: Mapping[str, Any]) -> Settings:

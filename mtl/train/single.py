@@ -61,7 +61,7 @@ class Single:
         self._random = Randomness(ground.device, seed)
         with self._random.drawing():
             self.model = build_model(ground.benchmark, job.tasks, train.first(2), settings).to(ground.device)
-        parts = parts_of(self.model)
+        parts = parts_of(self.model, settings.of_heads)
         self._optimizer = settings.make_optimizer(optimizer_groups(self.model, settings))
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._lookahead = settings.lr * lookahead_factor(parts)

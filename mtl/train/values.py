@@ -7,7 +7,8 @@ from typing import Any
 from mtl.strategies import make
 from mtl.train.member import Member
 
-#: Flat names and values: `strategy`, `strategy.UNIT.KEY`, `loss.TASK`, `loss.TASK.KEY`, or a training setting.
+#: Flat names and values: `strategy`, `strategy.UNIT.KEY`, `loss.TASK`, `loss.TASK.KEY`, `heads.TASK.KEY`, or a training
+#: setting.
 Values = dict[str, Any]
 
 

@@ -23,7 +23,7 @@ from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.model import build_model, predictions
+from mtl.train.model import build_model, dropouts, predictions
 from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
@@ -43,7 +43,6 @@ class Vmapped:
 
     def __init__(self, ground: Ground, jobs: Sequence[Job]) -> None:
         first, inputs = jobs[0], ground.splits.train.first(2)
-        rates = [job.settings.dropout for job in jobs]
         population = Population(
             lambda: build_model(ground.benchmark, first.tasks, inputs, first.settings),
             _Losses(first.tasks, own=ground.own),
@@ -53,11 +52,11 @@ class Vmapped:
             head_weighting=first.settings.head_weighting,
             scale=first.settings.scale,
             steps_per_epoch=first.per_epoch,
-            dropout=None if None in rates else rates,  # type: ignore[arg-type]
+            dropout=[dropouts(job.settings, job.tasks) for job in jobs],
             device=ground.device,
             **_values(jobs, None),
         )
-        population.set_values(**_values(jobs, _parts_by_tensor(population)))
+        population.set_values(**_values(jobs, _parts_by_tensor(population, jobs)))
         population.begin(len(ground.tasks), floating_dtype(inputs))
         population.tasks = [task.name for task in ground.tasks]
         if first.settings.averages:  # a part of the population's state, which moves with its members
@@ -233,9 +232,8 @@ class Vmapped:
     def change(self, jobs: Sequence[Job]) -> None:
         """Give all rows other jobs of the same structure; their state stays."""
         self.population.set_strategies([job.strategy for job in jobs])
-        self.population.set_values(lr_factor=1.0, **_values(jobs, _parts_by_tensor(self.population)))
-        if self.population.dropout is not None:
-            self.population.dropout = [job.settings.dropout for job in jobs]  # type: ignore[misc]
+        self.population.set_values(lr_factor=1.0, **_values(jobs, _parts_by_tensor(self.population, jobs)))
+        self.population.dropout = [dropouts(job.settings, job.tasks) for job in jobs]
         self.jobs = list(jobs)
         self._steady = all(job.steady for job in jobs)
         for feed in (self._train, self._align, self._fresh):
@@ -304,9 +302,10 @@ def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": state["parameters"].clone(), "fixed": copied(state["fixed"]), "begun": none}
 
 
-def _parts_by_tensor(population: Population) -> dict[str, Part]:
+def _parts_by_tensor(population: Population, jobs: Sequence[Job]) -> dict[str, Part]:
     """The part that each tensor of a member belongs to, in their order."""
-    parts = parts_of(population.program.model)
+    apart = dict.fromkeys(task for job in jobs for task in job.settings.of_heads)
+    parts = parts_of(population.program.model, apart)
     return {name: parts[name] for name in population.program.names}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -15,7 +16,39 @@ from mtl.models.trunks.encoders import EncoderStage
 
 
 class Shared(nn.Module, ABC):
-    """A model of several tasks: from inputs to a dict of predictions by task."""
+    """A model of several tasks: from inputs to a dict of predictions by task.
+
+    Attributes:
+        heads: of those of `mtl.models`, a module a task, which makes its prediction; see `_have_heads`.
+    """
+
+    heads: nn.ModuleDict
+    _names: Mapping[str, str] = MappingProxyType({})
+
+    def _have_heads(self, heads: Mapping[str, nn.Module]) -> None:
+        """Take over the tasks' heads, in their order."""
+        self._names = module_names(heads)
+        self.heads = nn.ModuleDict({self._names[task]: head for task, head in heads.items()})
+
+    @property
+    def headed_tasks(self) -> list[str]:
+        """The tasks that have a head, in their order."""
+        return list(self._names)
+
+    def _wanted(self, only: Sequence[str] | None) -> list[tuple[str, str]]:
+        """The tasks among `only`, or all, each with the name of its modules."""
+        return [(task, name) for task, name in self._names.items() if only is None or task in only]
+
+    def head(self, task: str) -> nn.Module:
+        """The head of a task."""
+        return self.heads[self._names[task]]
+
+    def own_parameters(self, task: str) -> Iterator[nn.Parameter]:
+        """The parameters that serve one task alone: of its head, and of what else is made for each task."""
+        name, shared = self._names[task], {id(parameter) for parameter in self.shared_parameters()}
+        for module in self.modules():
+            if isinstance(module, nn.ModuleDict) and name in module:
+                yield from (each for each in module[name].parameters() if id(each) not in shared)
 
     @abstractmethod
     def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
-from mtl.models.architectures.architecture import Architecture, Shared, module_names
+from mtl.models.architectures.architecture import Architecture, Shared
 from mtl.models.architectures.copies import check_branches, copies
 from mtl.models.architectures.draws import Draws
 from mtl.models.heads import make_head
@@ -33,15 +33,14 @@ class Tree(Shared):
 
     def __init__(self, blocks: Sequence[Stages], outputs: Mapping[str, int], recipe: LearningToBranch) -> None:
         super().__init__()
-        names = module_names(outputs)
-        self._tasks, self._recipe = list(outputs), recipe
+        self._recipe = recipe
         self.blocks = nn.ModuleList(blocks)
         width, layers = len(blocks), blocks[0].count
         #: What is preferred: for each layer above the first, (readers, blocks below).
         self.choices = nn.ParameterList([nn.Parameter(torch.zeros(width, width)) for _ in range(layers - 1)])
         #: The same for each task, (blocks,).
         self.task_choices = nn.ParameterList([nn.Parameter(torch.zeros(width)) for _ in outputs])
-        self.heads = nn.ModuleDict({names[task]: make_head(blocks[0], units) for task, units in outputs.items()})
+        self._have_heads({task: make_head(blocks[0], units) for task, units in outputs.items()})
         self.draws = Draws()
 
     def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -49,15 +48,15 @@ class Tree(Shared):
         first: Any = self.blocks[0]
         value, carried = first.begin(inputs)
         values = [value] * len(self.blocks)
-        *between, last = self._chosen(again=only is not None and self._tasks[0] not in only)
+        *between, last = self._chosen(again=only is not None and self.headed_tasks[0] not in only)
         for layer in range(first.count):
             if layer:
                 values = _read(between[layer - 1], values)
             pairs = zip(self.blocks, values, strict=True)
             values = [block.run(layer, value, carried)[0] for block, value in pairs]  # type: ignore[operator]
         features = [block.end(value, carried) for block, value in zip(self.blocks, values, strict=True)]  # type: ignore[operator]
-        heads = zip(self._tasks, self.heads.values(), _read(last, features), strict=True)
-        return {task: head(found) for task, head, found in heads if only is None or task in only}
+        read = dict(zip(self.headed_tasks, _read(last, features), strict=True))
+        return {task: self.heads[name](read[task]) for task, name in self._wanted(only)}
 
     def _chosen(self, *, again: bool) -> list[Tensor]:
         """For each layer above the first, and the tasks, what readers read: (readers, blocks below), rows sum to 1.
@@ -86,7 +85,7 @@ class Tree(Shared):
     def branches(self) -> dict[str, list[int]]:
         """For each task the blocks that it is made of in evaluation, one a layer from the inputs up."""
         found = {}
-        for task, choice in zip(self._tasks, self.task_choices, strict=True):
+        for task, choice in zip(self.headed_tasks, self.task_choices, strict=True):
             path = [int(choice.argmax())]
             for each in reversed(list(self.choices)):
                 path.insert(0, int(each[path[0]].argmax()))
@@ -97,6 +96,11 @@ class Tree(Shared):
         """All blocks and their choices; a task's own choice is its own."""
         yield from self.blocks.parameters()
         yield from self.choices
+
+    def own_parameters(self, task: str) -> Iterator[nn.Parameter]:
+        """Those of its head, and what it chooses by."""
+        yield from super().own_parameters(task)
+        yield self.task_choices[self.headed_tasks.index(task)]
 
 
 def _read(chosen: Tensor, values: Sequence[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
-from mtl.models.architectures.architecture import Architecture, Shared, module_names
+from mtl.models.architectures.architecture import Architecture, Shared
 from mtl.models.architectures.copies import copies, parameters_of, starts
 from mtl.models.heads import make_head
 from mtl.models.trunks import Stages, Trunk
@@ -30,11 +30,9 @@ class CrossStitchNetwork(Shared):
         self, trunks: Sequence[Stages], outputs: Mapping[str, int], same: float, channels: Sequence[int]
     ) -> None:
         super().__init__()
-        names = module_names(outputs)
         tasks, first = len(outputs), trunks[0]
-        self._tasks = list(outputs)
         self.trunks = nn.ModuleList(trunks)
-        self.heads = nn.ModuleDict({names[task]: make_head(first, units) for task, units in outputs.items()})
+        self._have_heads({task: make_head(first, units) for task, units in outputs.items()})
         other = (1 - same) / max(tasks - 1, 1)
         start = torch.eye(tasks) * (same - other) + other if tasks > 1 else torch.ones(1, 1)
         # A row is a task's own: that of the last unit is the one part of the units that a single task reads.
@@ -46,14 +44,14 @@ class CrossStitchNetwork(Shared):
         """Predictions by task, all or only these."""
         first: Any = self.trunks[0]
         value, common = first.begin(inputs)
-        values, carried = [value] * len(self._tasks), [common] * len(self._tasks)
+        values, carried = [value] * len(self.trunks), [common] * len(self.trunks)
         for index in range(first.count):
             for task, trunk in enumerate(self.trunks):
                 values[task], carried[task] = trunk.run(index, values[task], carried[task])  # type: ignore[operator]
             values = self._mixed(index, torch.stack(values), first.channels_first)
         features = [trunk.end(*rest) for trunk, *rest in zip(self.trunks, values, carried, strict=True)]  # type: ignore[operator]
-        heads = zip(self._tasks, self.heads.values(), features, strict=True)
-        return {task: head(found) for task, head, found in heads if only is None or task in only}
+        of_task = dict(zip(self.headed_tasks, features, strict=True))
+        return {task: self.heads[name](of_task[task]) for task, name in self._wanted(only)}
 
     def _mixed(self, index: int, values: Tensor, channels_first: bool) -> list[Tensor]:
         """Each task's mixture of activations (K, B, ...)."""
@@ -72,6 +70,13 @@ class CrossStitchNetwork(Shared):
             stages = (trunk.stage(index) for index in range(first.count))  # type: ignore[operator]
             yield from parameters_of(module for stage in stages for module in stage)
         yield from parameters_of(self.units[:-1])
+
+    def own_parameters(self, task: str) -> Iterator[nn.Parameter]:
+        """Those of its head, of the end of its trunk, and of its row of the last unit."""
+        yield from super().own_parameters(task)
+        place, last = self.headed_tasks.index(task), self.units[-1]
+        yield from parameters_of(self.trunks[place].tail())  # type: ignore[operator]
+        yield last[place]  # type: ignore[index]
 
 
 @dataclass(frozen=True)

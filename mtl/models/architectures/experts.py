@@ -64,7 +64,6 @@ class GatedExperts(Shared):
         super().__init__()
         names = module_names(outputs)
         self._tasks = list(names.values())
-        self._named = list(outputs)
         self.shared = nn.ModuleList(shared)
         self.own = nn.ModuleDict({names[task]: nn.ModuleList(experts) for task, experts in own.items()})
         self._first = shared[0]
@@ -78,12 +77,11 @@ class GatedExperts(Shared):
             nn.ModuleDict({name: gate(size, beside[name]) for name in self._tasks}) for size in sizes
         )
         self.shared_gates = nn.ModuleList(gate(size, every) for size in sizes[:-1])
-        self.heads = nn.ModuleDict({names[task]: make_head(self._first, units) for task, units in outputs.items()})
+        self._have_heads({task: make_head(self._first, units) for task, units in outputs.items()})
 
     def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Predictions by task, all or only these."""
-        every = zip(self._named, self._tasks, strict=True)
-        named = [(name, task) for name, task in every if only is None or name in only]
+        named = self._wanted(only)
         last = [task for _, task in named]
         value, carried = self._first.begin(inputs)
         common, each = value, dict.fromkeys(self._tasks, value)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mtl.models.architectures.architecture import Architecture, Shared, module_names
+from mtl.models.architectures.architecture import Architecture, Shared
 from mtl.models.heads import make_head
 from mtl.models.trunks import Trunk, shape_of
 
@@ -24,15 +24,12 @@ class HardSharing(Shared):
     def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.trunk = trunk
-        names = module_names(heads)
-        self.heads = nn.ModuleDict({names[task]: head for task, head in heads.items()})
-        self._tasks = list(heads)
+        self._have_heads(heads)
 
     def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Predictions by task, all or only these."""
         features = self.trunk(inputs)
-        heads = zip(self._tasks, self.heads.values(), strict=True)
-        return {task: head(features) for task, head in heads if only is None or task in only}
+        return {task: self.heads[name](features) for task, name in self._wanted(only)}
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The trunk's parameters: what strategies compare gradients on."""

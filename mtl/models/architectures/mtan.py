@@ -74,7 +74,6 @@ class AttentionNetwork(Shared):
     def __init__(self, trunk: Stages, outputs: Mapping[str, int], kind: str, inputs: Any) -> None:
         super().__init__()
         names = module_names(outputs)
-        self._pairs = list(names.items())
         self.trunk = trunk
         shapes = self._shapes(inputs)
         self.attentions = nn.ModuleList()
@@ -87,7 +86,7 @@ class AttentionNetwork(Shared):
             }
             self.attentions.append(nn.ModuleDict(made))
             before = outer[axis]
-        self.heads = nn.ModuleDict({names[task]: make_head(trunk, units) for task, units in outputs.items()})
+        self._have_heads({task: make_head(trunk, units) for task, units in outputs.items()})
 
     def _shapes(self, inputs: Any) -> list[tuple[torch.Size, torch.Size]]:
         """Of the activation after the first and the second part of each stage."""
@@ -106,7 +105,7 @@ class AttentionNetwork(Shared):
 
     def forward(self, inputs: Any, only: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Predictions by task, all or only these."""
-        named = [(name, task) for name, task in self._pairs if only is None or name in only]
+        named = self._wanted(only)
         value, carried = self.trunk.begin(inputs)
         attended: dict[str, Tensor | None] = {task: None for _, task in named}
         for index in range(self.trunk.count):

@@ -21,6 +21,7 @@ from mtl.search.space.grammar import Bounds, Listed, Range, Word, read_range
 from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space.to_tune import distribution
 from mtl.strategies import make, units
+from mtl.train.heads import head_names
 
 _SHARE = re.compile(r"(.*)\[(\d+)\]")  # of weights on the simplex, one by one
 
@@ -150,9 +151,9 @@ def check_names(config: Mapping[str, Any], others: Sequence[str], tasks: Sequenc
 
     for name in config:
         kind, _, rest = name.partition(".")
-        known = name in (*SETTINGS, *others, "strategy") or (kind == "strategy" and rest)
+        known = name in (*SETTINGS, *others, *head_names(tasks), "strategy") or (kind == "strategy" and rest)
         if not known and not (kind == "loss" and rest.split(".")[0] in tasks):
-            words = [*SETTINGS, *others, "strategy", *(f"loss.{task}" for task in tasks)]
+            words = [*SETTINGS, *others, "strategy", *(f"loss.{task}" for task in tasks), *head_names(tasks)]
             raise ValueError(f"config: unknown name {name!r}: {nearest(name, words)}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark, Task
@@ -16,6 +16,7 @@ from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train import Settings, check_trunk
+from mtl.train.heads import head_names
 from mtl.train.optimizers import read_optimizer
 from mtl.train.schedules import read_schedule
 
@@ -51,7 +52,7 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     tasks = {task.name: task for task in benchmark.tasks}
     for name in [name for name in given if name.startswith("loss.") and name.removeprefix("loss.") in tasks]:
         dimensions[name] = Dimension(_losses(name, given.pop(name)))
-    searchable = {**_of_strategies(specs), **_of_losses(tasks, dimensions), **_of_settings()}
+    searchable = {**_of_strategies(specs), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
     for name, text in given.items():
         if name not in searchable:
             raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *searchable])}")
@@ -198,8 +199,9 @@ def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -
     return searchable
 
 
-def _of_settings() -> dict[str, _Searchable]:
-    return {name: _Searchable(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
+def _of_settings(tasks: Iterable[str]) -> dict[str, _Searchable]:
+    of_all = {name: _Searchable(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
+    return of_all | {name: _Searchable(Settings, like, None, False) for name, like in head_names(tasks).items()}
 
 
 def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Condition | None:
