@@ -16,6 +16,7 @@ BENCHES: Mapping[str, str] = MappingProxyType(
         "solvers": "mtl.bench.solvers:Solvers",
         "population": "mtl.bench.runs:PopulationBench",
         "search": "mtl.bench.runs:SearchBench",
+        "data": "mtl.bench.data:DataBench",
     }
 )
 _OF_RAY = "mtl.bench.engines:EnginesBench"

@@ -81,7 +81,8 @@ class Reading(Dataset[Any]):
         """Inputs and targets (N, B, ...) of N requests, or a `_Failure`."""
         try:
             every = [self._batch(request) for request in requests]
-            return tree.stacked(every)
+            # A single batch is not copied: that would take as long as reading it.
+            return tree.mapped(lambda leaf: leaf[None], every[0]) if len(every) == 1 else tree.stacked(every)
         except ReadFailed as error:
             return _Failure(str(error))
 

@@ -297,7 +297,9 @@ class BenchOptions(Command):
 
     command: ClassVar[str] = "bench"
     about: ClassVar[str] = "speed, against other libraries in the same process"
-    name: str = argument("steps: one training step; solvers: weights from a Gramian; population, search: whole runs")
+    name: str = argument(
+        "steps: one training step; solvers: weights from a Gramian; population, search: whole runs; data: from disk"
+    )
     engine: str = option(
         "population", "of the bench of the search: population against Ray Tune, ray against population",
         choices=ENGINES[:2],

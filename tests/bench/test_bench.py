@@ -48,6 +48,7 @@ def quick(name, path, *options):
         (["population", "--models", "mlp-2"], "--models: the bench of the population has one model"),
         (["search", "--strategies", "famo"], "the bench of the search has one model and one strategy"),
         (["search", "--engine=ray", "--models", "mlp-2"], "the bench of the search has one model and one strategy"),
+        (["data", "--strategies", "famo"], "the bench of data has one model and one strategy"),
         (["steps", "--engine=ray"], "--engine ray: only the bench of the search has engines"),
         (["steps", "--rounds", "0"], "rounds=0 must be at least 1"),
         (["steps", "--threads", "0"], "--threads 0: must be at least 1"),
@@ -244,3 +245,9 @@ def test_what_needs_a_gpu_is_listed_and_refused_without_one():
     if not torch.cuda.is_available():
         refused = gpu()
         assert (refused.returncode, refused.stderr) == (2, "no CUDA device is available here\n")
+
+
+def test_data_at_their_smallest(tmp_path):
+    rows = quick("data", tmp_path / "rows.json", "--device=cpu")
+    assert [row["case"] for row in rows] == ["0 workers, batches of 4", "2 workers, batches of 4"]
+    assert {row["peer_name"] for row in rows} == {"PyTorch loop"}

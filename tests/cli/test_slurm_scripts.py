@@ -313,3 +313,16 @@ def test_login_sync_names_what_is_missing(site):
     command = ["bash", ROOT / "slurm" / "login-sync.sh", "nowhere"]
     done = subprocess.run(command, cwd=site.path, env=site.environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "login-sync: no directory 'nowhere'\n")
+
+
+def test_several_gpus_of_a_node_are_a_process_of_torchrun_each(site):
+    python = site.path / "bin" / "python3"
+    python.write_text((site.path / "bin" / "mtl").read_text())
+    python.chmod(0o755)
+    assert site.run("train.sbatch", "multidigits", SLURM_GPUS_ON_NODE="2")[0] == 0
+    launched = ["-m", "mtl.cli.launch", "--standalone", "--nproc-per-node", "2", "-m", "mtl"]
+    assert site.arguments == [*launched, "train", "multidigits", "--override", "--out", "runs/train-7"]
+    assert site.run("train.sbatch", "multidigits", SLURM_GPUS_ON_NODE="1")[0] == 0
+    assert site.arguments[0] == "train"
+    assert site.warned("train.sbatch", "multidigits", SLURM_GPUS_ON_NODE="2")[0] == 75
+    assert len(site.requeued) == 1

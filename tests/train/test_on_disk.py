@@ -18,6 +18,7 @@ from mtl.benchmarks import Splits, load_checked, stored
 from mtl.benchmarks.digest import of_splits
 from mtl.cli.main import main
 from mtl.train import Cohort, Member, Settings, check_model, train
+from mtl.train.batches import Batches
 from mtl.train.facts import data_facts
 from tests.benchmarks.nested import Text
 from tests.benchmarks.on_disk import Endless, OnDisk, Pairs
@@ -52,6 +53,20 @@ def test_what_a_data_set_draws_does_not_depend_on_the_number_of_processes():
     assert none.history != trained(made(draws=False)).history
     assert none.history != trained(made(), seed=1).history
     assert multiprocessing.active_children() == []
+
+
+def test_a_batch_is_the_one_that_was_collated_and_no_copy():
+    collated = []
+
+    def collate(examples):
+        collated.append(default_collate(examples))
+        return collated[-1]
+
+    splits = load_checked(made(collate=collate))
+    collated.clear()
+    batch = Batches(splits.train, 8, 0)[0]
+    ((_, targets),) = collated
+    assert [leaf.data_ptr() for leaf in batch.targets.values()] == [leaf.data_ptr() for leaf in targets.values()]
 
 
 def test_what_a_data_set_draws_leaves_a_runs_own_numbers_alone():
