@@ -26,7 +26,7 @@ from mtl.train import Cohort, Member, Settings, check_losses
 from mtl.train.batches import check_batches, steps_per_epoch
 from mtl.train.heads import HEADS
 from mtl.train.model import build_model
-from mtl.train.moving import check_moves
+from mtl.train.moving import check_cutmix, check_moves
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 
 
@@ -172,14 +172,15 @@ def decided(space: Space, setting: StudySetup) -> Space:
 
 
 def check_searched_batches(space: Space, setting: StudySetup) -> None:
-    """Raise `ValueError` for the first `augment` or `sampling` of a space that the data does not allow."""
+    """Raise `ValueError` for the first `augment`, `cutmix` or `sampling` of a space that the data does not allow."""
     where, splits = f"benchmark {setting.benchmark.name!r}", setting.splits
-    for name in ("augment", "sampling"):
+    for name in ("augment", "cutmix", "sampling"):
         dimension = space.dimensions.get(name)
         for value in dimension.parameter.grid(1) if dimension is not None else ():
             settings = Settings.of(dataclasses.asdict(setting.settings), {name: value})
             check_batches(where, splits.train, settings)
             check_moves(f"{where}, train split", setting.benchmark.tasks, splits.train, settings.augment)
+            check_cutmix(f"{where}, train split", setting.benchmark.tasks, splits.train, settings.cutmix)
 
 
 def check_searched_heads(space: Space, setting: StudySetup) -> None:

@@ -1,4 +1,4 @@
-"""Regularization of a batch: noise on the inputs and mixup, a pure function of seed and step.
+"""Regularization of a batch: noise on the inputs, mixup and cutmix, a pure function of seed and step.
 
 Of inputs in a nesting, the floating-point tensors are changed; whole numbers, as of words or a mask, stay.
 """
@@ -16,6 +16,7 @@ from mtl.benchmarks.benchmark import Split
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import floating_dtype, mapped, mapped_together
 from mtl.train.batches import derived_seed, stream_of
+from mtl.train.cutmix import with_boxes
 
 _STREAM = 3  # 0 to 2 are the orders of batches
 
@@ -24,7 +25,7 @@ _STREAM = 3  # 0 to 2 are the orders of batches
 class Augmented:
     """A batch whose loss is `share` x the loss on its own targets + (1 - `share`) x the loss on those of `partner`.
 
-    Where tasks have their own examples, `share` is by task.
+    `share` is by task where it differs, as that of cutmix does.
     """
 
     batch: Split | OwnExamples
@@ -36,7 +37,9 @@ class Augmented:
         return self.share[task] if isinstance(self.share, Mapping) else self.share
 
 
-def augment(batch: Split | OwnExamples, noise: float, mixup: float, seed: int, step: int) -> Augmented:
+def augment(
+    batch: Split | OwnExamples, noise: float, mixup: float, seed: int, step: int, cutmix: float = 0.0
+) -> Augmented:
     """The batch of one training step.
 
     Args:
@@ -46,13 +49,15 @@ def augment(batch: Split | OwnExamples, noise: float, mixup: float, seed: int, s
         mixup: a of lambda ~ Beta(a, a), the share of each example against a partner (Zhang et al., ICLR 2018).
         seed: of the run.
         step: counted from 0.
+        cutmix: a of lambda ~ Beta(a, a), the share of each picture against a box of a partner (Yun et al., ICCV 2019).
+            Beside mixup each step takes one of the two, by chance.
     """
-    if not (noise or mixup):
+    if not (noise or mixup or cutmix):
         return Augmented(batch)
     if isinstance(batch, Split):
-        return _augmented(batch, noise, mixup, (seed, _STREAM, step))
+        return _augmented(batch, noise, mixup, cutmix, (seed, _STREAM, step))
     made = {
-        task: _augmented(part, noise, mixup, (seed, _STREAM, step, *stream_of(task)))
+        task: _augmented(part, noise, mixup, cutmix, (seed, _STREAM, step, *stream_of(task)))
         for task, part in batch.splits().items()
     }
     partners = {task: each.partner for task, each in made.items() if isinstance(each.partner, Split)}
@@ -63,19 +68,33 @@ def augment(batch: Split | OwnExamples, noise: float, mixup: float, seed: int, s
     )
 
 
-def _augmented(batch: Split, noise: float, mixup: float, entropy: tuple[int, ...]) -> Augmented:
+def _augmented(batch: Split, noise: float, mixup: float, cutmix: float, entropy: tuple[int, ...]) -> Augmented:
     if floating_dtype(batch.inputs) is None:
         return Augmented(batch)
     generator = torch.Generator().manual_seed(derived_seed(*entropy))
-    inputs, partner, share = batch.inputs, None, 1.0
-    if mixup:
-        concentration = torch.tensor([mixup, mixup], dtype=torch.float64)
-        share = float(torch._sample_dirichlet(concentration, generator)[0])
-        partner = batch.take(torch.randperm(len(batch), generator=generator).to(batch.device))
-        inputs = mapped_together(partial(_mixed, share=share), inputs, partner.inputs)
+    made = Augmented(batch)
+    if mixup and cutmix and float(torch.rand((), generator=generator)) < 0.5:
+        mixup = 0.0
+    if mixup or cutmix:
+        made = _with_partners(batch, mixup, cutmix, generator)
+    inputs, targets = made.batch.inputs, made.batch.targets
     if noise:
         inputs = mapped(partial(_noisy, noise=noise, generator=generator), inputs)
-    return Augmented(Split(inputs, batch.targets), partner, share)
+    return Augmented(Split(inputs, targets), made.partner, made.share)
+
+
+def _with_partners(batch: Split, mixup: float, cutmix: float, generator: torch.Generator) -> Augmented:
+    """By mixup or, where that is 0, by cutmix."""
+    concentration = torch.tensor([mixup or cutmix] * 2, dtype=torch.float64)
+    share = float(torch._sample_dirichlet(concentration, generator)[0])
+    partner = batch.take(torch.randperm(len(batch), generator=generator).to(batch.device))
+    if mixup:
+        inputs = mapped_together(partial(_mixed, share=share), batch.inputs, partner.inputs)
+        return Augmented(Split(inputs, batch.targets), partner, share)
+    mixed, shares = with_boxes(batch, partner, share, generator)
+    # Labels that were cut are an example's own: their loss is not mixed, nor reckoned on those of the partner alone.
+    others = {name: mixed.targets[name] if shares[name] == 1 else label for name, label in partner.targets.items()}
+    return Augmented(mixed, Split(partner.inputs, others), shares)
 
 
 def _mixed(own: Tensor, others: Tensor, share: float) -> Tensor:

@@ -21,7 +21,7 @@ from mtl.population.normalisation import normalisations
 from mtl.train.batches import check_batches
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
-from mtl.train.moving import check_moves
+from mtl.train.moving import check_cutmix, check_moves, is_picture
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 from mtl.train.parts import optimizer_groups
 from mtl.train.references import defined, one_sided, references
@@ -63,6 +63,7 @@ def check_model(
     check_smoothing(benchmark.tasks, settings.label_smoothing)
     check_batches(where, splits.train, settings)
     check_moves(f"{where}, train split", benchmark.tasks, splits.train, settings.augment)
+    check_cutmix(f"{where}, train split", benchmark.tasks, splits.train, settings.cutmix)
     own = isinstance(splits.train, OwnExamples)
     model = _built(where, benchmark, benchmark.tasks, splits, settings)
     if own and settings.swa is not None and normalisations(model):
@@ -278,12 +279,14 @@ def _remarks(tasks: Sequence[Task], splits: Splits, where: str) -> list[str]:
 
 
 def _unchanged(settings: Settings, inputs: Any) -> list[str]:
-    """Which inputs noise and mixup leave as they are."""
+    """Which inputs noise, mixup and cutmix leave as they are."""
+    found, leaves = [], named_leaves(inputs, "inputs")
     asked = " and ".join(name for name in ("noise", "mixup") if getattr(settings, name))
-    whole = [name for name, leaf in named_leaves(inputs, "inputs") if not leaf.is_floating_point()]
-    return (
-        [f"{asked}: {', '.join(whole)} are not floating-point numbers and stay as they are"] if asked and whole else []
-    )
+    if asked and (whole := [name for name, leaf in leaves if not leaf.is_floating_point()]):
+        found.append(f"{asked}: {', '.join(whole)} are not floating-point numbers and stay as they are")
+    if settings.cutmix and (others := [name for name, leaf in leaves if not is_picture(leaf)]):
+        found.append(f"cutmix: {', '.join(others)} are no pictures and stay as they are")
+    return found
 
 
 def _absent_classes(task: Task, splits: Splits) -> list[str]:

@@ -27,8 +27,8 @@ class Feed:
         split: on the device.
         members: who gets them.
         stream: of `mtl.train.batches.Order`.
-        augmented: whether changes of pictures, noise and mixup apply, as they do to the batches that parameters are
-            trained on.
+        augmented: whether changes of pictures, noise, mixup and cutmix apply, as they do to the batches that parameters
+            are trained on.
         missing: whether the training split lacks labels, so that a task can be absent from a batch.
     """
 
@@ -45,8 +45,8 @@ class Feed:
     def change(self, members: Sequence[Job]) -> None:
         """Give the batches to other jobs of the same structure and seeds: what reads ahead goes on."""
         self.members = members
-        self._augments = self._augmented_ones and any(each.settings.noise or each.settings.mixup for each in members)
-        self._mixes = self._augmented_ones and any(each.settings.mixup for each in members)
+        self._mixes = self._augmented_ones and any(each.settings.mixes for each in members)
+        self._augments = self._mixes or (self._augmented_ones and any(each.settings.noise for each in members))
         self._mover = Mover(members[0].settings.augment if self._augmented_ones else "", members[0].tasks)
         self._seeds = [each.member.seed for each in members]
         self._dtype = floating_dtype(self.split.first(1)) or torch.get_default_dtype()
@@ -62,7 +62,7 @@ class Feed:
             batch |= self._augmented(drawn, steps)
         if self.missing:
             tasks = self.members[0].tasks
-            labelled = [known(drawn.targets[task.name]).flatten(1).any(1) for task in tasks]
+            labelled = [known(batch["targets"][task.name]).flatten(1).any(1) for task in tasks]
             batch["absent"] = ~torch.stack(labelled, 1)
         return batch
 
@@ -73,12 +73,17 @@ class Feed:
 
     def _augmented(self, drawn: Split | OwnExamples, steps: Sequence[int]) -> dict[str, Any]:
         made = [
-            augment(drawn.row(row), each.settings.noise, each.settings.mixup, each.member.seed, step)
+            augment(
+                drawn.row(row), each.settings.noise, each.settings.mixup, each.member.seed, step, each.settings.cutmix
+            )
             for row, (each, step) in enumerate(zip(self.members, steps, strict=True))
         ]
         found: dict[str, Any] = {"inputs": stacked([each.batch.inputs for each in made])}
         if self._mixes:
             partners = [each.partner or each.batch for each in made]
+            found["targets"] = {
+                name: torch.stack([each.batch.targets[name] for each in made]) for name in drawn.targets
+            }
             found["partner"] = {
                 name: torch.stack([partner.targets[name] for partner in partners]) for name in drawn.targets
             }

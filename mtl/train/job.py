@@ -72,7 +72,6 @@ class Job:
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
         dropout = None if self.settings.dropout is None else self.settings.dropout > 0
         of_heads = frozenset(self.settings.head_dropouts(task.name for task in self.tasks))
-        mixes = self.settings.mixup > 0
         averages = self.settings.ema is None, self.settings.swa is None
         optimizer = self.optimizer.name if self.optimizer.side_by_side else self.settings.optimizer
         return (
@@ -82,7 +81,7 @@ class Job:
             optimizer,
             dropout,
             of_heads,
-            mixes,
+            self.settings.mixes,
             averages,
             self.settings.spectral > 0,
         )

@@ -64,7 +64,7 @@ class Mover:
 
     def _after(self, batch: Split, move: Move, drawn: Tensor) -> Split:
         """A batch (B, ...) after one change, of numbers (B, ...) that its pictures drew."""
-        picture = _first_picture(batch.inputs)
+        picture = first_picture(batch.inputs)
         places = move.places(drawn, *picture.shape[2:]) if move.moves else None
         inputs = mapped(lambda leaf: _changed(leaf, move, drawn, places) if is_picture(leaf) else leaf, batch.inputs)
         if places is None:
@@ -95,7 +95,8 @@ def is_picture(leaf: Tensor) -> bool:
     return leaf.is_floating_point() and leaf.ndim == 4
 
 
-def _first_picture(inputs: Any) -> Tensor:
+def first_picture(inputs: Any) -> Tensor:
+    """The first pictures (N, C, H, W) of the inputs."""
     picture: Tensor = next(leaf for _, leaf in named_leaves(inputs, "inputs") if is_picture(leaf))
     return picture
 
@@ -110,30 +111,47 @@ def check_moves(where: str, tasks: Sequence[Task], split: Examples, spec: str) -
     moves = read_moves(spec)
     if not moves:
         return
-    inputs = split.first(1)
-    sizes = {name: leaf.shape[2:] for name, leaf in named_leaves(inputs, "inputs") if is_picture(leaf)}
-    if not sizes:
-        raise ValueError(f"{where}: augment={spec}: its inputs are no pictures, (N, C, H, W) of floating-point numbers")
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {' x '.join(map(str, size))}" for name, size in sizes.items())
-        raise ValueError(f"{where}: augment={spec}: its pictures have unlike sizes: {listed}")
-    if not any(move.moves for move in moves):
-        return
-    picture = _first_picture(inputs)
+    moving = any(move.moves for move in moves)
+    picture = check_pictures(where, f"augment={spec}", tasks if moving else (), split)
     for move in moves:
         if isinstance(move, Crop) and move.padding >= min(picture.shape[2:]):
             raise ValueError(f"{where}: augment={spec}: its pictures have fewer pixels a side than are moved by")
-    for task in tasks:
+    for task in tasks if moving else ():
         label = split.targets[task.name][:1]
         axis = pixel_axis(label, picture)
-        if label.ndim > 2 and axis is None:
-            raise ValueError(
-                f"{where}, task {task.name!r}: augment={spec}: labels of shape {tuple(label.shape[1:])} have no pixels "
-                f"of pictures of {' x '.join(map(str, picture.shape[2:]))}, and could not be moved with them"
-            )
         width = 1 if axis is None or label.ndim < 4 else label.shape[1 if axis == 2 else 3]
         if task.geometry == "direction" and width != 3:
             raise ValueError(f"{where}, task {task.name!r}: its geometry is direction, and its labels are not of three")
+
+
+def check_cutmix(where: str, tasks: Sequence[Task], split: Examples, cutmix: float) -> None:
+    """Raise `ValueError` where a split's pictures or labels cannot be mixed by cutmix."""
+    if cutmix:
+        check_pictures(where, f"cutmix={cutmix:g}", tasks, split)
+
+
+def check_pictures(where: str, asked: str, tasks: Sequence[Task], split: Examples) -> Tensor:
+    """The pictures of one example of a split.
+
+    Raises:
+        ValueError: it has none, or of unlike sizes, or labels of tasks that could not follow what is done to pixels.
+    """
+    inputs = split.first(1)
+    sizes = {name: leaf.shape[2:] for name, leaf in named_leaves(inputs, "inputs") if is_picture(leaf)}
+    if not sizes:
+        raise ValueError(f"{where}: {asked}: its inputs are no pictures, (N, C, H, W) of floating-point numbers")
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {' x '.join(map(str, size))}" for name, size in sizes.items())
+        raise ValueError(f"{where}: {asked}: its pictures have unlike sizes: {listed}")
+    picture = first_picture(inputs)
+    for task in tasks:
+        label = split.targets[task.name][:1]
+        if label.ndim > 2 and pixel_axis(label, picture) is None:
+            raise ValueError(
+                f"{where}, task {task.name!r}: {asked}: labels of shape {tuple(label.shape[1:])} have no pixels of "
+                f"pictures of {' x '.join(map(str, picture.shape[2:]))}, and could not be moved with them"
+            )
+    return picture
 
 
 def _one(batch: Split) -> Split:

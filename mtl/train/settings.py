@@ -135,6 +135,14 @@ class Settings:
     mixup: float = hyper(
         0.0, 0.0, search=(0.05, 1.0), log=True, varies=True, doc="a of Beta(a, a), how far examples are mixed"
     )
+    cutmix: float = hyper(
+        0.0,
+        0.0,
+        search=(0.1, 2.0),
+        log=True,
+        varies=True,
+        doc="a of Beta(a, a), how large a box of pictures is another's",
+    )
     label_smoothing: float = hyper(
         0.0, 0.0, 1.0, search=(0.0, 0.3), varies=True, doc="of all classification losses that have none of their own"
     )
@@ -240,6 +248,11 @@ class Settings:
     def averages(self) -> bool:
         """Whether an average of the weights is evaluated and kept in their place."""
         return self.ema is not None or self.swa is not None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether examples are mixed with others of their batch."""
+        return self.mixup > 0 or self.cutmix > 0
 
     def length(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

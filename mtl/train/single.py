@@ -103,7 +103,7 @@ class Single:
     def _of_split(self, split: Examples, settings: Settings, seed: int, stream: int) -> Batches:
         """The batches of a split; what is mixed with other examples is read whole by each of several processes."""
         processes, divide = self._ground.processes, None
-        if processes is not None and not settings.mixup:
+        if processes is not None and not settings.mixes:
             divide = partial(Divided, processes, settings.accumulate)
         return Batches(split, settings.batch_size, seed, stream, settings.sampling, divide)
 
@@ -122,7 +122,7 @@ class Single:
             group["lr"] = rate * factor
         seed = self._job.member.seed
         moved = self._mover.moved_alone(self._batches[step], seed, step)
-        drawn = augment(moved, settings.noise, settings.mixup, seed, step)
+        drawn = augment(moved, settings.noise, settings.mixup, seed, step, settings.cutmix)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         batches = cut(drawn, self._cuts)
