@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Task
-from mtl.benchmarks.columns import TableColumn, finite_number
+from mtl.benchmarks.columns import TableColumn
 from mtl.losses import make_loss
 from mtl.losses.labels import IGNORE
 from mtl.metrics import accuracy, auc, average_precision, binary_accuracy, in_unit, macro_f1, mae, r2
@@ -65,14 +66,17 @@ def answer(column: TableColumn, kind: str | None, train: Sequence[int]) -> Answe
 
 def _regression(column: TableColumn, train: Sequence[int]) -> Answer:
     if column.values is None:
-        example = next(word for word in column.words if word is not None and finite_number(word) is None)
-        raise ValueError(f"target {column.name!r} cannot be a regression: {example!r} is no finite number")
+        raise ValueError(f"target {column.name!r} cannot be a regression: {column.odd[0]!r} is no finite number")
     values = torch.tensor(column.values, dtype=torch.float64)
     there = values[list(train)]
     there = there[~there.isnan()]
     if len(there) < 2 or not bool(there.std(correction=0) > 0):
         raise ValueError(f"target {column.name!r} cannot be a regression: its training labels are all the same")
     mean, deviation = float(there.mean()), float(there.std(correction=0))
+    if not math.isfinite(deviation):
+        raise ValueError(
+            f"target {column.name!r} cannot be a regression: its values, up to {max(there):.4g}, are too large"
+        )
     metrics = (in_unit(mae, deviation, mean), r2)
     task = Task(column.name, make_loss("mse"), metrics)
     about = f"regression, mean {mean:.4g}, standard deviation {deviation:.4g}"
@@ -97,9 +101,12 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
         raise ValueError(f"target {column.name!r} cannot have classes: it has {len(counts)} different values")
     names = sorted(counts, key=float) if column.values is not None else sorted(counts)
     if unseen := set(counts) - {column.words[row] for row in train}:
+        advice = "join rare classes or leave those rows out"
+        if column.stray:
+            advice = f"{column.stray}: leave it empty for a regression"
         raise ValueError(
             f"target {column.name!r} cannot be learned: {len(unseen)} of its {len(counts)} classes, such as "
-            f"{min(unseen)!r}, are in no training row; join rare classes or leave those rows out"
+            f"{min(unseen)!r}, are in no training row; {advice}"
         )
     place = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([IGNORE if word is None else place[word] for word in column.words])

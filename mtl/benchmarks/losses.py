@@ -101,11 +101,17 @@ def spec_of(task: str, loss: Any) -> str:
 
 def parted(name: str) -> tuple[str, dict[str, str]]:
     """The name of the benchmark itself, and the losses that stand behind it in brackets."""
-    plain, bracket, rest = name.partition("[")
-    if not bracket or not rest.endswith("]"):
+    if not name.endswith("]"):
         return name, {}
-    pairs = [pair.partition("=") for pair in rest[:-1].split(_BETWEEN)]
-    return plain, {task.strip(): spec for task, _, spec in pairs}
+    begin = depth = len(name)
+    for begin in reversed(range(len(name))):  # paths, of a file of the benchmark or of a loss, may have brackets too
+        depth += (name[begin] == "]") - (name[begin] == "[")
+        if depth == len(name):
+            break
+    else:
+        return name, {}
+    pairs = [pair.partition("=") for pair in name[begin + 1 : -1].split(_BETWEEN)]
+    return name[:begin], {task.strip(): spec for task, _, spec in pairs}
 
 
 def read_losses(given: Sequence[str]) -> dict[str, str]:

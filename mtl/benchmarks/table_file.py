@@ -21,6 +21,7 @@ _PLACE = re.compile(r"(?P<path>.+\.(csv|tsv))(:(?P<targets>.*))?", re.IGNORECASE
 _SHARES = (0.7, 0.15)  # of training and validation; the rest is for the test
 _FEWEST_ROWS = 40
 _FEWEST = 5  # training rows of a word with a code of its own
+_SPLITS = ("train", "validation", "test")
 _SPLIT = "split"  # a column that says which split a row belongs to
 _NAMES: Mapping[str, int] = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "test": 2}
 _EXAMPLES = 100_000  # of all epochs together that training sees at least, so that small tables are learned
@@ -36,14 +37,14 @@ def named_table(path: str, targets: Sequence[str]) -> str:
     """The name that `parted_table` parts again.
 
     Raises:
-        ValueError: `path` is no table, a target is given already, or it has a comma or a bracket in its name.
+        ValueError: `path` is no table, a target is given already, or its name has a comma, a bracket or an equals sign.
     """
     found = parted_table(path)
     if found is None or found[1]:
         raise ValueError(f"--target {' '.join(targets)}: {path!r} is no table; {' or '.join(ENDINGS)} is wanted")
     for target in targets:
-        if set(target) & set(",[]"):
-            raise ValueError(f"--target {target!r}: give the column a name without commas and brackets")
+        if set(target) & set(",[]="):
+            raise ValueError(f"--target {target!r}: give the column a name without commas, brackets and equals signs")
     return f"{path}:{','.join(targets)}"
 
 
@@ -72,13 +73,15 @@ class TableFile(Benchmark):
         kinds = _kinds(path, targets, columns)
         inputs, left_out = _inputs(columns, kinds)
         if not inputs:
-            raise ValueError(f"table {path!r} has no column left to predict {', '.join(kinds)} from")
+            why = "".join(f"; left out: {name}, {reason}" for name, reason in left_out.items())
+            raise ValueError(f"table {path!r} has no column left to predict {', '.join(kinds)} from{why}")
         self._parts = _parts(path, columns, inputs)
         train = self._parts[0].tolist()
         numbers = {column.name: list(column.values) for column in inputs if column.values is not None}
         words = {column.name: [word or "" for word in column.words] for column in inputs if column.values is None}
         lacking = [column for column in inputs if column.name in numbers and column.missing]
-        absent = {f"{column.name} is missing": [float(word is None) for word in column.words] for column in lacking}
+        # no column is named so, as names are stripped
+        absent = {f" {column.name} is missing": [float(word is None) for word in column.words] for column in lacking}
         self._inputs: Mapping[str, Tensor] | Tensor
         if words:
             table = encoded(words, {**numbers, **absent}, self._parts[0], _FEWEST)
@@ -146,6 +149,11 @@ def _parts(path: str, columns: Mapping[str, TableColumn], inputs: Sequence[Table
     listed = list(groups.values())
     drawn = [row for group in order for row in listed[group]]
     ends = [_end(drawn, listed, order, sum(_SHARES[: k + 1]) * rows) for k in range(len(_SHARES))]
+    if len({0, *ends, rows}) < len(_SHARES) + 2:
+        raise ValueError(
+            f"table {path!r} cannot be split: its {rows} rows have {len(groups)} different inputs, and equal ones stay "
+            f"together; a column split of the words {', '.join(_SPLITS)} decides instead"
+        )
     return [torch.tensor(drawn[begin:end]) for begin, end in zip([0, *ends], [*ends, rows], strict=True)]
 
 
@@ -167,7 +175,7 @@ def _given_parts(path: str, column: TableColumn) -> list[Tensor]:
             raise ValueError(f"table {path!r}, row {row}: split {word!r} must be one of {', '.join(_NAMES)}")
         numbers.append(number)
     parts = [torch.tensor([row for row, number in enumerate(numbers) if number == part]) for part in range(3)]
-    if empty := [name for name, part in zip(("train", "validation", "test"), parts, strict=True) if not len(part)]:
+    if empty := [name for name, part in zip(_SPLITS, parts, strict=True) if not len(part)]:
         raise ValueError(f"table {path!r}: its column split has no row for {', '.join(empty)}")
     return parts
 

@@ -14,6 +14,8 @@ from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train.settings import Settings
 
+_LOSS = "name"  # the key of a loss's spec among its parameters
+
 
 @dataclass(frozen=True)
 class Member:
@@ -23,7 +25,8 @@ class Member:
         strategy: its spec; or the strategy itself, for one that has none.
         seed: of the parameters, the batches and the strategy's noise, as in `mtl.train.train`.
         settings: training settings over those of the cohort, by name; `heads.TASK.KEY` is one of a task's head.
-        losses: by task, parameters of its loss over those of the benchmark; `name` makes it another loss.
+        losses: by task, parameters of its loss over those of the benchmark; `name` makes it another loss. A name of a
+            task that has dots may be cut at the first, as the flat names of a search are: `{"a": {"b.delta": 1.0}}`.
     """
 
     strategy: str | Strategy
@@ -51,23 +54,15 @@ class Member:
             ValueError: an unknown task, or a parameter that its loss does not have.
         """
         names = [task.name for task in tasks]
-        for name in self.losses:
-            if name not in names:
-                raise ValueError(f"unknown task {name!r}: {nearest(name, names)}")
-        return [self._with_loss(task) for task in tasks]
-
-    def _with_loss(self, task: Task) -> Task:
-        changes = self.losses.get(task.name)
-        if not changes:
-            return task
-        loss, changes = task.loss, dict(changes)
-        if "name" in changes:
-            loss = make_loss(changes.pop("name"))
-        if not isinstance(loss, Loss):
-            raise ValueError(f"task {task.name!r}: its loss is a function and has no parameters to set")
-        for key in changes:
-            check_key(type(loss), key, f"the loss of task {task.name!r}")
-        return dataclasses.replace(task, loss=dataclasses.replace(loss, **changes))
+        found: dict[str, dict[str, Any]] = {}
+        for begin, values in self.losses.items():
+            for end, value in values.items():
+                place = begin if end == _LOSS else f"{begin}.{end}"
+                name, key = (place, _LOSS) if place in names or end == _LOSS else place.rsplit(".", 1)
+                if name not in names:
+                    raise ValueError(f"unknown task {name!r}: {nearest(name, names)}")
+                found.setdefault(name, {})[key] = value
+        return [_with_loss(task, found.get(task.name, {})) for task in tasks]
 
 
 @dataclass(frozen=True)
@@ -87,3 +82,16 @@ class Evaluation:
     finite: bool
     curves: dict[str, float]
     failure: str = ""
+
+
+def _with_loss(task: Task, changes: Mapping[str, Any]) -> Task:
+    if not changes:
+        return task
+    loss, parameters = task.loss, {key: value for key, value in changes.items() if key != _LOSS}
+    if _LOSS in changes:
+        loss = make_loss(changes[_LOSS])
+    if not isinstance(loss, Loss):
+        raise ValueError(f"task {task.name!r}: its loss is a function and has no parameters to set")
+    for key in parameters:
+        check_key(type(loss), key, f"the loss of task {task.name!r}")
+    return dataclasses.replace(task, loss=dataclasses.replace(loss, **parameters))

@@ -179,3 +179,73 @@ def test_a_wrong_split_names_the_row(table):
     rows = [{**row, "split": "train" if k else "trian"} for k, row in enumerate(rows_of())]
     with pytest.raises(ValueError, match="row 2: split 'trian' must be one of"):
         find_benchmark(f"{table(rows)}:price")
+
+
+def test_a_decimal_comma_is_read_where_semicolons_part_the_fields(table):
+    rows = [{"a": f"{k % 17},5", "y": f"{k},25"} for k in range(ROWS)]
+    found = find_benchmark(f"{table(rows, delimiter=';')}:y")
+    assert found.about[0].startswith("y: regression") and "inputs that are numbers: a" in found.about
+
+
+def test_commas_in_quoted_names_do_not_part_the_fields(tmp_path):
+    path = tmp_path / "quoted.csv"
+    path.write_text(
+        '"a, b, c";"x;1";y\n' + "".join(f"{k % 7};{k % 5};{k / 3}\n" for k in range(ROWS)), encoding="utf-8"
+    )
+    assert "inputs that are numbers: a, b, c, x;1" in find_benchmark(f"{path}:y").about
+
+
+def test_one_number_in_two_writings_is_one_input_and_one_class(table):
+    rows = [
+        {"a": ("1", "1.0", "2", "3.50", "3.5")[k % 5], "b": k // 5, "y": ("0", "1", "1.0")[k % 3]} for k in range(ROWS)
+    ]
+    found = find_benchmark(f"{table(rows)}:y")
+    assert found.about[0].startswith("y: binary")
+    splits = load_checked(found)
+    seen = [{tuple(row) for row in split.take(slice(None)).inputs.tolist()} for _, split in splits.items()]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+
+
+def test_words_that_python_alone_takes_for_numbers_stay_words(table):
+    rows = [{"code": f"{k % 3}_{k % 2}", "a": math.sin(k), "y": k / 7} for k in range(ROWS)]
+    assert "inputs that are words: code" in find_benchmark(f"{table(rows)}:y").about
+
+
+def test_a_column_may_be_named_as_the_marker_of_missing_values_would_be(table):
+    rows = [{"a": "" if k % 5 else k, "a is missing": math.sin(k), "y": k / 7} for k in range(ROWS)]
+    assert load_checked(find_benchmark(f"{table(rows)}:y")).train.first(2).shape == (2, 3)
+
+
+def test_a_single_word_among_numbers_is_named(table):
+    rows = [
+        {"a": "n.v." if k == 3 else k / 3, "b": k % 7, "c": math.sin(k), "y": "inf" if k == 50 else k / 7}
+        for k in range(ROWS)
+    ]
+    path = table(rows)
+    assert any("all but 'n.v.' are numbers" in line for line in find_benchmark(f"{path}:b").about)
+    with pytest.raises(ValueError, match="all but 'inf' are numbers"):
+        find_benchmark(f"{path}:y")
+
+
+def test_a_table_whose_equal_rows_leave_a_split_empty_is_refused(table):
+    with pytest.raises(ValueError, match="2 different inputs"):
+        find_benchmark(f"{table([{'a': 'uv'[k % 2], 'y': k / 3} for k in range(ROWS)])}:y")
+
+
+def test_labels_whose_spread_is_no_number_are_refused(table):
+    rows = [{"a": math.sin(k), "y": f"{k}e200"} for k in range(ROWS)]
+    with pytest.raises(ValueError, match="too large"):
+        find_benchmark(f"{table(rows)}:y:regression")
+
+
+def test_why_no_column_is_left_is_said(table):
+    with pytest.raises(ValueError, match="left out: a, the same everywhere"):
+        find_benchmark(f"{table([{'a': 1, 'y': k / 3} for k in range(ROWS)])}:y")
+
+
+def test_a_folder_may_have_brackets_in_its_name(table, tmp_path):
+    folder = tmp_path / "data [old]"
+    folder.mkdir()
+    path = table().rename(folder / "homes.csv")
+    name = resolved_name(f"{path}:price[price=mae]")
+    assert name == f"{path}:price[price=mae]" and str(find_benchmark(name).tasks[0].loss) == "mae"

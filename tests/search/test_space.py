@@ -1,5 +1,7 @@
 """Spaces: what may be written, what comes out."""
 
+import dataclasses
+
 import numpy as np
 import optuna
 import pytest
@@ -85,6 +87,16 @@ def test_values_become_a_member():
         {"lr": 0.01, "clip": None},
         {"product": {"name": "huber", "delta": 0.75}},
     )
+
+
+def test_tasks_may_have_dots_in_their_names():
+    tasks = [
+        dataclasses.replace(task, name=name) for task, name in zip(Tiny.tasks, ("Sale.Price", "Sale"), strict=True)
+    ]
+    values = {"strategy": "equal", "loss.Sale.Price": "huber", "loss.Sale.Price.delta": 0.75, "loss.Sale": "mae"}
+    assert [str(task.loss) for task in make_member(values, 0).tasks(tasks)] == ["huber:delta=0.75", "mae"]
+    with pytest.raises(ValueError, match="unknown task 'Sold'"):
+        make_member({"strategy": "equal", "loss.Sold.Price": "mae"}, 0).tasks(tasks)
 
 
 def test_conditional_parameters_exist_beside_their_choice_only():

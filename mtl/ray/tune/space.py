@@ -152,7 +152,7 @@ def check_names(config: Mapping[str, Any], others: Sequence[str], tasks: Sequenc
     for name in config:
         kind, _, rest = name.partition(".")
         known = name in (*SETTINGS, *others, *head_names(tasks), "strategy") or (kind == "strategy" and rest)
-        if not known and not (kind == "loss" and rest.split(".")[0] in tasks):
+        if not known and not (kind == "loss" and any(f"{rest}.".startswith(f"{task}.") for task in tasks)):
             words = [*SETTINGS, *others, "strategy", *(f"loss.{task}" for task in tasks), *head_names(tasks)]
             raise ValueError(f"config: unknown name {name!r}: {nearest(name, words)}")
 
