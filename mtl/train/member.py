@@ -56,12 +56,13 @@ class Member:
         names = [task.name for task in tasks]
         found: dict[str, dict[str, Any]] = {}
         for begin, values in self.losses.items():
-            for end, value in values.items():
+            for end in values or (_LOSS,):
                 place = begin if end == _LOSS else f"{begin}.{end}"
                 name, key = (place, _LOSS) if place in names or end == _LOSS else place.rsplit(".", 1)
                 if name not in names:
                     raise ValueError(f"unknown task {name!r}: {nearest(name, names)}")
-                found.setdefault(name, {})[key] = value
+                if values:
+                    found.setdefault(name, {})[key] = values[end]
         return [_with_loss(task, found.get(task.name, {})) for task in tasks]
 
 
