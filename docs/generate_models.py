@@ -20,10 +20,11 @@ interpolation to the size of the inputs where it gives maps, for a prediction at
     mtl list architectures
     mtl list models
 
-`--dropout` sets the dropout of any trunk. Every trunk and every architecture is trained in a population as it is by
-itself, to 1e-5 (`tests/models`): batch normalisation keeps running statistics for each member, dropout draws for each
-member what it would draw alone, and so does the noise of `learning-to-branch`. Encoders of Hugging Face branch on
-values, which a vectorised program cannot: their members are trained one at a time, and a line says so.
+`--dropout` sets the dropout of any trunk, `--stochastic-depth` how often those with residual blocks leave some out.
+Every trunk and every architecture is trained in a population as it is by itself, to 1e-5 (`tests/models`): batch
+normalisation keeps running statistics for each member, dropout draws for each member what it would draw alone, and so
+does the noise of `learning-to-branch`. Encoders of Hugging Face branch on values, which a vectorised program cannot:
+their members are trained one at a time, and a line says so.
 
 In Python, `make_model` draws the parameters from torch's global generator:
 

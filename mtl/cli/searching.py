@@ -22,7 +22,7 @@ from mtl.cli.size import check_size
 from mtl.cli.terminal import Terminal
 from mtl.files.config import Config, SearchEntry
 from mtl.search.methods import OPTIONS, random_starts
-from mtl.search.plan import baseline_metrics, baseline_plan, check_searched_batches, check_searched_heads, make_search
+from mtl.search.plan import baseline_metrics, baseline_plan, check_searched_batches, check_searched_models, make_search
 from mtl.search.search import Search
 from mtl.search.space import make_member
 from mtl.study.execute import execute
@@ -58,18 +58,14 @@ def search_one(options: SearchOptions, setting: StudySetup | None = None) -> int
         options = dataclasses.replace(options, method=asked.method)
         space, objective = asked.space, asked.objective
         setting = setting or make_setting(options, benchmark)
-        if "dropout" in space.dimensions and not reads_trunk(benchmark, setting.splits.train.first(2)):
-            raise ValueError(
-                f"dropout: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
-            )
-        for name in ("model", "architecture"):
-            attribute = "trunk" if name == "model" else name
+        for name in ("dropout", "stochastic_depth", "model", "architecture"):
+            attribute = "architecture" if name == "architecture" else "trunk"
             if name in space.dimensions and not reads_trunk(benchmark, setting.splits.train.first(2), attribute):
                 raise ValueError(
                     f"{name}: benchmark {benchmark.name!r} builds its own model, which does not look at `{attribute}`"
                 )
         check_searched_batches(space, setting)
-        check_searched_heads(space, setting)
+        check_searched_models(space, setting)
         engine = find_engine(options, setting)
 
         def make() -> Search:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -183,14 +184,17 @@ def check_searched_batches(space: Space, setting: StudySetup) -> None:
             check_cutmix(f"{where}, train split", setting.benchmark.tasks, splits.train, settings.cutmix)
 
 
-def check_searched_heads(space: Space, setting: StudySetup) -> None:
-    """Raise `ValueError` for values of heads in a space where the model has no heads that are known as such."""
-    benchmark = setting.benchmark
-    for name in (name for name in space.dimensions if name.startswith(HEADS) or name in ("heads", "head_dropout")):
-        for value in space.dimensions[name].parameter.grid(1):
-            settings = setting.settings.over({name: value})
+def check_searched_models(space: Space, setting: StudySetup) -> None:
+    """Raise `ValueError` for a dropout of a space that a model has no place for, and for values of heads where there
+    are none that are known as such."""
+    benchmark, inputs, dimensions = setting.benchmark, setting.splits.train.first(2), space.dimensions
+    models = dimensions["model"].parameter.grid(1) if "model" in dimensions else [setting.settings.model]
+    for name in dimensions:
+        if not (name.startswith(HEADS) or name in ("heads", "head_dropout", "dropout", "stochastic_depth")):
+            continue
+        for model, value in itertools.product(models, dimensions[name].parameter.grid(1)):
             with torch.random.fork_rng():
-                build_model(benchmark, benchmark.tasks, setting.splits.train.first(2), settings)
+                build_model(benchmark, benchmark.tasks, inputs, setting.settings.over({"model": model, name: value}))
 
 
 def searched_losses(benchmark: Benchmark, space: Space) -> dict[str, list[Loss]]:

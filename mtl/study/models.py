@@ -18,7 +18,7 @@ from mtl.files.whole import write_whole
 from mtl.train import Settings, checkpoint
 from mtl.train.model import build_model
 
-_OF_THE_MODEL = ("model", "architecture", "dropout")
+_OF_THE_MODEL = ("model", "architecture", "dropout", "stochastic_depth")
 _BEST = "best.json"
 KEEP = ("none", "best", "all")
 Weights = dict[str, Tensor]

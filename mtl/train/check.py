@@ -92,7 +92,7 @@ def check_model(
         by_itself = f"{where}, task {task.name!r} alone"
         single = _built(by_itself, benchmark, [task], splits, settings)
         _predicted(by_itself, single.eval(), [task], splits.train.of_task(task.name).first(2))
-    if (settings.model or settings.dropout is not None) and not reads_trunk(benchmark, splits.train.first(2)):
+    if settings.changes_trunk and not reads_trunk(benchmark, splits.train.first(2)):
         raise ValueError(no_trunk(benchmark, settings))
     if settings.architecture and not reads_trunk(benchmark, splits.train.first(2), "architecture"):
         raise ValueError(no_architecture(benchmark, settings))

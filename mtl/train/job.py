@@ -70,7 +70,8 @@ class Job:
         """Equal for jobs that one program can do together."""
         losses = tuple(structure(task.loss) if isinstance(task.loss, Loss) else id(task.loss) for task in self.tasks)
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
-        dropout = None if self.settings.dropout is None else self.settings.dropout > 0
+        rates = (self.settings.dropout, self.settings.stochastic_depth)
+        dropout = tuple(None if rate is None else rate > 0 for rate in rates)
         of_heads = frozenset(self.settings.head_dropouts(task.name for task in self.tasks))
         averages = self.settings.ema is None, self.settings.swa is None
         optimizer = self.optimizer.name if self.optimizer.side_by_side else self.settings.optimizer

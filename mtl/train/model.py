@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.benchmarks.trunk import may_read_trunk
 from mtl.models import Shared, make_architecture, make_trunk
+from mtl.models.trunks.depth import DEPTH
 from mtl.population.dropout import Rate
 from mtl.suggestions import nearest
 from mtl.train.heads import HEADS
 from mtl.train.settings import Settings
+
+_KINDS = {"dropout": "", "stochastic_depth": DEPTH}  # of rates of dropout, by the setting
 
 
 def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settings: Settings) -> nn.Module:
@@ -26,7 +29,7 @@ def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settin
     Raises:
         ValueError: a setting that the model cannot have; one line.
     """
-    if settings.model or settings.architecture or settings.dropout is not None:
+    if settings.architecture or settings.changes_trunk:
         spec = _trunk(benchmark, settings)
         benchmark = copy.copy(benchmark)
         benchmark.trunk = spec
@@ -42,7 +45,7 @@ def build_model(benchmark: Benchmark, tasks: Sequence[Task], inputs: Any, settin
 def dropouts(settings: Settings, tasks: Sequence[Task]) -> dict[str, float]:
     """The rates of dropout that the settings name, by kind; those of trunks that they do not name are left out."""
     of_heads = settings.head_dropouts(task.name for task in tasks)
-    trunk = {} if settings.dropout is None else {"": settings.dropout}
+    trunk = {kind: settings.of_trunk[name] for name, kind in _KINDS.items() if name in settings.of_trunk}
     return {**trunk, **{HEADS + task: rate for task, rate in of_heads.items()}}
 
 
@@ -83,14 +86,14 @@ def predictions(model: nn.Module, inputs: Any, *, own: bool) -> dict[str, Tensor
 
 
 def check_trunk(benchmark: Benchmark, settings: Settings) -> None:
-    """Raise `ValueError` for a `model`, `architecture` or `dropout` that cannot be read or has no effect, as far as is
-    clear without data."""
+    """Raise `ValueError` for a `model`, `architecture`, `dropout` or `stochastic_depth` that cannot be read or has no
+    effect, as far as is clear without data."""
     if settings.architecture:
         if not may_read_trunk(benchmark, "architecture"):
             raise ValueError(no_architecture(benchmark, settings))
         if type(benchmark).model is Benchmark.model:
             make_architecture(settings.architecture)
-    if settings.model or settings.dropout is not None:
+    if settings.changes_trunk:
         if not may_read_trunk(benchmark):
             raise ValueError(no_trunk(benchmark, settings))
         spec = _trunk(benchmark, settings)
@@ -99,8 +102,9 @@ def check_trunk(benchmark: Benchmark, settings: Settings) -> None:
 
 
 def no_trunk(benchmark: Benchmark, settings: Settings) -> str:
-    """What is said of a `model` or `dropout` that the benchmark's model does not look at."""
-    given = f"model={settings.model}" if settings.model else f"dropout={settings.dropout}"
+    """What is said of a `model`, `dropout` or `stochastic_depth` that the benchmark's model does not look at."""
+    rates = (f"{name}={rate}" for name, rate in settings.of_trunk.items())
+    given = f"model={settings.model}" if settings.model else next(rates, "model")
     return f"{given}: benchmark {benchmark.name!r} builds its own model, which does not look at `trunk`"
 
 
@@ -112,12 +116,14 @@ def no_architecture(benchmark: Benchmark, settings: Settings) -> str:
 
 def _trunk(benchmark: Benchmark, settings: Settings) -> str:
     spec = settings.model or getattr(benchmark, "trunk", "")
-    return spec if settings.dropout is None else _with_dropout(spec, settings.dropout)
+    for name, rate in settings.of_trunk.items():
+        spec = _with_rate(spec, name, rate)
+    return spec
 
 
-def _with_dropout(spec: str, dropout: float) -> str:
+def _with_rate(spec: str, name: str, rate: float) -> str:
     trunk = make_trunk(spec) if spec else None
-    if trunk is None or not hasattr(trunk, "dropout"):
+    if trunk is None or not hasattr(trunk, name):
         model = repr(spec) if spec else "of this benchmark"
-        raise ValueError(f"dropout={dropout}: the model {model} has no dropout to set")
-    return str(dataclasses.replace(trunk, dropout=dropout))  # type: ignore[call-arg]
+        raise ValueError(f"{name}={rate}: the model {model} has no {name.replace('_', ' ')} to set")
+    return str(dataclasses.replace(trunk, **{name: rate}))

@@ -125,6 +125,14 @@ class Settings:
     dropout: float | None = hyper(
         None, 0.0, 0.95, search=(0.0, 0.5), varies=True, doc="share of the trunk's units dropped in training"
     )
+    stochastic_depth: float | None = hyper(
+        None,
+        0.0,
+        0.95,
+        search=(0.0, 0.5),
+        varies=True,
+        doc="how often the trunk's last residual block is left out in training, earlier ones less",
+    )
     augment: str = hyper(
         "",
         text="SPEC",
@@ -248,6 +256,17 @@ class Settings:
     def averages(self) -> bool:
         """Whether an average of the weights is evaluated and kept in their place."""
         return self.ema is not None or self.swa is not None
+
+    @property
+    def of_trunk(self) -> dict[str, float]:
+        """Rates that the trunk is to have in place of its own, by name."""
+        rates = {"dropout": self.dropout, "stochastic_depth": self.stochastic_depth}
+        return {name: rate for name, rate in rates.items() if rate is not None}
+
+    @property
+    def changes_trunk(self) -> bool:
+        """Whether the trunk is to be another than the benchmark's."""
+        return bool(self.model or self.of_trunk)
 
     @property
     def mixes(self) -> bool:

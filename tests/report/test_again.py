@@ -113,6 +113,7 @@ TEXTS = {
     "model": "mlp:width=8",
     "architecture": "cross-stitch",
     "augment": "flip",
+    "heads": "left:lr=0.1,dropout=0.2",
 }
 OTHERS = {"epochs": 7, "momentum": 0.5, "dropout": 0.3, "ema": 0.9, "accumulate": 2}
 BESIDE = {"momentum": {"optimizer": "sgd"}}  # what has to be set for another setting to have an effect

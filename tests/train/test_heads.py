@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mtl.models import ARCHITECTURES, HardSharing, make_model
-from mtl.search.plan import check_searched_heads
+from mtl.search.plan import check_searched_models
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
 from mtl.search.tune import of_one_task, tuned_space
@@ -177,7 +177,7 @@ def test_a_model_without_heads_of_its_own_is_one_line(given):
     (name, value) = ("heads.sign.lr", "0:0.1") if "heads" in given else ("head_dropout", "0:0.5")
     space = build_space(WithoutHeads(), ["equal"], read_options([f"{name}={value}"]))
     with pytest.raises(ValueError, match=r"does not say which of its modules is a task's head"):
-        check_searched_heads(space, setup_of(WithoutHeads()))
+        check_searched_models(space, setup_of(WithoutHeads()))
 
 
 def test_an_unknown_task_is_one_line():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mtl.extras import install
 from mtl.hyperparameters import hyper
+from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import summary
 from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image, shown
 
@@ -134,6 +135,9 @@ class Timm(ForeignEncoder):
     model: str = hyper("resnet18", text="NAME", doc="its name in timm")
     weights: str = hyper("", text="FILE", doc="where its parameters are; random ones when empty")
     dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the features dropped in training")
+    stochastic_depth: float = hyper(
+        0.0, 0.0, 0.95, search=(0.0, 0.5), doc="how often the last residual block is left out in training, earlier less"
+    )
 
     def build(self, shape: Shape) -> tuple[EncoderStage, int]:
         channels, height, width = image(self.name, shape)
@@ -141,10 +145,19 @@ class Timm(ForeignEncoder):
         options = {"pretrained": False, "num_classes": 0, "in_chans": channels, "drop_rate": self.dropout}
         if not timm.is_model(self.model):
             raise ValueError(f"timm:{self.model}: timm has no such model; timm.list_models() has their names")
+        if self.stochastic_depth:
+            options["drop_path_rate"] = self.stochastic_depth
         try:
             encoder = timm.create_model(self.model, img_size=(height, width), **options)
         except TypeError:  # most take any size of picture, and no word about it
-            encoder = timm.create_model(self.model, **options)
+            try:
+                encoder = timm.create_model(self.model, **options)
+            except TypeError:
+                if not self.stochastic_depth:
+                    raise
+                raise ValueError(self._no_depth()) from None
+        if self.stochastic_depth and not self._own_draws(encoder, timm.layers.DropPath):
+            raise ValueError(self._no_depth())
         if self.weights:
             given = _weights(self.name, Path(self.weights))
             wanted = encoder.state_dict()
@@ -154,6 +167,22 @@ class Timm(ForeignEncoder):
                 )
             encoder.load_state_dict({key: given[key] for key in wanted})
         return TimmStage(encoder, encoder.num_features, self), encoder.num_features
+
+    def _own_draws(self, encoder: nn.Module, theirs: type) -> bool:
+        """Put our stochastic depth in the place of timm's, whose draws a population could not repeat; whether there is
+        any."""
+        found: list[tuple[nn.Module, str, Any]] = [
+            (parent, name, each)
+            for parent in encoder.modules()
+            for name, each in parent.named_children()
+            if isinstance(each, theirs)
+        ]
+        for parent, name, each in found:
+            setattr(parent, name, StochasticDepth(self.stochastic_depth, each.drop_prob / self.stochastic_depth))
+        return bool(found)
+
+    def _no_depth(self) -> str:
+        return f"timm: stochastic_depth={self.stochastic_depth:g}: timm leaves no residual blocks of {self.model} out"
 
 
 @dataclass(frozen=True)

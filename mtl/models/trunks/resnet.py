@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
+from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import NORMS, dropped, norm, summary
 from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image
 
@@ -17,7 +19,7 @@ _SMALL = 64  # pictures below so many pixels a side get the stem for small ones
 class Block(nn.Module):
     """Two 3 x 3 convolutions, and a way around them (He et al. 2016, figure 2)."""
 
-    def __init__(self, before: int, after: int, stride: int, kind: str) -> None:
+    def __init__(self, before: int, after: int, stride: int, kind: str, left_out: StochasticDepth) -> None:
         super().__init__()
         self.first = nn.Conv2d(before, after, 3, stride, 1, bias=kind == "none")
         self.first_norm = norm(kind, after)
@@ -27,11 +29,12 @@ class Block(nn.Module):
         around = nn.Conv2d(before, after, 1, stride, bias=kind == "none")
         self.around = nn.Identity() if same else nn.Sequential(around, norm(kind, after))
         self.relu = nn.ReLU()
+        self.left_out = left_out
 
     def forward(self, value: Tensor) -> Tensor:
         """The block's output."""
         inside = self.second_norm(self.second(self.relu(self.first_norm(self.first(value)))))
-        found: Tensor = self.relu(inside + self.around(value))
+        found: Tensor = self.relu(self.left_out(inside) + self.around(value))
         return found
 
 
@@ -51,11 +54,18 @@ class Residual(Stages):
         if not small:
             stem.append(nn.MaxPool2d(3, 2, 1))
         self.stages = nn.ModuleList([nn.ModuleList([nn.Sequential(*stem), nn.Identity()])])
-        before = width
+        before, numbers, every = width, itertools.count(1), sum(recipe.blocks)
         for number, count in enumerate(recipe.blocks):
             after = width * 2**number
             blocks = [
-                Block(before if k == 0 else after, after, 2 if k == 0 and number else 1, kind) for k in range(count)
+                Block(
+                    before if k == 0 else after,
+                    after,
+                    2 if k == 0 and number else 1,
+                    kind,
+                    StochasticDepth(recipe.stochastic_depth, next(numbers) / every),
+                )
+                for k in range(count)
             ]
             self.stages.append(nn.ModuleList([nn.Sequential(*blocks[:-1]), blocks[-1]]))
             before = after
@@ -104,6 +114,9 @@ class ResNet18(Trunk):
     stem: str = hyper("auto", choices=("auto", "large", "small"), doc="small below 64 pixels a side when auto")
     maps: bool = hyper(False, doc="feature maps, for predictions at each pixel")
     dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the features dropped in training")
+    stochastic_depth: float = hyper(
+        0.0, 0.0, 0.95, search=(0.0, 0.5), doc="how often the last block is left out in training, earlier ones less"
+    )
 
     def build(self, shape: Shape) -> tuple[Stages, int]:
         before, height, width = image(self.name, shape)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
+from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import dropped
 from mtl.models.trunks.transformer import masked_mean
 from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, shown
@@ -30,19 +31,20 @@ class ShiftedSoftplus(nn.Module):
 class Interaction(nn.Module):
     """A continuous-filter convolution between two linear layers, added to what it reads (section 4 of the paper)."""
 
-    def __init__(self, width: int, gaussians: int) -> None:
+    def __init__(self, width: int, gaussians: int, left_out: StochasticDepth) -> None:
         super().__init__()
         self.filter = nn.Sequential(
             nn.Linear(gaussians, width), ShiftedSoftplus(), nn.Linear(width, width), ShiftedSoftplus()
         )
         self.inward = nn.Linear(width, width, bias=False)
         self.outward = nn.Sequential(nn.Linear(width, width), ShiftedSoftplus(), nn.Linear(width, width))
+        self.left_out = left_out
 
     def forward(self, value: Tensor, distances: Tensor, window: Tensor) -> Tensor:
         """From atoms (B, A, width), expanded distances (B, A, A, gaussians) and the weights (B, A, A) of neighbours."""
         filters = self.filter(distances) * window[..., None]
         gathered = (filters * self.inward(value)[:, None]).sum(2)
-        found: Tensor = value + self.outward(gathered)
+        found: Tensor = value + self.left_out(self.outward(gathered))
         return found
 
 
@@ -59,7 +61,10 @@ class SchNetStages(Stages):
         centres = torch.linspace(0, recipe.cutoff, recipe.gaussians)
         self.register_buffer("centres", centres, persistent=False)
         self._narrow = 0.5 / float(centres[1] - centres[0]) ** 2
-        self.stages = nn.ModuleList(Interaction(width, recipe.gaussians) for _ in range(recipe.depth))
+        self.stages = nn.ModuleList(
+            Interaction(width, recipe.gaussians, StochasticDepth(recipe.stochastic_depth, number / recipe.depth))
+            for number in range(1, recipe.depth + 1)
+        )
         self.atoms = nn.Sequential(nn.Linear(width, width), ShiftedSoftplus(), dropped(recipe.dropout))
         self.count, self.features = recipe.depth, width
 
@@ -118,6 +123,13 @@ class SchNet(Trunk):
     cutoff: float = hyper(10.0, 0.1, doc="distance from which atoms do not interact, in the unit of the positions")
     pool: str = hyper("sum", choices=("sum", "mean"), doc="of the atoms")
     dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of each atom's features dropped in training")
+    stochastic_depth: float = hyper(
+        0.0,
+        0.0,
+        0.95,
+        search=(0.0, 0.5),
+        doc="how often the last interaction is left out in training, earlier ones less",
+    )
 
     def build(self, shape: Shape) -> tuple[Stages, int]:
         names = {"numbers", "positions", "mask"}

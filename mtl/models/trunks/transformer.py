@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
+from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import dropped
 from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, shown
 
@@ -18,13 +19,14 @@ from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, shown
 class Attention(nn.Module):
     """Multi-head self-attention with what normalises before and adds behind."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, left_out: StochasticDepth) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.all = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.heads, self.rate = heads, dropout
         self.dropout = dropped(dropout)
+        self.left_out = left_out
 
     def forward(self, value: Tensor, mask: Tensor) -> Tensor:
         """From (B, L, width), attending to what `mask` (B, L) holds."""
@@ -33,14 +35,14 @@ class Attention(nn.Module):
         read = F.scaled_dot_product_attention(
             three[0], three[1], three[2], attn_mask=mask[:, None, None, :], dropout_p=rate
         )
-        found: Tensor = value + self.dropout(self.out(read.transpose(1, 2).flatten(2)))
+        found: Tensor = value + self.left_out(self.dropout(self.out(read.transpose(1, 2).flatten(2))))
         return found
 
 
 class Forward(nn.Module):
     """Two linear layers at each position, with what normalises before and adds behind."""
 
-    def __init__(self, width: int, inside: int, dropout: float) -> None:
+    def __init__(self, width: int, inside: int, dropout: float, left_out: StochasticDepth) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.LayerNorm(width),
@@ -50,10 +52,11 @@ class Forward(nn.Module):
             nn.Linear(inside, width),
             dropped(dropout),
         )
+        self.left_out = left_out
 
     def forward(self, value: Tensor) -> Tensor:
         """From (B, L, width) to the same."""
-        found: Tensor = value + self.layers(value)
+        found: Tensor = value + self.left_out(self.layers(value))
         return found
 
 
@@ -69,9 +72,17 @@ class Encoder(Stages):
         self.positions = nn.Parameter(torch.randn(length, width) * 0.02)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.start = dropped(recipe.dropout)
+        ways = [
+            StochasticDepth(recipe.stochastic_depth, k / (2 * recipe.depth)) for k in range(1, 2 * recipe.depth + 1)
+        ]
         self.stages = nn.ModuleList(
-            nn.ModuleList([Attention(width, recipe.heads, recipe.dropout), Forward(width, 4 * width, recipe.dropout)])
-            for _ in range(recipe.depth)
+            nn.ModuleList(
+                [
+                    Attention(width, recipe.heads, recipe.dropout, of_attention),
+                    Forward(width, 4 * width, recipe.dropout, of_forward),
+                ]
+            )
+            for of_attention, of_forward in zip(ways[::2], ways[1::2], strict=True)
         )
         self.norm = nn.LayerNorm(width)
         self.count, self.features = recipe.depth, width
@@ -132,6 +143,13 @@ class Transformer(Trunk):
     depth: int = hyper(2, 1, 48, doc="layers")
     heads: int = hyper(4, 1, doc="heads of attention, a divisor of the width")
     dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share dropped, of attention too, in training")
+    stochastic_depth: float = hyper(
+        0.0,
+        0.0,
+        0.95,
+        search=(0.0, 0.5),
+        doc="how often the last half of a layer is left out in training, earlier less",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
