@@ -9,26 +9,29 @@ from dataclasses import dataclass
 from mtl.auto.clock import Clock
 from mtl.auto.finals import USUAL_LABEL, Finalist, Finals, choose_finalists
 from mtl.auto.holdout import HeldOut
+from mtl.auto.narrow import narrowed, narrowings
 from mtl.auto.path import importance_in, path_between
-from mtl.auto.plan import TimePlan, make_plan, measure_speed
+from mtl.auto.plan import TimePlan, make_plan
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
+from mtl.auto.speed import Speed, measure_speed
 from mtl.auto.state import Leader, read_state
 from mtl.auto.verdict import compare
 from mtl.auto.winner import RACE_WEIGHTS
+from mtl.benchmarks import Splits
 from mtl.report.read import read_runs
 from mtl.search.methods import Problem
 from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
 from mtl.search.search import Search, SearchObserver
-from mtl.search.space import Space, make_member
+from mtl.search.space import Space, Values, make_member
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
 from mtl.train import check_losses
 from mtl.train import checkpoint as checkpoints
 
 RACE, FINAL, PATH = "race", "final", "path"
-_TRIED = 10  # runs by which the speed is measured: the default, and three structures three times
+_TRIED, _PROGRAMS = 7, 3  # runs of unlike structure whose speed is measured: the default, and two threes of one each
 _PACES = 500  # points of the pace that a figure shows; all of it is written after every segment
 _PAIRED = 2  # seeds below which nothing can be said of a difference
 
@@ -98,7 +101,7 @@ class Decider:
         """
         plan = self._planned()
         if RACE not in self.state.ended:
-            self._race(plan, should_stop)
+            plan = self._race(plan, should_stop)
         if FINAL not in self.state.ended:
             self._finals(plan, should_stop)
         if PATH not in self.state.ended:
@@ -118,14 +121,13 @@ class Decider:
             return self.state.plan
         recipe = run_length(self._setting)
         first = Race(Problem(self._space, recipe, recipe, self._wanted.seed), _TRIED, [USUAL]).begin()
-        members = [make_member(start.values, self._wanted.seed) for start in first]
-        make_cohort = cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
-        speed = measure_speed(make_cohort, members, self.clock.limit, self.clock.now)
+        speed = self._speed([start.values for start in first], _PROGRAMS)
         plan = make_plan(
             self.clock.limit,
             self.clock.elapsed,
             recipe,
             speed,
+            [(each.dropped, each.kinds) for each in narrowings(self._space)],
             finalists=self._wanted.finalists,
             seeds=self._wanted.seeds,
             members=self._wanted.members,
@@ -135,21 +137,33 @@ class Decider:
             self._say(line)
         return plan
 
-    def _race(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
-        problem = Problem(self._space, plan.length, plan.interval, self._wanted.seed)
+    def _speed(self, points: Sequence[Values], programs: int) -> Speed:
+        """What runs cost just now, those of some unlike points too."""
+        make_cohort = cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
+        usual, *others = (make_member(values, self._wanted.seed) for values in (USUAL, *points))
+        return measure_speed(make_cohort, usual, others, programs, self.clock.limit, self.clock.now)
+
+    def _race(self, plan: TimePlan, should_stop: Callable[[], bool]) -> TimePlan:
+        """Race; the plan with what follows of it."""
+        problem = Problem(narrowed(self._space, plan.dropped), plan.length, plan.interval, self._wanted.seed)
         method = Race(problem, plan.members, [USUAL], self._ends(plan.race_until))
-        setting = self._of_length(plan, of_finalists=False)
+        setting = self._of_length(plan.length, self._held.of_the_race)
         race = Search(
             RACE, "", method, problem, self._objective, cohort_maker(setting), phase="search", tell=setting.tell
         )
         self._run(race, should_stop)
         records = [record for record in self.directory.records() if record["phase"] == "search"]
-        finalists = choose_finalists(records, self._objective.higher_is_better(), plan.finalists, dict(USUAL))
-        self.keep(finalists=tuple(finalists), ended=self._ended(RACE))
+        finalists = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
+        # How busy the machine is may have changed since the beginning.
+        speed = self._speed([each.values for each in finalists], len(finalists))
+        plan = plan.after_the_race(self.clock.elapsed, len(finalists) - 1, self._wanted.seeds, speed)
+        self.keep(plan=plan, finalists=tuple(finalists[: plan.finalists + 1]), ended=self._ended(RACE))
         self._say(
             f"The race is over: {len(records)} candidates, {sum(r['status'] == 'done' for r in records)} of them "
-            f"trained to the end; {len(finalists) - 1} meet the default under fresh seeds."
+            "trained to the end."
         )
+        self._say(plan.words_of_finals())
+        return plan
 
     def _finals(self, plan: TimePlan, should_stop: Callable[[], bool]) -> None:
         finals = self._side_by_side(FINAL, FINAL, self.state.finalists, plan.seeds, plan, plan.finals_until)
@@ -184,8 +198,8 @@ class Decider:
     def _side_by_side(
         self, name: str, phase: str, finalists: Sequence[Finalist], seeds: int, plan: TimePlan, until: float
     ) -> Finals:
-        setting = self._of_length(plan, of_finalists=True)
-        problem = Problem(self._space, plan.length, plan.final_interval, self._wanted.seed)
+        setting = self._of_length(plan.final_length, self._held.of_finalists)
+        problem = Problem(self._space, plan.final_length, plan.final_interval, self._wanted.seed)
         fresh = [self._wanted.seed + 1 + k for k in range(seeds)]
         return Finals(
             name, finalists, fresh, problem, self._objective, setting, self._held, cohort_maker(setting),
@@ -195,9 +209,9 @@ class Decider:
     def _run(self, search: Search, should_stop: Callable[[], bool]) -> None:
         search.run(self.directory, self._setting.benchmark.name, [*self._observers, _Keeper(self)], should_stop)
 
-    def _of_length(self, plan: TimePlan, *, of_finalists: bool) -> StudySetup:
-        splits = self._held.of_finalists if of_finalists else self._held.of_the_race
-        settings = dataclasses.replace(self._setting.settings, steps=plan.length, patience=None)
+    def _of_length(self, steps: int, splits: Splits) -> StudySetup:
+        """The setting of runs of so many steps."""
+        settings = dataclasses.replace(self._setting.settings, steps=steps, patience=None)
         return dataclasses.replace(self._setting, splits=splits, settings=settings)
 
     def _ends(self, until: float) -> Callable[[], bool]:

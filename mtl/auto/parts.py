@@ -6,6 +6,8 @@ from mtl.suggestions import nearest
 
 #: In the order in which they are shown.
 PARTS = ("losses", "weights", "regularization", "optimizer", "architecture")
+#: Choices in which runs of one program may differ.
+SIDE_BY_SIDE = frozenset({"schedule"})
 _REGULARIZATION = ("weight_decay", "dropout", "clip", "noise")
 _OPTIMIZER = ("lr", "optimizer", "schedule")
 _ARCHITECTURE = ("architecture", "model")

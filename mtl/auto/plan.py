@@ -2,104 +2,91 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from mtl.auto.clock import shown
-from mtl.search.cohort import MakeCohort
-from mtl.train import Member
+from mtl.auto.narrow import sentences
+from mtl.auto.speed import Speed
 
 RACE, FINALS, PAGE = 0.65, 0.30, 0.05  # shares of the time
+_MEASURING = 0.04  # share of the time, of that of the finals, in which the speed is measured again
 _PATH = 1 / 3  # of the finals' share, for the runs between the default and the winner
 # Intervals of a run, and runs that begin in its first bracket, of which one is left at the end: halving by three begins
 # at one, three or nine intervals. The second where evaluations are dear.
 _FINE, _COARSE = (27, 27), (9, 12)
 _DEAR = 0.4  # share of the evaluations in the cost of a run from which on they are
-_WHOLE_RUNS = 16  # that the race is worth at least: one pass through its four brackets
-_FEWEST_SEEDS, _FEWEST_FINALISTS, _FEWEST_STEPS = 4, 2, 27
+_ALIKE, _HALVING = 3, 3  # runs that begin with one structure; one of so many goes on
+# Whole runs that the race is worth: one that passes through two of its brackets, or through one where that is not to be
+# had.
+_WHOLE_RUNS, _FEWEST_RUNS = 8, 4
+_ENOUGH, _SHORT = 1 / 3, 1 / 5  # shares of the recipe's length that runs should have, and have unless nothing is left
+_FEW_SEEDS, _FEWEST_SEEDS, _FEWEST_STEPS = 4, 3, 27
 _EVALUATIONS = 20  # of a run of a finalist
-_MEASURED = 0.03  # share of the time in which the speed is measured
-# The median of several looks is taken: whatever else the machine does comes in bursts.
-_FEWEST_LOOKS, _MOST_LOOKS, _STEPS_A_LOOK = 3, 15, 4
 _UNSURE = 1.3  # by which a cost may be wrong
 
 
-class Speed(NamedTuple):
-    """What runs cost, in seconds of one run trained beside others.
+class FinalsPlan(NamedTuple):
+    """The finals.
 
     Attributes:
-        step: of an optimizer step.
-        evaluation: on the examples that select.
+        finalists: beside the default.
+        seeds: of each.
+        length: steps of a run.
+        seconds: that they take.
     """
 
-    step: float
-    evaluation: float
-
-    def run(self, steps: int, evaluations: int) -> float:
-        """Seconds of a whole run."""
-        return steps * self.step + evaluations * self.evaluation
-
-
-def measure_speed(make_cohort: MakeCohort, members: Sequence[Member], limit: float, now: Callable[[], float]) -> Speed:
-    """Train a few runs that differ as much as those of the race for a moment.
-
-    Args:
-        make_cohort: trains.
-        members: the runs.
-        limit: the whole time, of which little is used.
-        now: tells the time.
-    """
-    cohort = make_cohort(members)
-    cohort.advance(2, lambda: False)
-    cohort.evaluate()  # the first of each takes longer
-    begun, trained, evaluated = now(), list[float](), list[float]()
-    while len(trained) < _FEWEST_LOOKS or (now() - begun < _MEASURED * limit and len(trained) < _MOST_LOOKS):
-        before = now()
-        cohort.advance(_STEPS_A_LOOK, lambda: False)
-        between = now()
-        cohort.evaluate()
-        trained.append((between - before) / _STEPS_A_LOOK / len(members))
-        evaluated.append((now() - between) / len(members))
-    return Speed(statistics.median(trained), statistics.median(evaluated))
+    finalists: int
+    seeds: int
+    length: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class TimePlan:
-    """What was decided before the race.
+    """What was decided before the race, and of the finals after it.
 
     Attributes:
-        length: steps of a whole run.
+        length: steps of a whole run of the race.
         interval: steps from one comparison of the race to the next.
         rungs: intervals of a whole run.
         members: runs of its first bracket.
+        dropped: what is not decided because there is no time for it.
+        run: seconds of a whole run of the race.
         finalists: beside the default.
         seeds: of each finalist.
+        final_length: steps of a run of a finalist.
+        final_run: seconds of such a run.
         race_until: seconds at which the race ends.
         finals_until: seconds at which the finals end.
         path_until: seconds at which the runs between default and winner end.
         recipe: steps of a run of the benchmark's recipe.
-        step: measured seconds of a step.
-        evaluation: measured seconds of an evaluation.
     """
 
     length: int
     interval: int
     rungs: int
     members: int
+    dropped: tuple[str, ...]
+    run: float
     finalists: int
     seeds: int
+    final_length: int
+    final_run: float
     race_until: float
     finals_until: float
     path_until: float
     recipe: int
-    step: float
-    evaluation: float
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a file."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> TimePlan:
+        """The inverse of `plain`."""
+        return cls(**{**plain, "dropped": tuple(plain["dropped"])})
 
     def within(self, limit: float) -> TimePlan:
         """The same plan in a time that has grown since it was made: what is more goes to the race."""
@@ -107,101 +94,177 @@ class TimePlan:
         later = {name: getattr(self, name) + more for name in ("race_until", "finals_until", "path_until")}
         return replace(self, **later)
 
+    def after_the_race(self, elapsed: float, finalists: int, seeds: int, speed: Speed) -> TimePlan:
+        """The same with finals that fit into what is left.
+
+        Args:
+            elapsed: seconds that are over.
+            finalists: that there are, beside the default.
+            seeds: of each, at most.
+            speed: of their runs.
+        """
+        left = self.path_until - elapsed
+        finals = plan_finals(left, self.recipe, speed, finalists, seeds)
+        until = min(self.path_until, elapsed + max((1 - _PATH) * left, finals.seconds))
+        run = speed.run(finals.length, _EVALUATIONS, finals.seeds)
+        return replace(
+            self, finalists=finals.finalists, seeds=finals.seeds, final_length=finals.length, final_run=run,
+            finals_until=until,
+        )  # fmt: skip
+
     @property
     def final_interval(self) -> int:
         """Steps from one evaluation of a finalist to the next."""
-        return max(1, self.length // _EVALUATIONS)
+        return max(1, self.final_length // _EVALUATIONS)
+
+    @property
+    def short(self) -> bool:
+        """Whether runs of the race are far shorter than the recipe's."""
+        return self.length < int(_SHORT * self.recipe)
 
     def seeds_until(self, seconds: float, points: int) -> int:
         """Seeds of so many points that can be trained in a time, at most those of the finals."""
-        one = Speed(self.step, self.evaluation).run(self.length, _EVALUATIONS) * points * _UNSURE
+        one = self.final_run * points * _UNSURE
         return self.seeds if one <= 0 else max(0, min(self.seeds, int(seconds / one)))
 
     def words(self, limit: float) -> list[str]:
-        """What was decided, a sentence each."""
-        whole = Speed(self.step, self.evaluation).run(self.length, self.rungs)
-        found = [
-            f"A run takes {1e3 * self.step:.3g} ms a step, and {self.length} steps with their evaluations about "
-            f"{shown(whole)}."
-            if whole >= 1
-            else f"A run of {self.length} steps takes about {1e3 * whole:.0f} ms."
-        ]
+        """What was decided before the race, a sentence each."""
+        took = shown(self.run) if self.run >= 1 else f"{1e3 * self.run:.0f} ms"
+        found = [*sentences(self.dropped, limit), f"A run of {self.length} steps takes about {took} in the race."]
         if self.length < self.recipe:
             found.append(
-                f"Runs have {self.length} steps in place of the recipe's {self.recipe}, so that there are enough of "
-                "them: what wins here need not win there, and more --time would tell."
+                f"The recipe's have {self.recipe} steps"
+                + (
+                    ": so few tell little of what is best in the end, and only more --time helps."
+                    if self.short
+                    else ", for which there is no time in the race."
+                )
             )
-        runs = (self.race_until) / whole if whole > 0 else 0.0
+        runs = self.race_until / self.run if self.run > 0 else 0.0
         found.append(
             f"The race lasts until {shown(self.race_until)} of {shown(limit)}, worth about {runs:.0f} whole runs: "
             f"{self.members} begin in its first bracket, and of three that are compared one goes on."
         )
-        found.append(
-            f"Then {self.finalists} finalists and the default are trained under {self.seeds} fresh seeds each, until "
-            f"{shown(self.finals_until)} at the latest."
-        )
         return found
+
+    def words_of_finals(self) -> str:
+        """What was decided of the finals."""
+        length = f"the recipe's {self.recipe}" if self.final_length >= self.recipe else f"{self.final_length}"
+        less = "" if self.final_length >= self.recipe else f" of the recipe's {self.recipe}"
+        return (
+            f"{self.finalists} finalist{'s' * (self.finalists != 1)} and the default are trained for {length}{less} "
+            f"steps under {self.seeds} fresh seeds each, until {shown(self.finals_until)} at the latest."
+        )
 
 
 def make_plan(
-    limit: float, elapsed: float, recipe: int, speed: Speed, *, finalists: int, seeds: int, members: int | None
+    limit: float,
+    elapsed: float,
+    recipe: int,
+    speed: Speed,
+    spaces: Sequence[tuple[tuple[str, ...], int]],
+    *,
+    finalists: int,
+    seeds: int,
+    members: int | None,
 ) -> TimePlan:
     """Decide how the time is spent.
 
-    Finals get less than a third of it: seeds are dropped first, down to four, then finalists, down to two, then steps.
-    The race is worth at least sixteen whole runs; where it is not, runs are shorter than the recipe's. What the finals
-    will not need goes to the race.
+    The race is worth at least eight whole runs. Where these would be shorter than a third of the recipe's, less is
+    decided on. Where that is not enough either, the race is worth fewer runs, which are a fifth as long as the
+    recipe's; shorter ones are made where there is no time for four of these. What the finals will not need goes to the
+    race.
 
     Args:
         limit: seconds in all.
         elapsed: seconds that are over.
         recipe: steps of a run of the recipe.
         speed: of a run.
+        spaces: what is decided on, and less and less: what is dropped, and how many programs the choices need.
         finalists: beside the default, at most.
         seeds: of each finalist, at most.
         members: runs of the first bracket; None for the usual number.
     """
-    share = limit * FINALS * (1 - _PATH) / _UNSURE
-    cost = speed.run(recipe, _EVALUATIONS)
-    kept = _within(share / (finalists + 1), cost, min(seeds, _FEWEST_SEEDS), seeds)
-    finalists = _within(share / kept, cost, min(finalists, _FEWEST_FINALISTS) + 1, finalists + 1) - 1
-    longest = min(recipe, _steps(share / (finalists + 1) / kept, speed, _EVALUATIONS))
-    rungs, usual_members = _FINE
-    length = _race_length(limit, elapsed, longest, min(recipe, _FEWEST_STEPS), speed, rungs)
-    if rungs * speed.evaluation > _DEAR * speed.run(length, rungs):
-        rungs, usual_members = _COARSE
-        length = _race_length(limit, elapsed, longest, min(recipe, _FEWEST_STEPS), speed, rungs)
-    one = speed.run(length, _EVALUATIONS) * kept * _UNSURE
-    needed = one * (finalists + 1) * (1 + _PATH)
-    race_until = max(RACE * limit, (1 - PAGE) * limit - needed)
-    finals_until = max((RACE + FINALS * (1 - _PATH)) * limit, race_until + one * (finalists + 1))
+    finals = plan_finals((FINALS - _MEASURING) * limit, recipe, speed.alike, finalists, seeds)
+    seconds, enough = max(0.0, RACE * limit - elapsed), max(1, round(_ENOUGH * recipe))
+    longest = min(recipe, max(finals.length, enough))
+    for dropped, kinds in spaces:
+        cost = speed if not dropped else speed.alike
+        length, rungs, usual = _race_length(seconds / _WHOLE_RUNS, longest, cost, kinds)
+        if length >= enough:
+            break
+    else:
+        short = round(_SHORT * recipe)
+        if length < short:
+            length, rungs, usual = _race_length(seconds / _FEWEST_RUNS, short, cost, kinds)
+    length = max(length, min(recipe, _FEWEST_STEPS))
+    until = (1 - PAGE) * limit
+    race_until = max(RACE * limit, until - _MEASURING * limit - finals.seconds / (1 - _PATH))
     return TimePlan(
         length=length,
         interval=max(1, length // rungs),
         rungs=rungs,
-        members=members if members is not None else usual_members,
-        finalists=finalists,
-        seeds=kept,
+        members=members if members is not None else usual,
+        dropped=dropped,
+        run=cost.run(length, rungs, _together(usual, rungs, kinds)),
+        finalists=finals.finalists,
+        seeds=finals.seeds,
+        final_length=finals.length,
+        final_run=speed.alike.run(finals.length, _EVALUATIONS, finals.seeds),
         race_until=race_until,
-        finals_until=min(finals_until, (1 - PAGE) * limit),
-        path_until=(1 - PAGE) * limit,
+        finals_until=min(until, race_until + max(FINALS * (1 - _PATH) * limit, finals.seconds)),
+        path_until=until,
         recipe=recipe,
-        step=speed.step,
-        evaluation=speed.evaluation,
     )
 
 
-def _within(seconds: float, cost: float, fewest: int, most: int) -> int:
-    """How many of a cost fit into a time, between two bounds."""
-    return max(fewest, min(most, int(seconds / cost))) if cost > 0 else most
+def plan_finals(seconds: float, recipe: int, speed: Speed, finalists: int, seeds: int) -> FinalsPlan:
+    """The finals within a time.
+
+    Seeds are dropped first, down to four, then finalists, down to one, then one more seed, then the runs between the
+    default and the winner; then steps.
+
+    Args:
+        seconds: of the finals and of these runs.
+        recipe: steps of a run of the recipe.
+        speed: of a run.
+        finalists: beside the default, at most.
+        seeds: of each, at most.
+    """
+    few, fewest = min(seeds, _FEW_SEEDS), min(seeds, _FEWEST_SEEDS)
+    choices = [(finalists, each) for each in range(seeds, few, -1)]
+    choices += [(each, few) for each in range(finalists, 0, -1)]
+    choices += [(min(finalists, 1), fewest)]
+    for count, each in choices:
+        needed = _UNSURE * (count + 1) * each * speed.run(recipe, _EVALUATIONS, each)
+        if needed <= (1 - _PATH) * seconds:
+            return FinalsPlan(count, each, recipe, needed)
+    share = seconds / _UNSURE / (count + 1) / each
+    length = _steps(share, speed.step(each), _EVALUATIONS * speed.evaluation)
+    return FinalsPlan(count, each, max(min(length, recipe), min(recipe, _FEWEST_STEPS)), min(needed, seconds))
 
 
-def _race_length(limit: float, elapsed: float, longest: int, fewest: int, speed: Speed, rungs: int) -> int:
-    """Steps of a run of which the race is worth enough: at most `longest`, unless `fewest` is more."""
-    steps = _steps(max(0.0, RACE * limit - elapsed) / _WHOLE_RUNS, speed, rungs)
-    return max(min(longest, steps), fewest)
+def _race_length(seconds: float, longest: int, speed: Speed, kinds: int) -> tuple[int, int, int]:
+    """Steps of a run that takes so long, at most `longest`; its intervals, and the runs of a first bracket."""
+    for rungs, members in (_FINE, _COARSE):
+        step = speed.step(_together(members, rungs, kinds))
+        length = min(longest, _steps(seconds, step, rungs * speed.evaluation))
+        if rungs * speed.evaluation <= _DEAR * (length * step + rungs * speed.evaluation):
+            break
+    return length, rungs, members
 
 
-def _steps(seconds: float, speed: Speed, evaluations: int) -> int:
-    """Steps of a run that takes so long."""
-    return max(1, int((seconds - evaluations * speed.evaluation) / speed.step)) if speed.step > 0 else 10**9
+def _together(members: int, rungs: int, kinds: int) -> float:
+    """How many runs of a bracket share a program, in the mean over its steps, where choices need so many programs."""
+    steps, before, runs, programs, left, made = 1.0, 0.0, 0.0, 0.0, members, min(kinds, max(1, members // _ALIKE))
+    while left and before < rungs:
+        until = steps if left >= _HALVING else float(rungs)
+        runs += left * (until - before)
+        programs += min(made, left) * (until - before)
+        before, steps, left = until, min(steps * _HALVING, rungs), max(1, left // _HALVING)
+    return runs / programs
+
+
+def _steps(seconds: float, step: float, evaluations: float) -> int:
+    """Steps of a run that takes so long, with evaluations that take a part of it."""
+    return max(1, int((seconds - evaluations) / step)) if step > 0 else 10**9

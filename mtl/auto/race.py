@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import optuna
 
+from mtl.auto.parts import SIDE_BY_SIDE
 from mtl.search.methods import Decision, MethodOptions, Problem, Report, Start
 from mtl.search.methods._optuna import Proposal, proposals, quiet
 from mtl.search.methods.bohb import BOHB, Sampler, Told
@@ -15,7 +16,6 @@ from mtl.search.space.parameters import Choice
 
 _MANY = 1_000_000  # runs; time decides how many there are
 _ALIKE = 3  # points that share their choices of structure
-_SIDE_BY_SIDE = frozenset({"schedule"})  # choices in which runs of one program may differ
 
 
 class Race(BOHB):
@@ -70,7 +70,7 @@ class Race(BOHB):
     def _structure(self, asked: Proposal) -> dict[str, Any]:
         """The choices of a point by which programs differ."""
         dimensions = self.space.dimensions
-        choices = {name for name, each in dimensions.items() if isinstance(each.parameter, Choice)} - _SIDE_BY_SIDE
+        choices = {name for name, each in dimensions.items() if isinstance(each.parameter, Choice)} - SIDE_BY_SIDE
         return {name: value for name, value in asked["params"].items() if name in choices}
 
     def more(self) -> list[Start]:

@@ -84,7 +84,7 @@ def read_state(directory: Path) -> AutoState:
         plain = json.loads(path.read_text(encoding="utf-8"))
         return AutoState(
             elapsed=float(plain["elapsed"]),
-            plan=None if plain["plan"] is None else TimePlan(**plain["plan"]),
+            plan=None if plain["plan"] is None else TimePlan.of(plain["plan"]),
             pace=tuple((float(seconds), int(steps)) for seconds, steps in plain["pace"]),
             leader=None if plain["leader"] is None else _leader(plain["leader"]),
             finalists=tuple(_finalist(each) for each in plain["finalists"]),

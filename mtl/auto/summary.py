@@ -72,8 +72,18 @@ class AutoStudy:
         """
         assert self.state.plan is not None
         seed = max([run.seed for run in self.finals], default=int(self.config["seeds"][0])) + 1
-        in_full = finalist.label == USUAL_LABEL
-        return recipe_for(finalist.values, seed, self.config, self.benchmark, self.state.plan, in_full=in_full)
+        steps = None if finalist.label == USUAL_LABEL else self.shortened
+        return recipe_for(finalist.values, seed, self.config, self.benchmark, steps)
+
+    @property
+    def shortened(self) -> int | None:
+        """Steps of the runs that speak for what was found, of the finals or before them of the race; None where they
+        had the recipe's length.
+        """
+        plan = self.state.plan
+        assert plan is not None
+        steps = plan.length if self.verdict is None else plan.final_length
+        return None if steps >= plan.recipe else steps
 
 
 def read_decision(directory: Path) -> AutoStudy:

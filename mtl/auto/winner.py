@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from mtl.auto.plan import TimePlan
 from mtl.auto.state import Leader
 from mtl.benchmarks import Benchmark
 from mtl.benchmarks.losses import named_with
@@ -20,9 +19,7 @@ from mtl.train.values import make_member
 RACE_WEIGHTS = "race-best.weights"
 
 
-def recipe_for(
-    values: Values, seed: int, config: Config, benchmark: Benchmark, plan: TimePlan, *, in_full: bool
-) -> RunRecipe:
+def recipe_for(values: Values, seed: int, config: Config, benchmark: Benchmark, steps: int | None) -> RunRecipe:
     """How a point of the space is trained.
 
     Args:
@@ -30,15 +27,14 @@ def recipe_for(
         seed: that the line of `mtl train` has.
         config: of the study, with what the user gave.
         benchmark: that it names.
-        plan: says how long runs were.
-        in_full: for as long as the benchmark's recipe says, however long runs were.
+        steps: for how long; None for as long as the benchmark's recipe says.
 
     Raises:
         ValueError: an option of `mtl train` cannot say it; one line.
     """
     settings = dataclasses.replace(Settings.of(config["training"]), patience=None)
-    if plan.length != plan.recipe and not in_full:
-        settings = dataclasses.replace(settings, steps=plan.length)
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
     return make_recipe(config["benchmark"], benchmark, settings, make_member(values, seed))
 
 

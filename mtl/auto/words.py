@@ -45,12 +45,22 @@ def verdict(summary: Summary) -> str:
 def _shortened(summary: Summary) -> str:
     """That runs were shorter than the recipe's, and what follows."""
     plan = summary["plan"]
-    if plan["length"] >= plan["recipe"]:
-        return ""
-    said = f" All runs had {count(plan['length'])} of the recipe's {count(plan['recipe'])} steps"
-    if summary["chosen"] == USUAL_LABEL:
-        return f"{said}, and so had the model that is kept; the line and the file that train the default do it in full."
-    return f"{said}: at full length another may be better, which more --time would tell."
+    race, finals, recipe = plan["length"], plan["final_length"], plan["recipe"]
+    said = ""
+    if finals < recipe:
+        said += f" All finalists had {count(finals)} of the recipe's {count(recipe)} steps"
+        said += (
+            ", and so had the model that is kept; the line and the file that train the default do it in full."
+            if summary["chosen"] == USUAL_LABEL
+            else ", and the line and the file train as long: at full length another may be better, which more --time "
+            "would tell."
+        )
+    if race < recipe / 5:
+        said += (
+            f" The race had time for runs of {count(race)} of the recipe's {count(recipe)} steps only: it found what "
+            "learns fast, and --time should be longer."
+        )
+    return said
 
 
 def _unfinished(summary: Summary) -> str:
@@ -179,10 +189,10 @@ def notes(summary: Summary, remarks: Sequence[str]) -> list[str]:
     plan = summary["plan"]
     if plan and plan["length"] < plan["recipe"]:
         found.append(
-            f"Runs had {count(plan['length'])} steps in place of the recipe's {count(plan['recipe'])}: what is best "
-            "there need not be best at full length."
+            f"Runs of the race had {count(plan['length'])} steps in place of the recipe's {count(plan['recipe'])}: "
+            "what is best there need not be best at full length."
         )
-    finals = [each for each in summary["finalists"] if each["steps"] and plan and each["steps"] < plan["length"]]
+    finals = [each for each in summary["finalists"] if each["steps"] and plan and each["steps"] < plan["final_length"]]
     if finals:
         found.append(f"Time ended the finals after {count(finals[0]['steps'])} steps, the same for all finalists.")
     lost = [each for each in summary["finalists"] if each["without_result"]]

@@ -23,7 +23,7 @@ from mtl.train import Settings, Stopped
 from tests.auto.ticking import Ticking
 from tests.tiny import Tiny
 
-LIMIT, TICK = 20.0, 0.2
+LIMIT, TICK = 20.0, 0.1
 WHERE = "tests/tiny.py:Tiny"
 
 
@@ -88,7 +88,7 @@ def test_the_default_meets_the_best_of_the_race_under_seeds_that_the_race_has_no
     seeds = {}
     for record in finals:
         seeds.setdefault(record["strategy"], []).append(record["seed"])
-    assert {*seeds} == {"default", "found-1", "found-2"} and all(sorted(s) == [1, 2, 3] for s in seeds.values())
+    assert {*seeds} == {"default", "found-1"} and all(sorted(s) == [1, 2, 3] for s in seeds.values())
     assert len({record["cost"]["steps"] for record in finals}) == 1
     best = max(race, key=lambda record: record["objective"]["selection"] or -9)
     values = next(record["hyperparameters"] for record in finals if record["strategy"] == "found-1")
@@ -139,7 +139,7 @@ def test_the_page_says_who_won_and_how_to_train_it(done):
     assert 'id="figure-race"' in page and 'id="figure-finalists"' in page and "http://" not in page
     assert found["train"]["line"].startswith(f"mtl train {WHERE} --strategy ") and found["train"]["line"] in page
     assert found["winner"] in {each["label"] for each in found["finalists"]}
-    assert (done.path / "tables" / "finalists.csv").read_text().count("\n") == 4
+    assert (done.path / "tables" / "finalists.csv").read_text().count("\n") == 1 + len(found["finalists"])
 
 
 class Slow(Tiny):
@@ -188,7 +188,8 @@ def test_one_that_is_stopped_has_a_best_so_far_and_goes_on_where_it_was(tmp_path
     spent = state.elapsed
     assert here.carry_out().name == "best.pt"
     after = read_state(here.path)
-    assert after.plan == state.plan and spent < after.elapsed <= LIMIT + 1.5 and "final" in after.ended
+    assert (after.plan.length, after.plan.race_until) == (state.plan.length, state.plan.race_until)
+    assert spent < after.elapsed <= LIMIT + 1.5 and "final" in after.ended
     names = [record["run"] for record in here.records]
     assert len(names) == len({*names})
 

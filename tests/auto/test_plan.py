@@ -4,7 +4,8 @@ import pytest
 
 from mtl.auto.clock import Clock, read_time, shown
 from mtl.auto.parts import PARTS, part_of, read_parts
-from mtl.auto.plan import FINALS, PAGE, RACE, Speed, make_plan, measure_speed
+from mtl.auto.plan import FINALS, PAGE, RACE, make_plan, plan_finals
+from mtl.auto.speed import Speed
 from tests.auto.ticking import Ticking
 
 
@@ -30,41 +31,86 @@ def test_a_clock_goes_on_with_what_was_spent():
     assert [clock.elapsed, clock.elapsed] == [21, 22]
 
 
-def plan_of(limit, *, step=1e-3, evaluation=0.0, recipe=1000, seeds=5, finalists=3, elapsed=0.0):
-    speed = Speed(step, evaluation)
-    return make_plan(limit, elapsed, recipe, speed, finalists=finalists, seeds=seeds, members=None)
+SPACES = [
+    ((), 90),
+    (("architecture",), 30),
+    (("architecture", "weights"), 3),
+    (("architecture", "weights", "losses"), 1),
+]
 
 
-def test_with_time_enough_runs_have_the_length_of_the_recipe_and_all_their_seeds():
+def plan_of(limit, *, speed=None, recipe=1000, seeds=5, finalists=3, elapsed=0.0, spaces=SPACES):
+    speed = speed or Speed(1e-3, 1e-3, 0.0)
+    return make_plan(limit, elapsed, recipe, speed, spaces, finalists=finalists, seeds=seeds, members=None)
+
+
+def test_with_time_enough_all_is_decided_in_runs_of_the_recipes_length():
     plan = plan_of(600)
-    assert (plan.length, plan.seeds) == (1000, 5)
+    assert (plan.length, plan.final_length, plan.seeds, plan.finalists, plan.dropped) == (1000, 1000, 5, 3, ())
     assert plan.race_until > RACE * 600, "what the finals do not need goes to the race"
     assert plan.race_until < plan.finals_until <= plan.path_until == (1 - PAGE) * 600
 
 
-def test_seeds_are_dropped_before_steps():
-    long, less, short = plan_of(150), plan_of(120), plan_of(30)
-    assert (long.seeds, long.length) == (5, 1000)
-    assert less.seeds == 4 and less.length == 1000
-    assert (short.seeds, short.finalists, less.finalists) == (4, 2, 3) and short.length < 1000
+def test_seeds_and_finalists_are_dropped_before_steps_of_the_finals():
+    speed = Speed(1e-3, 1e-3, 0.0)
+    found = [plan_finals(seconds, 1000, speed, 3, 5) for seconds in (60, 45, 20, 14, 9, 5)]
+    assert [each[:2] for each in found] == [(3, 5), (3, 4), (1, 4), (1, 3), (1, 3), (1, 3)]
+    assert [each.length for each in found[:4]] == [1000] * 4
+    assert 300 < found[-1].length < found[-2].length < 1000
+    assert all(each.seconds <= seconds for each, seconds in zip(found, (60, 45, 20, 14, 9, 5), strict=True))
+
+
+def test_what_a_user_asks_of_the_finals_is_their_most():
+    assert plan_finals(100.0, 1000, Speed(1e-3, 1e-3, 0.0), 1, 2)[:3] == (1, 2, 1000)
+    assert plan_finals(1e-3, 1000, Speed(1e-3, 1e-3, 0.0), 2, 1)[:3] == (1, 1, 27)
+
+
+def test_less_is_decided_where_runs_would_be_too_short():
+    """With programs that are dear beside their members."""
+    speed = Speed(20e-3, 1e-3, 0.0, 1.5)
+    plans = [plan_of(limit, speed=speed) for limit in (600, 120, 80, 50)]
+    assert [len(plan.dropped) for plan in plans] == [0, 0, 1, 2]
+    assert all(plan.length >= 333 for plan in plans)
+    said = plan_of(50, speed=speed).words(50)
+    assert said[:2] == [
+        "The architecture is left as it is: in 50 s there is no time to try more.",
+        "Of the strategies three are tried at most: in 50 s there is no time to try more.",
+    ]
+
+
+def test_then_fewer_runs_are_made_and_only_then_shorter_ones_than_a_fifth():
+    speed = Speed(0.0, 20e-3, 0.0)
+    plans = [plan_of(limit, speed=speed) for limit in (60, 40, 26, 10)]
+    assert [plan.length for plan in plans] == [243, 200, 200, 81] and {len(plan.dropped) for plan in plans} == {3}
+    assert [plan.short for plan in plans] == [False, False, False, True]
+    assert "only more --time helps" in " ".join(plans[-1].words(10))
 
 
 @pytest.mark.parametrize("limit", [20, 60, 300, 3600])
 @pytest.mark.parametrize("evaluation", [0.0, 0.02])
 def test_finals_fit_into_their_share_and_the_race_is_worth_its_runs(limit, evaluation):
-    plan = plan_of(limit, evaluation=evaluation)
-    run = Speed(plan.step, plan.evaluation).run(plan.length, 20)
-    if plan.length > 27:
-        assert (plan.finalists + 1) * plan.seeds * run <= FINALS * limit
-        assert 16 * run <= RACE * limit
-    assert plan.race_until >= RACE * limit
-    assert plan.interval * plan.rungs <= plan.length or plan.length == 27
+    plan = plan_of(limit, speed=Speed(1e-3, 1e-3, evaluation))
+    assert (plan.finalists + 1) * plan.seeds * plan.final_run <= FINALS * limit
+    assert 4 * plan.run <= RACE * limit <= plan.race_until
+    assert plan.interval * plan.rungs <= plan.length
 
 
 def test_where_evaluations_are_dear_there_are_fewer_of_them():
-    cheap, dear = plan_of(600), plan_of(600, evaluation=0.5)
+    cheap, dear = plan_of(600), plan_of(600, speed=Speed(1e-3, 1e-3, 0.5))
     assert (cheap.rungs, dear.rungs) == (27, 9) and cheap.members > dear.members
-    assert plan_of(600, evaluation=0.5).interval * 9 <= dear.length
+    assert dear.interval * 9 <= dear.length
+
+
+def test_the_finals_are_planned_again_at_the_pace_that_the_machine_has_then():
+    plan = plan_of(120)
+    same, slow = (plan.after_the_race(80.0, 3, 5, Speed(cost, cost, 0.0)) for cost in (1e-3, 2e-2))
+    assert (same.final_length, same.seeds, same.finalists) == (1000, 4, 2)
+    assert slow.final_length < 1000 and (slow.seeds, slow.finalists) == (3, 1)
+    assert slow.finals_until == slow.path_until == plan.path_until
+    assert "the recipe's 1000 steps under 4 fresh seeds" in same.words_of_finals()
+    assert f"1 finalist and the default are trained for {slow.final_length} of the recipe's 1000 steps" in (
+        slow.words_of_finals()
+    )
 
 
 def test_time_that_is_added_later_goes_to_the_race():
@@ -75,41 +121,8 @@ def test_time_that_is_added_later_goes_to_the_race():
 
 
 def test_a_run_too_slow_for_its_time_has_the_fewest_steps_that_can_be_compared():
-    plan = plan_of(1, step=1.0)
-    assert (plan.length, plan.seeds, plan.interval) == (27, 4, 1)
-
-
-def test_the_decisions_are_said():
-    said = " ".join(plan_of(30).words(30))
-    assert "in place of the recipe's 1000" in said and "2 finalists and the default" in said
-
-
-class Counted:
-    """A cohort that counts its steps."""
-
-    def __init__(self, members):
-        self.members, self.steps, self.evaluations = members, 0, 0
-
-    def advance(self, steps, _should_stop):
-        self.steps += steps
-
-    def evaluate(self):
-        self.evaluations += 1
-
-
-def test_the_speed_is_that_of_one_run_beside_others():
-    speed = measure_speed(Counted, [None] * 4, limit=10.0, now=Ticking(0.05))
-    assert speed.step == pytest.approx(0.05 / 4 / 4) and speed.evaluation == pytest.approx(0.05 / 4)
-
-
-def test_a_burst_of_other_work_does_not_count():
-    class Busy(Ticking):
-        def __call__(self):
-            self.at += 5.0 if 1.0 < self.at < 1.1 else 0.0
-            return super().__call__()
-
-    calm = measure_speed(Counted, [None] * 4, limit=400.0, now=Ticking(0.05))
-    assert measure_speed(Counted, [None] * 4, limit=400.0, now=Busy(0.05)) == pytest.approx(calm)
+    plan = plan_of(1, speed=Speed(0.5, 0.5, 0.0))
+    assert (plan.length, plan.final_length, plan.seeds, plan.interval) == (27, 27, 3, 1)
 
 
 def test_every_dimension_belongs_to_a_part():

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 
 from mtl.auto.finals import choose_finalists
-from mtl.auto.plan import TimePlan
 from mtl.auto.space import USUAL
 from mtl.auto.verdict import compare
 from mtl.auto.winner import recipe_for
@@ -85,10 +84,11 @@ def entry(label, mean, p, seconds=1.0):
     return {"label": label, "against_default": None if label == "default" else against, "seconds": seconds}
 
 
-def words_of(winner, chosen, *entries, rivals=(), steps=920):
+def words_of(winner, chosen, *entries, rivals=(), steps=920, race=920):
     summary = {
         "objective": {"selection": True}, "holdout": {"examples": 750, "from": "validation"}, "winner": winner,
-        "chosen": chosen, "rivals": rivals, "finalists": entries, "plan": {"length": steps, "recipe": 920},
+        "chosen": chosen, "rivals": rivals, "finalists": entries,
+        "plan": {"length": race, "final_length": steps, "recipe": 920},
     }  # fmt: skip
     return in_words(summary)
 
@@ -110,18 +110,21 @@ def test_runs_shorter_than_the_recipe_are_said_with_what_follows():
     default, found = entry("default", 0.0, None), entry("found-1", 0.05, 0.003)
     better = words_of("found-1", "found-1", found, default, steps=300)
     assert better.endswith(
-        "All runs had 300 of the recipe's 920 steps: at full length another may be better, which more --time would "
-        "tell."
+        "All finalists had 300 of the recipe's 920 steps, and the line and the file train as long: at full length "
+        "another may be better, which more --time would tell."
     )
     alike = words_of("found-1", "default", found, default, steps=300)
     assert alike.endswith("the line and the file that train the default do it in full.")
+    whole = words_of("found-1", "found-1", found, default, race=300)
+    assert whole.endswith("take found-1."), "the finals were run in full, and the race long enough"
+    hasty = words_of("found-1", "found-1", found, default, race=100)
+    assert "The race had time for runs of 100 of the recipe's 920 steps only" in hasty
 
 
-def test_the_default_is_trained_again_in_full_and_others_as_long_as_they_were():
+def test_something_is_trained_again_in_full_or_for_some_steps():
     training = dataclasses.asdict(Settings(epochs=4))
     config = {"benchmark": TINY, "training": training}
-    plan = TimePlan(**{**{each.name: 1 for each in dataclasses.fields(TimePlan)}, "length": 5, "recipe": 40})
-    short, full = (recipe_for(USUAL, 7, config, find_benchmark(TINY), plan, in_full=whole) for whole in (False, True))
+    short, full = (recipe_for(USUAL, 7, config, find_benchmark(TINY), steps) for steps in (5, None))
     assert short.training["steps"] == 5 and full.training.get("steps") is None and full.training["epochs"] == 4
 
 

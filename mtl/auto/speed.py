@@ -1,0 +1,86 @@
+"""What runs cost on this machine: measured on runs of one structure, which train as one program, and on unlike ones."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mtl.search.cohort import MakeCohort, SearchCohort
+from mtl.train import Member
+
+_ALIKE = 9  # runs of one structure whose speed is compared with that of one alone
+_MEASURED = 0.01  # share of the time that each of three measurements takes
+# The median of several looks is taken: whatever else the machine does comes in bursts.
+_FEWEST_LOOKS, _MOST_LOOKS, _STEPS_A_LOOK = 3, 15, 3
+
+
+class Speed(NamedTuple):
+    """What runs cost, in seconds.
+
+    Attributes:
+        program: of an optimizer step of a program, however many runs of one structure it trains.
+        member: what each of these runs adds.
+        evaluation: of a run on the examples that select.
+        unlike: how many times as much steps cost where runs differ in all that is searched.
+    """
+
+    program: float
+    member: float
+    evaluation: float
+    unlike: float = 1.0
+
+    def step(self, together: float) -> float:
+        """Of a run where so many share a program."""
+        return self.unlike * (self.program / together + self.member)
+
+    def run(self, steps: int, evaluations: int, together: float) -> float:
+        """Of a whole run where so many share a program."""
+        return steps * self.step(together) + evaluations * self.evaluation
+
+    @property
+    def alike(self) -> Speed:
+        """The same where runs differ in numbers alone."""
+        return self._replace(unlike=1.0)
+
+
+def measure_speed(
+    make_cohort: MakeCohort,
+    usual: Member,
+    unlike: Sequence[Member],
+    programs: int,
+    limit: float,
+    now: Callable[[], float],
+) -> Speed:
+    """Train some runs for a moment.
+
+    Args:
+        make_cohort: trains.
+        usual: the default.
+        unlike: runs that differ as those of the race, or of the finals, do.
+        programs: how many programs train these.
+        limit: the whole time, of which little is used.
+        now: tells the time.
+    """
+    alone, _ = _seconds(make_cohort([usual]), limit, now)
+    many, evaluation = _seconds(make_cohort([usual] * _ALIKE), limit, now)
+    mixed, _ = _seconds(make_cohort(unlike), limit, now)
+    member = max(0.0, min(many / _ALIKE, (many - alone) / (_ALIKE - 1)))
+    program = max(0.0, alone - member)
+    expected = programs * program + len(unlike) * member
+    return Speed(program, member, evaluation / _ALIKE, max(1.0, mixed / expected) if expected > 0 else 1.0)
+
+
+def _seconds(cohort: SearchCohort, limit: float, now: Callable[[], float]) -> tuple[float, float]:
+    """What a step and an evaluation of all runs take."""
+    cohort.advance(2, lambda: False)
+    cohort.evaluate()  # the first of each takes longer
+    begun, trained, evaluated = now(), list[float](), list[float]()
+    while len(trained) < _FEWEST_LOOKS or (now() - begun < _MEASURED * limit and len(trained) < _MOST_LOOKS):
+        before = now()
+        cohort.advance(_STEPS_A_LOOK, lambda: False)
+        between = now()
+        cohort.evaluate()
+        trained.append((between - before) / _STEPS_A_LOOK)
+        evaluated.append(now() - between)
+    return statistics.median(trained), statistics.median(evaluated)
