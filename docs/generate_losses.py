@@ -94,6 +94,13 @@ first loss pushes away from the true class. Its later losses made that good in t
 under other seeds. So train what was found again, from the start and under other seeds, before it is used, as
 `mtl compare --tune` does.
 
+No run of a search begins with a `taylor` loss that pushes away from the true class where all n classes are as likely,
+as they are at the start: that is so unless theta5 + theta6 (1/n - theta1) + theta7 (1/2 - theta0) is above 0. Such
+points are refused, others are taken in their place, and a line says how many; `mtl check-loss` warns of them. That a
+rule for the start of training can spare a search such losses is of Gonzalez & Miikkulainen (arXiv:2010.00788); ours is
+read off the gradient of the loss as it is here, and may differ from theirs. What `pbt`, `pb2` and `epbt` make of a loss
+while a run goes on, and Ray Tune's own trials, are not held to it.
+
 The same loss on another benchmark, multi-fashion, after 150 steps: 0.624 ± 0.028 for the left picture, 0.024 ± 0.010
 below cross-entropy, while the other task gains 0.018 ± 0.009. On census, both losses of `income` with a tuned learning
 rate, 300 steps: an area under the curve of 0.938 ± 0.001, 0.005 ± 0.001 below binary cross-entropy. It did not carry

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import domains
 from mtl.losses.examples import KINDS, example, right, with_missing
+from mtl.losses.labels import elementwise
 from mtl.losses.loss import Loss
 from mtl.losses.wrapped import Wrapped
 
@@ -138,6 +139,16 @@ def _falls(subject: _Subject) -> Iterator[Finding]:
     yield Finding("training", status, f"{_STEPS} steps on the predictions take it from {before:.4g} to {after:.4g}")
     below = "; it goes below 0, which strategies of ratios and logarithms pass over" if after < 0 else ""
     yield Finding("range", NOTE if below else OK, f"{min(before, after):.4g} at its lowest here{below}")
+
+
+def _start(subject: _Subject) -> Iterator[Finding]:
+    """Of losses that know; only of kinds with a class or a yes for each label."""
+    if type(subject.loss).wrong_start is Loss.wrong_start:
+        return
+    classes = 2 if elementwise(subject.prediction, subject.target) else subject.prediction.shape[-1]
+    said = subject.loss.wrong_start(classes)
+    text = said or f"raises the true class where {classes} classes are as likely"
+    yield Finding("start", NOTE if said else OK, text)
 
 
 def _scale(subject: _Subject) -> Iterator[Finding]:
@@ -315,5 +326,5 @@ def _missing(subject: _Subject) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
-    *(_gradient, _sign, _falls, _scale, _reduction, _edges, _half, _vectorised, _missing),
+    *(_gradient, _sign, _start, _falls, _scale, _reduction, _edges, _half, _vectorised, _missing),
 )

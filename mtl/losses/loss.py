@@ -130,6 +130,11 @@ class Loss(ABC):
         """Whether it takes a prediction for each class that a label may have, rather than one for each label."""
         return False
 
+    def wrong_start(self, classes: int) -> str | None:  # noqa: ARG002
+        """Why training by it begins in a wrong direction, at predictions that are alike for all classes; None where it
+        does not, or where that is not known."""
+        return None
+
     @abstractmethod
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
         """The prediction without inputs that has the lowest loss on `target`, or is near it.

@@ -116,6 +116,24 @@ class Taylor(ClassesOrLogits, Expansion):
     theta6: float = _coefficient(-4.0, "u v^2/2")
     theta7: float = _coefficient(0.0, "u^2 v/2")
 
+    def pull(self, classes: int) -> float:
+        """How strongly a step raises the true class against the others, where all `classes` are as likely.
+
+        The gradient for the logit of class j is p_j (s_j - sum_c p_c s_c), with s_c the slope of the cost in the
+        probability p_c. With p_c = 1/n it is pull (1/n - 1) / n for the true class, and pull / n^2 for each other one.
+        """
+        return self.theta5 + self.theta6 * (1 / classes - self.theta1) + self.theta7 * (0.5 - self.theta0)
+
+    def wrong_start(self, classes: int) -> str | None:
+        pull = self.pull(classes)
+        if pull > 0:
+            return None
+        what = "keeps" if pull == 0 else "pushes"
+        return (
+            f"{self} {what} predictions away from the true class where {classes} classes are as likely: theta5 + "
+            f"theta6 (1/{classes} - theta1) + theta7 (1/2 - theta0) is {pull:.4g}, and must be above 0"
+        )
+
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
         if elementwise(prediction, target):
             target = target.reshape(prediction.shape)

@@ -17,6 +17,7 @@ from mtl.search.cohort import MakeCohort, SearchCohort
 from mtl.search.methods import SPECIAL, Method, MethodOptions, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.search import Search
+from mtl.search.sifted import sifted
 from mtl.search.space import Space
 from mtl.search.space.dimension import Dimension
 from mtl.search.space.parameters import Choice
@@ -91,7 +92,7 @@ def make_search(
         ValueError: an unknown method, options that do not fit it, several objectives for a method that takes one; a
             loss in the space that cannot take a task's outputs and labels.
     """
-    space = decided(space, setting)
+    space = sifted(decided(space, setting), setting)
     chosen = make_method(method, options, space, objective, seed, run_length(setting))
     check_losses(setting.benchmark, setting.splits, setting.settings, searched_losses(setting.benchmark, space))
     cohorts = make_cohort or cohort_maker(setting)

@@ -18,6 +18,7 @@ from mtl.search.methods import Decision, Method, Problem, Report, Start
 from mtl.search.objective import Objective
 from mtl.search.record import Heading, record_of
 from mtl.search.recovery import recovered_state, save_state
+from mtl.search.space.refusals import Refusals
 from mtl.search.standing import Standing, Totals
 from mtl.search.takeover import take_over
 from mtl.search.trial import Best, Trial
@@ -158,6 +159,8 @@ class Search:
             for observer in observers:
                 observer.segment(self)
             yield
+        if self._refusals is not None and (said := self._refusals.words()):
+            self.tell(said)
 
     def record(self, trial: Trial, result: Result, benchmark: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The line of results.jsonl of a run that ended, and its curves.
@@ -211,6 +214,10 @@ class Search:
         """Where the living runs are trained; empty if it is in this process."""
         return self.elsewhere if self._living.places is None else self._living.places
 
+    @property
+    def _refusals(self) -> Refusals | None:
+        return self.problem.space.refusals
+
     def _segment(self, should_stop: Callable[[], bool]) -> list[Report]:
         """Train living runs for an interval, or to the end of the first that ends before, and evaluate them.
 
@@ -263,7 +270,8 @@ class Search:
         """Write events and a checkpoint that knows of them."""
         self._offset = write_events(directory.schedule_path, events, self._offset)
         parts = {"method": self.method.state_dict(), "offset": self._offset, "cohort": self._living.state_dict()}
-        state = {**self.standing.state_dict(), **parts, "random": checkpoints.random_state()}
+        refused = None if self._refusals is None else (self._refusals.count, self._refusals.example)
+        state = {**self.standing.state_dict(), **parts, "random": checkpoints.random_state(), "refused": refused}
         save_state(directory, self.name, state)
 
     def _load(self, saved: Mapping[str, Any]) -> None:
@@ -271,3 +279,5 @@ class Search:
         self.method.load_state_dict(saved["method"])
         self._living.load_state_dict([trial.member for trial in self.alive], saved["cohort"])
         checkpoints.restore_random_state(saved["random"])
+        if self._refusals is not None and saved.get("refused") is not None:
+            self._refusals.count, self._refusals.example = saved["refused"]

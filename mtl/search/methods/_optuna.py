@@ -20,8 +20,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mtl.search.methods.method import Problem, Start
 from mtl.search.methods.waves import Waves
 from mtl.search.options import MethodOptions
+from mtl.search.space import Values
+from mtl.search.space.space import DRAWS
 
 _SAMPLER = 4  # stream of the generator
+_BY_MODEL = 5  # refused points of a model, after which they are drawn at random
 _STARTUP = 10  # Optuna's own number of runs before a model is made
 
 
@@ -96,9 +99,8 @@ def proposals(
             study.add_trial(_finished(one, scores))
         for sampler in samplers:
             study.sampler = sampler
-            trial = study.ask()
-            starts.append(Start(problem.space.suggest(trial)))
-            frozen = study.trials[trial.number]
+            values, frozen = _accepted(problem, study)
+            starts.append(Start(values))
             asked.append(
                 {
                     "params": frozen.params,
@@ -107,6 +109,24 @@ def proposals(
                 }
             )
     return starts, asked
+
+
+def _accepted(problem: Problem, study: optuna.Study) -> tuple[Values, FrozenTrial]:
+    """The first point that is not refused, and what Optuna knows of it; the last one where all are.
+
+    A model knows nothing of refusals, so that after a few of them points are drawn at random.
+    """
+    values: Values = {}
+    for number in range(DRAWS):
+        trial = study.ask()
+        values = problem.space.suggest(trial)
+        if number == DRAWS - 1 or problem.space.refusals is None or not problem.space.refusals.refuse(values):
+            break
+        study.tell(trial, state=TrialState.FAIL)
+        if number == _BY_MODEL:
+            seed = int(problem.rng(_SAMPLER, 1, trial.number).integers(2**31))
+            study.sampler = optuna.samplers.RandomSampler(seed)
+    return values, study.trials[-1]
 
 
 def _finished(asked: Proposal, scores: tuple[float, ...]) -> FrozenTrial:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ from cmaes import CMA
 from mtl.search.methods.method import Problem, Start, random_starts
 from mtl.search.methods.waves import Waves
 from mtl.search.options import MethodOptions
+from mtl.search.space import Values
 from mtl.search.space.parameters import Number
 
 _SPREAD = 0.3  # standard deviation at the start, as a share of each range
@@ -44,11 +46,18 @@ class CMAES(Waves):
             return random_starts(self.problem, count, self.started)
         distribution = self._distribution()
         distribution.reseed_rng(int(self.problem.rng(_STREAM, self.started).integers(2**31)))
-        points = [distribution.ask().tolist() for _ in range(count)]
-        self._points += points
-        informed = len(self.told) >= self.options.members
-        values = (self.space.suggest(_Coordinates(dict(zip(self._names, p, strict=True)))) for p in points)
-        return [Start(each, informed=informed) for each in values]
+        informed, starts = len(self.told) >= self.options.members, []
+        for _ in range(count):
+            point: list[float] = []
+            values = self.space.accepted(partial(self._drawn, distribution, point))
+            starts.append(Start(values, informed=informed))
+            self._points.append(point)
+        return starts
+
+    def _drawn(self, distribution: CMA, point: list[float]) -> Values:
+        """The values at a point of the distribution, which is written into `point`."""
+        point[:] = distribution.ask().tolist()
+        return self.space.suggest(_Coordinates(dict(zip(self._names, point, strict=True))))
 
     def _distribution(self) -> CMA:
         size, members = len(self._names), self.options.members

@@ -37,4 +37,4 @@ class Evolution(Waves):
         kept = dict(winner)
         if varied:
             del kept[varied[int(rng.integers(len(varied)))]]
-        return self.space.completed(kept, rng)
+        return self.space.accepted(lambda: self.space.completed(kept, rng))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mtl.extras import install
 from mtl.search.space.dimension import Dimension
 from mtl.search.space.parameters import Choice, Generator, Parameter, Suggester
+from mtl.search.space.refusals import Refusals
 from mtl.strategies import make
 from mtl.train.values import Values, make_member
+
+DRAWS = 100  # until one of them is accepted
 
 
 class Space:
@@ -19,10 +22,11 @@ class Space:
 
     Args:
         dimensions: by name; a parent before the parameters that depend on it.
+        refusals: points that no run begins with; None for none.
     """
 
-    def __init__(self, dimensions: Mapping[str, Dimension]) -> None:
-        self.dimensions = dict(dimensions)
+    def __init__(self, dimensions: Mapping[str, Dimension], refusals: Refusals | None = None) -> None:
+        self.dimensions, self.refusals = dict(dimensions), refusals
 
     def active(self, values: Values) -> Iterator[tuple[str, Parameter]]:
         """The parameters that exist beside the choices in `values`, by name and in order.
@@ -50,8 +54,17 @@ class Space:
         return {name: each.parameter.grid(1)[0] for name, each in self.dimensions.items() if name not in varied}
 
     def sample(self, rng: Generator) -> Values:
-        """A point drawn at random."""
-        return self.completed({}, rng)
+        """A point drawn at random, to begin with."""
+        return self.accepted(lambda: self.completed({}, rng))
+
+    def accepted(self, draw: Callable[[], Values]) -> Values:
+        """The first of several draws with which a run may begin; the last where none may."""
+        values = draw()
+        for _ in range(DRAWS - 1):
+            if self.refusals is None or not self.refusals.refuse(values):
+                break
+            values = draw()
+        return values
 
     def completed(self, partial: Values, rng: Generator) -> Values:
         """A point with the values of `partial` where they exist beside each other; what is missing is drawn at
@@ -90,7 +103,7 @@ class Space:
         return to_tune(self.dimensions)
 
     def count(self, points: int) -> int:
-        """The number of points that `grid` returns, without making them."""
+        """The number of points that `grid` returns where none is refused, without making them."""
         parents = {dimension.condition.parent for dimension in self.dimensions.values() if dimension.condition}
         branches: list[tuple[Values, int]] = [({}, 1)]  # choices that others depend on, and points beside them
         for name, dimension in self.dimensions.items():
@@ -107,7 +120,7 @@ class Space:
         return sum(count for _, count in branches)
 
     def grid(self, points: int) -> list[Values]:
-        """All combinations of at most `points` values of each number with all choices."""
+        """All combinations of at most `points` values of each number with all choices, but for those refused."""
         found: list[Values] = [{}]
         for name, dimension in self.dimensions.items():
             grid = dimension.parameter.grid(points)
@@ -116,7 +129,7 @@ class Space:
                 for values in found
                 for value in (grid if name in dict(self.active(values)) else [_ABSENT])
             ]
-        return found
+        return [values for values in found if self.refusals is None or not self.refusals.refuse(values)]
 
     def check(self, tasks: int) -> None:
         """Try each strategy at values of its ranges.
