@@ -25,6 +25,7 @@ A task's loss is named by a spec, on the command line, in YAML and in Python ali
 | `package.module:Class:margin=1` | a class or function of any library; its arguments are hyperparameters |
 | `path.py:Name` | the same of a file of yours |
 | `mae+0.1*path.py:Gradient` | a weighed sum; `weight1`, `weight2` ... are hyperparameters, as are those of its parts |
+| `apart:mae+0.1*path.py:Gradient` | the same sum, each part of which the strategy weighs as a loss of its own |
 
     mtl train multidigits --loss left=focal:gamma=1 right=cross-entropy+0.5*poly
     mtl compare multidigits --vary loss.left=cross-entropy,focal:gamma=1,poly
@@ -48,6 +49,29 @@ computed with in float32, as in torch's autocast, and values and gradients are f
     print(found.figures["imbalance"], *found.losses, sep="\\n")
     loss = make_loss("cross-entropy:class_weights=effective").fitted(labels, outputs=3)
     print(loss, loss(torch.zeros(120, 3), labels), check_loss(loss).passed)
+
+**Parts that a strategy weighs.** The parts of a sum are often what has to be balanced. With `apart:` before the sum
+each part is a loss of its own to the strategy, beside those of the other tasks: below it weighs three losses, `left`,
+`right.cross_entropy` and `right.hinge`.
+
+    mtl train multidigits --loss right=apart:cross-entropy+0.5*hinge --strategy gradnorm
+    mtl compare multidigits --vary loss.right=cross-entropy+0.5*hinge,apart:cross-entropy+0.5*hinge --strategies famo
+    mtl search multidigits --loss right=apart:cross-entropy+0.5*hinge --strategies static
+
+The weights of the sum stay within its parts, so equal weights train the sum itself. Weights and training losses are
+recorded and drawn by part; validation losses, metrics, Δm and the single-task baselines stay those of tasks, and a
+baseline trains the sum. Every strategy, architecture and command takes such losses. With one task alone there are its
+parts to weigh. In a search all choices of a task's loss have as many parts apart; `--vary` compares others too. A loop
+of one's own needs none of this, for a balancer weighs whatever losses it is given:
+
+    import torch
+    import mtl
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    balancer = mtl.Balancer("uncertainty", shared=model.parameters())
+    error = model(torch.randn(16, 3)) - torch.randn(16, 1)
+    balancer.backward({"depth.mae": error.abs().mean(), "depth.mse": error.square().mean()})
+    print(balancer.weights)
 
 **Classes of unlike size.** `class_weights=inverse` makes every class weigh the same in all, `effective` lets large
 classes stop growing (Cui et al., CVPR 2019, with beta 0.999), `priors=training` and `positive_weight=inverse` are of

@@ -71,7 +71,7 @@ class Domain:
         if self.tasks in ("each", "ratios"):
             given = value.shape[-1] if hasattr(value, "shape") else len(value)
             if given not in (len(usual), num_tasks):
-                return f" has {given} numbers, one a task would be {num_tasks}"
+                return f" has {given} numbers, one a loss would be {num_tasks}"
         return None
 
     def interval(self) -> str:

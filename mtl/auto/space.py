@@ -10,6 +10,7 @@ import torch
 
 from mtl.auto.parts import PARTS
 from mtl.benchmarks import Benchmark, Splits, Task
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import spec_of
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.hyperparameters import defaults, domains
@@ -89,10 +90,10 @@ def auto_space(
 
 
 def _strategies(benchmark: Benchmark) -> list[str]:
-    tasks = len(benchmark.tasks)
-    if tasks == 1:
+    losses = len(tasks_of_losses(benchmark.tasks))
+    if losses == 1:
         return ["equal"]
-    return [*_STRATEGIES, *([_FIXED_WEIGHTS] if tasks <= _MOST_WEIGHTS else [])]
+    return [*_STRATEGIES, *([_FIXED_WEIGHTS] if losses <= _MOST_WEIGHTS else [])]
 
 
 def _losses(
@@ -107,6 +108,9 @@ def _losses(
     ranges: dict[str, Range] = {}
     for task in benchmark.tasks:
         if f"loss.{task.name}" in kept:
+            continue
+        if len(tasks_of_losses([task])) > 1:
+            remarks.append(f"The loss of task {task.name} is weighed by its parts, {task.loss}, and stays.")
             continue
         try:
             choices = [spec_of(task.name, task.loss)]

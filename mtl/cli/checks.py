@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from mtl.benchmarks import Benchmark
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import read_losses
 from mtl.cli.options import DEFAULT_BUDGET, CompareOptions, RunOptions, SearchOptions, TrainOptions
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
@@ -99,7 +100,8 @@ def read_training(options: TrainOptions, benchmark: Benchmark) -> Strategy:
 def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison:
     """The strategies and seeds of `mtl compare`."""
     usual = ("equal",) if options.vary else default_strategies(benchmark)
-    strategies = parse_strategies(options.strategies or usual, benchmark)
+    # What is varied may be the losses: then each variant says how many there are to weigh.
+    strategies = parse_strategies(options.strategies or usual, None if options.vary else benchmark)
     settings = read_settings(options, benchmark)
     seeds = [options.seed + k for k in range(options.seeds)]
     variants: list[Variant] = []
@@ -188,7 +190,8 @@ def _method_of(options: SearchOptions) -> str:
 
 def default_strategies(benchmark: Benchmark) -> tuple[str, ...]:
     """The nine of the main job; static weights only where their number fits."""
-    return tuple(spec for spec in DEFAULT_STRATEGIES if len(benchmark.tasks) == 3 or not spec.startswith("static:"))
+    fits = len(tasks_of_losses(benchmark.tasks)) == 3
+    return tuple(spec for spec in DEFAULT_STRATEGIES if fits or not spec.startswith("static:"))
 
 
 def _check_method(method: str, options: MethodOptions, space: Space, objective: Objective, settings: Settings) -> None:

@@ -130,6 +130,7 @@ def _show_losses(rows: Sequence[dict[str, Any]]) -> None:
             _say("")
     _say(f"Of torch.nn, by their own names and arguments: {', '.join(torch_names())}.")
     _say("Of any library or file: package.module:Name, path.py:Name; sums: mae+0.1*mse. `mtl check-loss` tests any.")
+    _say("apart:mae+0.1*mse is the sum whose parts the strategy weighs, each as a loss of its own.")
 
 
 def _say(text: str, indent: str = "") -> None:

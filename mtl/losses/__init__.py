@@ -12,7 +12,7 @@ from mtl.losses.distillation import KL
 from mtl.losses.imbalance import Focal, LogitAdjusted, Poly
 from mtl.losses.labels import IGNORE
 from mtl.losses.likelihood import Gaussian, NegativeBinomial, Poisson, Tweedie
-from mtl.losses.loss import Loss, TaskLoss, Terms, loss_of
+from mtl.losses.loss import Loss, TaskLoss, Terms, loss_of, losses_of
 from mtl.losses.metric_learning import Contrastive, Triplet
 from mtl.losses.overlap import Dice, Lovasz, Tversky
 from mtl.losses.registry import FAMILIES, LOSSES
@@ -64,6 +64,7 @@ __all__ = [
     "constant_prediction",
     "loss_class",
     "loss_of",
+    "losses_of",
     "make_loss",
     "over_outputs",
     "suggest",

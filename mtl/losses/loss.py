@@ -58,6 +58,7 @@ class Loss(ABC):
         use: when to take it.
         paper: where it comes from.
         kind: of predictions and labels, one of `mtl.losses.examples.KINDS`; empty for one that does not say.
+        apart: names of its parts, where a strategy weighs each as a loss of its own; empty where it weighs the whole.
     """
 
     name: ClassVar[str]
@@ -65,6 +66,7 @@ class Loss(ABC):
     use: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     kind: ClassVar[str] = ""
+    apart: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         validate(self, self.name)
@@ -88,6 +90,10 @@ class Loss(ABC):
         """
         self.check_decided()
         return self.terms(widened(prediction), target).reduced(reduction)
+
+    def each(self, prediction: Tensor, target: Tensor) -> list[Tensor]:
+        """The losses that a strategy weighs, as means: one for each name in `apart`, or this one."""
+        return [self(prediction, target)]
 
     @abstractmethod
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
@@ -178,6 +184,13 @@ def loss_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> Tensor:
     if isinstance(loss, Loss):
         return loss(classes_last(prediction, target), target)
     return loss(*aligned(prediction, target))
+
+
+def losses_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> list[Tensor]:
+    """The losses that a strategy weighs, scalars: those of the parts that are weighed apart, or that of `loss_of`."""
+    if isinstance(loss, Loss) and loss.apart:
+        return [each.reshape(()) for each in loss.each(classes_last(prediction, target), target)]
+    return [loss_of(loss, prediction, target)]
 
 
 def aligned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from mtl.hyperparameters import read_pairs
 from mtl.losses.foreign import foreign_loss
 from mtl.losses.loss import Loss
 from mtl.losses.registry import LOSSES
-from mtl.losses.sums import split_sum, sum_of
+from mtl.losses.sums import APART, split_sum, sum_of
 from mtl.losses.torch_losses import is_torch, torch_loss, torch_names
 from mtl.suggestions import nearest
 
@@ -16,15 +16,19 @@ def make_loss(spec: str) -> Loss:
 
     Args:
         spec: `huber:delta=0.5` of ours, `SmoothL1Loss:beta=0.5` of torch.nn, `package.module:Class:arg=1` or
-            `path.py:Name` of anyone else, or a weighed sum of them, `mae+0.1*path.py:Gradient`.
+            `path.py:Name` of anyone else, or a weighed sum of them, `mae+0.1*path.py:Gradient`; with `apart:` before it
+            a strategy weighs each part as a loss of its own.
 
     Raises:
         ValueError: what is wrong with it, in one line.
     """
-    weighed = split_sum(spec)
+    apart = spec.lstrip().startswith(APART)
+    weighed = split_sum(spec.lstrip().removeprefix(APART))
+    if apart and len(weighed) == 1:
+        raise ValueError(f"loss {spec!r}: it has one part, and nothing to weigh it against: {APART}mae+mse has two")
     if len(weighed) == 1 and weighed[0][0] == 1:
         return _single(weighed[0][1])
-    return sum_of([weight for weight, _ in weighed], [_single(part) for _, part in weighed])
+    return sum_of([weight for weight, _ in weighed], [_single(part) for _, part in weighed], apart)
 
 
 def loss_class(name: str) -> type[Loss]:

@@ -1,4 +1,4 @@
-"""Several losses of one task in one: `mae+0.1*cosine`."""
+"""Several losses of one task in one: `mae+0.1*cosine`, or `apart:mae+0.1*cosine` for a strategy to weigh."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from torch import Tensor
 from mtl.hyperparameters import declares, defaults, domains, hyper, show
 from mtl.losses.loss import Loss, Terms
 
+#: Begins the spec of a sum whose parts a strategy weighs as losses of their own.
+APART = "apart:"
+
 _SEARCH = (0.01, 10.0)
 _TERM = re.compile(r"\s*(?:(?P<weight>[0-9.]+(?:e[+-]?[0-9]+)?)\s*\*\s*)?(?P<spec>.+?)\s*", re.IGNORECASE)
 _PLUS = re.compile(r"(?<![0-9.][eE])\+")  # not that of 1e+3
@@ -26,11 +29,20 @@ class Sum(Loss):
 
     The weights are the hyperparameters `weight1`, `weight2` and so on; those of the losses have the loss's name before
     theirs, such as `huber_delta`.
+
+    A strategy weighs the sum as one loss, or, if it is made so, each part with its weight as a loss of its own. What
+    the sum itself is, on validation data and for a single task, is the same for both.
     """
 
     parts: ClassVar[tuple[type[Loss], ...]]
     #: For each part, its own hyperparameters by their names here.
     fields_of: ClassVar[tuple[dict[str, str], ...]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for number, name in enumerate(self.apart, 1):
+            if not _positive(weight := getattr(self, f"weight{number}")):
+                raise ValueError(f"{self.name}: weight{number}={weight:g} of {name} must be above 0 to be weighed")
 
     def weighed(self) -> list[tuple[Any, Loss]]:
         """Each part with its weight, both as the hyperparameters say."""
@@ -57,8 +69,16 @@ class Sum(Loss):
         self.check_decided()
         if reduction == "none":
             return super().__call__(prediction, target, reduction)
-        each: list[Tensor] = [weight * part(prediction, target, reduction) for weight, part in self.weighed()]
+        each = self._each(prediction, target, reduction)
         return sum(each[1:], each[0])
+
+    def each(self, prediction: Tensor, target: Tensor) -> list[Tensor]:
+        """The means of the parts, each times its weight, if they are weighed apart; otherwise of the sum."""
+        self.check_decided()
+        return self._each(prediction, target, "mean") if self.apart else super().each(prediction, target)
+
+    def _each(self, prediction: Tensor, target: Tensor, reduction: str) -> list[Tensor]:
+        return [weight * part(prediction, target, reduction) for weight, part in self.weighed()]
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
         for _, part in self.weighed():
@@ -87,11 +107,16 @@ class Sum(Loss):
         return self.weighed()[0][1].constant(target, outputs)
 
     def __str__(self) -> str:
-        return "+".join(f"{show(weight)}*{part}" if weight != 1 else str(part) for weight, part in self.weighed())
+        every = "+".join(f"{show(weight)}*{part}" if weight != 1 else str(part) for weight, part in self.weighed())
+        return f"{APART}{every}" if self.apart else every
 
     def __reduce__(self) -> tuple[Any, ...]:
         weights, parts = zip(*self.weighed(), strict=True)
-        return sum_of, (weights, parts)
+        return sum_of, (weights, parts, bool(self.apart))
+
+
+def _positive(weight: Any) -> bool:
+    return isinstance(weight, Tensor) or weight > 0  # a member's own weight, in a population, was a number before
 
 
 def split_sum(spec: str) -> list[tuple[float, str]]:
@@ -112,9 +137,15 @@ def split_sum(spec: str) -> list[tuple[float, str]]:
     return found
 
 
-def sum_of(weights: Sequence[float], parts: Sequence[Loss]) -> Sum:
-    """The sum of `parts`, as a loss whose hyperparameters are all of theirs and the weights."""
-    cls = _sum_class(tuple(type(part) for part in parts))
+def sum_of(weights: Sequence[float], parts: Sequence[Loss], apart: bool = False) -> Sum:
+    """The sum of `parts`, as a loss whose hyperparameters are all of theirs and the weights.
+
+    Args:
+        weights: of the parts.
+        parts: at least one.
+        apart: whether a strategy weighs each part as a loss of its own.
+    """
+    cls = _sum_class(tuple(type(part) for part in parts), apart)
     values: dict[str, Any] = {f"weight{number}": float(weight) for number, weight in enumerate(weights, 1)}
     for part, names in zip(parts, cls.fields_of, strict=True):
         values |= {here: getattr(part, key) for here, key in names.items()}
@@ -122,15 +153,14 @@ def sum_of(weights: Sequence[float], parts: Sequence[Loss]) -> Sum:
 
 
 @functools.cache  # sums of the same losses have one class, so that a population can hold them together
-def _sum_class(parts: tuple[type[Loss], ...]) -> type[Sum]:
+def _sum_class(parts: tuple[type[Loss], ...], apart: bool) -> type[Sum]:
     fields: list[tuple[str, Any, Any]] = []
     names: list[dict[str, str]] = []
-    words = [part.name.rpartition(":")[2].replace("-", "_") for part in parts]
-    for number, (part, word) in enumerate(zip(parts, words, strict=True), 1):
+    words = _words(parts)
+    for number, (part, prefix) in enumerate(zip(parts, words, strict=True), 1):
         search = None if number == 1 else _SEARCH  # of weights only ratios matter
         about = f"weight of {part.name}"
         fields.append((f"weight{number}", float, hyper(1.0, 0.0, search=search, log=True, doc=about)))
-        prefix = f"{word}{number}" if words.count(word) > 1 else word
         usual, types = defaults(part), typing.get_type_hints(part)
         names.append({f"{prefix}_{key}": key for key in usual})
         for key, domain in domains(part).items():
@@ -138,9 +168,16 @@ def _sum_class(parts: tuple[type[Loss], ...]) -> type[Sum]:
                 (f"{prefix}_{key}", types[key], dataclasses.field(default=usual[key], metadata=declares(domain)))
             )
     made = dataclasses.make_dataclass("Sum", fields, bases=(Sum,), frozen=True, kw_only=True)
-    made.name = "+".join(part.name for part in parts)  # type: ignore[attr-defined]
+    made.name = APART * apart + "+".join(part.name for part in parts)  # type: ignore[attr-defined]
+    made.apart = tuple(words) if apart else ()  # type: ignore[attr-defined]
     made.parts, made.fields_of = parts, tuple(names)  # type: ignore[attr-defined]
     made.takes_tensors = all(getattr(part, "takes_tensors", True) for part in parts)  # type: ignore[attr-defined]
     made.kind = next((part.kind for part in parts if part.kind), "")  # type: ignore[attr-defined]
     made.__doc__ = f"The weighed sum of {', '.join(part.name for part in parts)}."
     return made
+
+
+def _words(parts: Sequence[type[Loss]]) -> list[str]:
+    """A name for each part, with its number where two are of one loss."""
+    words = [part.name.rpartition(":")[2].replace("-", "_") for part in parts]
+    return [f"{word}{number}" if words.count(word) > 1 else word for number, word in enumerate(words, 1)]

@@ -125,9 +125,21 @@ class Study:
         found = (run for run in self.runs if run.record["phase"] == phase and strategy in (None, run.strategy))
         return sorted(found, key=lambda run: run.seed)
 
+    def losses(self) -> list[str]:
+        """The losses that were weighed in any final run, those of tasks first; of all tasks where none has curves."""
+        found = dict.fromkeys(name for run in self.of("final") for name in weighed_losses_of(run.history() or {}))
+        tasks = [task for task in self.directions if task in found or not found]
+        return [*tasks, *(name for name in found if name not in tasks)]
+
     def searched(self, *, strategy: str | None = None, task: str | None = None) -> list[RecordedRun]:
         """The runs that tuned a strategy, or the single-task baseline of a task."""
         return [run for run in self.of("search", strategy) if run.record.get("task") == task]
+
+
+def weighed_losses_of(history: Mapping[str, Any]) -> dict[str, str]:
+    """The losses that were weighed in a run, by name the task of each: in earlier versions one of each task."""
+    found = history.get("losses")
+    return found if isinstance(found, dict) else {task: task for task in history.get("tasks") or []}
 
 
 def read_study(directories: Sequence[Path]) -> Study:

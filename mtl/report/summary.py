@@ -75,6 +75,7 @@ def summarize(study: Study) -> dict[str, Any]:
             task: {"primary": study.primary[task], "higher_is_better": dict(metrics)}
             for task, metrics in study.directions.items()
         },
+        "losses": study.losses(),
         "baseline": kind,
         "judged_by": next(iter(study.primary.values())) if len(study.directions) == 1 else None,
         "left_out": [f"{task}/{metric}" for task, metric in comparable_metrics(baseline, _judged(study))[1]],

@@ -25,7 +25,7 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
         return f"{mark(best)} is the only {one} with finished runs, {over}."
     level = [spec for spec in specs[1:] if summary["strategies"][spec]["metrics"] == entry["metrics"]]
     if len(level) == len(specs) - 1:
-        alone = len(summary["tasks"]) == 1 and compared == "strategies"
+        alone = len(summary["losses"]) == 1 and compared == "strategies"
         why = ": with one task there is nothing to weigh" if alone else ", to the last digit"
         return f"All {len(specs)} {compared} give the same results over {_plural(seeds, 'seed')}{why}."
     shared = f", level with {', '.join(map(mark, level))}," if level else ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
@@ -39,16 +40,22 @@ class Plan:
     runs: tuple[RunPlan, ...]
 
 
-def parse_strategies(specs: Sequence[str], benchmark: Benchmark) -> list[Strategy]:
+def parse_strategies(specs: Sequence[str], benchmark: Benchmark | None) -> list[Strategy]:
     """The strategies of a study, each once.
 
+    Args:
+        specs: as they were written.
+        benchmark: has the losses that each must be able to weigh; None where these are not known yet.
+
     Raises:
-        ValueError: a spec cannot be read, does not fit the number of tasks, or stands twice.
+        ValueError: a spec cannot be read, does not fit the number of losses, or stands twice.
     """
+    losses = None if benchmark is None else tasks_of_losses(benchmark.tasks)
     strategies: list[Strategy] = []
     for spec in specs:
         strategy = make(spec)
-        strategy.check_tasks(len(benchmark.tasks))
+        if losses is not None:
+            strategy.check_tasks(len(losses))
         if strategy in strategies:
             raise ValueError(f"strategy {str(strategy)!r} is given twice")
         strategies.append(strategy)

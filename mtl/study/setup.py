@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Benchmark, Splits
 from mtl.benchmarks.losses import fitted, with_losses
 from mtl.strategies import make
@@ -86,6 +87,7 @@ class StudySetup:
         for variant in variants:
             try:
                 tried = setting.of(RunPlan("final", variant.label, 0))
+                make(variant.strategy).check_tasks(len(tasks_of_losses(tried.benchmark.tasks)))
                 check_model(tried.benchmark, self.splits, tried.settings)
             except ValueError as error:
                 raise ValueError(f"--vary, {variant}: {error}") from error

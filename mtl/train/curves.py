@@ -15,17 +15,17 @@ from mtl.train.evaluate import Measured
 
 
 class Point(NamedTuple):
-    """A training step: the weights and losses of each task; the loss of an absent task is None."""
+    """A training step: the losses that the strategy weighs, with their weights; that of an absent task is None."""
 
     step: int
     weights: list[float]
     losses: list[float | None]
 
-    def values(self, tasks: Sequence[str]) -> dict[str, float]:
-        """By name, for whoever watches."""
-        row = {f"weight/{task}": weight for task, weight in zip(tasks, self.weights, strict=True)}
-        losses = zip(tasks, self.losses, strict=True)
-        return row | {f"train_loss/{task}": loss for task, loss in losses if loss is not None}
+    def values(self, names: Sequence[str]) -> dict[str, float]:
+        """By the names of the losses, for whoever watches."""
+        row = {f"weight/{name}": weight for name, weight in zip(names, self.weights, strict=True)}
+        losses = zip(names, self.losses, strict=True)
+        return row | {f"train_loss/{name}": loss for name, loss in losses if loss is not None}
 
 
 class Judgement(NamedTuple):
@@ -58,19 +58,25 @@ class Curves:
         """With an evaluation more."""
         return dataclasses.replace(self, evaluations=(*self.evaluations, judgement))
 
-    def newest(self, tasks: Sequence[str]) -> dict[str, float]:
-        """The weights and losses of the newest training step, by name; empty before the first."""
-        return self.training[-1].values(tasks) if self.training else {}
+    def newest(self, names: Sequence[str]) -> dict[str, float]:
+        """The weights and losses of the newest training step, by the losses' names; empty before the first."""
+        return self.training[-1].values(names) if self.training else {}
 
     @property
     def ends_in_nan(self) -> bool:
         """Whether a loss of the newest evaluation is NaN."""
         return any(math.isnan(loss) for judgement in self.evaluations[-1:] for loss in judgement.losses)
 
-    def history(self, tasks: Sequence[str]) -> dict[str, list[Any]]:
-        """A list of each curve, as `Result.history` has them."""
+    def history(self, tasks: Sequence[str], losses: Mapping[str, str]) -> dict[str, Any]:
+        """A list of each curve, as `Result.history` has them.
+
+        Args:
+            tasks: names, in the order of the losses on validation data.
+            losses: in the order of weights and training losses: by name, the task of each.
+        """
         return {
             "tasks": list(tasks),
+            "losses": dict(losses),
             "step": [point.step for point in self.training],
             "weights": [point.weights for point in self.training],
             "train_loss": [point.losses for point in self.training],

@@ -61,9 +61,9 @@ class Feed:
         if self._augments:
             batch |= self._augmented(drawn, steps)
         if self.missing:
-            tasks = self.members[0].tasks
-            labelled = [known(batch["targets"][task.name]).flatten(1).any(1) for task in tasks]
-            batch["absent"] = ~torch.stack(labelled, 1)
+            first = self.members[0]
+            labelled = {task.name: known(batch["targets"][task.name]).flatten(1).any(1) for task in first.tasks}
+            batch["absent"] = ~torch.stack([labelled[task] for task in first.losses.values()], 1)
         return batch
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class Group:
 
     def __init__(self, ground: Ground, stepper: Stepper, runs: Sequence[Run], ids: Sequence[int]) -> None:
         self.stepper, self.ids, self.over = stepper, list(ids), False
-        self._ground, self._names = ground, [task.name for task in ground.tasks]
+        self._ground = ground
         self.runs = runs
 
     @classmethod
@@ -95,7 +95,7 @@ class Group:
                 run = run.drawn(weights, losses, bad_steps(self.stepper.skipped(row)))
                 if self._ground.observe is not None:
                     point = run.curves.training[-1]
-                    self._ground.observe(self.ids[row], point.step, point.values(self._names))
+                    self._ground.observe(self.ids[row], point.step, point.values(list(run.job.losses)))
             found.append(run)
         return found
 
@@ -150,7 +150,7 @@ class Group:
             if self._ground.told:
                 run = run.noted(found, score)
                 self._tell_of(row, run, found, score)
-            failure, newest = run.state.failure, run.curves.newest(self._names)
+            failure, newest = run.state.failure, run.curves.newest(list(run.job.losses))
             every.append(Evaluation(score, found.metrics, sound and not failure, newest, failure))
             runs.append(run)
         self.runs = runs

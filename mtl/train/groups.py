@@ -138,6 +138,12 @@ class Groups:
     def move(self, number: int, job: Job) -> None:
         """Take a member out of its group and into one of its own, with a job of another structure."""
         group, row = self.place(number)
+        before = group.runs[row].job
+        if len(before.losses) != len(job.losses):
+            raise ValueError(
+                f"member {number} weighs {len(before.losses)} losses ({', '.join(before.losses)}) and cannot go on "
+                f"with {len(job.losses)} ({', '.join(job.losses)})"
+            )
         if (group.stepper.most > 1) != bool(self._room([job])):
             raise ValueError(
                 f"member {number} cannot become {job.strategy}: one of the two is trained one at a time, the other not"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Task
 from mtl.benchmarks.losses import fitted_tasks
 from mtl.losses import Loss
@@ -47,6 +48,7 @@ class Job:
         strategy: that weights its losses.
         settings: all of them.
         tasks: with its own losses.
+        losses: by name of each loss that the strategy weighs, the task whose it is.
         per_epoch: steps of a pass over the training split.
     """
 
@@ -54,16 +56,18 @@ class Job:
     strategy: Strategy
     settings: Settings
     tasks: Sequence[Task]
+    losses: Mapping[str, str]
     per_epoch: int
 
     @classmethod
     def of(cls, member: Member, settings: Settings, ground: Ground) -> Job:
         """The job of `member` in a cohort with these settings; a `ValueError` says what is wrong with it."""
         strategy, resolved = make(member.strategy), member.resolved(settings)
-        strategy.check_tasks(len(ground.tasks))
         per_epoch = steps_per_epoch(ground.splits.train, resolved.batch_size)
         tasks = smoothed(fitted_tasks(member.tasks(ground.tasks), ground.splits.train), resolved.label_smoothing)
-        return cls(member, strategy, resolved, tasks, per_epoch)
+        losses = tasks_of_losses(tasks)
+        strategy.check_tasks(len(losses))
+        return cls(member, strategy, resolved, tasks, losses, per_epoch)
 
     @property
     def key(self) -> Hashable:

@@ -37,7 +37,8 @@ class Result:
         validation: the same parameters' metrics on the validation split.
         cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
         skipped: steps by what was wrong in them.
-        history: curves of weights, losses and the validation selection.
+        history: curves of weights, losses and the validation selection; `tasks` names the columns of validation losses,
+            `losses` those of weights and training losses, with the task of each.
         weights: the parameters and buffers that did best, by name; None where they are asked for otherwise.
         reason: why it is not `done`.
     """
@@ -49,7 +50,7 @@ class Result:
     best_step: int
     cost: dict[str, float]
     skipped: dict[str, int]
-    history: dict[str, list[Any]] = field(repr=False, default_factory=dict)
+    history: dict[str, Any] = field(repr=False, default_factory=dict)
     weights: dict[str, Tensor] | None = field(repr=False, default=None)
     reason: str = ""
 
@@ -99,7 +100,7 @@ def result_of(
             "peak_memory_mb": peak_memory(device),
         },
         skipped=skipped,
-        history=run.curves.history([task.name for task in run.job.tasks]),
+        history=run.curves.history([task.name for task in run.job.tasks], run.job.losses),
     )
 
 

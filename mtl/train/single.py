@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtl.balancer import Balancer
+from mtl.benchmarks.apart import weighed_losses
 from mtl.benchmarks.benchmark import Examples, Split
 from mtl.benchmarks.own import OwnExamples
 from mtl.losses.labels import known
@@ -22,7 +23,7 @@ from mtl.train.augment import Augmented, augment
 from mtl.train.average import copied
 from mtl.train.averaged import Average
 from mtl.train.batches import Batches, derived_seed, micro_batches
-from mtl.train.evaluate import Measured, measure_model, task_losses
+from mtl.train.evaluate import Measured, measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.model import build_model, predictions
@@ -76,7 +77,7 @@ class Single:
         self._balancer = Balancer(
             job.strategy,
             self.model.shared_parameters(),  # type: ignore[operator]
-            tasks=[task.name for task in job.tasks],
+            tasks=list(job.losses),
             head_weighting=cast(HeadWeighting, settings.head_weighting),
             scale=cast(Scale, settings.scale),
             update_every=self._cuts,
@@ -172,15 +173,16 @@ class Single:
     def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
         batch = drawn.batch
         predicted = self._predicted(batch.inputs, own=isinstance(batch, OwnExamples))
-        losses = task_losses(self._job.tasks, predicted, batch)
+        losses, tasks = weighed_losses(self._job.tasks, predicted, batch.targets), self._job.losses
         if drawn.partner is not None:
-            others = task_losses(self._job.tasks, predicted, drawn.partner)
-            shares = {name: drawn.share_of(name) for name in losses}
+            others = weighed_losses(self._job.tasks, predicted, drawn.partner.targets)
+            shares = {name: drawn.share_of(tasks[name]) for name in losses}
             losses = {name: shares[name] * loss + (1 - shares[name]) * others[name] for name, loss in losses.items()}
         if not self._ground.missing:
             return losses
         # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
-        return {name: loss for name, loss in losses.items() if bool(known(batch.targets[name]).any())}
+        there = {task.name for task in self._job.tasks if bool(known(batch.targets[task.name]).any())}
+        return {name: loss for name, loss in losses.items() if tasks[name] in there}
 
     def _predicted(self, inputs: Any, *, own: bool) -> Mapping[str, Tensor]:
         """Predictions for a batch; of several processes each makes a part of them."""
@@ -196,7 +198,7 @@ class Single:
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made."""
         weights = self._weights.mean(1) if self._weights.ndim == 2 else self._weights
-        losses = [self._losses.get(task.name) for task in self._job.tasks]
+        losses = [self._losses.get(name) for name in self._job.losses]
         return [weights.tolist()], [[None if loss is None else float(loss) for loss in losses]]
 
     def skipped(self, row: int) -> dict[str, int]:  # noqa: ARG002
@@ -329,7 +331,8 @@ class Single:
     def _load_balancer(self, source: Balancer, own: Mapping[str, Any]) -> None:
         """The state of another balancer, with the random numbers and cost of `own`."""
         kept = {name: own[name] for name in ("noise", "steps", "passes")}
-        self._balancer.load_state_dict({**source.state_dict(), **kept, "strategy": str(self._job.strategy)})
+        kept |= {"strategy": str(self._job.strategy), "tasks": list(self._job.losses)}
+        self._balancer.load_state_dict({**source.state_dict(), **kept})
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 

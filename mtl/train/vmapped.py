@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mtl.benchmarks.apart import weighed_losses
 from mtl.benchmarks.benchmark import Examples, Task
 from mtl.benchmarks.tree import floating_dtype
-from mtl.losses import loss_of
 from mtl.population.members import KINDS
 from mtl.population.population import Population
 from mtl.population.program import members_of
@@ -45,7 +46,7 @@ class Vmapped:
         first, inputs = jobs[0], ground.splits.train.first(2)
         population = Population(
             lambda: build_model(ground.benchmark, first.tasks, inputs, first.settings),
-            _Losses(first.tasks, own=ground.own),
+            _Losses(first.tasks, first.losses, own=ground.own),
             [job.strategy for job in jobs],
             [job.member.seed for job in jobs],
             optimizer=first.optimizer.name,
@@ -57,8 +58,8 @@ class Vmapped:
             **_values(jobs, None),
         )
         population.set_values(**_values(jobs, _parts_by_tensor(population, jobs)))
-        population.begin(len(ground.tasks), floating_dtype(inputs))
-        population.tasks = [task.name for task in ground.tasks]
+        population.begin(len(first.losses), floating_dtype(inputs))
+        population.tasks = list(first.losses)
         if first.settings.averages:  # a part of the population's state, which moves with its members
             population.state["average"] = _averaged(population.state)
         self._open(ground, population, jobs)
@@ -269,15 +270,15 @@ class Vmapped:
 class _Losses:
     """The losses of a model on one row's batch, as a `Feed` gives it; runs under `vmap`."""
 
-    def __init__(self, tasks: Sequence[Task], *, own: bool) -> None:
-        self._tasks, self._own = tasks, own
+    def __init__(self, tasks: Sequence[Task], losses: Mapping[str, str], *, own: bool) -> None:
+        self._tasks, self._losses, self._own = tasks, losses, own
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         predicted = predictions(model, batch["inputs"], own=self._own)
         losses = self._against(predicted, batch["targets"], batch["parameters"])
         if "partner" in batch:
             others = self._against(predicted, batch["partner"], batch["parameters"])
-            share = batch["share"]
+            share = {name: batch["share"][task] for name, task in self._losses.items()}
             losses = {name: share[name] * loss + (1 - share[name]) * others[name] for name, loss in losses.items()}
         if "absent" in batch:
             absent = dict(zip(losses, batch["absent"].unbind(), strict=True))
@@ -287,13 +288,12 @@ class _Losses:
     def _against(
         self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any
     ) -> dict[str, Tensor]:
-        each = {}
-        for task in self._tasks:
-            loss = task.loss
-            if given.get(task.name):
-                loss = substituted(task.loss, given[task.name])
-            each[task.name] = loss_of(loss, predictions[task.name], targets[task.name]).reshape(())
-        return each
+        tasks = [
+            replace(task, loss=substituted(task.loss, given[task.name])) if given.get(task.name) else task
+            for task in self._tasks
+        ]
+        found = weighed_losses(tasks, predictions, targets)
+        return {name: loss.reshape(()) for name, loss in found.items()}
 
 
 def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:

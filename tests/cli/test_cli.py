@@ -31,7 +31,7 @@ def out(tmp_path):
         (["compare", TINY, "--strategies", "gradnorm:aplha=1"], "no hyperparameter 'aplha': did you mean alpha"),
         (["compare", TINY, "--strategies", "gradnorm:alpha=-2"], "alpha=-2.0 must be at least 0"),
         (["compare", TINY, "--strategies", "equal", "equal"], "strategy 'equal' is given twice"),
-        (["compare", TINY, "--strategies", "static:weights=1/2/3"], "weights has 3 numbers, one a task would be 2"),
+        (["compare", TINY, "--strategies", "static:weights=1/2/3"], "weights has 3 numbers, one a loss would be 2"),
         (["compare", TINY, "--strategies", "equal", "--reference", "rlw"], "not among the strategies"),
         (["compare", TINY, "--seeds", "0"], "--seeds 0: must be at least 1"),
         (["compare", TINY, "--seeds", "few"], "invalid int value"),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mtl.hyperparameters import domains
-from mtl.losses import Loss, constant_prediction, loss_of, make_loss, takes_classes
+from mtl.losses import Loss, constant_prediction, loss_of, losses_of, make_loss, takes_classes
 from mtl.population.strategies import differing, structure, substituted
 
 FILE = str(Path(__file__).with_name("user_losses.py"))
@@ -50,7 +50,14 @@ def test_arguments_of_a_users_loss_are_hyperparameters():
 
 
 @pytest.mark.parametrize(
-    "spec", [f"{FILE}:Charbonnier:epsilon=0.5", "SmoothL1Loss:beta=0.5", "mae+0.5*mse", "huber:delta=2"]
+    "spec",
+    [
+        f"{FILE}:Charbonnier:epsilon=0.5",
+        "SmoothL1Loss:beta=0.5",
+        "mae+0.5*mse",
+        "apart:mae+0.5*huber:delta=2+mae",
+        "huber:delta=2",
+    ],
 )
 def test_losses_are_copied_and_sent_elsewhere(spec):
     loss = make_loss(spec)
@@ -73,6 +80,9 @@ def test_losses_are_copied_and_sent_elsewhere(spec):
         ("mae+", "a part of the sum is empty"),
         ("1.2.3*mae", "the weight '1.2.3' is not a number"),
         ("mea+mse", "unknown loss 'mea': did you mean"),
+        ("apart:mae", "loss 'apart:mae': it has one part, and nothing to weigh it against"),
+        ("apart:mae+0*mse", "weight2=0 of mse must be above 0 to be weighed"),
+        ("apart:", "a part of the sum is empty"),
     ],
 )
 def test_what_is_wrong_with_a_spec_is_said(spec, complaint):
@@ -148,3 +158,23 @@ def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
 def test_words_of_other_libraries_lead_to_our_names(word, name):
     with pytest.raises(ValueError, match=f"unknown loss '{word}': did you mean {name}"):
         make_loss(word)
+
+
+def test_parts_that_are_weighed_apart_add_up_to_the_sum():
+    apart, whole = (
+        make_loss(f"apart:2*mae+0.1*mse+mae+{FILE}:logistic"),
+        make_loss(f"2*mae+0.1*mse+mae+{FILE}:logistic"),
+    )
+    assert apart.apart == ("mae1", "mse", "mae3", "logistic") and whole.apart == ()
+    error = PREDICTION[:, 0] - TARGET
+    each = losses_of(apart, PREDICTION, TARGET)
+    expected = [
+        2 * error.abs().mean(),
+        0.1 * error.square().mean(),
+        error.abs().mean(),
+        torch.log(torch.cosh(error)).mean(),
+    ]
+    torch.testing.assert_close(torch.stack(each), torch.stack(expected))
+    assert apart(PREDICTION, TARGET) == whole(PREDICTION, TARGET) == sum(each[1:], each[0])
+    assert [float(loss) for loss in losses_of(whole, PREDICTION, TARGET)] == [float(whole(PREDICTION, TARGET))]
+    assert structure(apart) != structure(whole)

@@ -245,7 +245,7 @@ def test_a_grad_scaler_changes_nothing_but_the_scale(spec):
         ({"spec": "famo"}, {}, "recompute="),
         ({"spec": "auto-lambda"}, {}, "validation="),
         ({"spec": "modo"}, {}, "fresh="),
-        ({"spec": "static:weights=1/2"}, {}, "2 numbers, one a task would be 3"),
+        ({"spec": "static:weights=1/2"}, {}, "2 numbers, one a loss would be 3"),
         ({"spec": "mgda"}, {"losses": lambda m: m.losses().detach()}, "does not require grad"),
         ({}, {"losses": lambda m: m.losses().sum()}, "one loss a task is wanted"),
         ({"tasks": ["a"]}, {"losses": lambda m: {"b": m.losses()[0]}}, "unknown task 'b'"),

@@ -63,7 +63,7 @@ def test_graddrop_keeps_each_sign_as_often_as_its_purity_says():
 
 
 def test_graddrop_refuses_a_leak_for_other_tasks():
-    with pytest.raises(ValueError, match="leak has 2 numbers, one a task would be 3"):
+    with pytest.raises(ValueError, match="leak has 2 numbers, one a loss would be 3"):
         make("graddrop:leak=0.1/0.2").check_tasks(3)
 
 

@@ -56,7 +56,7 @@ def test_the_primary_task_can_be_any(spec):
 @pytest.mark.parametrize("spec", ["aligned", "config", "dualproj", "epo", "ferero", "pareto-mtl", "pmgda", "upgrad"])
 def test_a_preference_must_fit_the_number_of_tasks(spec):
     make(f"{spec}:preference=1/2/3").check_tasks(3)
-    with pytest.raises(ValueError, match="preference has 3 numbers, one a task would be 2"):
+    with pytest.raises(ValueError, match="preference has 3 numbers, one a loss would be 2"):
         make(f"{spec}:preference=1/2/3").check_tasks(2)
     with pytest.raises(ValueError, match="must not be all zero"):
         make(f"{spec}:preference=0/0")

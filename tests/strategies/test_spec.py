@@ -100,7 +100,7 @@ def test_bad_keyword_hyperparameters_are_refused():
 
 
 def test_static_weights_must_fit_the_number_of_tasks():
-    with pytest.raises(ValueError, match="2 numbers, one a task would be 3"):
+    with pytest.raises(ValueError, match="2 numbers, one a loss would be 3"):
         make("equal+static:weights=1/2").check_tasks(3)
 
 

@@ -8,7 +8,7 @@ from mtl.train.job import CURVE_POINTS, Job
 
 
 def job(per_epoch, **settings):
-    return Job(Member("equal"), make("equal"), Settings(**settings), (), per_epoch)
+    return Job(Member("equal"), make("equal"), Settings(**settings), (), {}, per_epoch)
 
 
 @pytest.mark.parametrize("per_epoch", [1, 3, 8])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mtl.benchmarks import Splits, Task
-from mtl.losses import MSE
+from mtl.losses import MSE, make_loss
 from mtl.metrics import mae
 from mtl.models import HardSharing
 from mtl.train import Cohort, Member, Settings
@@ -32,6 +32,20 @@ class Whole(Three):
             return (prediction - target).square().mean().sqrt() + (prediction.mean() - target.mean()).abs()
 
         self.tasks = (Three.tasks[0], Task("product", loss, Three.tasks[1].metrics), Three.tasks[2])
+
+
+class Apart(Three):
+    """A loss whose parts the strategy weighs."""
+
+    name = "apart"
+    tasks = (Three.tasks[0], Task("product", make_loss("apart:mse+0.1*mae"), Three.tasks[1].metrics), Three.tasks[2])
+
+
+class ApartMissing(ThreeMissing):
+    """The same where labels are missing."""
+
+    name = "apart-missing"
+    tasks = Apart.tasks
 
 
 class Five(Three):
@@ -89,6 +103,8 @@ SAME = [
     (ThreeMissing, "gradnorm", {"batch_size": 4}),
     (ThreeMissing, "graddrop", {"batch_size": 4, "accumulate": 2}),
     (Whole, "mgda", {}),
+    (Apart, "mgda", {"accumulate": 2, "mixup": 0.3}),
+    (ApartMissing, "gradnorm", {"batch_size": 4}),
     (Five, "mgda", {}),
     (Stored, "uncertainty", {"batch_size": 7, "accumulate": 2}),
     (Stored, "mgda", {"batch_size": 6, "mixup": 0.3, "noise": 0.1}),

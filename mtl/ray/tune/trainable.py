@@ -10,6 +10,7 @@ import ray
 from ray import tune
 
 from mtl.benchmarks import Benchmark
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.ray.tune.about import About
 from mtl.ray.tune.benchmark import found, spec_of
 from mtl.ray.tune.member import MemberTrial
@@ -69,7 +70,7 @@ def trainable(
     find_method(method)
     if not isinstance(objective, Objective):
         objective = Objective([objective] if isinstance(objective, str) else list(objective), made)
-    make(strategy).check_tasks(len(made.tasks))
+    make(strategy).check_tasks(len(tasks_of_losses(made.tasks)))
     plain = dataclasses.asdict(settings) if isinstance(settings, Settings) else dict(settings or {})
     about = About(spec, str(make(strategy)), plain, members, method, objective, device, keep_models)
     about.setting(trains=False)

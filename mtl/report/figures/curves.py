@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtl.report.read import RecordedRun
+from mtl.report.read import RecordedRun, weighed_losses_of
 
 Array = npt.NDArray[np.float64]
 
@@ -20,24 +20,40 @@ def mean_curve(runs: Sequence[RecordedRun], at: str, what: str, tasks: Sequence[
         runs: of one strategy.
         at: key of the steps in a history.
         what: key of the values, a row of K at each step.
-        tasks: which of the history's columns to take, in this order; a task it lacks is NaN.
+        tasks: which of the history's columns to take, in this order; what it lacks is NaN. The training loss of a task
+            whose parts are weighed apart is their sum.
     """
     collected: dict[int, list[list[float]]] = {}
     for run in runs:
         history = run.history() or {}
-        steps, values, names = history.get(at) or [], history.get(what) or [], history.get("tasks") or []
-        columns = [names.index(task) if task in names else None for task in tasks]
+        steps, values = history.get(at) or [], history.get(what) or []
+        columns = _columns(history, what, tasks)
         for step, row in zip(steps, values, strict=False):
-            collected.setdefault(int(step), []).append([_entry(row, column) for column in columns])
+            collected.setdefault(int(step), []).append([_entry(row, some) for some in columns])
     if not collected:
         return None
     steps = sorted(collected)
     return np.array(steps, dtype=float), np.array([_mean(np.array(collected[step])) for step in steps])
 
 
-def _entry(row: Any, column: int | None) -> float:
-    value = None if column is None or not isinstance(row, list) or column >= len(row) else row[column]
-    return float("nan") if value is None else float(value)
+def _columns(history: Mapping[str, Any], what: str, names: Sequence[str]) -> list[list[int]]:
+    """For each name, the columns whose sum it is; none where it is not there."""
+    if what == "validation_loss":
+        tasks = history.get("tasks") or []
+        return [[tasks.index(name)] if name in tasks else [] for name in names]
+    owners = weighed_losses_of(history)
+    losses, own = [*owners], [*owners.values()]
+    return [
+        [losses.index(name)]
+        if name in losses
+        else [k for k, task in enumerate(own) if task == name and what == "train_loss"]
+        for name in names
+    ]
+
+
+def _entry(row: Any, columns: Sequence[int]) -> float:
+    known = [row[column] for column in columns if isinstance(row, list) and column < len(row)]
+    return float("nan") if not known or None in known else float(sum(known))
 
 
 def _mean(rows: Array) -> Array:

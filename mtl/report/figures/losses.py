@@ -20,6 +20,8 @@ from mtl.report.read import Study
 def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours, split: str) -> Figure | None:
     """One panel a task, one line a strategy, mean over seeds; what the legend does not name is grey.
 
+    On training data there is a panel for each part of a loss that was weighed apart too.
+
     Args:
         summary: as in summary.json.
         study: has the curves.
@@ -28,6 +30,8 @@ def losses_figure(summary: Mapping[str, Any], study: Study, colours: Colours, sp
     """
     at = {"validation": "eval_step", "train": "step"}[split]
     tasks = list(summary["tasks"])
+    if split == "train":
+        tasks += [name for name in summary["losses"] if name not in tasks]
     curves = {
         spec: curve
         for spec in summary["ranking"]

@@ -20,8 +20,8 @@ _MAX_LEGEND = 24
 
 
 def weights_figure(summary: Mapping[str, Any], study: Study) -> Figure | None:
-    """One panel a strategy, one line a task, mean over seeds."""
-    tasks = list(summary["tasks"])
+    """One panel a strategy, one line a task or a part of its loss that is weighed apart, mean over seeds."""
+    tasks = list(summary["losses"])
     curves = {
         spec: curve
         for spec in summary["ranking"]

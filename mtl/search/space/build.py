@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.hyperparameters import Domain, defaults, domains, parse
 from mtl.losses import Loss, make_loss
@@ -46,12 +48,13 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     specs = [str(make(spec)) for spec in (listed.choices if listed is not None else strategies)]
     if len(set(specs)) < len(specs):
         raise ValueError(f"strategy: {', '.join(specs)} has one twice")
-    for spec in specs:
-        make(spec).check_tasks(len(benchmark.tasks))
     dimensions = {"strategy": Dimension(Choice(tuple(specs)))}
     tasks = {task.name: task for task in benchmark.tasks}
     for name in [name for name in given if name.startswith("loss.") and name.removeprefix("loss.") in tasks]:
         dimensions[name] = Dimension(_losses(name, given.pop(name)))
+    weighed = _number_weighed(tasks, dimensions)
+    for spec in specs:
+        make(spec).check_tasks(weighed)
     searchable = {**_of_strategies(specs), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
     for name, text in given.items():
         if name not in searchable:
@@ -60,14 +63,14 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
         written = given.get(name)
         if written == Word("default") or (written is None and not one.searched):
             continue
-        parameter = one.read(name, written, len(tasks)) if written is not None else one.declared(len(tasks))
+        parameter = one.read(name, written, weighed) if written is not None else one.declared(weighed)
         dimensions[name] = Dimension(parameter, one.condition)
     _check_models(benchmark, dimensions)
     _check_optimizers(dimensions)
     for spec in dimensions["schedule"].parameter.grid(1) if "schedule" in dimensions else ():
         read_schedule(spec)
     space = Space(dimensions)
-    space.check(len(tasks))
+    space.check(weighed)
     return space
 
 
@@ -97,19 +100,19 @@ class _Searchable:
         self.weights = self.domain.tasks == "ratios" or self.classes is not None
         self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool | str))
 
-    def declared(self, tasks: int) -> Parameter:
+    def declared(self, losses: int) -> Parameter:
         """The range that it declares itself."""
         if self.weights:
-            return Simplex(self.classes or tasks)
+            return Simplex(self.classes or losses)
         low, high = self.domain.search or (0.0, 1.0)
         return Number(low, high, self.domain.log, self.integer)
 
-    def read(self, name: str, text: Range, tasks: int) -> Parameter:
+    def read(self, name: str, text: Range, losses: int) -> Parameter:
         """The range that the user wrote, checked; a `ValueError` says what is wrong with it."""
         if isinstance(text, Word):
             if not self.weights:
                 raise ValueError(f"{text.where}: {name}=simplex: only ratios between the tasks lie on the simplex")
-            return Simplex(self.classes or tasks)
+            return Simplex(self.classes or losses)
         if isinstance(text, Bounds):
             return self._interval(name, text)
         cls = type(self.owner) if not isinstance(self.owner, type) else self.owner
@@ -202,6 +205,23 @@ def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -
 def _of_settings(tasks: Iterable[str]) -> dict[str, _Searchable]:
     of_all = {name: _Searchable(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
     return of_all | {name: _Searchable(Settings, like, None, False) for name, like in head_names(tasks).items()}
+
+
+def _number_weighed(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> int:
+    """How many losses a strategy weighs; the same whichever of the choices of a task's loss is taken."""
+    total = 0
+    for task in tasks.values():
+        chosen = dimensions.get(f"loss.{task.name}")
+        losses = [task.loss] if chosen is None else [make_loss(spec) for spec in chosen.parameter.grid(1)]
+        counts = [len(tasks_of_losses([replace(task, loss=loss)])) for loss in losses]
+        if len(set(counts)) > 1:
+            each = ", ".join(f"{loss}: {count}" for loss, count in zip(losses, counts, strict=True))
+            raise ValueError(
+                f"loss.{task.name}: a search has as many losses to weigh in all its trials ({each}); "
+                "mtl compare --vary compares such choices"
+            )
+        total += counts[0]
+    return total
 
 
 def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Condition | None:

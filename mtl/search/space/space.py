@@ -131,21 +131,21 @@ class Space:
             ]
         return [values for values in found if self.refusals is None or not self.refusals.refuse(values)]
 
-    def check(self, tasks: int) -> None:
+    def check(self, losses: int) -> None:
         """Try each strategy at values of its ranges.
 
         Args:
-            tasks: the number of tasks.
+            losses: how many a strategy weighs.
 
         Raises:
-            ValueError: a strategy cannot be made of such values, or cannot weigh so many tasks.
+            ValueError: a strategy cannot be made of such values, or cannot weigh so many losses.
         """
         for strategy in self.dimensions["strategy"].parameter.grid(1):
             for points in (1, 2):
                 values = {"strategy": strategy}
                 for name, parameter in itertools.islice(self.active(values), 1, None):
                     values[name] = parameter.grid(points)[-1]
-                make(make_member(values, 0).strategy).check_tasks(tasks)
+                make(make_member(values, 0).strategy).check_tasks(losses)
 
     def describe(self) -> dict[str, str]:
         """Names and ranges in the words of the command line."""
