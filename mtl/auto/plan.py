@@ -10,8 +10,9 @@ from mtl.auto.clock import shown
 from mtl.auto.narrow import sentences
 from mtl.auto.speed import Speed
 
-RACE, FINALS, PAGE = 0.65, 0.30, 0.05  # shares of the time
-_MEASURING = 0.04  # share of the time, of that of the finals, in which the speed is measured again
+# Shares of the time. Finals get the larger one where they would not have the recipe's length otherwise.
+FINALS, MOST_FINALS, PAGE = 0.26, 0.41, 0.05
+_MEASURING = 0.04  # in which the speed is measured again after the race
 _PATH = 1 / 3  # of the finals' share, for the runs between the default and the winner
 # Intervals of a run, and runs that begin in its first bracket, of which one is left at the end: halving by three begins
 # at one, three or nine intervals. The second where evaluations are dear.
@@ -172,8 +173,8 @@ def make_plan(
 
     The race is worth at least eight whole runs. Where these would be shorter than a third of the recipe's, less is
     decided on. Where that is not enough either, the race is worth fewer runs, which are a fifth as long as the
-    recipe's; shorter ones are made where there is no time for four of these. What the finals will not need goes to the
-    race.
+    recipe's; shorter ones are made where there is no time for four of these. The race gets what the finals will not
+    need: two thirds of the time or more, or half of it where finals would be shorter than the recipe otherwise.
 
     Args:
         limit: seconds in all.
@@ -185,8 +186,14 @@ def make_plan(
         seeds: of each finalist, at most.
         members: runs of the first bracket; None for the usual number.
     """
-    finals = plan_finals((FINALS - _MEASURING) * limit, recipe, speed.alike, finalists, seeds)
-    seconds, enough = max(0.0, RACE * limit - elapsed), max(1, round(_ENOUGH * recipe))
+    share = FINALS * limit
+    finals = plan_finals(share, recipe, speed.alike, finalists, seeds)
+    if finals.length < recipe:
+        share = MOST_FINALS * limit
+        finals = plan_finals(share, recipe, speed.alike, finalists, seeds)
+    until = (1 - PAGE) * limit
+    race_until = until - _MEASURING * limit - min(share, finals.seconds / (1 - _PATH))
+    seconds, enough = max(0.0, race_until - elapsed), max(1, round(_ENOUGH * recipe))
     longest = min(recipe, max(finals.length, enough))
     for dropped, kinds in spaces:
         cost = speed if not dropped else speed.alike
@@ -198,8 +205,6 @@ def make_plan(
         if length < short:
             length, rungs, usual = _race_length(seconds / _FEWEST_RUNS, short, cost, kinds)
     length = max(length, min(recipe, _FEWEST_STEPS))
-    until = (1 - PAGE) * limit
-    race_until = max(RACE * limit, until - _MEASURING * limit - finals.seconds / (1 - _PATH))
     return TimePlan(
         length=length,
         interval=max(1, length // rungs),
@@ -212,7 +217,7 @@ def make_plan(
         final_length=finals.length,
         final_run=speed.alike.run(finals.length, _EVALUATIONS, finals.seeds),
         race_until=race_until,
-        finals_until=min(until, race_until + max(FINALS * (1 - _PATH) * limit, finals.seconds)),
+        finals_until=min(until, race_until + _MEASURING * limit + finals.seconds),
         path_until=until,
         recipe=recipe,
     )

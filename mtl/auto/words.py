@@ -33,8 +33,9 @@ def verdict(summary: Summary) -> str:
     best = others[0]
     if winner["label"] == USUAL_LABEL:
         return (
-            f"No finalist has a better mean than the default in {_counted(summary)} {where} (the nearest, "
-            f"{best['label']}: {_difference(best, signed=True)}): take the default." + _shortened(summary)
+            f"No finalist has a better mean than the default in {_counted(summary)} on the examples that select (the "
+            f"nearest, {best['label']}, differs by {_difference(best, signed=True)} {where}): take the default."
+            + _shortened(summary)
         )
     return (
         f"{best['label']} and the default cannot be told apart in {_counted(summary)} {where} "
