@@ -17,6 +17,7 @@ from mtl.losses.wrapped import Wrapped
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 EXTREME = 1e4
+_CLASSES = "classes"  # a kind whose losses may take numbers without a word
 _MEMBERS, _STEPS, _LR = 3, 200, 0.05
 _CLOSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
@@ -59,7 +60,10 @@ def check_loss(loss: Loss, kind: str | None = None) -> Checked:
         return Checked(found, [Finding("runs", FAIL, said)])
     width = prediction.shape[-1] if prediction.ndim > 1 else 1
     subject = _Subject(loss.fitted(target, width), found, isinstance(loss, Wrapped))
-    findings = [Finding("runs", OK, f"one number, from predictions {tuple(prediction.shape)} of kind {found!r}")]
+    unsure = not kind and not loss.kind and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
+    hint = f"; it runs with classes as well, which --kind {_CLASSES} tests" if unsure else ""
+    text = f"one number, from predictions {tuple(prediction.shape)} of kind {found!r}{hint}"
+    findings = [Finding("runs", OK, text)]
     for check in _CHECKS:
         findings += check(subject)
     return Checked(found, findings)
@@ -107,6 +111,9 @@ def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
 
 
 def _gradient(subject: _Subject) -> Iterator[Finding]:
+    if not torch.equal(subject.value(subject.prediction), subject.value(subject.prediction)):
+        yield Finding("gradient", FAIL, "draws at random: two calls with the same predictions give two numbers")
+        return
     leaf = subject.prediction.clone().requires_grad_()
     try:
         torch.autograd.gradcheck(lambda p: subject.value(p).reshape(()), leaf, eps=1e-6, atol=1e-5, rtol=1e-4)

@@ -56,6 +56,7 @@ def test_sound_losses_of_others_pass(spec):
         ("total", "batch", "a sum: it grows with the batch"),
         ("backwards", "sign", "it has to be lower for right"),
         ("slopeless", "gradient", "differs from what small steps of the prediction show"),
+        ("noisy", "gradient", "draws at random"),
         ("logistic", "edges", "is inf for predictions of 10000"),
         ("root", "edges", "is nan for predictions of 10000"),
     ],
@@ -70,6 +71,12 @@ def test_missing_labels_are_a_note_on_losses_of_others():
     found = {finding.name: finding for finding in check_loss(make_loss(f"{FILE}:Charbonnier")).findings}
     assert found["missing"].status == "note" and "does not leave out labels that are missing" in found["missing"].text
     assert found["vmap"].status == "ok"
+
+
+def test_a_loss_of_classes_that_takes_numbers_too_is_said():
+    assert "--kind classes" in check_loss(make_loss(f"{FILE}:crossed")).findings[0].text
+    assert "--kind" not in check_loss(make_loss(f"{FILE}:crossed"), "classes").findings[0].text
+    assert "--kind" not in check_loss(make_loss(f"{FILE}:logistic")).findings[0].text
 
 
 def test_what_takes_no_kind_is_said():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mtl.report import write_report
 from mtl.report.read import read_runs, read_study
 from mtl.report.summary import summarize
 from tests.report.fake_study import write_study
@@ -84,6 +85,13 @@ def test_different_benchmarks_refuse(tmp_path: Path) -> None:
     second = write_study(tmp_path / "b", ("equal",), histories=False, config={"benchmark": "qm9"})
     with pytest.raises(ValueError, match=r"(?s)'multidigits'.*'qm9'"):
         read_study([first, second])
+
+
+def test_a_search_beside_a_comparison_is_refused(tmp_path: Path) -> None:
+    first = write_study(tmp_path / "a", ("equal",), histories=False)
+    second = write_study(tmp_path / "b", ("equal",), histories=False, config={"command": "search"})
+    with pytest.raises(ValueError, match=r"b' is a search and '.*a' is none"):
+        write_report([first, second], tmp_path)
 
 
 def test_bad_directories_are_said_in_one_line(tmp_path: Path) -> None:

@@ -18,8 +18,15 @@ _SHOWN = 40  # rows of the table in the page; the CSV file has all
 
 
 def is_search(directories: Sequence[Path]) -> bool:
-    """Whether these are the directories of `mtl search`, rather than of a comparison."""
-    return any(read_config(directory).get("command") == "search" for directory in directories)
+    """Whether these are the directories of `mtl search`, rather than of a comparison.
+
+    Raises:
+        ValueError: some are and some are not, or one cannot be read; one line.
+    """
+    searches = [directory for directory in directories if read_config(directory).get("command") == "search"]
+    if searches and (others := [directory for directory in directories if directory not in searches]):
+        raise ValueError(f"{str(searches[0])!r} is a search and {str(others[0])!r} is none: a report is of one of them")
+    return bool(searches)
 
 
 def write_search_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
