@@ -12,6 +12,7 @@ from mtl.report.table import Cell, Column, ReportTable
 
 Summary = Mapping[str, Any]
 TEST = "test"
+_FEW = 4  # tasks that the terminal shows one by one
 
 
 def verdict(summary: Summary) -> str:
@@ -165,12 +166,26 @@ def described(train: Summary) -> str:
 
 
 def tested(entry: Summary) -> str:
-    """The first metric of each task on test data, as means over seeds."""
-    found = []
-    for task, metrics in entry["test"].items():
-        metric, about = next(iter(metrics.items()))
-        found.append(f"{task} {metric} {ABSENT if about['mean'] is None else four_digits(about['mean'])}")
-    return ", ".join(found)
+    """The first metric of each task on test data, as means over seeds; of many tasks the mean over them, by metric."""
+    firsts = [(task, *next(iter(metrics.items()))) for task, metrics in entry["test"].items()]
+    if len(firsts) <= _FEW:
+        return ", ".join(f"{task} {metric} {_four(about['mean'])}" for task, metric, about in firsts)
+    names = dict.fromkeys(metric for _, metric, _ in firsts)
+    return ", ".join(
+        _over_tasks(name, [about["mean"] for _, metric, about in firsts if metric == name]) for name in names
+    )
+
+
+def _over_tasks(metric: str, values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    lacking = len(values) - len(known)
+    mean = _four(sum(known) / len(known) if known else None)
+    said = f"{metric} {mean} in the mean of {len(known)} task{'s' * (len(known) != 1)}"
+    return said + (f", {lacking} without a value" if lacking else "")
+
+
+def _four(value: float | None) -> str:
+    return ABSENT if value is None else four_digits(value)
 
 
 def notes(summary: Summary, remarks: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ def show_decision(summary: Mapping[str, Any]) -> None:
         console.print(table)
         for entry in summary["finalists"]:
             said = f"{entry['label']}: {words.described(entry['train'])}; test {words.tested(entry)}"
-            console.print(said, highlight=False, markup=False, soft_wrap=True)
+            console.print(said, highlight=False, markup=False)
     console.print(words.verdict(summary), highlight=False, markup=False)
     again = summary["train"]
     if again is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mtl.benchmarks import Benchmark, find_benchmark
 from mtl.benchmarks.losses import parted, spec_of
+from mtl.benchmarks.table_file import parted_table
 from mtl.files.lineage import tupled
 from mtl.files.yaml_files import write_values
 from mtl.hyperparameters import defaults, domains, show
@@ -44,7 +45,7 @@ class RunRecipe:
 
     def line(self, seed: int | None = None) -> str:
         """The `mtl train` line; with another seed, if one is given. What the benchmark has anyway is left out."""
-        words = ["mtl", "train", self.benchmark, "--strategy", self.strategy]
+        words = ["mtl", "train", *self._subject(), "--strategy", self.strategy]
         if self.losses:
             words += ["--loss", *self._losses()]
         for name, value in self.training.items():
@@ -68,6 +69,11 @@ class RunRecipe:
             found += [(f"strategy.{unit.name}.{name}", show(usual) or "()") for name, usual in unsaid.items()]
         found += [(f"loss.{task}", spec) for task, spec in self.losses.items()]
         return found + [(name, show(value)) for name, value in self.training.items() if name in self.changed]
+
+    def _subject(self) -> list[str]:
+        """What is trained, as it is typed."""
+        path, targets = parted_table(self.benchmark) or (self.benchmark, [])
+        return [path, "--target", *targets] if targets else [path]
 
     def _losses(self) -> list[str]:
         return [f"{task}={spec}" for task, spec in self.losses.items()]

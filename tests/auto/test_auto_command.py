@@ -99,6 +99,7 @@ def test_a_table_is_decided_on_and_trained_again_by_its_file(tmp_path, monkeypat
     (tmp_path / "homes.csv").write_text("\n".join(["size,town,price", *rows]) + "\n")
     monkeypatch.chdir(tmp_path)
     assert call("homes.csv", "--target=price", "--time=8s", "--out=run") == 0
+    assert "homes.csv --target price --strategy " in summary_of(tmp_path / "run")["train"]["line"]
     train = ["train", "--config=run/best.yaml", "--steps=3", "--wandb=disabled", "--out=again"]
     assert main(train) == 0
     (record,) = records_of(tmp_path / "again")

@@ -8,6 +8,7 @@ from mtl.auto.finals import choose_finalists
 from mtl.auto.space import USUAL
 from mtl.auto.verdict import compare
 from mtl.auto.winner import recipe_for
+from mtl.auto.words import tested as reached_on_test
 from mtl.auto.words import verdict as in_words
 from mtl.benchmarks import find_benchmark
 from mtl.train import Settings
@@ -133,3 +134,13 @@ def test_a_cheaper_rival_is_named():
     assert words_of("found-1", "found-1", *entries, rivals=["found-2"]).endswith(
         "found-2 cannot be told apart from it; found-2 takes 50% less time."
     )
+
+
+def test_of_many_tasks_the_mean_is_shown():
+    def reached(means, metric="auc"):
+        return {"test": {f"t{k}": {metric: {"mean": mean}, "f1": {"mean": 0.1}} for k, mean in enumerate(means)}}
+
+    assert reached_on_test(reached([0.5, 0.25])) == "t0 auc 0.5, t1 auc 0.25"
+    assert reached_on_test(reached([0.5, 0.25, None, 0.5, 0.75])) == "auc 0.5 in the mean of 4 tasks, 1 without a value"
+    mixed = {"test": {**reached([0.5] * 4)["test"], "size": {"mae": {"mean": 2.0}}}}
+    assert reached_on_test(mixed) == "auc 0.5 in the mean of 4 tasks, mae 2 in the mean of 1 task"
