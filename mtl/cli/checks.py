@@ -13,6 +13,7 @@ from mtl.benchmarks import Benchmark
 from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import read_losses
 from mtl.cli.options import DEFAULT_BUDGET, CompareOptions, RunOptions, SearchOptions, TrainOptions
+from mtl.losses.spec import without_folders
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
@@ -129,7 +130,8 @@ def _read_variants(
 ) -> list[Variant]:
     """The variants of `--vary`, each one that something would come of."""
     given = {*options.given, *(f"{LOSS}{task}" for task in read_losses(options.loss or []))}
-    variants = make_variants(read_varied(options.vary or []), strategies, benchmark, given)
+    varied, tuned = read_varied(options.vary or []), options.tune is not None
+    variants = make_variants(varied, strategies, benchmark, given, tuned=tuned)
     each = {variant.label: variant.over(settings) for variant in variants}
     for variant in variants:
         own = each[variant.label]
@@ -153,6 +155,8 @@ def _reference(
     if options.reference is None:
         return usual_variant(variants, usual_reference(strategies), benchmark, settings)
     labels = {variant.label: variant for variant in variants}
+    if options.reference not in labels and without_folders(options.reference) in labels:
+        return labels[without_folders(options.reference)]
     if options.reference not in labels:
         meant = nearest(options.reference, labels)
         raise ValueError(f"--reference {options.reference}: it is not among the variants: {meant}")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from mtl.hyperparameters import read_pairs
+import re
+from typing import Any
+
+from mtl.hyperparameters import defaults, read_pairs, show
 from mtl.losses.foreign import foreign_loss
 from mtl.losses.loss import Loss
 from mtl.losses.registry import LOSSES
-from mtl.losses.sums import APART, split_sum, sum_of
+from mtl.losses.sums import APART, Sum, split_sum, sum_of, written_sum
 from mtl.losses.torch_losses import is_torch, torch_loss, torch_names
 from mtl.suggestions import nearest
+
+_FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.py:)")
 
 
 def make_loss(spec: str) -> Loss:
@@ -22,13 +27,49 @@ def make_loss(spec: str) -> Loss:
     Raises:
         ValueError: what is wrong with it, in one line.
     """
-    apart = spec.lstrip().startswith(APART)
-    weighed = split_sum(spec.lstrip().removeprefix(APART))
+    apart, every = _apart(spec)
+    weighed = split_sum(every)
     if apart and len(weighed) == 1:
         raise ValueError(f"loss {spec!r}: it has one part, and nothing to weigh it against: {APART}mae+mse has two")
     if len(weighed) == 1 and weighed[0][0] == 1:
         return _single(weighed[0][1])
     return sum_of([weight for weight, _ in weighed], [_single(part) for _, part in weighed], apart)
+
+
+def in_full(spec: str) -> str:
+    """A spec with all that it sets, at a default too, and with whole paths; `str(make_loss(spec))` drops defaults.
+
+    Raises:
+        ValueError: what is wrong with it, in one line.
+    """
+    make_loss(spec)
+    apart, weighed = _apart(spec)
+    parts = []
+    for weight, part in written_sum(weighed):
+        loss, given = _read(part)
+        text = str(loss)
+        usual = [f"{key}={show(value)}" for key, value in given.items() if value == defaults(loss)[key]]
+        if usual:
+            text += ("," if text != loss.name else ":") + ",".join(usual)
+        parts.append(text if weight is None else f"{show(weight)}*{text}")
+    return APART * apart + "+".join(parts)
+
+
+def said(spec: str) -> set[str]:
+    """The hyperparameters that a spec sets, by their names in `make_loss(spec)`."""
+    loss, parts = make_loss(spec), written_sum(_apart(spec)[1])
+    if not isinstance(loss, Sum):
+        return set(_read(parts[0][1])[1])
+    found = {f"weight{number}" for number, (weight, _) in enumerate(parts, 1) if weight is not None}
+    for names, (_, part) in zip(loss.fields_of, parts, strict=True):
+        given = _read(part)[1]
+        found |= {here for here, key in names.items() if key in given}
+    return found
+
+
+def without_folders(spec: str) -> str:
+    """A spec in which files have their names alone, for people to read."""
+    return _FOLDERS.sub("", spec)
 
 
 def loss_class(name: str) -> type[Loss]:
@@ -46,10 +87,21 @@ def loss_class(name: str) -> type[Loss]:
     raise ValueError(f"unknown loss {name!r}: {nearest(name, [*LOSSES, *torch_names()])}")
 
 
+def _apart(spec: str) -> tuple[bool, str]:
+    """Whether the parts of a sum are weighed apart, and the sum."""
+    return spec.lstrip().startswith(APART), spec.lstrip().removeprefix(APART)
+
+
 def _single(spec: str) -> Loss:
+    return _read(spec)[0]
+
+
+def _read(spec: str) -> tuple[Loss, dict[str, Any]]:
+    """A loss that is no sum, and the hyperparameters that its spec sets."""
     name, settings = _parted(spec.strip())
     cls = loss_class(name)
-    return cls(**read_pairs(cls, name, settings, f"loss {spec!r}"))
+    given = read_pairs(cls, name, settings, f"loss {spec!r}")
+    return cls(**given), given
 
 
 def _parted(spec: str) -> tuple[str, str]:

@@ -125,13 +125,22 @@ def split_sum(spec: str) -> list[tuple[float, str]]:
     Raises:
         ValueError: a part is empty, or a weight cannot be read.
     """
+    return [(1.0 if weight is None else weight, part) for weight, part in written_sum(spec)]
+
+
+def written_sum(spec: str) -> list[tuple[float | None, str]]:
+    """The same, with None for a weight that is not written.
+
+    Raises:
+        ValueError: a part is empty, or a weight cannot be read.
+    """
     found = []
     for piece in _PLUS.split(spec):
         match = _TERM.fullmatch(piece)
         if match is None:
             raise ValueError(f"loss {spec!r}: a part of the sum is empty")
         try:
-            found.append((float(match["weight"]) if match["weight"] else 1.0, match["spec"]))
+            found.append((float(match["weight"]) if match["weight"] else None, match["spec"]))
         except ValueError:
             raise ValueError(f"loss {spec!r}: the weight {match['weight']!r} is not a number") from None
     return found

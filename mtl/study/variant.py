@@ -12,6 +12,7 @@ from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.losses import spec_of
 from mtl.hyperparameters import domains, show
 from mtl.losses import Loss, make_loss
+from mtl.losses.spec import without_folders
 from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
 from mtl.study.varied import LOSS, STRATEGY, read_values
@@ -65,7 +66,12 @@ class Variant:
 
 
 def make_variants(
-    varied: Mapping[str, Sequence[str]], strategies: Sequence[Strategy], benchmark: Benchmark, given: Collection[str]
+    varied: Mapping[str, Sequence[str]],
+    strategies: Sequence[Strategy],
+    benchmark: Benchmark,
+    given: Collection[str],
+    *,
+    tuned: bool = False,
 ) -> list[Variant]:
     """Every combination of a strategy with a choice of each name that it has: a parameter is of some losses alone.
 
@@ -75,12 +81,13 @@ def make_variants(
         strategies: each with its spec; equal weights alone are not named in the labels.
         benchmark: has the tasks.
         given: names of settings, and `loss.TASK`, that have been given one value for all.
+        tuned: whether what is not varied of them is tuned, so that what a loss sets is told from its default.
 
     Raises:
         ValueError: a name that does not exist or is given too, a value that cannot be, or nothing to choose from; one
             line.
     """
-    choices = read_values(varied, strategies, benchmark, given)
+    choices = read_values(varied, strategies, benchmark, given, tuned=tuned)
     if {"epochs", "steps"} <= varied.keys() | set(given) and {"epochs", "steps"} & varied.keys():
         raise ValueError("--vary: epochs and steps are both the length of a run; vary or give one of them")
     named = [str(strategy) for strategy in strategies] != ["equal"]
@@ -89,7 +96,16 @@ def make_variants(
         for combination in itertools.product(*choices.values()):
             made = _variant(strategy, dict(zip(choices, combination, strict=True)), named, benchmark)
             found.setdefault(made.label, made)
-    return [*found.values()]
+    return _relabelled([*found.values()])
+
+
+def _relabelled(variants: Sequence[Variant]) -> list[Variant]:
+    """Variants with the names of files in their labels, in place of whole paths, where these tell them apart."""
+    short = [without_folders(variant.label) for variant in variants]
+    return [
+        dataclasses.replace(variant, label=label) if short.count(label) == 1 else variant
+        for variant, label in zip(variants, short, strict=True)
+    ]
 
 
 def usual_variant(variants: Sequence[Variant], strategy: Strategy, benchmark: Benchmark, settings: Settings) -> Variant:

@@ -8,6 +8,7 @@ from typing import Any
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.hyperparameters import domains, parse
 from mtl.losses import Loss, make_loss
+from mtl.losses.spec import in_full
 from mtl.strategies import units
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
@@ -19,15 +20,21 @@ STRATEGY = "strategy."  # begins the name of what varies a parameter of a strate
 
 
 def read_values(
-    varied: Mapping[str, Sequence[str]], strategies: Sequence[Strategy], benchmark: Benchmark, given: Collection[str]
+    varied: Mapping[str, Sequence[str]],
+    strategies: Sequence[Strategy],
+    benchmark: Benchmark,
+    given: Collection[str],
+    *,
+    tuned: bool = False,
 ) -> dict[str, list[Any]]:
-    """The values of each name, checked; losses are specs.
+    """The values of each name, checked; losses are specs, with all that they set.
 
     Args:
         varied: choices as they were written, by name.
         strategies: that are compared.
         benchmark: has the tasks.
         given: names of settings, and `loss.TASK`, that have been given one value for all.
+        tuned: what a loss does not set is tuned, so that a loss may stand beside itself with a default that it sets.
 
     Raises:
         ValueError: a name that does not exist or is given too, a value that cannot be, or nothing to choose from; one
@@ -62,7 +69,10 @@ def read_values(
             found[name] = [_value(Settings, heads[name], name, text) for text in texts]
         else:
             raise ValueError(_unknown(name, tasks, parameters))
-        _check(name, texts, found[name], given)
+        same = found[name]
+        if name.removeprefix(LOSS) in tasks and not tuned:
+            same = [str(make_loss(spec)) for spec in same]
+        _check(name, texts, same, given)
     return {name: found[name] for name in varied}
 
 
@@ -95,7 +105,7 @@ def _check(name: str, texts: Sequence[str], values: Sequence[Any], given: Collec
 
 def _loss(name: str, text: str) -> str:
     try:
-        return str(make_loss(text))
+        return in_full(text)
     except ValueError as error:
         raise ValueError(f"--vary {name}={text}: {error}") from error
 

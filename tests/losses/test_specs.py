@@ -10,6 +10,7 @@ from torch import nn
 
 from mtl.hyperparameters import domains
 from mtl.losses import Loss, constant_prediction, loss_of, losses_of, make_loss, takes_classes
+from mtl.losses.spec import in_full, said, without_folders
 from mtl.population.strategies import differing, structure, substituted
 
 FILE = str(Path(__file__).with_name("user_losses.py"))
@@ -178,3 +179,33 @@ def test_parts_that_are_weighed_apart_add_up_to_the_sum():
     assert apart(PREDICTION, TARGET) == whole(PREDICTION, TARGET) == sum(each[1:], each[0])
     assert [float(loss) for loss in losses_of(whole, PREDICTION, TARGET)] == [float(whole(PREDICTION, TARGET))]
     assert structure(apart) != structure(whole)
+
+
+@pytest.mark.parametrize(
+    ("spec", "full", "keys"),
+    [
+        ("cross-entropy", "cross-entropy", set()),
+        ("cross-entropy:label_smoothing=0", "cross-entropy:label_smoothing=0", {"label_smoothing"}),
+        (
+            "cross-entropy:label_smoothing=0.0,class_weights=effective",
+            "cross-entropy:class_weights=effective,label_smoothing=0",
+            {"label_smoothing", "class_weights"},
+        ),
+        ("focal:gamma=1", "focal:gamma=1", {"gamma"}),
+        ("SmoothL1Loss:beta=1.0", "SmoothL1Loss:beta=1", {"beta"}),
+        (f"{MODULE}:logistic:width=1", f"{MODULE}:logistic:width=1", {"width"}),
+        ("mae + 1*huber:delta=1", "mae+1*huber:delta=1", {"weight2", "huber_delta"}),
+        ("huber+0.1*huber:delta=2", "huber+0.1*huber:delta=2", {"weight2", "huber2_delta"}),
+        (" apart:mae+1*huber:delta=1", "apart:mae+1*huber:delta=1", {"weight2", "huber_delta"}),
+    ],
+)
+def test_what_a_spec_sets_is_known_at_a_default_too(spec, full, keys):
+    assert in_full(spec) == full and said(spec) == said(full) == keys
+    assert make_loss(full) == make_loss(spec) and in_full(full) == full
+
+
+def test_a_spec_for_people_has_no_folders():
+    assert without_folders(f"{FILE}:logistic:width=2") == "user_losses.py:logistic:width=2"
+    assert without_folders(f"mae+0.1*{FILE}:made") == "mae+0.1*user_losses.py:made"
+    assert without_folders(f"lr=0.1, loss.a={FILE}:made") == "lr=0.1, loss.a=user_losses.py:made"
+    assert without_folders(f"{MODULE}:made") == f"{MODULE}:made"

@@ -2,6 +2,9 @@
 
 import pytest
 
+from mtl.search.space.build import build_space
+from mtl.search.space.grammar import read_options
+from mtl.search.tune import tuned_space
 from mtl.strategies import make
 from mtl.study.variant import make_variants, usual_variant
 from mtl.train import Settings
@@ -48,3 +51,32 @@ def test_a_variant_changes_the_settings_that_it_varies_alone():
 def test_the_reference_is_what_the_benchmark_has_or_the_first(varied, reference):
     variants = make_variants(varied, [FAMO, EQUAL], Tiny(), ())
     assert usual_variant(variants, EQUAL, Tiny(), Settings()).label == reference
+
+
+def test_what_a_loss_sets_is_not_tuned_though_it_is_the_default():
+    varied = {"loss.sign": ("cross-entropy", "cross-entropy:label_smoothing=0", "focal:gamma=2")}
+    free, fixed, focal = make_variants(varied, [EQUAL], Tiny(), (), tuned=True)
+    assert fixed.label == "loss.sign=cross-entropy:label_smoothing=0"
+    assert "loss.sign.label_smoothing" in tuned_space(Tiny(), free).dimensions
+    assert "loss.sign.label_smoothing" not in tuned_space(Tiny(), fixed).dimensions
+    assert "loss.sign.gamma" not in tuned_space(Tiny(), focal).dimensions
+    assert fixed.losses == free.losses == {"sign": "cross-entropy"}
+    with pytest.raises(ValueError, match=r"it has cross-entropy:label_smoothing=0 twice|it has cross-entropy twice"):
+        make_variants(varied, [EQUAL], Tiny(), ())  # which are trained alike where nothing is tuned
+    space = build_space(Tiny(), ["equal"], read_options(["loss.sign=cross-entropy:label_smoothing=0"]))
+    assert "loss.sign.label_smoothing" not in space.dimensions
+
+
+LOSS = "def mine(prediction, target):\n    return (prediction - target).abs().mean()\n"
+
+
+def test_a_loss_of_a_file_is_labelled_by_the_files_name(tmp_path):
+    paths = [tmp_path / folder / "losses.py" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(LOSS)
+    mine, _ = make_variants({"loss.product": (f"{paths[0]}:mine", "mse")}, [EQUAL], Tiny(), ())
+    assert mine.label == "loss.product=losses.py:mine"
+    assert mine.hyperparameters["loss.product"] == mine.texts["loss.product"] == f"{paths[0]}:mine"
+    both = make_variants({"loss.product": tuple(f"{path}:mine" for path in paths)}, [EQUAL], Tiny(), ())
+    assert [each.label for each in both] == [f"loss.product={path}:mine" for path in paths]

@@ -10,6 +10,7 @@ from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Benchmark, Task
 from mtl.hyperparameters import Domain, defaults, domains, parse
 from mtl.losses import Loss, make_loss
+from mtl.losses.spec import in_full, said
 from mtl.search.space.dimension import Condition, Dimension
 from mtl.search.space.grammar import Bounds, Range, Word
 from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
@@ -196,8 +197,8 @@ def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -
         for key, owner in keys.items():
             having = {name for name, other in owners.items() if key in domains(other)}
             condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
-            said = any(getattr(owners[name], key) != defaults(owners[name])[key] for name in having)
-            searched = chosen is not None and not said  # what a spec sets keeps its value
+            # What a spec sets keeps its value.
+            searched = chosen is not None and not any(key in said(name) for name in having)
             searchable[f"loss.{task.name}.{key}"] = _Searchable(owner, key, condition, searched, task.outputs)
     return searchable
 
@@ -234,7 +235,7 @@ def _losses(name: str, text: Range) -> Choice:
     found = []
     for choice in text.choices:
         try:
-            found.append(str(make_loss(choice)))  # that of a file by its whole path, for processes that run elsewhere
+            found.append(in_full(choice))  # that of a file by its whole path, for processes that run elsewhere
         except ValueError as error:
             raise ValueError(f"{text.where}: {name}={choice}: {error}") from None
     return Choice(tuple(found))
