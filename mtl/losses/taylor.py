@@ -130,7 +130,7 @@ class Taylor(ClassesOrLogits, Expansion):
             return None
         what = "keeps" if pull == 0 else "pushes"
         return (
-            f"{self} {what} predictions away from the true class where {classes} classes are as likely: theta5 + "
+            f"it {what} predictions away from the true class where {classes} classes are as likely: theta5 + "
             f"theta6 (1/{classes} - theta1) + theta7 (1/2 - theta0) is {pull:.4g}, and must be above 0"
         )
 

@@ -24,7 +24,7 @@ def sifted(space: Space, setting: StudySetup) -> Space:
     def rule(values: Values) -> str | None:
         for task in make_member(values, 0).tasks(benchmark.tasks):
             if isinstance(task.loss, Loss) and (said := task.loss.wrong_start(classes[task.name])):
-                return f"loss.{task.name}: {said}"
+                return f"{task.loss.name} of task {task.name!r}: {said}"
         return None
 
     if not any(_may_begin_wrong(loss) for loss in _losses(space, setting)):

@@ -138,7 +138,7 @@ def test_no_run_begins_with_one_and_they_are_counted(tmp_path, method):
     starts, told = begun(tmp_path, method, searched, **options)
     assert starts and not [wrong(values) for values in starts if wrong(values)]
     (said,) = [text for text in told if "refused" in text]
-    assert "taken in their place: loss." in said and "away from the true class" in said
+    assert "the first one for taylor of task" in said and "away from the true class" in said
     if method == "grid":  # of (2 taylor + cross-entropy) x 2 taylor: theta5 of -5 is wrong at either place
         assert len(starts) == 2 and said.startswith("4 points were refused")
     else:
@@ -159,7 +159,9 @@ def test_a_loss_that_the_user_has_set_is_trained_and_said():
     space = build_space(Sorts(), ["equal"], read_options(["loss.sign=taylor:theta5=-2,theta6=4", *still("sign")]))
     assert sifted(space, setting).refusals is None
     assert told == [
-        text for text in told if text.startswith("no point is refused, although all are like this: loss.sign")
+        text
+        for text in told
+        if text.startswith("no point is refused, although all are like this: taylor of task 'sign'")
     ]
     assert len(told) == 1
     space = build_space(Sorts(), ["equal"], read_options(["loss.sign=focal,cross-entropy"]))

@@ -36,4 +36,4 @@ class Refusals:
         if not self.count:
             return ""
         points = "one point was" if self.count == 1 else f"{self.count} points were"
-        return f"{points} refused, and others taken in their place: {self.example}"
+        return f"{points} refused, and others taken in their place; the first one for {self.example}"
