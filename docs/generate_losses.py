@@ -52,7 +52,7 @@ computed with in float32, as in torch's autocast, and values and gradients are f
 
 **Parts that a strategy weighs.** The parts of a sum are often what has to be balanced. With `apart:` before the sum
 each part is a loss of its own to the strategy, beside those of the other tasks: below it weighs three losses, `left`,
-`right.cross_entropy` and `right.hinge`.
+`right.cross_entropy` and `right.hinge`, in this order.
 
     mtl train multidigits --loss right=apart:cross-entropy+0.5*hinge --strategy gradnorm
     mtl compare multidigits --vary loss.right=cross-entropy+0.5*hinge,apart:cross-entropy+0.5*hinge --strategies famo

@@ -5,6 +5,7 @@ import pytest
 from mtl.auto.parts import PARTS, part_of
 from mtl.auto.space import USUAL, auto_space
 from mtl.benchmarks import Task
+from mtl.benchmarks.losses import with_losses
 from mtl.metrics import mae
 from mtl.search.space import make_member
 from mtl.train import Settings
@@ -73,3 +74,11 @@ def test_what_cannot_be_decided_is_said():
     assert any("dropout" in remark for remark in found.remarks)
     found = space_of(Unnamed())
     assert "loss.product" not in found.space.dimensions and any("task product" in remark for remark in found.remarks)
+
+
+def test_the_parts_of_a_loss_are_weighed_and_stay():
+    made = space_of(with_losses(OneTask(), {"product": "apart:mse+0.1*mae"}))
+    assert {"equal", "famo", "static"} <= {*made.space.dimensions["strategy"].parameter.grid(1)}
+    assert made.space.dimensions["strategy.static.weights"].parameter.size == 2
+    assert not any(name.startswith("loss.") for name in made.space.dimensions)
+    assert "The loss of task product is weighed by its parts, apart:mse+0.1*mae, and stays." in made.remarks

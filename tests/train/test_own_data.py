@@ -11,7 +11,7 @@ from torch import nn
 import mtl
 from mtl.benchmarks import Split, Splits, load_checked
 from mtl.benchmarks.digest import difference, of_splits
-from mtl.benchmarks.losses import fitted_tasks
+from mtl.benchmarks.losses import fitted_tasks, with_losses
 from mtl.cli.main import main
 from mtl.losses import MSE, make_loss
 from mtl.metrics import mae
@@ -103,6 +103,11 @@ def test_a_population_equals_its_runs(strategy):
 )
 def test_a_population_equals_its_runs_with_other_settings(settings):
     equals_runs(Domains(), "auto-lambda" if "align_data" in settings else "mgda", {"steps": 30} | settings)
+
+
+@pytest.mark.parametrize("strategy", ["mgda", "uncertainty"])
+def test_a_population_equals_its_runs_with_parts_of_a_loss(strategy):
+    equals_runs(with_losses(Domains(), {"web": "apart:mse+0.1*mae"}), strategy, {"steps": 20})
 
 
 def test_a_population_equals_its_runs_on_data_sets():
