@@ -13,7 +13,7 @@ from mtl.benchmarks import Benchmark
 from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import read_losses
 from mtl.cli.options import DEFAULT_BUDGET, CompareOptions, RunOptions, SearchOptions, TrainOptions
-from mtl.losses.spec import without_folders
+from mtl.losses.spec import make_loss, without_folders
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
@@ -29,6 +29,7 @@ from mtl.study.varied import LOSS
 from mtl.suggestions import nearest
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
+from mtl.train.learning import check_learning
 from mtl.train.optimizers import read_optimizer
 from mtl.train.recipe import ALIGNED
 
@@ -178,6 +179,7 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     settings = read_settings(options, benchmark)
     searched = parse_strategies(space.dimensions["strategy"].parameter.grid(1), benchmark)
     _check_heard(options, settings, searched, space)
+    _check_learning(benchmark, searched, space)
     _check_decays(settings, space)
     _check_method(name, made, space, objective, settings)
     return Asked(name, searched, ranges, space, objective, made)
@@ -215,6 +217,15 @@ def _check_decays(settings: Settings, space: Space) -> None:
                 f"optimizer {spec!r}: it has no weight decay, which is searched; mtl search --search "
                 "weight_decay=0 leaves it at 0"
             )
+
+
+def _check_learning(benchmark: Benchmark, strategies: list[Strategy], space: Space) -> None:
+    """Refuse a choice of losses of which one is learned under a strategy that this is not possible with."""
+    for task in benchmark.tasks:
+        choices = space.dimensions.get(f"{LOSS}{task.name}")
+        for spec in choices.parameter.grid(1) if choices is not None else ():
+            for strategy in strategies:
+                check_learning([dataclasses.replace(task, loss=make_loss(spec))], strategy)
 
 
 def _check_heard(

@@ -11,8 +11,10 @@ from mtl.losses.dense import Cosine, ScaleInvariant
 from mtl.losses.distillation import KL
 from mtl.losses.imbalance import Focal, LogitAdjusted, Poly
 from mtl.losses.labels import IGNORE
+from mtl.losses.learned import Learned
+from mtl.losses.learned_loss import LearnedLoss
 from mtl.losses.likelihood import Gaussian, NegativeBinomial, Poisson, Tweedie
-from mtl.losses.loss import Loss, TaskLoss, Terms, loss_of, losses_of
+from mtl.losses.loss import Loss, TaskLoss, Terms, loss_of, losses_of, measure_of
 from mtl.losses.metric_learning import Contrastive, Triplet
 from mtl.losses.overlap import Dice, Lovasz, Tversky
 from mtl.losses.registry import FAMILIES, LOSSES
@@ -40,6 +42,8 @@ __all__ = [
     "Gaussian",
     "Hinge",
     "Huber",
+    "Learned",
+    "LearnedLoss",
     "LogCosh",
     "LogitAdjusted",
     "Loss",
@@ -66,6 +70,7 @@ __all__ = [
     "loss_of",
     "losses_of",
     "make_loss",
+    "measure_of",
     "over_outputs",
     "suggest",
     "takes_classes",

@@ -95,6 +95,16 @@ class Loss(ABC):
         """The losses that a strategy weighs, as means: one for each name in `apart`, or this one."""
         return [self(prediction, target)]
 
+    @property
+    def learns(self) -> bool:
+        """Whether it changes while a model trains, so that whoever trains the model makes steps of it too."""
+        return False
+
+    @property
+    def measure(self) -> Loss:
+        """The loss that validation and test data are measured by: itself, but for one that is learned."""
+        return self
+
     @abstractmethod
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
         """Why the loss cannot be taken of such predictions and labels, or None when it can.
@@ -191,6 +201,11 @@ def losses_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> list[Tensor
     if isinstance(loss, Loss) and loss.apart:
         return [each.reshape(()) for each in loss.each(classes_last(prediction, target), target)]
     return [loss_of(loss, prediction, target)]
+
+
+def measure_of(loss: TaskLoss) -> TaskLoss:
+    """The loss by which validation and test data of a task with this loss are measured."""
+    return loss.measure if isinstance(loss, Loss) else loss
 
 
 def aligned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from mtl.losses.classification import NLL, CrossEntropy, Hinge
 from mtl.losses.dense import Cosine, ScaleInvariant
 from mtl.losses.distillation import KL
 from mtl.losses.imbalance import Focal, LogitAdjusted, Poly
+from mtl.losses.learned import Learned
 from mtl.losses.likelihood import Gaussian, NegativeBinomial, Poisson, Tweedie
 from mtl.losses.loss import Loss
 from mtl.losses.metric_learning import Contrastive, Triplet
@@ -29,6 +30,7 @@ FAMILIES: Mapping[str, tuple[type[Loss], ...]] = MappingProxyType(
         "embeddings": (Triplet, Contrastive),
         "a teacher": (KL,),
         "a search over the loss itself": (Taylor, TaylorNumbers),
+        "learning while the model trains": (Learned,),
     }
 )
 

@@ -43,6 +43,9 @@ class Sum(Loss):
         for number, name in enumerate(self.apart, 1):
             if not _positive(weight := getattr(self, f"weight{number}")):
                 raise ValueError(f"{self.name}: weight{number}={weight:g} of {name} must be above 0 to be weighed")
+        for _, part in self.weighed():
+            if part.learns:
+                raise ValueError(f"{self.name}: {part} learns, which it cannot as a part of a sum: give it rate=0")
 
     def weighed(self) -> list[tuple[Any, Loss]]:
         """Each part with its weight, both as the hyperparameters say."""

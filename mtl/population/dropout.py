@@ -128,6 +128,16 @@ class Recorded(_Intercepted):
         return value
 
 
+class _Through(_Intercepted):
+    def drop(self, value: Tensor, rate: float) -> Tensor:  # noqa: ARG002
+        return value
+
+
+def undropped() -> AbstractContextManager[Any]:
+    """Inside the block dropouts let everything through and draw nothing."""
+    return _Through()
+
+
 class _Replaced(_Intercepted):
     def __init__(self, masks: Sequence[Tensor]) -> None:
         super().__init__()

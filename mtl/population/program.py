@@ -87,7 +87,7 @@ class Program:
             masks: what each dropout multiplies with, (N, ...) each, in the order of the calls; empty without dropout.
         """
         self.model.train()
-        call = _Call(self.model, lambda model, inner: separate(losses(model, inner)))
+        call = ModelCall(self.model, lambda model, inner: separate(losses(model, inner)))
 
         def one(
             pieces: list[Tensor], held: dict[str, Tensor], inner: Any, own: Sequence[Tensor]
@@ -117,7 +117,7 @@ class Program:
         recorded = Recorded()
         devices = [row.device] if row.is_cuda else []
         with torch.random.fork_rng(devices), recorded:
-            out = functional_call(_Call(self.model, lambda m, b: separate(losses(m, b))), values, (batch,))
+            out = functional_call(ModelCall(self.model, lambda m, b: separate(losses(m, b))), values, (batch,))
         reached = [torch.autograd.grad(loss, pieces, retain_graph=True, allow_unused=True) for loss in out]
         table = torch.tensor([[gradient is not None for gradient in row_] for row_ in reached], device=row.device)
         return table, recorded
@@ -128,7 +128,7 @@ class Program:
     ) -> Any:
         """`function(model, batch)` of every member on the same batch, in evaluation mode; results (N, ...)."""
         self.model.eval()
-        call = _Call(self.model, function)
+        call = ModelCall(self.model, function)
 
         def one(pieces: list[Tensor], held: dict[str, Tensor]) -> Any:
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
@@ -149,7 +149,7 @@ class Program:
             fixed: buffers and frozen parameters, (N, ...) each.
             batches: inputs of the model, the same for all members.
         """
-        call, found = _Call(self.model, lambda model, inputs: model(inputs)), forgotten(self.model, fixed)
+        call, found = ModelCall(self.model, lambda model, inputs: model(inputs)), forgotten(self.model, fixed)
 
         def one(pieces: list[Tensor], held: dict[str, Tensor], inner: Any) -> dict[str, Tensor]:
             held = {name: value.clone() for name, value in held.items()}
@@ -177,7 +177,7 @@ class Program:
         ]
 
 
-class _Call(nn.Module):
+class ModelCall(nn.Module):
     """A function of a model as a module, so that `functional_call` swaps the values within the model it is given."""
 
     def __init__(self, model: nn.Module, function: Callable[[nn.Module, Any], Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -17,8 +17,22 @@ _CODE, _END = "\ue000", "\ue001"  # private-use characters, which outlive escapi
 _OWN_SECTIONS = ("versions", "machine", "tasks", "data")
 
 
-def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, StepCost], figures: Mapping[str, str]) -> str:
-    """The report as HTML; every text that comes from the study is escaped."""
+def page(
+    summary: Mapping[str, Any],
+    study: Study,
+    costs: Mapping[str, StepCost],
+    figures: Mapping[str, str],
+    learned: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The report as HTML; every text that comes from the study is escaped.
+
+    Args:
+        summary: as in summary.json.
+        study: what the directories hold.
+        costs: of a step, by strategy.
+        figures: SVG by name.
+        learned: losses that were learned, a task and what `--loss` takes each.
+    """
     config = study.config
     return rendered(
         "mtl.report",
@@ -32,6 +46,7 @@ def page(summary: Mapping[str, Any], study: Study, costs: Mapping[str, StepCost]
         metrics=tables.metrics(summary),
         single_task=tables.single_task(summary),
         cost=tables.cost(summary, costs),
+        learned=learned,
         tasks=settings_tables.tasks_and_data(config),
         sizes=settings_tables.sizes(config),
         tuned=settings_tables.tuned(study),

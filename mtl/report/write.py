@@ -11,6 +11,7 @@ from mtl.report import tables
 from mtl.report.again import write_again
 from mtl.report.cost import costs
 from mtl.report.files import write_summary, write_tables
+from mtl.report.learned import learned_losses, options_of
 from mtl.report.read import read_study
 from mtl.report.search import is_search, write_search_report
 from mtl.report.summary import summarize
@@ -48,5 +49,7 @@ def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     from mtl.report.figures import draw
     from mtl.report.page import page
 
-    write_whole(out / "report.html", page(summary, study, cost, draw(summary, study, cost, out / "figures")))
+    learned = learned_losses(summary, study)
+    figures = draw(summary, study, cost, out / "figures", learned)
+    write_whole(out / "report.html", page(summary, study, cost, figures, options_of(learned)))
     return summary

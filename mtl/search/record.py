@@ -93,4 +93,4 @@ def record_of(
         "search_spent": [spent for _, spent, _ in trial.curve],
         "search_scores": [list(scores) for _, _, scores in trial.curve],
     }
-    return record, {**result.history, **evaluations}
+    return record, {**result.written, **evaluations}

@@ -168,7 +168,7 @@ class Bundle:
         for step, values in self._rows[number]:
             self._watchers.row(run, step, values)
         plain = record_of(run, result, self._setting)
-        record = self._directory.append(plain, result.history, partial(self._cohort.weights, number))
+        record = self._directory.append(plain, result.written, partial(self._cohort.weights, number))
         self._watchers.end(run, record)
         return record
 

@@ -12,6 +12,7 @@ from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
+from mtl.train.learning import check_learning
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,15 @@ def parse_strategies(specs: Sequence[str], benchmark: Benchmark | None) -> list[
         benchmark: has the losses that each must be able to weigh; None where these are not known yet.
 
     Raises:
-        ValueError: a spec cannot be read, does not fit the number of losses, or stands twice.
+        ValueError: a spec cannot be read, does not fit the losses, or stands twice.
     """
     losses = None if benchmark is None else tasks_of_losses(benchmark.tasks)
     strategies: list[Strategy] = []
     for spec in specs:
         strategy = make(spec)
-        if losses is not None:
+        if benchmark is not None and losses is not None:
             strategy.check_tasks(len(losses))
+            check_learning(benchmark.tasks, strategy)
         if strategy in strategies:
             raise ValueError(f"strategy {str(strategy)!r} is given twice")
         strategies.append(strategy)

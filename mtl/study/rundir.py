@@ -12,10 +12,13 @@ from typing import Any
 
 from mtl.files.config import FILE, Config, read_config
 from mtl.files.json_lines import append_line, to_json
+from mtl.files.learned import learned_loss_file
 from mtl.files.lineage import damaged_events
 from mtl.files.records import named_lines, read_records
+from mtl.files.whole import write_whole
 from mtl.files.yaml_files import write_values
 from mtl.study.models import Models, Weights
+from mtl.train.outcome import LEARNED
 
 
 class RunDirectory:
@@ -62,7 +65,7 @@ class RunDirectory:
     def append(
         self, record: Mapping[str, Any], history: Mapping[str, Any], weigh: Callable[[], Weights] | None = None
     ) -> dict[str, Any]:
-        """Write a finished run: its curves first, then its line, which makes it count.
+        """Write a finished run: its curves and learned losses first, then its line, which makes it count.
 
         The checkpoint of one that failed stays, so that it is tried again from there. `weigh` gives the weights, in
         case they are kept.
@@ -72,7 +75,11 @@ class RunDirectory:
             record["digests"] = self._digests
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
-        curves.write_text(to_json(history), encoding="utf-8")
+        curves.write_text(to_json({key: value for key, value in history.items() if key != LEARNED}), encoding="utf-8")
+        for task, about in history.get(LEARNED, {}).items():
+            path = learned_loss_file(self.path, record["run"], task)
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, to_json(about) + "\n")
         if self.models is not None and weigh is not None:
             self.models.offer(record, self.records, weigh)
         append_line(self.results_path, record)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mtl.train.learning import is_learned
+
 
 def decay(ema: float, step: int) -> float:
     """How much of the average stays at `step`, counted from 0.
@@ -32,6 +34,8 @@ def copied(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def follow(average: Mapping[str, Tensor], values: Mapping[str, Tensor], share: float | Tensor) -> None:
     """Move the average by `share` of the way to the present values, in place; whole numbers are taken as they are.
 
+    So are learned losses, of which a mean is none that anything was trained on.
+
     Args:
         average: parameters and buffers by name.
         values: the present ones.
@@ -39,7 +43,7 @@ def follow(average: Mapping[str, Tensor], values: Mapping[str, Tensor], share: f
     """
     for name, mean in average.items():
         value = values[name].detach()
-        if not (mean.is_floating_point() or mean.is_complex()):
+        if not (mean.is_floating_point() or mean.is_complex()) or is_learned(name):
             mean.copy_(value)
         elif isinstance(share, Tensor):
             mean.lerp_(value, share.to(mean.dtype).reshape(-1, *[1] * (mean.ndim - 1)))

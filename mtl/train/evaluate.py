@@ -14,7 +14,7 @@ from mtl.benchmarks.benchmark import Examples, Split, Task
 from mtl.benchmarks.checked import in_one_line
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import Gathered
-from mtl.losses import constant_prediction, loss_of
+from mtl.losses import constant_prediction, loss_of, measure_of
 from mtl.losses.labels import known
 from mtl.metrics import Metric
 from mtl.train.model import predictions
@@ -47,8 +47,10 @@ class Measured(NamedTuple):
 
 
 def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Examples) -> dict[str, Tensor]:
-    """The loss of each task on a batch."""
-    return {task.name: loss_of(task.loss, predictions[task.name], batch.targets[task.name]) for task in tasks}
+    """The loss of each task on a batch, by which its validation and test data are measured."""
+    return {
+        task.name: loss_of(measure_of(task.loss), predictions[task.name], batch.targets[task.name]) for task in tasks
+    }
 
 
 def evaluate(model: nn.Module, tasks: Sequence[Task], split: Examples) -> tuple[dict[str, float], Metrics]:
@@ -160,7 +162,7 @@ class _Streamed:
                 prediction, labels = predicted[task.name][row], chunk.targets[task.name]
                 if count := int(known(labels).sum()):
                     total = self._losses[row][task.name]
-                    total[0] += float(loss_of(task.loss, prediction, labels)) * count
+                    total[0] += float(loss_of(measure_of(task.loss), prediction, labels)) * count
                     total[1] += count
                 for metric, accumulator in self._metrics[row][task.name]:
                     self._tried(row, task, metric, partial(accumulator.update, prediction, labels))

@@ -11,6 +11,7 @@ from mtl.train.curves import evaluation_values
 from mtl.train.evaluate import Measured, selection, undefined
 from mtl.train.ground import Ground
 from mtl.train.job import Job
+from mtl.train.learning import found_losses, learning, without_learned
 from mtl.train.member import Evaluation
 from mtl.train.outcome import Result, bad_steps, result_of
 from mtl.train.run import Run
@@ -162,7 +163,7 @@ class Group:
 
     def best(self, row: int) -> dict[str, Any]:
         """The parameters and buffers of a run's best evaluation, as a `state_dict` of its model."""
-        return self.stepper.weights(self._runs[row].best)
+        return without_learned(self.stepper.weights(self._runs[row].best))
 
     def results(self) -> list[Result]:
         """Each run's result, of the parameters that did best on validation data; they can go on afterwards."""
@@ -184,9 +185,17 @@ class Group:
                 unjudged=unjudged.get(row, []),
                 validation=validation.get(row),
                 test=test.get(row),
+                learned=self._learned(row),
             )
             for row, (run, sound) in enumerate(zip(self.runs, self.stepper.sound(), strict=True))
         ]
+
+    def _learned(self, row: int) -> dict[str, dict[str, Any]]:
+        """The losses that a run has learned, as they were at its best evaluation, by task."""
+        run = self.runs[row]
+        if not any(learning(task) for task in run.job.tasks):
+            return {}
+        return found_losses(run.job.tasks, self.stepper.weights(run.best))
 
     def _at_best(self, rows: Sequence[int], split: Any) -> dict[int, Measured]:
         if not rows:

@@ -15,6 +15,7 @@ from mtl.strategies.strategy import Strategy
 from mtl.train.average import decay, share_of_mean
 from mtl.train.batches import steps_per_epoch
 from mtl.train.ground import Ground
+from mtl.train.learning import check_learning
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
 from mtl.train.schedules import read_schedule
@@ -67,12 +68,16 @@ class Job:
         tasks = smoothed(fitted_tasks(member.tasks(ground.tasks), ground.splits.train), resolved.label_smoothing)
         losses = tasks_of_losses(tasks)
         strategy.check_tasks(len(losses))
+        check_learning(tasks, strategy, processes=ground.processes is not None)
         return cls(member, strategy, resolved, tasks, losses, per_epoch)
 
     @property
     def key(self) -> Hashable:
         """Equal for jobs that one program can do together."""
-        losses = tuple(structure(task.loss) if isinstance(task.loss, Loss) else id(task.loss) for task in self.tasks)
+        losses = tuple(
+            (structure(task.loss), task.loss.learns) if isinstance(task.loss, Loss) else id(task.loss)
+            for task in self.tasks
+        )
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)
         rates = (self.settings.dropout, self.settings.stochastic_depth)
         dropout = tuple(None if rate is None else rate > 0 for rate in rates)

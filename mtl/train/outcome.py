@@ -15,6 +15,7 @@ from mtl.train.evaluate import Measured, Metrics
 from mtl.train.run import Run
 
 DONE, DIVERGED, FAILED = "done", "diverged", "failed"
+LEARNED = "learned_losses"  # what was learned of losses, beside the curves of a run
 
 #: Steps of these kinds are not finite; more of them than allowed end a run.
 BAD_STEPS = ("nonfinite_loss", "nonfinite_gradient", "nonfinite_weights")
@@ -40,6 +41,7 @@ class Result:
         history: curves of weights, losses and the validation selection; `tasks` names the columns of validation losses,
             `losses` those of weights and training losses, with the task of each.
         weights: the parameters and buffers that did best, by name; None where they are asked for otherwise.
+        learned: losses that were learned while it trained, by task, as a file that `learned:start=FILE` takes has them.
         reason: why it is not `done`.
     """
 
@@ -52,7 +54,13 @@ class Result:
     skipped: dict[str, int]
     history: dict[str, Any] = field(repr=False, default_factory=dict)
     weights: dict[str, Tensor] | None = field(repr=False, default=None)
+    learned: dict[str, dict[str, Any]] = field(repr=False, default_factory=dict)
     reason: str = ""
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What is written of it beside its line in results.jsonl: its curves, and what was learned of losses."""
+        return {**self.history, LEARNED: self.learned} if self.learned else self.history
 
     @classmethod
     def of_failure(cls, reason: str) -> Result:
@@ -70,6 +78,7 @@ def result_of(
     unjudged: Sequence[str],
     validation: Measured | None,
     test: Measured | None,
+    learned: dict[str, dict[str, Any]] | None = None,
 ) -> Result:
     """The result of a run.
 
@@ -82,6 +91,7 @@ def result_of(
         unjudged: metrics, as TASK/METRIC, that select and are not finite at its end.
         validation: its best parameters on the validation split; None where no evaluation could be judged.
         test: the same on the test split.
+        learned: losses that were learned while it trained, by task.
     """
     status, reason = _outcome(run, skipped, sound=sound, unjudged=unjudged, test=test)
     forwards, backwards = passes
@@ -100,6 +110,7 @@ def result_of(
             "peak_memory_mb": peak_memory(device),
         },
         skipped=skipped,
+        learned=learned or {},
         history=run.curves.history([task.name for task in run.job.tasks], run.job.losses),
     )
 

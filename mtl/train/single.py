@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -26,6 +26,8 @@ from mtl.train.batches import Batches, derived_seed, micro_batches
 from mtl.train.evaluate import Measured, measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
+from mtl.train.learning import lost, still_learned, training_tasks, with_learned, with_lost, without_learned
+from mtl.train.meta_steps import BACKWARDS, FORWARDS, steps_alone
 from mtl.train.model import build_model, predictions
 from mtl.train.moving import Mover
 from mtl.train.parts import lookahead_factor, optimizer_groups, parts_of, values_of
@@ -61,7 +63,9 @@ class Single:
         self._job = job
         self._random = Randomness(ground.device, seed)
         with self._random.drawing():
-            self.model = build_model(ground.benchmark, job.tasks, train.first(2), settings).to(ground.device)
+            model = build_model(ground.benchmark, job.tasks, train.first(2), settings)
+            self.model = with_learned(model, job.tasks).to(ground.device)
+        self._training = training_tasks(self.model, job.tasks)
         parts = parts_of(self.model, settings.of_heads)
         self._optimizer = settings.make_optimizer(optimizer_groups(self.model, settings))
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -97,7 +101,8 @@ class Single:
         self._align_batches = self._of_split(aligned_on, settings, seed, 1)
         self._fresh_batches = self._of_split(train, settings, seed, 2)
         self._average = Average(job, self.model, train) if settings.averages else None
-        self._made = 0  # forward passes, but for the balancer's
+        self._made = 0  # forward passes, but for the balancer's and those of learned losses
+        self._learned = 0  # steps of learned losses
         self._losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
 
@@ -128,6 +133,7 @@ class Single:
         self._optimizer.zero_grad(set_to_none=True)
         batches = cut(drawn, self._cuts)
         sizes = [len(each.batch) for each in batches]
+        steps_of_losses = self._steps_of_losses(batches[0], step, self._lookahead * factor)
         fresh = itertools.count(MOST_FRESH * step)
         found = []
         for number, batch in enumerate(batches):
@@ -141,6 +147,8 @@ class Single:
         self._scaled.unscale()
         self._penalties.apply()
         self._scaled.step()
+        for make in steps_of_losses:
+            make()
         if self._ground.processes is not None:
             self._ground.processes.average_statistics(self.model)
         if self._average is not None:
@@ -162,6 +170,18 @@ class Single:
         )
         return weights, {name: loss.detach() for name, loss in losses.items()}
 
+    def _steps_of_losses(self, batch: Augmented, step: int, lr: float) -> list[Callable[[], None]]:
+        """Those of the losses that are learned."""
+        if self._training is self._job.tasks:
+            return []
+
+        def ahead() -> Augmented:
+            return self._of_a_step(self._align_batches[step])
+
+        steps = steps_alone(self.model, self._job.tasks, batch, ahead, lr)
+        self._learned += len(steps)
+        return steps
+
     def _of_a_step(self, batch: Split | OwnExamples) -> Augmented:
         """As much of a batch as goes through the model at once."""
         return cut(Augmented(batch), min(self._cuts, len(batch)))[0]
@@ -173,9 +193,9 @@ class Single:
     def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
         batch = drawn.batch
         predicted = self._predicted(batch.inputs, own=isinstance(batch, OwnExamples))
-        losses, tasks = weighed_losses(self._job.tasks, predicted, batch.targets), self._job.losses
+        losses, tasks = weighed_losses(self._training, predicted, batch.targets), self._job.losses
         if drawn.partner is not None:
-            others = weighed_losses(self._job.tasks, predicted, drawn.partner.targets)
+            others = weighed_losses(self._training, predicted, drawn.partner.targets)
             shares = {name: drawn.share_of(tasks[name]) for name in losses}
             losses = {name: shares[name] * loss + (1 - shares[name]) * others[name] for name, loss in losses.items()}
         if not self._ground.missing:
@@ -203,11 +223,12 @@ class Single:
 
     def skipped(self, row: int) -> dict[str, int]:  # noqa: ARG002
         """Steps by what was wrong in them."""
-        return self._scaled.counted(self._balancer.skipped)
+        return with_lost(self._scaled.counted(self._balancer.skipped), lost(self.model))
 
     def passes(self, row: int) -> tuple[int, int]:  # noqa: ARG002
         """Forward and backward passes so far: one forward pass a micro-batch, and what the balancer made."""
-        return self._made + self._balancer.passes["forward"], self._balancer.passes["backward"]
+        forward, backward = (self._balancer.passes[name] for name in ("forward", "backward"))
+        return self._made + forward + FORWARDS * self._learned, backward + BACKWARDS * self._learned
 
     def close(self) -> None:
         """End processes that read batches ahead; they begin again at the next step."""
@@ -250,7 +271,7 @@ class Single:
         return copied(self.model.state_dict() if self._average is None else self._average.values)
 
     def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
-        """A snapshot as a `state_dict` of the model."""
+        """A snapshot as a `state_dict` of the model, with the learned losses that it holds."""
         return dict(snapshot)
 
     # --- exploit and explore ---------------------------------------------------------------------------------------
@@ -299,7 +320,9 @@ class Single:
         """Take the state of a run with another job that ends here."""
         job, old = self._job, before._job
         try:
-            self.model.load_state_dict(before.model.state_dict())
+            theirs = before.model.state_dict()
+            learned = still_learned(self.model.state_dict(), theirs)
+            self.model.load_state_dict({**without_learned(theirs), **learned})
         except RuntimeError as error:
             raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
         if self._average is not None:
@@ -314,6 +337,7 @@ class Single:
             kept = {name: saved[name] for name in ("noise", "steps", "passes", "skipped")}
             self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
         self._random, self._made, self._losses = before._random, before._made, before._losses
+        self._learned = before._learned
         self._scaled.load_state_dict(before._scaled.state_dict())
 
     def _load_optimizer(self, source: Single) -> None:
@@ -347,6 +371,7 @@ class Single:
             "average": None if self._average is None else self._average.state_dict(),
             "losses": self._losses,
             "made": self._made,
+            "learned": self._learned,
             "scaled": self._scaled.state_dict(),
         }
 
@@ -357,6 +382,7 @@ class Single:
         self._balancer.load_state_dict(saved["balancer"])
         self._random.load_state_dict(saved["random"])
         self._losses, self._made = dict(saved["losses"]), saved["made"]
+        self._learned = saved.get("learned", 0)
         self._scaled.load_state_dict(saved.get("scaled", {}))
         self._penalties.directions = dict(saved["directions"])
         if self._average is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,8 @@ from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
+from mtl.train.learning import buffer_name, in_place_of, learning, training_tasks, with_learned, with_lost
+from mtl.train.meta_steps import BACKWARDS, FORWARDS, rates_of, step_of_rows
 from mtl.train.model import build_model, dropouts, predictions
 from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
@@ -45,7 +47,7 @@ class Vmapped:
     def __init__(self, ground: Ground, jobs: Sequence[Job]) -> None:
         first, inputs = jobs[0], ground.splits.train.first(2)
         population = Population(
-            lambda: build_model(ground.benchmark, first.tasks, inputs, first.settings),
+            lambda: with_learned(build_model(ground.benchmark, first.tasks, inputs, first.settings), first.tasks),
             _Losses(first.tasks, first.losses, own=ground.own),
             [job.strategy for job in jobs],
             [job.member.seed for job in jobs],
@@ -79,6 +81,7 @@ class Vmapped:
         self._fresh = Feed(splits.train, self.jobs, 2, augmented=False, missing=ground.missing)
         self._renewing = renewing_batches(jobs[0], population.program.model, splits.train)
         self._steady = all(job.steady for job in jobs)
+        self._rates = rates_of([job.tasks for job in jobs], population.state["parameters"])
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step of every row; where memory runs out, none is made."""
@@ -96,12 +99,22 @@ class Vmapped:
             return self._fresh.take([MOST_FRESH * step + number for step in steps])
 
         self._absent: Tensor | None = batch.get("absent")
+        learned = self._steps_of_losses(batch, lambda: self._align.take(steps))
         with lower(self.jobs[0].settings, self.ground.device):  # a population makes its forward passes in it
             self._losses = self.population.step(
                 batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
             )
+        self.population.state["fixed"] |= learned
+        for name, passes in (("forward", FORWARDS), ("backward", BACKWARDS)) if learned else ():
+            self.population.counts[name] += passes * len(self._rates)
         if averages:
             self._follow(share)
+
+    def _steps_of_losses(self, batch: Mapping[str, Any], ahead: Callable[[], Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The buffers of the losses that are learned, after their steps."""
+        if not self._rates:
+            return {}
+        return step_of_rows(self.population, self.jobs[0].tasks, self._rates, batch, ahead, own=self.ground.own)
 
     def _follow(self, share: Tensor) -> None:
         """Move the average of each row towards its present parameters."""
@@ -141,8 +154,9 @@ class Vmapped:
 
     def skipped(self, row: int) -> dict[str, int]:
         """Steps of a row by what was wrong in them."""
-        counts = self.population.counts
-        return {kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]}
+        counts, fixed = self.population.counts, self.population.state["fixed"]
+        lost = sum(int(fixed[buffer_name(place, "lost")][row]) for place in self._rates)
+        return with_lost({kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]}, lost)
 
     def passes(self, row: int) -> tuple[int, int]:
         """Forward and backward passes of a row so far."""
@@ -211,7 +225,7 @@ class Vmapped:
         return [state["parameters"][row].clone(), {name: value[row].clone() for name, value in state["fixed"].items()}]
 
     def weights(self, snapshot: Snapshot) -> dict[str, Tensor]:
-        """A snapshot as a `state_dict` of the row's model."""
+        """A snapshot as a `state_dict` of the row's model, with the learned losses that it holds."""
         return self.population.program.state_dict(*snapshot)
 
     # --- exploit and explore ---------------------------------------------------------------------------------------
@@ -237,6 +251,7 @@ class Vmapped:
         self.population.dropout = [dropouts(job.settings, job.tasks) for job in jobs]
         self.jobs = list(jobs)
         self._steady = all(job.steady for job in jobs)
+        self._rates = rates_of([job.tasks for job in jobs], self.population.state["parameters"])
         for feed in (self._train, self._align, self._fresh):
             feed.change(self.jobs)
 
@@ -244,14 +259,15 @@ class Vmapped:
         """A stepper of a copy of one row with a job of another structure."""
         before, source, moved = self.jobs[row], self.select([row]), Vmapped(self.ground, [job])
         state = moved.population.state
+        shown = in_place_of(state["fixed"], source._shown["fixed"])
+        source.population.state["fixed"] = in_place_of(state["fixed"], source.population.state["fixed"])
         moved.population.adopt(
             source.population,
             optimizer=before.optimizer.name == job.optimizer.name,
             strategy=structure(before.strategy) == structure(job.strategy),
         )
         if "average" in state:
-            fixed = dict(zip(state["fixed"], source._shown["fixed"].values(), strict=True))
-            state["average"] = _averaged({"parameters": source._shown["parameters"], "fixed": fixed})
+            state["average"] = _averaged({"parameters": source._shown["parameters"], "fixed": shown})
             if "average" in source.population.state:
                 state["average"]["begun"] = source.population.state["average"]["begun"].clone()
         return moved
@@ -275,9 +291,10 @@ class _Losses:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         predicted = predictions(model, batch["inputs"], own=self._own)
-        losses = self._against(predicted, batch["targets"], batch["parameters"])
+        tasks = training_tasks(model, [_with_values(task, batch["parameters"].get(task.name)) for task in self._tasks])
+        losses = self._against(tasks, predicted, batch["targets"])
         if "partner" in batch:
-            others = self._against(predicted, batch["partner"], batch["parameters"])
+            others = self._against(tasks, predicted, batch["partner"])
             share = {name: batch["share"][task] for name, task in self._losses.items()}
             losses = {name: share[name] * loss + (1 - share[name]) * others[name] for name, loss in losses.items()}
         if "absent" in batch:
@@ -285,15 +302,16 @@ class _Losses:
             losses = {name: torch.where(absent[name], torch.nan, loss) for name, loss in losses.items()}
         return losses
 
+    @staticmethod
     def _against(
-        self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], given: Any
+        tasks: Sequence[Task], predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        tasks = [
-            replace(task, loss=substituted(task.loss, given[task.name])) if given.get(task.name) else task
-            for task in self._tasks
-        ]
-        found = weighed_losses(tasks, predictions, targets)
-        return {name: loss.reshape(()) for name, loss in found.items()}
+        return {name: loss.reshape(()) for name, loss in weighed_losses(tasks, predictions, targets).items()}
+
+
+def _with_values(task: Task, values: Mapping[str, Tensor] | None) -> Task:
+    """A task with one member's parameters of its loss; those of a loss that is learned are no part of it."""
+    return replace(task, loss=substituted(task.loss, values)) if values and learning(task) is None else task
 
 
 def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:

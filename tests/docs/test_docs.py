@@ -49,7 +49,8 @@ def test_every_block_is_a_program_commands_or_a_diagram():
 
 
 @pytest.mark.parametrize("path", [path for path in PROGRAMS if PROGRAMS[path]], ids=lambda path: path.stem)
-def test_the_programs_of_a_page_run(path):
+def test_the_programs_of_a_page_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what they write is a reader's
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)  # as a reader's
     try:

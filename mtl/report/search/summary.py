@@ -13,6 +13,7 @@ from mtl.files.lineage import Event, Stage, damaged_events, read_events, winner,
 from mtl.files.records import named_lines
 from mtl.report.again import again
 from mtl.report.files import json_values
+from mtl.report.learned import learned_by
 from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
@@ -136,7 +137,13 @@ def found_in(search: SearchRun) -> dict[str, FoundLoss]:
         return {}
     from mtl.report.search.found import found_losses  # brings torch, which reports without it do not need
 
-    return found_losses(search.config["tasks"], search.best["hyperparameters"])
+    found = found_losses(search.config["tasks"], search.best["hyperparameters"])
+    if (winner := search.winner) is None:
+        return found
+    return {
+        task: each if (loss := learned_by(winner, task)) is None else each._replace(loss=loss)
+        for task, each in found.items()
+    }
 
 
 _COSTS = ("steps", "forwards", "backwards")
