@@ -29,6 +29,7 @@ from mtl.study.varied import LOSS
 from mtl.suggestions import nearest
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
+from mtl.train.compiled import check_strategy
 from mtl.train.learning import check_learning
 from mtl.train.optimizers import read_optimizer
 from mtl.train.recipe import ALIGNED
@@ -95,7 +96,9 @@ def read_settings(options: RunOptions, benchmark: Benchmark) -> Settings:
 def read_training(options: TrainOptions, benchmark: Benchmark) -> Strategy:
     """The strategy of `mtl train`."""
     [strategy] = parse_strategies([options.strategy], benchmark)
-    _check_heard(options, read_settings(options, benchmark), [strategy])
+    settings = read_settings(options, benchmark)
+    _check_heard(options, settings, [strategy])
+    check_strategy(settings, strategy)
     return strategy
 
 
@@ -105,6 +108,8 @@ def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison
     # What is varied may be the losses: then each variant says how many there are to weigh.
     strategies = parse_strategies(options.strategies or usual, None if options.vary else benchmark)
     settings = read_settings(options, benchmark)
+    for strategy in strategies:
+        check_strategy(settings, strategy)
     seeds = [options.seed + k for k in range(options.seeds)]
     variants: list[Variant] = []
     reference: Strategy | Variant

@@ -19,6 +19,7 @@ from mtl.losses.labels import classes_last, elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
 from mtl.population.normalisation import normalisations
 from mtl.train.batches import check_batches
+from mtl.train.compiled import check_compiler
 from mtl.train.evaluate import MetricFailed, value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
 from mtl.train.moving import check_cutmix, check_moves, is_picture
@@ -55,6 +56,7 @@ def check_model(
     Raises:
         ValueError: something does not fit together; one line that names task and split.
     """
+    check_compiler(settings)
     where = f"benchmark {benchmark.name!r}"
     try:
         benchmark = fitted(benchmark, splits)

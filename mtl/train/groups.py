@@ -9,6 +9,7 @@ import torch
 
 from mtl.benchmarks.checked import in_one_line
 from mtl.population.memory import bytes_a_member
+from mtl.train.compiled import further_passes
 from mtl.train.ground import Ground
 from mtl.train.group import Group
 from mtl.train.job import Job
@@ -35,6 +36,7 @@ class Groups:
         self.all: list[Group] = []
         #: Runs that one group of a structure holds; 0 where they cannot be vectorised.
         self._rooms: dict[Hashable, int] = {}
+        self._said: set[str] = set()
 
     def place(self, number: int) -> tuple[Group, int]:
         """The group of a member, and its row there."""
@@ -100,11 +102,18 @@ class Groups:
             kinds.setdefault(job.key, []).append(offset)
         for offsets in kinds.values():
             some = [jobs[offset] for offset in offsets]
+            self._say(further_passes(some[0].settings, some[0].strategy))
             size = self._room(some) or 1
             for start in range(0, len(some), size):
                 part = some[start : start + size]
                 ids = [first + offset for offset in offsets[start : start + size]]
                 self.all.append(Group.begun(self._ground, self._stepper(part), part, ids))
+
+    def _say(self, text: str) -> None:
+        """Tell the user, once."""
+        if text and text not in self._said:
+            self._said.add(text)
+            self._tell(text)
 
     def keep(self, numbers: Mapping[int, int]) -> None:
         """Drop all members but those that have a new number, by the old one."""
@@ -213,6 +222,9 @@ class Groups:
             return 0
         if jobs[0].settings.accumulate > 1:
             self._tell(f"accumulate={jobs[0].settings.accumulate}: runs with {strategy} are trained one at a time")
+            return 0
+        if jobs[0].settings.compile:
+            self._tell(f"compile: runs with {strategy} are trained one at a time")
             return 0
         if jobs[0].settings.amp == "fp16":
             self._tell(

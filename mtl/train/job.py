@@ -14,6 +14,7 @@ from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.train.average import decay, share_of_mean
 from mtl.train.batches import steps_per_epoch
+from mtl.train.compiled import check_strategy
 from mtl.train.ground import Ground
 from mtl.train.learning import check_learning
 from mtl.train.member import Member
@@ -31,6 +32,7 @@ _STRUCTURAL = (
     "augment",
     "accumulate",
     "amp",
+    "compile",
     "model",
     "architecture",
     "head_weighting",
@@ -64,6 +66,7 @@ class Job:
     def of(cls, member: Member, settings: Settings, ground: Ground) -> Job:
         """The job of `member` in a cohort with these settings; a `ValueError` says what is wrong with it."""
         strategy, resolved = make(member.strategy), member.resolved(settings)
+        check_strategy(resolved, strategy)
         per_epoch = steps_per_epoch(ground.splits.train, resolved.batch_size)
         tasks = smoothed(fitted_tasks(member.tasks(ground.tasks), ground.splits.train), resolved.label_smoothing)
         losses = tasks_of_losses(tasks)

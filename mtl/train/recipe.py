@@ -50,7 +50,7 @@ class RunRecipe:
             words += ["--loss", *self._losses()]
         for name, value in self.training.items():
             if name in self.changed:
-                words += [f"--{name.replace('_', '-')}", show(value)]
+                words += [f"--{name.replace('_', '-')}", *([] if value is True else [show(value)])]
         return shlex.join([*words, "--seed", str(self.seed if seed is None else seed)])
 
     def text(self, about: str = "") -> str:
@@ -111,6 +111,9 @@ def make_recipe(name: str, benchmark: Benchmark, settings: Settings, member: Mem
                 training[key] = settings.length(10**6)  # more evaluations than there are: it never stops early
             elif own not in (None, "") and key not in ("steps", "model", "architecture"):
                 raise ValueError(f"{key}=none: the benchmark has {show(own)}, and no option takes that away")
+        elif value is False:
+            if own:
+                raise ValueError(f"{key}=false: the benchmark has it, and no option takes that away")
         elif _heard(key, settings, member):
             training[key] = value
     changed = frozenset(key for key, value in training.items() if value != getattr(usual, key))

@@ -63,6 +63,9 @@ class Settings:
         choices=PRECISIONS,
         doc="bf16 or fp16 make the forward passes of training in mixed precision; evaluations stay in full precision",
     )
+    compile: bool = hyper(
+        False, doc="compile the forward passes of what all tasks share (torch.compile); it begins with a wait"
+    )
     ema: float | None = hyper(
         None,
         0.0,

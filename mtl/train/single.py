@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from mtl.train.augment import Augmented, augment
 from mtl.train.average import copied
 from mtl.train.averaged import Average
 from mtl.train.batches import Batches, derived_seed, micro_batches
+from mtl.train.compiled import CompiledParts
 from mtl.train.evaluate import Measured, measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
@@ -65,6 +67,7 @@ class Single:
         with self._random.drawing():
             model = build_model(ground.benchmark, job.tasks, train.first(2), settings)
             self.model = with_learned(model, job.tasks).to(ground.device)
+        self._compiled = CompiledParts(self.model) if settings.compile else None
         self._training = training_tasks(self.model, job.tasks)
         parts = parts_of(self.model, settings.of_heads)
         self._optimizer = settings.make_optimizer(optimizer_groups(self.model, settings))
@@ -139,7 +142,8 @@ class Single:
         for number, batch in enumerate(batches):
             if number:  # what is there is in units of this micro-batch now, so that each counts by its size
                 scale_gradients(self.model.parameters(), sizes[number - 1] / sizes[number])
-            weights, losses = self._backward(batch, step, fresh, self._lookahead * factor)
+            with nullcontext() if self._compiled is None else self._compiled.step():
+                weights, losses = self._backward(batch, step, fresh, self._lookahead * factor)
             if not number:  # the others have the same ones
                 self._weights = weights
             found.append(losses)
@@ -159,7 +163,8 @@ class Single:
         self, batch: Augmented, step: int, fresh: Iterator[int], lookahead: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradients of one micro-batch; the weights applied, and its losses."""
-        losses = self._losses_on(batch)
+        with nullcontext() if self._compiled is None else self._compiled.forward():
+            losses = self._losses_on(batch)
         self._made += 1
         weights = self._balancer.backward(
             losses,

@@ -9,7 +9,7 @@ from mtl.cli.config_file import options_of, read_arguments
 from mtl.cli.declared import declared
 from mtl.cli.options import COMMANDS, ENGINE_OPTIONS, CompareOptions, SearchOptions, TrainOptions
 from mtl.cli.parser import build_parser
-from mtl.hyperparameters import domains
+from mtl.hyperparameters import domains, kinds_of
 from mtl.search.options import MethodOptions
 from mtl.train import Settings
 
@@ -22,10 +22,12 @@ def test_every_training_setting_is_an_option_and_a_key_of_yaml(command, tmp_path
     for name, domain in domains(Settings).items():
         if name == "steps":
             continue
-        value = domain.choices[0] if domain.choices else "mlp" if domain.text else "1"
-        path.write_text(f"{name}: {value}\n")
+        switch = kinds_of(Settings, name) == {bool}
+        value = "True" if switch else domain.choices[0] if domain.choices else "mlp" if domain.text else "1"
+        path.write_text(f"{name}: {value.lower()}\n")
         written = read_arguments([command.command, "digits", f"--config={path}"])
-        typed = read_arguments([command.command, "digits", f"--{name.replace('_', '-')}={value}"])
+        dashed = f"--{name.replace('_', '-')}"
+        typed = read_arguments([command.command, "digits", dashed if switch else f"{dashed}={value}"])
         assert written.training == typed.training and list(typed.training) == [name] and written.given >= {name}
         assert str(typed.training[name]).rstrip("0").rstrip(".") == value
 

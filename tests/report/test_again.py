@@ -106,6 +106,12 @@ def test_what_no_option_can_say_is_said():
     patient = make_recipe("clipped", Clipped(), settings, Member("equal", 0, {"patience": None}))
     assert patient.training["patience"] > settings.epochs  # it never stops early
 
+    class Compiled(Tiny):
+        recipe = {**Tiny.recipe, "compile": True}  # noqa: RUF012
+
+    with pytest.raises(ValueError, match="compile=false: the benchmark has it"):
+        make_recipe("compiled", Compiled(), Settings.of(Tiny.recipe), Member("equal", 0))
+
 
 TEXTS = {
     "optimizer": "sgd:nesterov=true",
