@@ -212,7 +212,8 @@ class Settings:
 
     def head_dropouts(self, tasks: Iterable[str]) -> dict[str, float]:
         """The dropout of each task's head, of those that have some."""
-        found = {task: self.of_heads.get(task, {}).get("dropout", self.head_dropout) for task in tasks}
+        own = self.of_heads
+        found = {task: own.get(task, {}).get("dropout", self.head_dropout) for task in tasks}
         return {task: rate for task, rate in found.items() if rate}
 
     def over(self, values: Mapping[str, Any]) -> Settings:

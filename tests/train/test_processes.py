@@ -17,7 +17,7 @@ from mtl.models import HardSharing
 from mtl.train import Cohort, Member, Settings
 from mtl.train.loop import train_to_the_end
 from mtl.train.processes import Processes
-from tests.population.problem import Normed, Three, ThreeMissing, close
+from tests.population.problem import Normed, Pictures, Three, ThreeMissing, close
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
@@ -99,6 +99,8 @@ SAME = [
     *((Three, strategy, {}) for strategy in ("auto-lambda", "sdmgrad", "moco", "dwa")),
     (Three, "mgda", {"batch_size": 17, "clip": 0.5, "l1": 1e-3, "ema": 0.9, "head_weighting": "own"}),
     (Three, "gradnorm", {"accumulate": 3, "noise": 0.1, "mixup": 0.3}),
+    (Pictures, "gradnorm", {"cutmix": 1.0, "accumulate": 2}),
+    (Three, "famo", {"heads": "sign:lr=0.1,weight_decay=0.01+product:l2=0.1"}),
     (ThreeMissing, "equal", {"batch_size": 4, "seed": 3}),
     (ThreeMissing, "gradnorm", {"batch_size": 4}),
     (ThreeMissing, "graddrop", {"batch_size": 4, "accumulate": 2}),
