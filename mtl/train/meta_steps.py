@@ -17,7 +17,7 @@ from mtl.losses.unrolled import unrolled_gradient
 from mtl.models import Shared
 from mtl.population.dropout import undropped
 from mtl.population.population import Population
-from mtl.population.program import ModelCall
+from mtl.population.program import LossFunction, ModelCall
 from mtl.population.values import lookahead_lr
 from mtl.step.passes import frozen_statistics
 from mtl.train.augment import Augmented
@@ -58,18 +58,31 @@ def read_rows(batch: Mapping[str, Any], task: str, *, own: bool) -> LossReading:
     return LossReading(inputs, batch["targets"][task], (batch["partner"][task], batch["share"][task]))
 
 
-def _loss_on(
-    loss: Callable[[Tensor, Tensor], Tensor], task: str, own: bool, model: nn.Module, reading: LossReading
-) -> Tensor:
-    """A loss of a model's prediction."""
-    some = {"only": (task,)} if own and isinstance(model, Shared) else {}
-    prediction: Tensor = model(reading.inputs, **some)[task]
-    found = loss(prediction, reading.target)
-    if not reading.mixed:
-        return found
-    partner, share = reading.mixed
-    mixed: Tensor = share * found + (1 - share) * loss(prediction, partner)
-    return mixed
+class _Readings(NamedTuple):
+    """What the two losses of a step are read on.
+
+    Attributes:
+        task: whose losses they are.
+        own: whether tasks have examples of their own.
+        here: the learned loss.
+        there: the given one, after the step.
+    """
+
+    task: str
+    own: bool
+    here: LossReading
+    there: LossReading
+
+    def loss(self, loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, reading: LossReading) -> Tensor:
+        """A loss of a model's prediction for the task."""
+        some = {"only": (self.task,)} if self.own and isinstance(model, Shared) else {}
+        prediction: Tensor = model(reading.inputs, **some)[self.task]
+        found = loss(prediction, reading.target)
+        if not reading.mixed:
+            return found
+        partner, share = reading.mixed
+        mixed: Tensor = share * found + (1 - share) * loss(prediction, partner)
+        return mixed
 
 
 def steps_alone(
@@ -86,33 +99,34 @@ def steps_alone(
         ahead: gives another, for losses that are learned on validation data.
         lr: of the step that is looked ahead.
     """
-    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
-    own = isinstance(batch.batch, OwnExamples)
-    other: Augmented | None = None
+    held = learned_losses(model)
+    other = ahead() if any(loss.spec.on == "validation" for loss in held.values()) else batch
     steps: list[Callable[[], None]] = []
-    for place, loss in learned_losses(model).items():
+    for place, loss in held.items():
         task = tasks[place].name
-        if loss.spec.on == "validation" and other is None:
-            other = ahead()
-        here = read_alone(batch, task)
-        there = here if loss.spec.on == "train" or other is None else read_alone(other, task)
-
-        def read(function: Any, at: Sequence[Tensor], reading: LossReading, task: str = task) -> Tensor:
-            swapped = {f"model.{name}": value for name, value in zip(names, at, strict=True)}
-            call = ModelCall(model, partial(_loss_on, function, task, own))
-            with frozen_statistics(), undropped():
-                found: Tensor = functional_call(call, swapped, (reading,))
-            return found
-
-        gradient = unrolled_gradient(
-            loss.weights,
-            parameters,
-            lambda at, weights, loss=loss, here=here: read(partial(loss.present, weights), at, here),  # type: ignore[misc]
-            lambda at, loss=loss, there=there: read(loss.given_present, at, there),  # type: ignore[misc]
-            lr,
-        )
+        there = read_alone(other if loss.spec.on == "validation" else batch, task)
+        own = isinstance(batch.batch, OwnExamples)
+        gradient = _gradient_alone(model, loss, _Readings(task, own, read_alone(batch, task), there), lr)
         steps.append(partial(_write, loss, moved(loss.state(), gradient, loss.spec.rate)))
     return steps
+
+
+def _gradient_alone(model: nn.Module, loss: LearnedLoss, on: _Readings, lr: float) -> Tensor:
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+
+    def read(function: Callable[[Tensor, Tensor], Tensor], at: Sequence[Tensor], reading: LossReading) -> Tensor:
+        swapped = {f"model.{name}": value for name, value in zip(names, at, strict=True)}
+        with frozen_statistics(), undropped():
+            found: Tensor = functional_call(ModelCall(model, partial(on.loss, function)), swapped, (reading,))
+        return found
+
+    return unrolled_gradient(
+        loss.weights,
+        parameters,
+        lambda at, weights: read(partial(loss.present, weights), at, on.here),
+        lambda at: read(loss.given_present, at, on.there),
+        lr,
+    )
 
 
 def _write(loss: LearnedLoss, new: Mapping[str, Tensor]) -> None:
@@ -139,36 +153,40 @@ def step_of_rows(
         ahead: gives another, for losses that are learned on validation data.
         own: whether tasks have examples of their own.
     """
-    program, state = population.program, population.state
-    lr = lookahead_lr(population.values, program.shared_tensors).to(state["parameters"].dtype)
-    fixed, other = state["fixed"], None
-    found: dict[str, Tensor] = {}
-    for place, loss in learned_losses(program.model).items():
+    held, fixed, found = learned_losses(population.program.model), population.state["fixed"], dict[str, Tensor]()
+    other = ahead() if any(loss.spec.on == "validation" for loss in held.values()) else batch
+    for place, loss in held.items():
         task = tasks[place].name
-        if loss.spec.on == "validation" and other is None:
-            other = ahead()
-        here = read_rows(batch, task, own=own)
-        there = here if loss.spec.on == "train" or other is None else read_rows(other, task, own=own)
-        names = {name: buffer_name(place, name) for name, _ in loss.named_buffers()}
-
-        def read(function: Any, rows: Tensor, given: Any) -> Tensor:
-            with undropped():
-                losses, _ = program.losses(function, rows, fixed, given)
-            return losses[0]
-
-        def learned(at: Sequence[Tensor], weights: Tensor, loss=loss, task=task, here=here) -> Tensor:  # type: ignore[no-untyped-def]
-            def of_one(model: nn.Module, both: tuple[LossReading, Tensor]) -> dict[str, Tensor]:
-                return {task: _loss_on(partial(loss.present, both[1]), task, own, model, both[0])}
-
-            return read(of_one, at[0], (here, weights))
-
-        def given(at: Sequence[Tensor], loss=loss, task=task, there=there) -> Tensor:  # type: ignore[no-untyped-def]
-            return read(lambda model, some: {task: _loss_on(loss.given_present, task, own, model, some)}, at[0], there)
-
-        gradient = unrolled_gradient(fixed[names["weights"]], [state["parameters"]], learned, given, lr)
-        new = moved({name: fixed[full] for name, full in names.items()}, gradient, rates[place])
-        found |= {full: new[name] for name, full in names.items()}
+        there = read_rows(other if loss.spec.on == "validation" else batch, task, own=own)
+        on = _Readings(task, own, read_rows(batch, task, own=own), there)
+        state = {name: fixed[buffer_name(place, name)] for name, _ in loss.named_buffers()}
+        new = moved(state, _gradient_of_rows(population, loss, state["weights"], on), rates[place])
+        found |= {buffer_name(place, name): value for name, value in new.items()}
     return found
+
+
+def _gradient_of_rows(population: Population, loss: LearnedLoss, weights: Tensor, on: _Readings) -> Tensor:
+    program, rows, fixed = population.program, population.state["parameters"], population.state["fixed"]
+
+    def read(function: LossFunction, at: Sequence[Tensor], batch: Any) -> Tensor:
+        with undropped():
+            losses, _ = program.losses(function, at[0], fixed, batch)
+        return losses[0]
+
+    def learned(model: nn.Module, batch: tuple[LossReading, Tensor]) -> Tensor:
+        reading, own_weights = batch
+        return on.loss(partial(loss.present, own_weights), model, reading).reshape(1)
+
+    def given(model: nn.Module, reading: LossReading) -> Tensor:
+        return on.loss(loss.given_present, model, reading).reshape(1)
+
+    return unrolled_gradient(
+        weights,
+        [rows],
+        lambda at, weights: read(learned, at, (on.here, weights)),
+        lambda at: read(given, at, on.there),
+        lookahead_lr(population.values, program.shared_tensors).to(rows.dtype),
+    )
 
 
 def rates_of(tasks: Sequence[Sequence[Task]], like: Tensor) -> dict[int, Tensor]:
