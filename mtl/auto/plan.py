@@ -119,6 +119,11 @@ class TimePlan:
         return max(1, self.final_length // _EVALUATIONS)
 
     @property
+    def telling(self) -> bool:
+        """Whether finals are long enough to tell what is better in runs of the recipe's length."""
+        return self.final_length >= int(_ENOUGH * self.recipe)
+
+    @property
     def short(self) -> bool:
         """Whether runs of the race are far shorter than the recipe's."""
         return self.length < int(_SHORT * self.recipe)

@@ -97,7 +97,9 @@ def read_decision(directory: Path) -> AutoStudy:
         raise ValueError(f"{str(directory)!r} is not the directory of `mtl auto`")
     state, (runs, unreadable) = read_state(directory), read_runs(directory)
     finals = [run for run in runs if run.record["phase"] == "final"]
-    verdict = compare([run.record for run in finals], config["auto"]["objective"]) if "final" in state.ended else None
+    telling = state.plan is None or state.plan.telling
+    compared = compare([run.record for run in finals], config["auto"]["objective"], telling=telling)
+    verdict = compared if "final" in state.ended else None
     race = [run for run in runs if run.record["phase"] == "search"]
     path = [run for run in runs if run.record["phase"] == "path"]
     return AutoStudy(config, state, race, finals, path, verdict, unreadable)
@@ -117,6 +119,7 @@ def summarize_decision(study: AutoStudy) -> dict[str, Any]:
             "ended": {part: round(at, 1) for part, at in state.ended.items()},
         },
         "plan": None if state.plan is None else state.plan.plain(),
+        "telling": state.plan is None or state.plan.telling,
         "holdout": auto["holdout"],
         "space": auto["space"],
         "race": {

@@ -54,8 +54,8 @@ class Verdict:
     Attributes:
         compared: the finalists, the best mean on the examples that select first; those with runs without a result last.
         winner: label of the first. It is picked by these, so that its test on the holdout is a single one.
-        chosen: label of what is recommended: the winner where it is better than the default beyond what seeds explain,
-            otherwise the default.
+        chosen: label of what is recommended: the winner where it is better than the default beyond what seeds explain
+            in runs that are long enough to tell, otherwise the default.
         rivals: labels of finalists that cannot be told apart from the winner.
     """
 
@@ -69,12 +69,15 @@ class Verdict:
         return next(each for each in self.compared if each.label == label)
 
 
-def compare(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool]) -> Verdict | None:
+def compare(
+    records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool], *, telling: bool = True
+) -> Verdict | None:
     """Compare the finalists; None where the default has no result to compare with.
 
     Args:
         records: of the finals.
         objective: by name, whether higher is better.
+        telling: whether the runs were long enough to tell what is better in full ones; the default is taken otherwise.
     """
     name, higher = next(iter(objective.items()))
     reached: dict[str, list[float]] = {}
@@ -107,5 +110,5 @@ def compare(records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool])
         for each in compared[1:]
         if each.whole and ((p := paired(each.scores, winner.scores).p_value) is None or p >= _LEVEL)
     ]
-    chosen = winner.label if winner.better and winner.whole else USUAL_LABEL
+    chosen = winner.label if telling and winner.better and winner.whole else USUAL_LABEL
     return Verdict(compared, winner.label, chosen, alike)

@@ -38,6 +38,13 @@ def verdict(summary: Summary) -> str:
             f"nearest, {best['label']}, differs by {_difference(best, signed=True)} {where}): take the default."
             + _shortened(summary)
         )
+    if not summary["telling"]:
+        steps, recipe = count(summary["plan"]["final_length"]), count(summary["plan"]["recipe"])
+        return (
+            f"{best['label']} differs from the default by {_difference(best, signed=True)} in {_counted(summary)} "
+            f"{where} ({_evidence(best)}), but in runs of {steps} of the recipe's {recipe} steps, which say too little "
+            "about full ones: take the default, in full, or give --time more."
+        )
     return (
         f"{best['label']} and the default cannot be told apart in {_counted(summary)} {where} "
         f"({_difference(best, signed=True)}, {_evidence(best)}): take the default." + _shortened(summary)

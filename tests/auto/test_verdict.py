@@ -38,6 +38,12 @@ def test_one_that_cannot_be_told_apart_from_the_default_is_not():
     assert (found.winner, found.chosen) == ("found-1", "default") and "default" in found.rivals
 
 
+def test_runs_that_are_too_short_to_tell_leave_the_default():
+    records = finals(default=[0.5, 0.6, 0.55, 0.5, 0.58], found_1=[0.6, 0.69, 0.66, 0.6, 0.68])
+    found = compare(records, SELECTION, telling=False)
+    assert found is not None and (found.winner, found.chosen) == ("found-1", "default")
+
+
 def test_the_winner_is_picked_by_other_examples_than_it_is_tested_on():
     records = finals(default=[0.5, 0.6, 0.55], found_1=[0.6, 0.71, 0.66], found_2=[0.9, 0.97, 0.91])
     for record in records:
@@ -89,7 +95,7 @@ def words_of(winner, chosen, *entries, rivals=(), steps=920, race=920):
     summary = {
         "objective": {"selection": True}, "holdout": {"examples": 750, "from": "validation"}, "winner": winner,
         "chosen": chosen, "rivals": rivals, "finalists": entries,
-        "plan": {"length": race, "final_length": steps, "recipe": 920},
+        "plan": {"length": race, "final_length": steps, "recipe": 920}, "telling": steps > 306,
     }  # fmt: skip
     return in_words(summary)
 
@@ -109,13 +115,15 @@ def test_the_verdict_in_plain_words():
 
 def test_runs_shorter_than_the_recipe_are_said_with_what_follows():
     default, found = entry("default", 0.0, None), entry("found-1", 0.05, 0.003)
-    better = words_of("found-1", "found-1", found, default, steps=300)
+    better = words_of("found-1", "found-1", found, default, steps=400)
     assert better.endswith(
-        "All finalists had 300 of the recipe's 920 steps, and the line and the file train as long: at full length "
+        "All finalists had 400 of the recipe's 920 steps, and the line and the file train as long: at full length "
         "another may be better, which more --time would tell."
     )
-    alike = words_of("found-1", "default", found, default, steps=300)
+    alike = words_of("found-1", "default", found, default, steps=400)
     assert alike.endswith("the line and the file that train the default do it in full.")
+    short = words_of("found-1", "default", found, default, steps=300)
+    assert "in runs of 300 of the recipe's 920 steps, which say too little" in short and "take the default" in short
     whole = words_of("found-1", "found-1", found, default, race=300)
     assert whole.endswith("take found-1."), "the finals were run in full, and the race long enough"
     hasty = words_of("found-1", "found-1", found, default, race=100)
