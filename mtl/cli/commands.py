@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 
 from mtl.benchmarks import find_benchmark
+from mtl.benchmarks.reading import ReadFailed
 from mtl.cli.checks import read_comparison, read_training
 from mtl.cli.errors import BadInput, Failed
 from mtl.cli.interrupt import stop_on_signals
@@ -58,13 +59,13 @@ def _together(options: TrainOptions, plan: Plan, setting: StudySetup, config: Co
     assert processes is not None
     try:
         if processes.leads:
-            code = _carry_out(options, plan, setting, config)
-            processes.dismiss()
-            return code
+            return _carry_out(options, plan, setting, config)
         with stop_on_signals() as should_stop:
             return 75 if follow(run, setting, should_stop) else 0
     except ProcessLost as error:
         raise Failed(str(error)) from error
+    except ReadFailed as error:  # of the leading one it is in the record
+        raise Failed(f"process {processes.rank} of {processes.size}: {error}") from error
 
 
 def compare(options: CompareOptions) -> int:
@@ -105,6 +106,11 @@ def _in_directory(options: RunOptions, plan: Plan, setting: StudySetup, config: 
                 records = execute(plan, setting, directory, [terminal, StudyTracker(tracker, name)], should_stop)
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
+            if setting.processes is not None:
+                setting.processes.dismiss()
             return 75
         report_comparison(directory, name, tracker, closing)
+    # Others that an exception of this process left in the middle of a step would not hear it; they end as it does.
+    if setting.processes is not None and (finished or not any(record["traceback"] for record in records)):
+        setting.processes.dismiss()
     return exit_code([record for record in records if record["phase"] == "final"], directory.path)

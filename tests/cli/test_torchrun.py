@@ -52,8 +52,8 @@ def test_the_others_say_nothing(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def start(out, *arguments, launcher="mtl.cli.launch"):
-    command = [sys.executable, "-m", launcher, "--standalone", "--nproc-per-node=2", "-m", "mtl", "train", TINY]
+def start(out, *arguments, launcher="mtl.cli.launch", benchmark=TINY):
+    command = [sys.executable, "-m", launcher, "--standalone", "--nproc-per-node=2", "-m", "mtl", "train", benchmark]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(
         [*command, *OPTIONS, f"--out={out}", *arguments],
@@ -127,3 +127,42 @@ def test_a_process_that_dies_ends_the_others_with_a_line(tmp_path):
     assert process.returncode in (137, 1), errors
     assert "process 0 of 2: the connection to the others is lost" in errors
     assert not (tmp_path / "run" / "results.jsonl").exists()
+
+
+BROKEN = """
+import os
+from torch.utils.data import Dataset
+from mtl.benchmarks import Splits
+from tests.tiny import Tiny
+
+class Pairs(Dataset):
+    def __init__(self, split, broken=()):
+        self.split, self.broken, self.read = split, broken, 0
+    def __len__(self):
+        return len(self.split)
+    def __getitem__(self, number):
+        self.read += 1
+        if os.environ.get("RANK") in self.broken and self.read > 200:
+            raise OSError("the disk is gone")
+        return self.split.inputs[number], {task: target[number] for task, target in self.split.targets.items()}
+    def target(self, number):
+        return {task: target[number] for task, target in self.split.targets.items()}
+
+class Broken(Tiny):
+    rank = "RANKS"
+    def load(self):
+        train, validation, test = (split for _, split in super().load().items())
+        return Splits(Pairs(train, self.rank), Pairs(validation), Pairs(test))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_data_that_one_process_cannot_read_ends_all_and_is_said(tmp_path, rank):
+    (tmp_path / "broken.py").write_text(BROKEN.replace("RANKS", rank), encoding="utf-8")
+    _, errors = finish(start(tmp_path / "run", "--epochs=50", benchmark=f"{tmp_path / 'broken.py'}:Broken"), 1)
+    assert (
+        "cannot be read: OSError: the disk is gone" in errors
+        and "Traceback (most recent call last):\n  File" not in errors
+    )
+    assert (tmp_path / "run" / "results.jsonl").exists() == (rank == "0")
