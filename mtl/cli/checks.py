@@ -125,7 +125,7 @@ def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison
     if options.tune is not None:
         budget = tuning_options(options.tune, DEFAULT_BUDGET if options.budget is None else options.budget)
         for each in variants or strategies:
-            space = tuned_space(benchmark, each)
+            space = tuned_space(benchmark, each, options.strategies or ())
             _check_decays(settings, space)
             _check_method(options.tune, budget, space, Objective([SELECTION], benchmark), settings)
     return Comparison(strategies, variants, reference, seeds)
@@ -177,8 +177,9 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     for word in ("strategy", "strategies"):
         if word in options.given and "strategy" in ranges:
             raise ValueError(f"--{word}: {ranges['strategy'].where} names the strategies with strategy=")
-    strategies = parse_strategies(options.strategies or [options.strategy], benchmark)
-    space = build_space(benchmark, [str(strategy) for strategy in strategies], ranges)
+    specs = options.strategies or [options.strategy]
+    parse_strategies(specs, benchmark)
+    space = build_space(benchmark, specs, ranges)
     made = make_options(method, options.method_options)
     objective = Objective(options.objective, benchmark)
     settings = read_settings(options, benchmark)

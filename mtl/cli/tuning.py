@@ -42,7 +42,7 @@ def compare_tuned(
     method = options.tune
     assert method is not None
     budget = options.budget if options.budget is not None else DEFAULT_BUDGET
-    seeds = config["seeds"]
+    seeds, written = config["seeds"], options.strategies or ()
     try:
         engine = find_engine(options, setting)
         equal = make("equal")
@@ -56,7 +56,10 @@ def compare_tuned(
             for cohorts in [cohort_maker(alone)]
         ]
         tunings += [
-            (partial(make_tuning, setting, each, method, budget, seeds, engine.make_cohort), engine.make_cohort)
+            (
+                partial(make_tuning, setting, each, method, budget, seeds, engine.make_cohort, written=written),
+                engine.make_cohort,
+            )
             for each in compared
         ]
         searches = [make_one() for make_one, _ in tunings]

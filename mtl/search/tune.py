@@ -16,8 +16,9 @@ from mtl.search.plan import make_search
 from mtl.search.replay import repeated
 from mtl.search.search import Search
 from mtl.search.space import Space
-from mtl.search.space.build import SETTINGS, build_space
+from mtl.search.space.build import SETTINGS, build_space, set_by
 from mtl.search.space.grammar import Listed
+from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
 from mtl.study.plan import RunPlan
 from mtl.study.rundir import RunDirectory
@@ -50,6 +51,7 @@ def make_tuning(
     seeds: Sequence[int],
     make_cohort: MakeCohort,
     task: str | None = None,
+    written: Sequence[str] = (),
 ) -> Search:
     """The search of a strategy or variant over its own hyperparameters, the learning rate and weight decay.
 
@@ -64,7 +66,7 @@ def make_tuning(
         setting,
         method,
         tuning_options(method, budget),
-        tuned_space(setting.benchmark, compared),
+        tuned_space(setting.benchmark, compared, written),
         Objective([SELECTION], setting.benchmark),
         seed,
         name=RunPlan("search" if task is None else "search_single_task", str(compared), seed, task).name,
@@ -74,21 +76,28 @@ def make_tuning(
     )
 
 
-def tuned_space(benchmark: Benchmark, compared: Strategy | Variant) -> Space:
+def tuned_space(benchmark: Benchmark, compared: Strategy | Variant, written: Sequence[str] = ()) -> Space:
     """What is tuned of a strategy, or of a variant: its own hyperparameters, those of its losses, and the usual ones.
 
     What a variant varies has one value there.
 
+    Args:
+        benchmark: has the tasks.
+        compared: what is tuned.
+        written: the specs of strategies as the user wrote them; what they set is not tuned.
+
     Raises:
         ValueError: a search cannot set what is varied.
     """
+    base = compared.base if isinstance(compared, Variant) else str(compared)
+    said = set_by([spec for spec in written if str(make(spec)) == base])
     if not isinstance(compared, Variant):
-        return build_space(benchmark, [str(compared)], {})
+        return build_space(benchmark, [str(compared)], {}, said)
     for name in compared.settings:
         if name not in SETTINGS and not name.startswith(HEADS):
             raise ValueError(f"--vary {name}: it is one value for all runs that are tuned; leave --tune or --vary out")
     fixed = {name: Listed((text,), where="--vary") for name, text in compared.texts.items()}
-    return build_space(benchmark, [compared.strategy], fixed)
+    return build_space(benchmark, [compared.strategy], fixed, said)
 
 
 def of_one_task(setting: StudySetup, task: str) -> StudySetup:

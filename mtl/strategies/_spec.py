@@ -40,7 +40,16 @@ def make(spec: str | Strategy, **hyperparameters: Any) -> Strategy:
     return strategy
 
 
-def _read(spec: str) -> Strategy:
+def hyperparameters_said(spec: str) -> set[str]:
+    """The hyperparameters that a spec sets, those at their defaults too: `gradnorm.alpha` of `gradnorm:alpha=1.5`."""
+    found = set()
+    for unit in (text for kind, text in _tokens(spec) if kind == "unit"):
+        cls, values = read_unit(unit, {**REGISTRY, **COMBINATORS}, "strategy")
+        found |= {f"{cls.name}.{key}" for key in values}
+    return found
+
+
+def _tokens(spec: str) -> list[tuple[str, str]]:
     tokens, position = [], 0
     while position < len(spec.rstrip()):
         match = _TOKEN.match(spec, position)
@@ -48,6 +57,11 @@ def _read(spec: str) -> Strategy:
             raise ValueError(f"strategy {spec!r}: cannot read {spec[position:]!r}")
         tokens.append((str(match.lastgroup), match.group().strip()))
         position = match.end()
+    return tokens
+
+
+def _read(spec: str) -> Strategy:
+    tokens = _tokens(spec)
     strategy = _chain(tokens, spec)
     if tokens:
         raise ValueError(f"strategy {spec!r}: nothing opens the bracket that ']' closes")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import mtl
-from mtl.strategies import REGISTRY, make
+from mtl.strategies import REGISTRY, hyperparameters_said, make
 from mtl.strategies.combinators import COMBINATORS, Chain, Every
 
 SPECS = [
@@ -109,3 +109,16 @@ def test_names_are_the_contract():
     assert set(fixed) <= set(REGISTRY)
     assert set(COMBINATORS) == {"every", "ema", "normalize", "clip"}
     assert all(name == cls.name and cls.paper and cls.__doc__ for name, cls in REGISTRY.items())
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("gradnorm", set()),
+        ("gradnorm:alpha=1.5", {"gradnorm.alpha"}),
+        ("uncertainty+[mgda+every:n=10]+gradnorm:alpha=1,lr=1e-3", {"every.n", "gradnorm.alpha", "gradnorm.lr"}),
+    ],
+)
+def test_what_a_spec_sets_is_known_at_a_default_too(spec, said):
+    make(spec)
+    assert hyperparameters_said(spec) == said

@@ -80,3 +80,16 @@ def test_a_loss_of_a_file_is_labelled_by_the_files_name(tmp_path):
     assert mine.hyperparameters["loss.product"] == mine.texts["loss.product"] == f"{paths[0]}:mine"
     both = make_variants({"loss.product": tuple(f"{path}:mine" for path in paths)}, [EQUAL], Tiny(), ())
     assert [each.label for each in both] == [f"loss.product={path}:mine" for path in paths]
+
+
+def test_what_a_strategys_spec_sets_is_not_tuned_though_it_is_the_default():
+    name, written = "strategy.gradnorm.alpha", ["famo", "gradnorm:alpha=1.5"]  # which it has anyway
+    gradnorm = make("gradnorm")
+    assert name in build_space(Tiny(), ["gradnorm"], {}).dimensions
+    assert name not in build_space(Tiny(), written, {}).dimensions
+    assert name in build_space(Tiny(), written, read_options([f"{name}=1:2"])).dimensions
+    assert name in tuned_space(Tiny(), gradnorm, ["gradnorm"]).dimensions
+    assert name not in tuned_space(Tiny(), gradnorm, written).dimensions
+    (variant, _) = make_variants({"lr": ("0.1", "0.2")}, [gradnorm], Tiny(), ())
+    assert name not in tuned_space(Tiny(), variant, written).dimensions
+    assert name in tuned_space(Tiny(), variant).dimensions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from mtl.search.space.dimension import Condition, Dimension
 from mtl.search.space.grammar import Bounds, Range, Word
 from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
 from mtl.search.space.space import Space
-from mtl.strategies import make, units
+from mtl.strategies import hyperparameters_said, make, units
 from mtl.strategies.strategy import Strategy
 from mtl.suggestions import nearest
 from mtl.train import Settings, check_trunk
@@ -28,7 +28,9 @@ SETTINGS = tuple(name for name, domain in domains(Settings).items() if domain.va
 _SEARCHED = ("lr", "weight_decay")  # without being asked for
 
 
-def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[str, Range]) -> Space:
+def build_space(
+    benchmark: Benchmark, strategies: Sequence[str], given: Mapping[str, Range], fixed: Collection[str] = ()
+) -> Space:
     """The space of a search.
 
     Unless the user says otherwise, these are searched: the hyperparameters of each strategy that declare a range, the
@@ -38,6 +40,7 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
         benchmark: has the tasks, whose losses may be searched.
         strategies: specs; those in `given`, if it has some, replace them.
         given: ranges by name, as the user wrote them. They replace the declared ones.
+        fixed: names of hyperparameters of strategies that keep their values too, unless they are in `given`.
 
     Raises:
         ValueError: a name that does not exist, or a range outside what is accepted; one line.
@@ -46,7 +49,8 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     listed = given.pop("strategy", None)
     if isinstance(listed, Word | Bounds):
         raise ValueError("strategy: specs joined by commas are wanted, such as strategy=famo,gradnorm")
-    specs = [str(make(spec)) for spec in (listed.choices if listed is not None else strategies)]
+    asked = listed.choices if listed is not None else strategies
+    specs, fixed = [str(make(spec)) for spec in asked], {*fixed, *set_by(asked)}
     if len(set(specs)) < len(specs):
         raise ValueError(f"strategy: {', '.join(specs)} has one twice")
     dimensions = {"strategy": Dimension(Choice(tuple(specs)))}
@@ -56,7 +60,7 @@ def build_space(benchmark: Benchmark, strategies: Sequence[str], given: Mapping[
     weighed = _number_weighed(tasks, dimensions)
     for spec in specs:
         make(spec).check_tasks(weighed)
-    searchable = {**_of_strategies(specs), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
+    searchable = {**_of_strategies(specs, fixed), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
     for name, text in given.items():
         if name not in searchable:
             raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *searchable])}")
@@ -163,22 +167,24 @@ def _check_optimizers(dimensions: Mapping[str, Dimension]) -> None:
             raise ValueError(f"momentum: it is a setting of sgd, where its spec has none, and optimizer is {texts}")
 
 
-def _of_strategies(specs: Sequence[str]) -> dict[str, _Searchable]:
+def set_by(strategies: Sequence[str]) -> set[str]:
+    """The names of the hyperparameters that specs of strategies set."""
+    return {f"strategy.{name}" for spec in strategies for name in hyperparameters_said(spec)}
+
+
+def _of_strategies(specs: Sequence[str], fixed: Collection[str]) -> dict[str, _Searchable]:
     owners: dict[str, Strategy] = {}
     under: dict[str, set[str]] = {}
-    fixed: set[str] = set()
     for spec in specs:
         parts = units(make(spec))
         names = [part.name for part in parts]
         for part in parts:
-            for key, usual in defaults(part).items():
+            for key in defaults(part):
                 name = f"strategy.{part.name}.{key}"
                 if names.count(part.name) > 1:
                     continue  # a name for both would be ambiguous
                 owners[name] = part
                 under.setdefault(name, set()).add(spec)
-                if getattr(part, key) != usual:
-                    fixed.add(name)
     return {
         name: _Searchable(owner, name.rpartition(".")[2], _under("strategy", under[name], specs), name not in fixed)
         for name, owner in owners.items()
