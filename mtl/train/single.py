@@ -198,16 +198,25 @@ class Single:
     def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
         batch = drawn.batch
         predicted = self._predicted(batch.inputs, own=isinstance(batch, OwnExamples))
-        losses, tasks = weighed_losses(self._training, predicted, batch.targets), self._job.losses
-        if drawn.partner is not None:
-            others = weighed_losses(self._training, predicted, drawn.partner.targets)
-            shares = {name: drawn.share_of(tasks[name]) for name in losses}
-            losses = {name: shares[name] * loss + (1 - shares[name]) * others[name] for name, loss in losses.items()}
+        losses, tasks = self._losses_against(predicted, batch), self._job.losses
+        if drawn.partner is None:
+            return losses
+        others, mixed = self._losses_against(predicted, drawn.partner), dict[str, Tensor]()
+        for name, task in tasks.items():
+            share = drawn.share_of(task)
+            # In a micro-batch either of the two may be without labels while the other has some.
+            terms = [part * each[name] for part, each in ((share, losses), (1 - share, others)) if name in each]
+            if terms:
+                mixed[name] = sum(terms[1:], start=terms[0])
+        return mixed
+
+    def _losses_against(self, predicted: Mapping[str, Tensor], batch: Examples) -> dict[str, Tensor]:
+        """The losses against the labels of a batch; a task without a single label is absent, not broken."""
+        losses = weighed_losses(self._training, predicted, batch.targets)
         if not self._ground.missing:
             return losses
-        # A task without a single label in the batch has a loss of NaN by definition: it is absent, not broken.
         there = {task.name for task in self._job.tasks if bool(known(batch.targets[task.name]).any())}
-        return {name: loss for name, loss in losses.items() if tasks[name] in there}
+        return {name: loss for name, loss in losses.items() if self._job.losses[name] in there}
 
     def _predicted(self, inputs: Any, *, own: bool) -> Mapping[str, Tensor]:
         """Predictions for a batch; of several processes each makes a part of them."""

@@ -5,6 +5,7 @@ import torch
 
 from mtl import Balancer
 from mtl.train import Cohort, Member, Settings, Stopped, train
+from mtl.train.augment import augment
 from mtl.train.batches import Batches
 from tests.population.problem import Normed, Three, ThreeMissing, close
 
@@ -124,3 +125,25 @@ def test_a_cohort_says_that_it_trains_such_members_one_at_a_time():
 def test_more_micro_batches_than_examples_are_refused():
     with pytest.raises(ValueError, match=r"^training: accumulate=9 must be at most batch_size=8$"):
         Settings(batch_size=8, accumulate=9)
+
+
+def test_of_a_mix_that_a_micro_batch_has_one_side_of_that_side_counts():
+    """Some halves of a batch know a product and not that of the partner, or the other way round; nothing is trained."""
+    benchmark, steps = ThreeMissing(), 24
+    found = trained(benchmark, "equal", steps=steps, batch_size=4, accumulate=2, mixup=0.3, lr=0.0)
+    assert found.status == "done" and not found.skipped.get("nonfinite_loss")
+    model = benchmark.model(benchmark.tasks, benchmark.load().train.inputs).train()
+    model.load_state_dict(found.weights)
+    batches, one_sided = Batches(benchmark.load().train, 4, 1), 0
+    for step, (_, product, _) in enumerate(found.history["train_loss"]):
+        drawn = augment(batches[step], 0.0, 0.3, 1, step)
+        predicted, halves = model(drawn.batch.inputs)["product"][:, 0].detach(), []
+        for half in (slice(0, 2), slice(2, 4)):
+            sides = []
+            for batch, share in ((drawn.batch, drawn.share), (drawn.partner, 1 - drawn.share)):
+                errors = (predicted[half] - batch.targets["product"][half]).square()
+                sides += [share * errors[~errors.isnan()].mean()] * bool((~errors.isnan()).any())
+            one_sided += len(sides) == 1
+            halves += [sum(sides)] * bool(sides)
+        assert product == (pytest.approx(float(sum(halves)) / len(halves)) if halves else None)
+    assert one_sided > 3

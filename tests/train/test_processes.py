@@ -10,13 +10,14 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.utils.data import Dataset
 
-from mtl.benchmarks import Splits, Task
+from mtl.benchmarks import Splits, Task, load_checked
 from mtl.losses import MSE, make_loss
 from mtl.metrics import mae
 from mtl.models import HardSharing
 from mtl.train import Cohort, Member, Settings
 from mtl.train.loop import train_to_the_end
 from mtl.train.processes import Processes
+from tests.benchmarks.domains import Domains, DomainsOnDisk
 from tests.population.problem import Normed, Pictures, Three, ThreeMissing, close
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
@@ -110,6 +111,12 @@ SAME = [
     (Five, "mgda", {}),
     (Stored, "uncertainty", {"batch_size": 7, "accumulate": 2}),
     (Stored, "mgda", {"batch_size": 6, "mixup": 0.3, "noise": 0.1}),
+    (Domains, "mgda", {"batch_size": 8}),
+    (Domains, "equal", {"batch_size": 16, "sampling": "proportional"}),
+    (Domains, "famo", {"batch_size": 6, "accumulate": 3}),
+    (Domains, "auto-lambda", {"batch_size": 8, "mixup": 0.3, "noise": 0.1, "ema": 0.9}),
+    (DomainsOnDisk, "gradnorm", {"batch_size": 8}),
+    (DomainsOnDisk, "sdmgrad", {"batch_size": 6, "accumulate": 2, "mixup": 0.2}),
 ]
 OWN = [(Normed, "mgda", {"ema": 0.9}), (Dropping, "famo", {})]
 
@@ -119,7 +126,9 @@ def made(benchmark, strategy, changes, processes=None):
     seed = changes.pop("seed", 1)
     settings = Settings(**{"steps": 12, "lr": 1e-2, "batch_size": 16} | changes)
     chosen = benchmark()
-    return Cohort(chosen, chosen.load(), [Member(strategy, seed)], settings, vectorised=False, processes=processes)
+    return Cohort(
+        chosen, load_checked(chosen), [Member(strategy, seed)], settings, vectorised=False, processes=processes
+    )
 
 
 def ended(cohort):
