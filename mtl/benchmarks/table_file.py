@@ -44,7 +44,10 @@ def named_table(path: str, targets: Sequence[str]) -> str:
         raise ValueError(f"--target {' '.join(targets)}: {path!r} is no table; {' or '.join(ENDINGS)} is wanted")
     for target in targets:
         if set(target) & set(",[]="):
-            raise ValueError(f"--target {target!r}: give the column a name without commas, brackets and equals signs")
+            raise ValueError(
+                f"--target {target!r}: columns are parted by spaces, and none that is predicted may have a comma, a "
+                "bracket or an equals sign in its name"
+            )
     return f"{path}:{','.join(targets)}"
 
 

@@ -37,8 +37,15 @@ def read_arguments(arguments: Sequence[str] | None) -> Command:
         below, written = _from_file(command, config, given)
         values, given = {**below, **values}, given | written
         if lacks := [name for name, each in declared(command).items() if each.required and name not in values]:
-            raise BadInput(f"--config {config}: it names no {lacks[0]}, and the command line does neither")
+            raise BadInput(f"--config {config}: {_names_none(lacks[0], config)}")
     return _filled(command, values, given)
+
+
+def _names_none(name: str, path: Path) -> str:
+    """That neither the file nor the command line gives what has to be given."""
+    if name == "benchmark" and name in (entries := read_texts(path)):  # only a run's config.yaml comes here so
+        return f"of a run it takes the options; the benchmark, {entries[name].value}, belongs on the command line"
+    return f"it names no {name}, and the command line does neither"
 
 
 def _filled(command: type[Command], values: Mapping[str, Any], given: frozenset[str]) -> Command:

@@ -86,7 +86,7 @@ class RunOptions(TrainingOptions):
         None, "of a task, in place of the benchmark's, such as age=huber:delta=0.5", metavar="TASK=SPEC"
     )
     out: Path | None = option(None, "where the run's files go (default: runs/NAME)", metavar="DIR")
-    seed: int = option(0, "first seed")
+    seed: int = option(0, "first seed", 0)
     keep_models: str = option(
         "best", "weights that checkpoints/ keeps: of the best run as best.pt, of all, of none",
         choices=("none", "best", "all"),

@@ -18,6 +18,7 @@ from mtl.benchmarks.cache import cache_folder, watched
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
 from mtl.cli.options import DataOptions, named_in_full
+from mtl.train.check import label_remarks
 from mtl.train.facts import data_facts
 
 
@@ -78,7 +79,16 @@ def _described(benchmark: Benchmark, splits: Splits) -> dict[str, Any]:
             }
             for task in benchmark.tasks
         },
+        "remarks": _remarks(benchmark, splits),
     }
+
+
+def _remarks(benchmark: Benchmark, splits: Splits) -> list[str]:
+    """What training would say of the labels, or refuse them for."""
+    try:
+        return label_remarks(benchmark.tasks, splits, f"benchmark {benchmark.name!r}")
+    except ValueError as error:
+        return [f"this data will not be trained on: {error}"]
 
 
 def _shapes(inputs: Any) -> Any:
@@ -104,6 +114,7 @@ def _show(found: dict[str, Any]) -> None:
             lines.append(f"    missing labels: {missing}")
         if constant := ", ".join(f"{key} {x:.4g}" for key, x in task["constant"].items() if x is not None):
             lines.append(f"    best constant prediction, test split: {constant}")
+    lines += found["remarks"]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     print(f"mtl: read and checked in {found['seconds']:.1f} s", file=sys.stderr)

@@ -98,7 +98,7 @@ def check_model(
         raise ValueError(no_trunk(benchmark, settings))
     if settings.architecture and not reads_trunk(benchmark, splits.train.first(2), "architecture"):
         raise ValueError(no_architecture(benchmark, settings))
-    for text in [*_remarks(benchmark.tasks, splits, where), *_unchanged(settings, splits.train.first(1))]:
+    for text in [*label_remarks(benchmark.tasks, splits, where), *_unchanged(settings, splits.train.first(1))]:
         tell(text)
 
 
@@ -260,8 +260,17 @@ def _check_metrics(where: str, task: Task, prediction: Tensor, split: Examples) 
             raise ValueError(f"{where}: {error}") from error
 
 
-def _remarks(tasks: Sequence[Task], splits: Splits, where: str) -> list[str]:
-    """What is unusual about labels and metrics; raises `ValueError` where a task could not be judged or reported."""
+def label_remarks(tasks: Sequence[Task], splits: Splits, where: str) -> list[str]:
+    """What is unusual about labels and metrics: classes that a split lacks, values that will not be given.
+
+    Args:
+        tasks: with their metrics.
+        splits: with their labels.
+        where: begins the message of an error.
+
+    Raises:
+        ValueError: a task could not be judged or reported; one line.
+    """
     found = [text for task in tasks for text in _absent_classes(task, splits)]
     try:
         found += references(tasks, splits.train, splits.validation)[1]

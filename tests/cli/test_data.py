@@ -59,6 +59,18 @@ def test_a_table_shows_what_its_columns_were_taken_for(table, capsys):
     assert "price: regression" in out and "sold: binary, is it '1'" in out and "inputs that are words: town" in out
 
 
+def test_classes_that_a_split_lacks_and_metrics_without_a_value_are_said(tmp_path, capsys):
+    path = tmp_path / "rare.csv"
+    rows = "".join(f"{k / 7},{('train', 'val', 'test')[k % 3]},{int(k % 21 < 2)},{k % 2}\n" for k in range(120))
+    path.write_text("a,split,rare,b\n" + rows, encoding="utf-8")
+    assert main(["data", str(path), "--target", "rare", "b"]) == 0
+    out = capsys.readouterr().out
+    assert "task 'rare': its test split has no example of class 1" in out
+    assert "no value of metrics 'auc', 'average_precision' will be given" in out
+    assert main(["data", str(path), "--target", "b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == []
+
+
 def test_a_table_is_trained_on_and_resumed_under_its_full_name(table, capsys, monkeypatch):
     monkeypatch.chdir(table.parent)
     command = ["train", "homes.csv", "--target", "price", "--steps", "5", "--wandb", "disabled", "--out", "run"]

@@ -85,6 +85,14 @@ def test_a_file_of_options_without_a_benchmark_is_refused(tmp_path, capsys):
     )
 
 
+def test_the_config_of_a_run_is_said_to_leave_the_benchmark_to_the_command_line(tmp_path, capsys):
+    assert call("train", TINY, *QUIET, f"--out={tmp_path}") == 0
+    capsys.readouterr()
+    assert call("train", "--config", tmp_path / "config.yaml") == 2
+    error = capsys.readouterr().err
+    assert "tests/tiny.py:Tiny, belongs on the command line" in error and error.count("\n") == 1
+
+
 def test_the_line_leaves_out_what_has_no_effect_and_what_the_benchmark_has():
     sgd = Member("equal", 3, {"optimizer": "sgd", "momentum": 0.5, "lr": 1e-2})
     recipe = make_recipe("tiny", Tiny(), Settings.of(Tiny.recipe), sgd)
