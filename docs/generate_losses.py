@@ -73,6 +73,16 @@ of one's own needs none of this, for a balancer weighs whatever losses it is giv
     balancer.backward({"depth.mae": error.abs().mean(), "depth.mse": error.square().mean()})
     print(balancer.weights)
 
+**Pictures.** `gradient` compares the differences of neighbouring pixels, so edges, and `ssim` how alike windows look.
+Both go beside a loss of the pixels themselves. `l1` is another name of `mae`:
+
+    mtl compare scenes --loss depth=l1+0.1*gradient --strategies equal uncertainty
+    mtl compare scenes --vary loss.depth=mse,mse+0.1*ssim,apart:mse+0.1*ssim --strategies equal gradnorm
+    mtl search scenes --loss depth=l1+gradient --search loss.depth.weight2=0.01:10:log
+
+Labels are (N, H, W), (N, C, H, W) or (N, H, W, C); the shorter axis is taken for the channels if `channels` does not
+say. The range of values that `ssim` needs is that of the training labels if `data_range` is not given.
+
 **Classes of unlike size.** `class_weights=inverse` makes every class weigh the same in all, `effective` lets large
 classes stop growing (Cui et al., CVPR 2019, with beta 0.999), `priors=training` and `positive_weight=inverse` are of
 the same kind. They are taken from the labels of the training split alone before training starts, have the mean 1 over
@@ -220,7 +230,8 @@ blue and orange at the ends of the range that a search tries for the first of th
 
 def variants(cls: type[Loss]) -> list[tuple[str, Loss, str]]:
     """Labelled losses and their colours: the default, and both ends of the range of the first parameter searched."""
-    more = {"priors": (0.2, 0.3, 0.5)} if "priors" in domains(cls) else {}
+    decided = {"priors": (0.2, 0.3, 0.5), "data_range": 1.0}  # by training labels
+    more = {key: value for key, value in decided.items() if key in domains(cls)}
     default = cls(**more)
     searched = [(key, domain) for key, domain in domains(cls).items() if domain.search]
     searched = [] if cls is Learned else searched  # its rate is no part of its shape

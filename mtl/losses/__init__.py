@@ -17,6 +17,7 @@ from mtl.losses.likelihood import Gaussian, NegativeBinomial, Poisson, Tweedie
 from mtl.losses.loss import Loss, TaskLoss, Terms, loss_of, losses_of, measure_of
 from mtl.losses.metric_learning import Contrastive, Triplet
 from mtl.losses.overlap import Dice, Lovasz, Tversky
+from mtl.losses.pictures import SSIM, Gradient
 from mtl.losses.registry import FAMILIES, LOSSES
 from mtl.losses.regression import MAE, MSE, Huber, LogCosh, Quantile, SmoothL1
 from mtl.losses.spec import loss_class, make_loss
@@ -30,6 +31,7 @@ __all__ = [
     "MAE",
     "MSE",
     "NLL",
+    "SSIM",
     "Asymmetric",
     "BinaryCrossEntropy",
     "Checked",
@@ -40,6 +42,7 @@ __all__ = [
     "Finding",
     "Focal",
     "Gaussian",
+    "Gradient",
     "Hinge",
     "Huber",
     "Learned",

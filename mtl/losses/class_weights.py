@@ -23,6 +23,7 @@ UNRESOLVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "positive_weight": ("inverse",),
         "positive_weights": ("inverse",),
         "priors": ("training",),
+        "data_range": ("labels",),
     }
 )
 

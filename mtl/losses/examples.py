@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from mtl.losses.labels import IGNORE
 
 COUNT, WIDTH = 12, 4  # examples, and classes or labels of each
+_SIDE = 8  # of a picture, few of which are enough
 _SURE = 5.0  # a logit, or minus a log variance
 Pair = tuple[Tensor, Tensor]
 
@@ -43,6 +44,10 @@ def _depth(draw: Generator) -> Pair:
     return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH).exp()
 
 
+def _pictures(draw: Generator) -> Pair:
+    return _normal(draw, 3, _SIDE, _SIDE, 1), _normal(draw, 3, _SIDE, _SIDE)
+
+
 def _embeddings(draw: Generator) -> Pair:
     return _normal(draw, COUNT, WIDTH), _ints(draw, 3, COUNT)
 
@@ -57,6 +62,7 @@ KINDS: Mapping[str, Callable[[Generator], Pair]] = MappingProxyType(
         "depth": _depth,
         "directions": _several,
         "teacher": _several,
+        "pictures": _pictures,
         "embeddings": _embeddings,
     }
 )

@@ -15,6 +15,7 @@ from mtl.losses.likelihood import Gaussian, NegativeBinomial, Poisson, Tweedie
 from mtl.losses.loss import Loss
 from mtl.losses.metric_learning import Contrastive, Triplet
 from mtl.losses.overlap import Dice, Lovasz, Tversky
+from mtl.losses.pictures import SSIM, Gradient
 from mtl.losses.regression import MAE, MSE, Huber, LogCosh, Quantile, SmoothL1
 from mtl.losses.taylor import Taylor, TaylorNumbers
 
@@ -27,6 +28,7 @@ FAMILIES: Mapping[str, tuple[type[Loss], ...]] = MappingProxyType(
         "yes or no": (BinaryCrossEntropy, MultiLabel, Asymmetric),
         "regions": (Dice, Tversky, Lovasz),
         "depth and directions": (ScaleInvariant, Cosine),
+        "pictures": (Gradient, SSIM),
         "embeddings": (Triplet, Contrastive),
         "a teacher": (KL,),
         "a search over the loss itself": (Taylor, TaylorNumbers),

@@ -29,7 +29,7 @@ class MSE(Regression):
 
 @dataclass(frozen=True)
 class MAE(Regression):
-    """Mean absolute error."""
+    """Mean absolute error, by its other name `l1`."""
 
     name: ClassVar[str] = "mae"
     formula: ClassVar[str] = "|p - y|"

@@ -13,6 +13,9 @@ from mtl.losses.sums import APART, Sum, split_sum, sum_of, written_sum
 from mtl.losses.torch_losses import is_torch, torch_loss, torch_names
 from mtl.suggestions import nearest
 
+#: Other names of ours.
+_ALSO = {"l1": "mae"}
+
 _FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.py:)")
 
 
@@ -78,8 +81,8 @@ def loss_class(name: str) -> type[Loss]:
     Raises:
         ValueError: there is none; the nearest names are said.
     """
-    if name in LOSSES:
-        return LOSSES[name]
+    if (ours := _ALSO.get(name, name)) in LOSSES:
+        return LOSSES[ours]
     if ":" in name:
         return foreign_loss(name)
     if is_torch(name):

@@ -16,6 +16,7 @@ _OUTLIERS, _TAILS, _SKEW = 0.01, 3.0, 2.0
 _OVERDISPERSED = 1.5
 _UNEVEN, _VERY_UNEVEN = 3.0, 20.0
 _RARE = 0.1
+_SMOOTH = 0.5  # difference of neighbours, in standard deviations, below which a picture has surfaces and edges
 _FEW_COUNTS = 0.05  # share of zeros from which amounts are taken for ones that are often zero
 _EFFICIENT = 1.345  # of Huber's loss: 95 % of the efficiency of the mean on normal errors (Huber 1981)
 
@@ -101,6 +102,9 @@ def _numbers(figures: Figures) -> Iterator[Suggestion]:
         yield Suggestion(huber, "nearly as good as mse on normal errors, and safe should some be large")
     if figures["lowest"] > 0 and figures["skew"] > _SKEW:
         yield Suggestion("tweedie:power=1.9", f"all above 0 and skewed ({figures['skew']:.1f}): errors by ratio")
+    if (apart := figures.get("neighbours", 1.0)) < _SMOOTH:
+        seen = f"pictures whose neighbouring labels are {apart:.2f} standard deviations apart: surfaces, with edges"
+        yield Suggestion("mae+gradient", f"{seen} that should be sharp")
     yield Suggestion("gaussian", "if the uncertainty of each example is wanted too; needs two outputs for a label")
 
 

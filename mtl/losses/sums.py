@@ -184,9 +184,15 @@ def _sum_class(parts: tuple[type[Loss], ...], apart: bool) -> type[Sum]:
     made.apart = tuple(words) if apart else ()  # type: ignore[attr-defined]
     made.parts, made.fields_of = parts, tuple(names)  # type: ignore[attr-defined]
     made.takes_tensors = all(getattr(part, "takes_tensors", True) for part in parts)  # type: ignore[attr-defined]
-    made.kind = next((part.kind for part in parts if part.kind), "")  # type: ignore[attr-defined]
+    made.kind = _kind(parts)  # type: ignore[attr-defined]
     made.__doc__ = f"The weighed sum of {', '.join(part.name for part in parts)}."
     return made
+
+
+def _kind(parts: Sequence[type[Loss]]) -> str:
+    """Of the predictions and labels that all parts take; pictures are numbers too."""
+    kinds = [part.kind for part in parts if part.kind]
+    return next((kind for kind in kinds if kind == "pictures"), kinds[0] if kinds else "")
 
 
 def _words(parts: Sequence[type[Loss]]) -> list[str]:

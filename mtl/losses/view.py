@@ -54,6 +54,11 @@ def _depth(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x, 0 * x, 0 * x, 0 * x]).reshape(1, 4), torch.ones(1, 4, dtype=x.dtype)
 
 
+def _pictures(x: Tensor) -> tuple[Tensor, Tensor]:
+    step = torch.cat([torch.zeros(14, 7, dtype=x.dtype), torch.ones(14, 7, dtype=x.dtype)], 1)[None]
+    return x * step, step
+
+
 def _mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x, 0 * x]).reshape(1, 2), torch.zeros(1, dtype=x.dtype)
 
@@ -79,6 +84,7 @@ VIEWS: Mapping[str, LossView] = MappingProxyType(
         "regions": LossView("logits of a region of 3 places; of the 7 others -2", -5, 5, _region),
         "depth": LossView("log error of one of 4 places, the others right", -3, 3, _depth),
         "directions": LossView("angle to the true direction, in degrees", -180, 180, _angle),
+        "pictures": LossView("height of a step that is 1 in the label", -1, 3, _pictures),
         "embeddings": LossView("an example at 0, one of its class at x, one of another at 1.3", -2, 2, _embeddings),
         "teacher": LossView("logit of a class for which the teacher has 1; others 0", -5, 5, _teacher),
     }

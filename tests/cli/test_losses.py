@@ -1,13 +1,16 @@
 """`mtl check-loss`, and `--loss` of the commands that train."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mtl.cli.main import main
 from mtl.files.yaml_files import read_values
+from tests.written import records_of, summary_of
 
 FILE = str(Path(__file__).parents[1] / "losses" / "user_losses.py")
+RAMPS = str(Path(__file__).parents[1] / "losses" / "test_pictures.py") + ":Ramps"
 TINY = str(Path(__file__).parents[1] / "tiny.py") + ":Tiny"
 
 
@@ -29,12 +32,16 @@ def test_a_users_loss_with_a_fault_fails(capsys):
     ("arguments", "said"),
     [
         (["check-loss", "hubber"], "unknown loss 'hubber': did you mean huber"),
-        (["check-loss", "mse", "--kind", "pictures"], "--kind pictures: known are numbers, classes"),
+        (["check-loss", "mse", "--kind", "sounds"], "--kind sounds: known are numbers, classes"),
         (["train", TINY, "--loss", "sgn=mse"], "loss of task 'sgn': there is no such task: did you mean sign?"),
         (["train", TINY, "--loss", "product=mse:delta=1"], "loss of task 'product': mse has no hyperparameter 'delta'"),
         (
             ["compare", TINY, "--loss", "product=cross-entropy"],
             "task 'product': cross-entropy takes classes of type int64",
+        ),
+        (
+            ["compare", TINY, "--loss", "product=l1+0.1*gradient"],
+            "task 'product': mae+gradient cannot take gradient: it takes pictures as labels, (N, H, W)",
         ),
         (["search", TINY, "--loss", "product"], "--loss 'product' is not TASK=SPEC"),
     ],
@@ -55,3 +62,16 @@ def test_a_loss_is_chosen_for_a_task_and_recorded_as_it_was_used(tmp_path):
     assert "inverse" not in config["tasks"]["sign"]["loss"]
     # Another loss is another study.
     assert main(["train", TINY, *options, "--resume"]) == 2
+
+
+def test_a_strategy_weighs_the_edges_of_pictures_and_how_alike_they_look(tmp_path):
+    losses = ["depth=apart:l1+0.1*gradient", "again=mse+ssim:window=3"]
+    options = ["--strategies", "equal", "gradnorm", "--steps=3", "--seeds=1", "--no-single-task", "--wandb=disabled"]
+    assert main(["compare", RAMPS, "--loss", *losses, *options, "--quiet", f"--out={tmp_path}"]) == 0
+    records, summary = records_of(tmp_path), summary_of(tmp_path)
+    assert [record["status"] for record in records] == ["done", "done"]
+    assert set(summary["losses"]) == {"depth.mae", "depth.gradient", "again"}
+    config = read_values(tmp_path / "config.yaml")
+    assert config["tasks"]["depth"]["loss"] == "apart:mae+0.1*gradient"
+    # The range of the training labels, as a number.
+    assert re.fullmatch(r"mse\+ssim:window=3,data_range=[0-9.]+", config["tasks"]["again"]["loss"])

@@ -81,7 +81,7 @@ def test_a_loss_of_classes_that_takes_numbers_too_is_said():
 
 def test_what_takes_no_kind_is_said():
     with pytest.raises(ValueError, match="known are numbers, classes"):
-        check_loss(make_loss("mse"), "pictures")
+        check_loss(make_loss("mse"), "sounds")
     checked = check_loss(make_loss("cross-entropy"), "numbers")
     assert not checked.passed and "takes classes of type int64" in checked.findings[0].text
     assert set(KINDS) >= {cls.kind for cls in LOSSES.values()}

@@ -150,7 +150,7 @@ def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
     ("word", "name"),
     [
         ("pinball", "quantile"),
-        ("l1", "mae"),
+        ("dssim", "ssim"),
         ("iou", "tversky, lovasz"),
         ("bce", "binary-cross-entropy"),
         ("silog", "scale-invariant"),
