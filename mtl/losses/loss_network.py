@@ -48,8 +48,9 @@ def network_terms(weights: Tensor, hidden: int, prediction: Tensor, target: Tens
     """
     if elementwise(prediction, target):
         target = target.reshape(prediction.shape)
-    features = _summed(weights, hidden, prediction, target, numbers=numbers)
-    return Terms(smooth_leaky(features @ weights[-hidden - 1 :].to(features.dtype)), known(target))
+    with torch.autocast(prediction.device.type, enabled=False):  # which would multiply in half precision
+        features = _summed(weights, hidden, prediction, target, numbers=numbers)
+        return Terms(smooth_leaky(features @ weights[-hidden - 1 :].to(features.dtype)), known(target))
 
 
 def _summed(weights: Tensor, hidden: int, prediction: Tensor, target: Tensor, *, numbers: bool) -> Tensor:

@@ -205,6 +205,13 @@ def test_it_goes_on_from_its_state():
     assert torch.equal(second.weights, whole.weights)
 
 
+def test_autocast_does_not_lower_its_precision():
+    loss, logits, labels = LearnedLoss("cross-entropy", hidden=5), torch.randn(8, 3).float(), torch.randint(0, 3, (8,))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(logits, labels)
+    torch.testing.assert_close(found, loss(logits, labels), rtol=1e-6, atol=0)
+
+
 def test_validation_data_and_a_part_of_what_a_model_returns():
     class Two(nn.Module):
         def __init__(self):

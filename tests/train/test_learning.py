@@ -7,7 +7,9 @@ import torch
 
 from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
+from mtl.strategies import make
 from mtl.train import Cohort, Member, Settings, train
+from mtl.train.learning import check_learning
 from tests.benchmarks.domains import Domains
 from tests.population.problem import Normed, Three, ThreeMissing, assert_is_the_single_run, close
 
@@ -150,8 +152,16 @@ def test_strategies_that_compare_losses_over_time_are_refused(strategy, said):
     cohort([Member(strategy, losses={"sign": {**SIGN, "rate": 0}})])
 
 
+def test_several_processes_are_refused():
+    tasks = Member("equal", losses={"sign": SIGN}).tasks(Three.tasks)
+    with pytest.raises(ValueError, match=r"task 'sign': .* which it cannot by several processes: train it by one"):
+        check_learning(tasks, make("equal"), processes=True)
+    check_learning(Three.tasks, make("famo"), processes=True)
+
+
 @pytest.mark.parametrize(
-    "changes", [{"accumulate": 2}, {"optimizer": "sgd"}, {"clip": 1.0, "schedule": "cosine", "warmup": 2}]
+    "changes",
+    [{"accumulate": 2}, {"amp": "bf16"}, {"optimizer": "sgd"}, {"clip": 1.0, "schedule": "cosine", "warmup": 2}],
 )
 def test_it_goes_with_other_settings(changes):
     settings = Settings.of(Three.recipe, {"steps": 8, **changes})
