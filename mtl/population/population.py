@@ -12,6 +12,7 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from mtl.population import members
+from mtl.population.compiled import CompiledForward
 from mtl.population.dropout import Call, Rates, draw
 from mtl.population.members import KINDS
 from mtl.population.optimizers import clipped, cut_off, make_optimizer
@@ -79,6 +80,8 @@ class Population:
         #: The losses under the autocast of the last step, which is to be that of its second reading too.
         self._forward = losses
         self.head_weighting, self.scale, self.steps_per_epoch = head_weighting, scale, steps_per_epoch
+        #: Makes the forward pass of a step, and none of its further ones; None makes it as it is.
+        self.compiled: CompiledForward | None = None
         #: Rates of dropout in place of the model's own, by kind.
         self.dropout: list[Rates] | None = None
         if dropout is not None:
@@ -264,7 +267,7 @@ class Population:
             self.read_after(masks)
             self._forward = forward
             leaf = self.state["parameters"].detach().requires_grad_()
-            losses, fixed = self.program.losses(forward, leaf, self.state["fixed"], batch, masks)
+            losses, fixed = self.program.losses(forward, leaf, self.state["fixed"], batch, masks, self.compiled)
             values = torch.stack([loss.detach() for loss in losses], 1)
             values = values.to(torch.promote_types(values.dtype, torch.float32))
             if "strategy" not in self.state:

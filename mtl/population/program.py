@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from mtl.gradients.graph import distinct, real, shaped, size
 from mtl.population.attention import PlainAttention
+from mtl.population.compiled import CompiledForward
 from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 from mtl.population.mapped import mapped
@@ -75,7 +76,13 @@ class Program:
         return {name: every[tied[id(tensor)]].detach().clone() for name, tensor in known.items()}
 
     def losses(
-        self, losses: LossFunction, rows: Tensor, fixed: Mapping[str, Tensor], batch: Any, masks: Sequence[Tensor] = ()
+        self,
+        losses: LossFunction,
+        rows: Tensor,
+        fixed: Mapping[str, Tensor],
+        batch: Any,
+        masks: Sequence[Tensor] = (),
+        forward: CompiledForward | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The K losses (N,) of a training step with their graph, and the buffers after it.
 
@@ -85,6 +92,7 @@ class Program:
             fixed: buffers and frozen parameters, (N, ...) each.
             batch: tensors (N, ...) in any nesting.
             masks: what each dropout multiplies with, (N, ...) each, in the order of the calls; empty without dropout.
+            forward: makes the pass as a compiled program; None makes it as it is.
         """
         self.model.train()
         call = ModelCall(self.model, lambda model, inner: separate(losses(model, inner)))
@@ -97,8 +105,12 @@ class Program:
             with replaced(own), self._convolving(), self._attending():
                 return functional_call(call, values, (inner,)), held
 
+        def every(rows: Tensor, *given: Any) -> Any:
+            return mapped(one, len(rows))(self._pieces(rows), *given)
+
+        given = dict(fixed), batch, list(masks)
         found: tuple[list[Tensor], dict[str, Tensor]]
-        found = mapped(one, len(rows))(self._pieces(rows), dict(fixed), batch, list(masks))
+        found = every(rows, *given) if forward is None else forward(every, rows, *given)
         return found
 
     def reach(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtl.benchmarks.checked import in_one_line
+from mtl.population.compiled import compiling
 from mtl.strategies.strategy import Strategy
 from mtl.train.settings import Settings
 
@@ -78,44 +78,9 @@ class CompiledParts:
         finally:
             self._on = False
 
-    @contextlib.contextmanager
-    def step(self) -> Iterator[None]:
-        """For the forward pass of a step and all that goes back through it, which is compiled when it is first done.
-
-        Raises:
-            ValueError: something cannot be compiled.
-        """
-        import torch._dynamo.config
-        import torch._functorch.config
-        import torch._inductor.config
-
-        dynamo, functorch, inductor = torch._dynamo.config, torch._functorch.config, torch._inductor.config
-        with (
-            # Inputs whose shape is another in each batch would silently be eager after some of them.
-            dynamo.patch(fail_on_recompile_limit_hit=True, suppress_errors=False),
-            # A strategy goes back through one graph several times.
-            functorch.patch(donated_buffer=False),
-            # Dropout draws what it draws without compilation.
-            inductor.patch(fallback_random=True),
-            self._told(),
-        ):
-            yield
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Inside the block an error of the compilers is one line."""
-        from torch._dynamo import config, exc
-
-        where = f"compile: {', '.join(self._names)}"
-        try:
-            yield
-        except exc.FailOnRecompileLimitHit as error:
-            raise ValueError(
-                f"{where} was compiled for inputs of {config.recompile_limit} shapes, and here is another: bring "
-                "batches to one shape, or train without --compile"
-            ) from error
-        except exc.TorchDynamoException as error:
-            raise ValueError(f"{where} cannot be compiled: {in_one_line(error)}; train without --compile") from error
+    def step(self) -> contextlib.AbstractContextManager[None]:
+        """For the forward pass of a step and all that goes back through it; see `compiling`."""
+        return compiling(", ".join(self._names))
 
     def _either(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         compiled = _compiled(plain)

@@ -223,8 +223,8 @@ class Groups:
         if jobs[0].settings.accumulate > 1:
             self._tell(f"accumulate={jobs[0].settings.accumulate}: runs with {strategy} are trained one at a time")
             return 0
-        if jobs[0].settings.compile:
-            self._tell(f"compile: runs with {strategy} are trained one at a time")
+        if jobs[0].settings.compile and self._ground.missing:
+            self._tell(f"compile: labels are missing, so runs with {strategy} are trained one at a time")
             return 0
         if jobs[0].settings.amp == "fp16":
             self._tell(
@@ -236,6 +236,7 @@ class Groups:
             return 0
         try:
             trial = Vmapped(self._ground, [jobs[0], jobs[-1]])
+            trial.population.compiled = None  # a program for two would be made for nothing
             taken = bytes_a_member(trial.population, lambda: trial.step([0, 0], [0, 0]))
             return trial.most if self._limit is None else max(1, int(self._limit / taken))
         except torch.OutOfMemoryError:

@@ -64,7 +64,7 @@ class Settings:
         doc="bf16 or fp16 make the forward passes of training in mixed precision; evaluations stay in full precision",
     )
     compile: bool = hyper(
-        False, doc="compile the forward passes of what all tasks share (torch.compile); it begins with a wait"
+        False, doc="compile forward passes of training by torch.compile, which makes the first step a long one"
     )
     ema: float | None = hyper(
         None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from mtl.benchmarks.apart import weighed_losses
 from mtl.benchmarks.benchmark import Examples, Task
 from mtl.benchmarks.tree import floating_dtype
+from mtl.population.compiled import CompiledForward, compiling
 from mtl.population.members import KINDS
 from mtl.population.population import Population
 from mtl.population.program import members_of
@@ -32,6 +34,7 @@ from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
 
 _FEWEST = 128
+_EXACT, _LOWER = 1e-3, 0.05  # how far the gradient of a compiled program may differ, in full and in lower precision
 
 
 class Vmapped:
@@ -62,6 +65,8 @@ class Vmapped:
         population.set_values(**_values(jobs, _parts_by_tensor(population, jobs)))
         population.begin(len(first.losses), floating_dtype(inputs))
         population.tasks = list(first.losses)
+        if first.settings.compile:
+            population.compiled = CompiledForward(_EXACT if first.settings.amp == "off" else _LOWER)
         if first.settings.averages:  # a part of the population's state, which moves with its members
             population.state["average"] = _averaged(population.state)
         self._open(ground, population, jobs)
@@ -100,7 +105,9 @@ class Vmapped:
 
         self._absent: Tensor | None = batch.get("absent")
         learned = self._steps_of_losses(batch, lambda: self._align.take(steps))
-        with lower(self.jobs[0].settings, self.ground.device):  # a population makes its forward passes in it
+        compiled = compiling("a population") if self.population.compiled is not None else nullcontext()
+        # A population makes its forward passes in lower precision itself.
+        with compiled, lower(self.jobs[0].settings, self.ground.device):
             self._losses = self.population.step(
                 batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
             )

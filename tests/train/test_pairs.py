@@ -54,7 +54,6 @@ QUICK = [feature for feature in FEATURES if feature != "compile"]
 ALONE = {
     "amp fp16": "amp=fp16: each run has a scale of its own, and those with {} are trained one at a time",
     "accumulate": "accumulate=2: runs with {} are trained one at a time",
-    "compile": "compile: runs with {} are trained one at a time",
 }
 
 STEPS, KILLED_AFTER = 9, 6  # of epochs of four steps: the last checkpoint before the end is that of step four
@@ -285,13 +284,23 @@ def test_members_of_a_population_are_single_runs_with_each_setting(feature):
 
 
 @pytest.mark.slow
+@COMPILING
+@pytest.mark.parametrize("number", range(len(COMPILED)))
+def test_settings_go_together_in_a_compiled_population(number):
+    check_population(("dropping", "normed")[number % 2], STRATEGIES[number % len(STRATEGIES)], COMPILED[number])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["dropping", "normed"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_settings_go_together_in_a_population(model, strategy):
-    """Members are the single runs, and a population that is saved and loaded goes on as if it was not."""
     for pair in PAIRS:
-        if {*pair} & {*ALONE}:
-            continue
+        check_population(model, strategy, pair)
+
+
+def check_population(model, strategy, pair):
+    """Members are the single runs, and a population that is saved and loaded goes on as if it was not."""
+    if not {*pair} & {*ALONE}:
         benchmark, settings = MODELS[model](), settings_with(pair)
         members = [Member(strategy, seed) for seed in (1, 2)]
         first, second = (Cohort(benchmark, benchmark.load(), members, settings) for _ in range(2))
