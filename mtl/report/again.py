@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.files.lineage import read_events, winning_line
+from mtl.files.lineage import read_events, tupled, winning_line
 from mtl.files.whole import write_whole
 from mtl.report.read import RecordedRun
 
@@ -78,11 +78,14 @@ def _schedule(run: RecordedRun) -> list[str]:
         stages = winning_line(read_events(run.directory / "schedule.jsonl", search), run.record)
     except ValueError:
         return ["How its values came about is not known; these are those at its best evaluation."]
-    if len({repr(stage.values) for stage in stages}) < 2:
+    # A run under a fresh seed changes its values as the run that it repeats did; of that there are no events.
+    repeats = len(stages) == 1 and stages[0].values != tupled(run.record["hyperparameters"])
+    if len({repr(stage.values) for stage in stages}) < 2 and not repeats:
         return []
-    times = "once" if len(stages) == 2 else f"{len(stages) - 1} times"
+    times = "once on the way" if len(stages) == 2 else f"{len(stages) - 1} times on the way"
+    how = "on the way, as those of the tuned run did" if repeats else times
     return [
-        f"Its values changed {times} on the way: these are the last ones, and trained by them from the "
+        f"Its values changed {how}: these are the last ones, and trained by them from the "
         "start it becomes another model. The schedule is in schedule.jsonl"
         + ("; mtl replay trains it again." if run.record["phase"] == "search" else ".")
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from mtl.cli.config_file import read_arguments
 from mtl.cli.main import main
+from mtl.files.lineage import read_events
 from mtl.files.yaml_files import read_values
 from mtl.hyperparameters import domains, kinds_of
 from mtl.train import Member, Settings
@@ -74,6 +75,15 @@ def test_of_a_schedule_it_says_that_the_values_are_the_last_ones(tmp_path):
     assert "mtl replay" in found["again"]["remarks"][0]
     assert "mtl replay" in (tmp_path / "best.yaml").read_text()
     assert read_values(tmp_path / "best.yaml")["lr"] == found["schedule"][-1]["hyperparameters"]["lr"]
+
+
+def test_a_run_under_a_fresh_seed_that_repeats_a_schedule_says_so(tmp_path):
+    options = ["--strategies=equal", "--tune=pbt", "--budget=4", "--seeds=1", "--steps=16", "--no-single-task"]
+    assert call("compare", TINY, *options, *QUIET, f"--out={tmp_path}") == 0
+    best = best_of(tmp_path)
+    (begun,) = read_events(tmp_path / "schedule.jsonl", best["search"])
+    assert best["phase"] == "final" and begun.after != best["hyperparameters"]
+    assert "Its values changed on the way, as those of the tuned run did" in summary_of(tmp_path)["again"]["remarks"][0]
 
 
 def test_a_file_of_options_without_a_benchmark_is_refused(tmp_path, capsys):
