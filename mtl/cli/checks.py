@@ -1,7 +1,7 @@
 """What options ask for, and whether it can be done: all that can be said without the data.
 
-`mtl train`, `compare` and `search` begin with it, and `mtl submit` does it before the job is queued. What options say
-against each other is found before, in `contradictions`.
+`mtl train`, `compare`, `search` and `auto` begin with it, and `mtl submit` does it before the job is queued. What
+options say against each other is found before, in `contradictions`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mtl.benchmarks import Benchmark
 from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import read_losses
-from mtl.cli.options import DEFAULT_BUDGET, CompareOptions, RunOptions, SearchOptions, TrainOptions
+from mtl.cli.options import DEFAULT_BUDGET, AutoOptions, CompareOptions, RunOptions, SearchOptions, TrainOptions
 from mtl.losses.spec import make_loss, without_folders
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
@@ -189,6 +189,12 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     _check_decays(settings, space)
     _check_method(name, made, space, objective, settings)
     return Asked(name, searched, ranges, space, objective, made)
+
+
+def read_decision(options: AutoOptions, benchmark: Benchmark) -> Objective:
+    """The objective of `mtl auto`."""
+    read_settings(options, benchmark)
+    return Objective([options.objective], benchmark)
 
 
 def _method_of(options: SearchOptions) -> str:

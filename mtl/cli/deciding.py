@@ -17,6 +17,7 @@ from mtl.auto.state import read_state
 from mtl.auto.winner import keep_best_so_far
 from mtl.benchmarks import find_benchmark
 from mtl.benchmarks.losses import read_losses
+from mtl.cli.checks import read_decision
 from mtl.cli.decision_terminal import DecisionTerminal
 from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
@@ -38,7 +39,7 @@ def auto(options: AutoOptions) -> int:
     begun = time.monotonic()
     try:
         benchmark = find_benchmark(options.subject)
-        objective = Objective([options.objective], benchmark)
+        objective = read_decision(options, benchmark)
         setting = make_setting(options, benchmark)
         held = hold_out(setting.benchmark.tasks, setting.splits, options.seed)
         kept = {*options.training, *(f"loss.{task}" for task in read_losses(options.loss or []))}

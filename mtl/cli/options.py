@@ -318,9 +318,9 @@ class SubmitOptions(Command):
     """`mtl submit`."""
 
     command: ClassVar[str] = "submit"
-    about: ClassVar[str] = "queue a job of train, compare or search on a SLURM cluster"
+    about: ClassVar[str] = "queue a job of train, compare, search or auto on a SLURM cluster"
     print: bool = option(False, "print the batch script instead, to be adapted to a site")
-    kind: str = argument("", choices=("train", "compare", "search"))
+    kind: str = argument("", choices=("train", "compare", "search", "auto"))
     rest: list[str] = option(list, "", place="rest")
 
 

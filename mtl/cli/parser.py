@@ -12,7 +12,9 @@ from mtl.cli.options import COMMANDS
 from mtl.suggestions import nearest
 
 # What `mtl submit` says beside its options, which are those of three programs.
-_USAGE = {"submit": "mtl submit [-h] [--print] {train,compare,search} [OPTIONS OF sbatch ...] -- ARGUMENTS OF mtl ..."}
+_USAGE = {
+    "submit": "mtl submit [-h] [--print] {train,compare,search,auto} [OPTIONS OF sbatch ...] -- ARGUMENTS OF mtl ..."
+}
 _EPILOG = {
     "submit": "Such as: mtl submit search --nodes=4 --time=8:00:00 --account=me -- multidigits --strategy gradnorm"
 }

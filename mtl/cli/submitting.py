@@ -16,7 +16,15 @@ from pathlib import Path
 from mtl.cli.config_file import read_arguments
 from mtl.cli.contradictions import check_options
 from mtl.cli.errors import BadInput
-from mtl.cli.options import CompareOptions, EngineOptions, RunOptions, SearchOptions, SubmitOptions, TrainOptions
+from mtl.cli.options import (
+    AutoOptions,
+    CompareOptions,
+    EngineOptions,
+    RunOptions,
+    SearchOptions,
+    SubmitOptions,
+    TrainOptions,
+)
 
 _SCRIPTS = Path(__file__).parents[1] / "slurm"
 _BY_STRATEGY = "--by-strategy"
@@ -97,7 +105,7 @@ def _checked(kind: str, arguments: Sequence[str]) -> RunOptions:
         options = dataclasses.replace(options, engine="ray")  # as the script will say
     check_options(options)
     from mtl.benchmarks import find_benchmark  # brings torch
-    from mtl.cli.checks import read_comparison, read_search, read_training
+    from mtl.cli.checks import read_comparison, read_decision, read_search, read_training
 
     try:
         benchmark = find_benchmark(options.subject)
@@ -108,6 +116,8 @@ def _checked(kind: str, arguments: Sequence[str]) -> RunOptions:
             options = dataclasses.replace(options, strategies=strategies)
         elif isinstance(options, TrainOptions):
             read_training(options, benchmark)
+        elif isinstance(options, AutoOptions):
+            read_decision(options, benchmark)
     except ValueError as error:
         raise BadInput(str(error)) from error
     if options.out is not None and not options.resume:

@@ -108,7 +108,7 @@ def test_out_is_the_users_or_named_after_the_job(site, given, out):
     assert passed == ["train", "multidigits", *given, "--override", "--out", out]
 
 
-@pytest.mark.parametrize(("kind", "out"), [("train", "train-7"), ("compare", "compare-5/seed-2")])
+@pytest.mark.parametrize(("kind", "out"), [("train", "train-7"), ("compare", "compare-5/seed-2"), ("auto", "auto-7")])
 def test_a_printed_script_needs_nothing_beside_it(site, kind, out):
     (site.path / "mine.sbatch").write_text(standalone(kind))
     array = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"} if kind == "compare" else {}

@@ -49,6 +49,14 @@ def test_a_search_is_queued_with_both_kinds_of_options_and_what_comes_next_is_to
     ]
 
 
+def test_a_decision_is_queued_with_a_time_of_its_own_beside_that_of_the_job(queued, capsys):
+    assert main(["submit", "auto", "--time=4:00:00", "--", TINY, "--time", "3h"]) == 0
+    _, resources, script, *settings = queued.read_text().splitlines()
+    assert (resources, settings) == ("--time=4:00:00", [TINY, "--time", "3h"])
+    assert Path(script).samefile(ROOT / "slurm" / "auto.sbatch")
+    assert "files   runs/auto-42\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("where", ["options", "config"])
 def test_a_search_by_ray_tune_is_queued_wherever_the_engine_is_named(where, queued, tmp_path):
     (tmp_path / "mine.yaml").write_text("engine: tune\n")
@@ -108,6 +116,9 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
         (["search", TINY, "--engine", "tune", "--scheduler", "pbt", "--searcher", "optuna"], "changes values itself"),
         (["search", TINY, "--engine", "tune", "--gpus-per-trial", "-1"], "--gpus-per-trial -1: must be at least 0"),
         (["search", TINY, "--gpus-per-trial", "1"], "it is an option of --engine tune"),
+        (["auto", TINY, "--time", "soon"], "--time soon: a number with s, m or h behind it is wanted"),
+        (["auto", TINY, "--objective", "nothing"], "nothing"),
+        (["auto", TINY, "--only", "looks"], "'looks' is none of"),
         (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
         (["train", TINY, "--time=1:00"], "unrecognized arguments: --time=1:00"),
         (["train", TINY, "--strategy", "equl"], "did you mean equal"),
