@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,17 @@ class RunDirectory:
         partial.replace(self.config_path)
 
 
+def _let_go() -> None:
+    for lock in list(_LOCKS):
+        lock.close()
+
+
+# A process that reads data ahead has the lock from the one that it was forked off, and lives on for some seconds where
+# that one was killed.
+_LOCKS: weakref.WeakSet[FileIO] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
     """The directory at `path`, made when absent, and locked until the block ends.
@@ -138,7 +152,7 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("wb")
+        lock = FileIO(path / ".lock", "w")
     except OSError as error:
         raise ValueError(f"output directory {str(path)!r} cannot be written: {error.strerror}") from error
     with lock:
@@ -146,6 +160,7 @@ def open_run_directory(path: Path, *, resume: bool) -> Iterator[RunDirectory]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it however the process ends
         except OSError:
             raise ValueError(f"output directory {str(path)!r} is in use by another run") from None
+        _LOCKS.add(lock)
         directory = RunDirectory(path)
         if directory.config_path.exists() and not resume:
             raise ValueError(
