@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtl.benchmarks import Task
 from mtl.models import HardSharing
 from mtl.population.compiled import CompiledForward
 from mtl.train import Cohort, Member, Settings
@@ -100,8 +101,29 @@ class Frozen(Three):
 
 
 def test_a_gradient_that_is_lost_on_the_way_is_refused(programs):
-    with pytest.raises(ValueError, match=r"^compile: the compiled program of a population has other gradients than"):
+    with pytest.raises(ValueError, match=r"^compile: the compiled program of a population has other losses or gr"):
         cohort(Frozen(), "equal").advance(1)
+    assert len(programs) == 1
+
+
+class Counting(Three):
+    """A loss that is another one from its tenth call on."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        calls = []
+
+        def loss(prediction, target):
+            calls.append(None)
+            return (prediction.reshape(-1) - target).square().mean() * (1 + (len(calls) > 9))
+
+        self.tasks = (Three.tasks[0], Task("product", loss, Three.tasks[1].metrics), Three.tasks[2])
+
+
+def test_what_python_counts_is_noticed(programs):
+    with pytest.raises(ValueError, match=r"^compile: .* as where this counts its calls"):
+        cohort(Counting(), "equal", steps=40).advance(40)
     assert len(programs) == 1
 
 
