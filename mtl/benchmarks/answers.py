@@ -104,6 +104,8 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
         advice = "join rare classes or leave those rows out"
         if column.stray:
             advice = f"{column.stray}: leave it empty for a regression"
+        elif column.odd and len(counts) > counts.total() / 2:
+            advice = f"for a regression, values have to be numbers, and {column.odd[0]!r} is none"
         raise ValueError(
             f"target {column.name!r} cannot be learned: {len(unseen)} of its {len(counts)} classes, such as "
             f"{min(unseen)!r}, are in no training row; {advice}"
@@ -115,4 +117,15 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
     task = Task(column.name, make_loss("cross-entropy"), metrics, outputs=len(names))
     common, rare = counts.most_common()[0], counts.most_common()[-1]
     about = f"{len(names)} classes, from {rare[0]!r} with {rare[1]:,} rows to {common[0]!r} with {common[1]:,}"
+    if alike := _alike(names):
+        about += f"; {alike[0]!r} and {alike[1]!r} differ in capitals alone, and are two"
     return Answer(task, labels, about)
+
+
+def _alike(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names that differ in capitals alone, if there are any."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.casefold(), name)) != name:
+            return other, name
+    return None

@@ -227,6 +227,17 @@ def test_a_single_word_among_numbers_is_named(table):
         find_benchmark(f"{path}:y")
 
 
+def test_classes_that_differ_in_capitals_alone_are_said(table):
+    rows = [{"a": math.sin(k), "y": ("Yes", "yes", "no")[k % 3]} for k in range(ROWS)]
+    assert "'Yes' and 'yes' differ in capitals alone" in find_benchmark(f"{table(rows)}:y").about[0]
+
+
+def test_what_a_target_of_words_that_all_differ_lacks_is_said(table):
+    rows = [{"a": math.sin(k), "y": f"{k} EUR"} for k in range(ROWS)]
+    with pytest.raises(ValueError, match="for a regression, values have to be numbers, and '0 EUR' is none"):
+        find_benchmark(f"{table(rows)}:y")
+
+
 def test_a_table_whose_equal_rows_leave_a_split_empty_is_refused(table):
     with pytest.raises(ValueError, match="2 different inputs"):
         find_benchmark(f"{table([{'a': 'uv'[k % 2], 'y': k / 3} for k in range(ROWS)])}:y")
