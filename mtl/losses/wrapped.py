@@ -44,6 +44,9 @@ class Wrapped(Loss):
         for key in self.required:
             if getattr(self, key) is None:
                 raise ValueError(f"{self.name}: {key} {_REQUIRED}, so it has to be given as {self.name}:{key}=...")
+        for field in dataclasses.fields(self):  # a spec gives text where a search gives the number
+            if field.type is Any and isinstance(text := getattr(self, field.name), str):
+                object.__setattr__(self, field.name, _read(text))
         self.function()  # refuses what it does not take
 
     def settings(self) -> dict[str, Any]:
@@ -52,7 +55,6 @@ class Wrapped(Loss):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in self.required or value != field.default:
-                value = _read(value) if field.type is Any and isinstance(value, str) else value
                 found[field.name] = torch.tensor(value) if isinstance(value, tuple) else value
         return found
 

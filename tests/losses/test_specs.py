@@ -1,6 +1,7 @@
 """Losses by spec: of torch, of anyone's file or library, and sums of them."""
 
 import copy
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtl.benchmarks.losses import spec_of
 from mtl.hyperparameters import domains
 from mtl.losses import Loss, constant_prediction, loss_of, losses_of, make_loss, takes_classes
 from mtl.losses.spec import in_full, said, without_folders
@@ -209,3 +211,10 @@ def test_a_spec_for_people_has_no_folders():
     assert without_folders(f"mae+0.1*{FILE}:made") == "mae+0.1*user_losses.py:made"
     assert without_folders(f"lr=0.1, loss.a={FILE}:made") == "lr=0.1, loss.a=user_losses.py:made"
     assert without_folders(f"{MODULE}:made") == f"{MODULE}:made"
+
+
+def test_an_argument_that_does_not_say_its_type_is_the_same_from_a_spec_and_from_a_search():
+    written = make_loss(f"{FILE}:Needs:factor=2.5")
+    searched = dataclasses.replace(make_loss(f"{FILE}:Needs:factor=1"), factor=2.5)
+    assert written == searched and spec_of("task", searched) == f"{FILE}:Needs:factor=2.5"
+    assert pickle.loads(pickle.dumps(searched)) == searched
