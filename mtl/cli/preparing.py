@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtl.benchmarks import Benchmark, Splits, digest, find_benchmark, load_checked
 from mtl.benchmarks.cache import cache_folder, watched
+from mtl.benchmarks.repeats import repeated_inputs
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
 from mtl.cli.options import DataOptions, named_in_full
@@ -84,11 +85,12 @@ def _described(benchmark: Benchmark, splits: Splits) -> dict[str, Any]:
 
 
 def _remarks(benchmark: Benchmark, splits: Splits) -> list[str]:
-    """What training would say of the labels, or refuse them for."""
+    """What training would say of the labels, or refuse them for, and examples that are in two splits."""
+    repeated = repeated_inputs(splits)
     try:
-        return label_remarks(benchmark.tasks, splits, f"benchmark {benchmark.name!r}")
+        return label_remarks(benchmark.tasks, splits, f"benchmark {benchmark.name!r}") + repeated
     except ValueError as error:
-        return [f"this data will not be trained on: {error}"]
+        return [f"this data will not be trained on: {error}", *repeated]
 
 
 def _shapes(inputs: Any) -> Any:
