@@ -13,29 +13,28 @@ import torch
 from torch import Tensor
 
 from mtl.balancer import Balancer
-from mtl.benchmarks.apart import weighed_losses
 from mtl.benchmarks.benchmark import Examples, Split
 from mtl.benchmarks.own import OwnExamples
-from mtl.losses.labels import known
 from mtl.population.strategies import structure
 from mtl.step.arguments import HeadWeighting, Scale
 from mtl.train.accumulate import cut, mean_losses, scale_gradients
 from mtl.train.augment import Augmented, augment
 from mtl.train.average import copied
 from mtl.train.averaged import Average
+from mtl.train.batch_losses import BatchLosses
 from mtl.train.batches import Batches, derived_seed, micro_batches
 from mtl.train.compiled import CompiledParts
 from mtl.train.evaluate import Measured, measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.learning import lost, still_learned, training_tasks, with_learned, with_lost, without_learned
+from mtl.train.learning import lost, still_learned, with_learned, with_lost, without_learned
 from mtl.train.meta_steps import BACKWARDS, FORWARDS, steps_alone
-from mtl.train.model import build_model, predictions
+from mtl.train.model import build_model
 from mtl.train.moving import Mover
 from mtl.train.parts import lookahead_factor, optimizer_groups, parts_of, values_of
 from mtl.train.penalties import Penalties
-from mtl.train.precision import lower, scaler_of
-from mtl.train.processes import Divided, check_parts, examples
+from mtl.train.precision import scaler_of
+from mtl.train.processes import Divided, check_parts
 from mtl.train.scaled import ScaledSteps
 from mtl.train.settings import Settings
 from mtl.train.stepper import MOST_FRESH, Snapshot
@@ -68,7 +67,7 @@ class Single:
             model = build_model(ground.benchmark, job.tasks, train.first(2), settings)
             self.model = with_learned(model, job.tasks).to(ground.device)
         self._compiled = CompiledParts(self.model) if settings.compile else None
-        self._training = training_tasks(self.model, job.tasks)
+        self._losses_of = BatchLosses(ground, job, self.model)
         parts = parts_of(self.model, settings.of_heads)
         self._optimizer = settings.make_optimizer(optimizer_groups(self.model, settings))
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -164,21 +163,19 @@ class Single:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradients of one micro-batch; the weights applied, and its losses."""
         with nullcontext() if self._compiled is None else self._compiled.forward():
-            losses = self._losses_on(batch)
+            losses = self._losses_of(batch)
         self._made += 1
         weights = self._balancer.backward(
             losses,
-            recompute=lambda: self._losses_on(batch),
-            validation=lambda: self._losses_on(self._of_a_step(self._align_batches[step])),
-            fresh=lambda: self._losses_on(self._of_a_step(self._fresh_batches[next(fresh)])),
+            recompute=lambda: self._losses_of(batch),
+            validation=lambda: self._losses_of(self._of_a_step(self._align_batches[step])),
+            fresh=lambda: self._losses_of(self._of_a_step(self._fresh_batches[next(fresh)])),
             lookahead_lr=lookahead,
         )
         return weights, {name: loss.detach() for name, loss in losses.items()}
 
     def _steps_of_losses(self, batch: Augmented, step: int, lr: float) -> list[Callable[[], None]]:
         """Those of the losses that are learned."""
-        if self._training is self._job.tasks:
-            return []
 
         def ahead() -> Augmented:
             return self._of_a_step(self._align_batches[step])
@@ -190,44 +187,6 @@ class Single:
     def _of_a_step(self, batch: Split | OwnExamples) -> Augmented:
         """As much of a batch as goes through the model at once."""
         return cut(Augmented(batch), min(self._cuts, len(batch)))[0]
-
-    def _losses_on(self, drawn: Augmented) -> dict[str, Tensor]:
-        with lower(self._job.settings, self._ground.device):
-            return self._present_losses(drawn)
-
-    def _present_losses(self, drawn: Augmented) -> dict[str, Tensor]:
-        batch = drawn.batch
-        predicted = self._predicted(batch.inputs, own=isinstance(batch, OwnExamples))
-        losses, tasks = self._losses_against(predicted, batch), self._job.losses
-        if drawn.partner is None:
-            return losses
-        others, mixed = self._losses_against(predicted, drawn.partner), dict[str, Tensor]()
-        for name, task in tasks.items():
-            share = drawn.share_of(task)
-            # In a micro-batch either of the two may be without labels while the other has some.
-            terms = [part * each[name] for part, each in ((share, losses), (1 - share, others)) if name in each]
-            if terms:
-                mixed[name] = sum(terms[1:], start=terms[0])
-        return mixed
-
-    def _losses_against(self, predicted: Mapping[str, Tensor], batch: Examples) -> dict[str, Tensor]:
-        """The losses against the labels of a batch; a task without a single label is absent, not broken."""
-        losses = weighed_losses(self._training, predicted, batch.targets)
-        if not self._ground.missing:
-            return losses
-        there = {task.name for task in self._job.tasks if bool(known(batch.targets[task.name]).any())}
-        return {name: loss for name, loss in losses.items() if self._job.losses[name] in there}
-
-    def _predicted(self, inputs: Any, *, own: bool) -> Mapping[str, Tensor]:
-        """Predictions for a batch; of several processes each makes a part of them."""
-        processes = self._ground.processes
-        if processes is None:
-            return predictions(self.model, inputs, own=own)
-        if not own:
-            found = predictions(self.model, processes.part_of(inputs), own=False)
-            return {task.name: processes.gathered(found[task.name], examples(inputs)) for task in self._job.tasks}
-        found = predictions(self.model, {task: processes.part_of(each) for task, each in inputs.items()}, own=True)
-        return {task: processes.gathered(found[task], examples(each)) for task, each in inputs.items()}
 
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made."""
