@@ -30,9 +30,9 @@ class MovieLens(Benchmark):
     more), and its stars (regression).
 
     For each of the 100,000 ratings there is a pair of the same person with a film that they did not rate, drawn once
-    and for all; whether it would be liked, and its stars, are missing labels. Pairs are split 80/10/10 at random.
-    Inputs are the codes of person, film, gender, occupation, and numbers: age, year and genres of the film. Stars are
-    standardised by the training split.
+    and for all, each pair once; whether it would be liked, and its stars, are missing labels. Pairs are split 80/10/10
+    at random. Inputs are the codes of person, film, gender, occupation, and numbers: age, year and genres of the film.
+    Stars are standardised by the training split.
     """
 
     name: ClassVar[str] = "movielens"
@@ -92,11 +92,11 @@ class MovieLens(Benchmark):
 
 
 def _unwatched(person: Tensor, film: Tensor, persons: int, films: int) -> Tensor:
-    """For each rating a film that its person did not rate."""
+    """For each rating a film that its person did not rate; no pair twice, or some would be in two splits."""
     rated = torch.zeros(persons, films, dtype=torch.bool)
     rated[person, film] = True
-    generator = torch.Generator().manual_seed(_SEED)
-    found = torch.randint(films, person.shape, generator=generator)
-    while bool((again := rated[person, found]).any()):
-        found[again] = torch.randint(films, (int(again.sum()),), generator=generator)
+    generator, found = torch.Generator().manual_seed(_SEED), torch.empty_like(film)
+    for number in range(persons):
+        own, free = person == number, (~rated[number]).nonzero()[:, 0]
+        found[own] = free[torch.randperm(len(free), generator=generator)[: int(own.sum())]]
     return found

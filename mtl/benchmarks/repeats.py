@@ -24,7 +24,9 @@ def repeated_inputs(splits: Splits) -> list[str]:
             continue
         if count := sum(each in seen for each in _inputs(part)):
             some = f"{count:,} of {len(part):,} examples of the {kind} split{of}{task}"
-            found.append(f"{some} have the same inputs as one of the training split, so that they are no test of it")
+            found.append(
+                f"{some} have the same inputs as one of the training split; where it is the same, it is no test"
+            )
     return found
 
 
