@@ -102,7 +102,7 @@ class Program:
         ) -> tuple[list[Tensor], dict[str, Tensor]]:
             held = {name: value.clone() for name, value in held.items()}  # normalisation layers write to them
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
-            with replaced(own), self._convolving(), self._attending():
+            with replaced(own), self._convolving(len(rows)), self._attending():
                 return functional_call(call, values, (inner,)), held
 
         def every(rows: Tensor, *given: Any) -> Any:
@@ -166,7 +166,7 @@ class Program:
         def one(pieces: list[Tensor], held: dict[str, Tensor], inner: Any) -> dict[str, Tensor]:
             held = {name: value.clone() for name, value in held.items()}
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
-            with self._convolving(), self._attending():
+            with self._convolving(len(rows)), self._attending():
                 functional_call(call, values, (inner,))
             return held
 
@@ -176,8 +176,9 @@ class Program:
                 found = each(self._pieces(rows), found)
         return found
 
-    def _convolving(self) -> AbstractContextManager[Any]:
-        return OneByOne() if self._loops else nullcontext()
+    def _convolving(self, members: int) -> AbstractContextManager[Any]:
+        # One alone is not under `vmap`, which autograd would need to see within.
+        return OneByOne() if self._loops and members > 1 else nullcontext()
 
     def _attending(self) -> AbstractContextManager[Any]:
         return PlainAttention() if self._on_cpu else nullcontext()

@@ -83,6 +83,11 @@ def test_convolutions_and_running_statistics(spec, model):
     check(Pictures(), [Member(spec, 1), Member(spec, 2, {"lr": 2e-2})], model=model)
 
 
+@pytest.mark.parametrize("spec", ["famo", "mgda", "auto-lambda"])
+def test_convolutions_of_a_member_that_is_alone(spec):
+    check(Pictures(), [Member(spec, 1)], model="conv:channels=2,width=8,batch_norm=true", steps=20)
+
+
 def test_losses_have_parameters_of_their_own():
     settings, benchmark = Settings.of(Three.recipe, {"steps": 40}), Three()
     splits = benchmark.load()
