@@ -67,6 +67,10 @@ def check_tasks(benchmark: Any) -> None:
             raise ValueError(f"{where}: {task!r} among its tasks is {_kind(task)}, not a Task")
         if not isinstance(task.name, str) or not task.name.strip():
             raise ValueError(f"{where}: a task is named {task.name!r}; a text that is not empty is wanted")
+        if "=" in task.name:
+            raise ValueError(
+                f"{where}: a task is named {task.name!r}; options such as --loss TASK=SPEC end a name at '='"
+            )
         _check_task(f"{where}: task {task.name!r}", task)
     names = [task.name for task in tasks]
     if twice := [name for name in names if names.count(name) > 1]:

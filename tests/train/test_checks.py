@@ -63,6 +63,7 @@ TASK = Task("a", MSE(), (mae,))
         ((TASK, TASK), "two of its tasks are named 'a'"),
         ((Task(3, MSE(), (mae,)),), "a task is named 3"),
         ((Task("", MSE(), (mae,)),), "a task is named ''"),
+        ((Task("a=b", MSE(), (mae,)),), "a task is named 'a=b'; options such as --loss TASK=SPEC end a name at '='"),
         ((Task("a", MSE(), mae),), "task 'a': its metrics are a single Metric; a tuple is wanted: (mae,)"),
         ((Task("a", MSE(), ("mae",)),), "task 'a': 'mae' among its metrics is a str, not a Metric"),
         ((Task("a", MSE(), ()),), "task 'a': it has no metric"),
