@@ -65,9 +65,9 @@ def test_twenty_seconds_decide_on_a_shipped_benchmark(tmp_path, capsys):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_decision_goes_on_with_the_time_that_is_left(how, tmp_path):
     out = tmp_path / "run"
-    arguments = ["auto", TINY, "--time=15s", "--wandb=disabled", f"--out={out}"]
+    arguments = ["auto", TINY, "--time=20s", "--wandb=disabled", f"--out={out}"]
     process = start(*arguments)
-    wait(process, lambda: (out / "auto.json").exists() and len(json.loads((out / "auto.json").read_text())["pace"]) > 3)
+    wait(process, lambda: (out / "auto.json").exists() and json.loads((out / "auto.json").read_text())["leader"])
     process.send_signal(how)
     finish(process, -9 if how == signal.SIGKILL else 75)
     before = read_state(out)
@@ -76,7 +76,9 @@ def test_a_killed_decision_goes_on_with_the_time_that_is_left(how, tmp_path):
         assert mtl.load(out) is not None
     finish(start(*arguments, "--resume"))
     after = read_state(out)
-    assert before.plan == after.plan and "final" in after.ended and before.elapsed < after.elapsed < 25
+    plans = [(plan.length, plan.race_until, plan.path_until) for plan in (before.plan, after.plan)]
+    assert plans[0] == plans[1], "only finals are planned again"
+    assert "final" in after.ended and before.elapsed < after.elapsed < 45
     names = [record["run"] for record in records_of(out)]
     assert len(names) == len({*names})
 

@@ -78,7 +78,7 @@ def test_pbi_on_its_ray_has_no_penalty() -> None:
 
 @pytest.mark.parametrize("key", ["preference", "ideal"])
 def test_preferences_of_the_wrong_length_are_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="one a task"):
+    with pytest.raises(ValueError, match="one a loss"):
         make(f"pbi:{key}=1/2").check_tasks(3)
     with pytest.raises(ValueError, match="not be all zero"):
         make("stch:preference=0/0")
