@@ -322,7 +322,8 @@ def test_several_gpus_of_a_node_are_a_process_of_torchrun_each(site):
     assert site.run("train.sbatch", "multidigits", SLURM_GPUS_ON_NODE="2")[0] == 0
     launched = ["-m", "mtl.cli.launch", "--standalone", "--nproc-per-node", "2", "-m", "mtl"]
     assert site.arguments == [*launched, "train", "multidigits", "--override", "--out", "runs/train-7"]
-    assert site.run("train.sbatch", "multidigits", SLURM_GPUS_ON_NODE="1")[0] == 0
-    assert site.arguments[0] == "train"
+    for one in ({"SLURM_GPUS_ON_NODE": "1"}, {"SLURM_GPUS_ON_NODE": "2", "MTL_PROCESSES": "1"}):
+        assert site.run("train.sbatch", "multidigits", **one)[0] == 0
+        assert site.arguments[0] == "train"
     assert site.warned("train.sbatch", "multidigits", SLURM_GPUS_ON_NODE="2")[0] == 75
     assert len(site.requeued) == 1

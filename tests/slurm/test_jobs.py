@@ -29,7 +29,8 @@ def uninterrupted(cluster) -> Path:
 
 def start_slow_training(jobs: Jobs, scripts: Path, options: str, seconds: float) -> str:
     """A training job that takes at least `seconds`, once its first checkpoint is written."""
-    export = f"--export=ALL,SLEEP={seconds / 48}"
+    # Of one process, however many GPUs its nodes have: then its numbers are those of any other, bit for bit.
+    export = f"--export=ALL,SLEEP={seconds / 48},MTL_PROCESSES=1"
     job = jobs.submit(f"{ONE} {export} {options}", scripts / "train.sbatch", SLOW, *TRAINING, "--out=run")
     checkpoints = jobs.directory / "run" / "checkpoints"
     jobs.until(job, lambda: list(checkpoints.glob("*.pt")), 60, "a checkpoint")
@@ -115,7 +116,18 @@ def test_mtl_submit_queues_the_script_that_comes_with_the_package(jobs, uninterr
     assert ended["ExitCode"] == "0:0", jobs.everything(job)
     assert "GPU 0,1" in jobs.output(job)
     assert f"mtl-train-{job}.out" in told and (jobs.directory / f"mtl-train-{job}.out").exists()
-    assert (jobs.directory / "run" / "summary.json").read_bytes() == (uninterrupted / "summary.json").read_bytes()
+    assert "--nproc-per-node 2" in jobs.output(job), "a process for each GPU"
+    [ours], [alone] = (
+        [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+        for out in (jobs.directory / "run", uninterrupted)
+    )
+    assert (ours["status"], ours["digests"], ours["cost"]["steps"]) == (
+        "done",
+        alone["digests"],
+        alone["cost"]["steps"],
+    )
+    # Each process draws what it drops out by itself, so the run is like that of one, and not equal to it.
+    assert ours["metrics"]["product"] == pytest.approx(alone["metrics"]["product"], rel=0.05)
 
 
 def test_a_cancelled_job_saves_its_state_and_stays_cancelled(jobs, scripts):
