@@ -302,7 +302,7 @@ def _member_axis(subject: _Subject, key: str, predictions: Tensor) -> bool:
             predictions, torch.tensor(values, dtype=torch.float64)
         )
         apart = torch.stack([of(value)(each, subject.target) for each, value in zip(predictions, values, strict=True)])
-    except Exception:
+    except Exception:  # anybody's loss may raise anything; a parameter of which it does is none that members can have
         return False
     return torch.allclose(together, apart)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,12 @@ class LearnedLoss(nn.Module):
             lambda at: self.given_present(predicted(at, ahead[0]), ahead[1]),
             lr,
         )
-        for name, value in moved(self.state(), gradient, self.spec.rate).items():
-            getattr(self, name).copy_(value)
+        self.take(moved(self.state(), gradient, self.spec.rate))
+
+    def take(self, new: Mapping[str, Tensor]) -> None:
+        """Write other values into all buffers, by name."""
+        for name, value in self.named_buffers():
+            value.copy_(new[name])
 
     def state(self) -> dict[str, Tensor]:
         """The buffers by name."""

@@ -107,7 +107,7 @@ def steps_alone(
         there = read_alone(other if loss.spec.on == "validation" else batch, task)
         own = isinstance(batch.batch, OwnExamples)
         gradient = _gradient_alone(model, loss, _Readings(task, own, read_alone(batch, task), there), lr)
-        steps.append(partial(_write, loss, moved(loss.state(), gradient, loss.spec.rate)))
+        steps.append(partial(loss.take, moved(loss.state(), gradient, loss.spec.rate)))
     return steps
 
 
@@ -127,11 +127,6 @@ def _gradient_alone(model: nn.Module, loss: LearnedLoss, on: _Readings, lr: floa
         lambda at: read(loss.given_present, at, on.there),
         lr,
     )
-
-
-def _write(loss: LearnedLoss, new: Mapping[str, Tensor]) -> None:
-    for name, value in loss.named_buffers():
-        value.copy_(new[name])
 
 
 def step_of_rows(

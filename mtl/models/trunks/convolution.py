@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.layers import Layers
 from mtl.models.trunks.pictures import summary
-from mtl.models.trunks.trunk import Carried, Shape, Trunk, image
+from mtl.models.trunks.trunk import Carried, Shape, Trunk, drop_rate, image
 
 
 class Pictures(Layers):
@@ -29,7 +29,7 @@ class Conv(Trunk):
     channels: int = hyper(16, 1, search=(8, 64), log=True, doc="channels of the first layer; the second has twice")
     width: int = hyper(64, 1, search=(32, 512), log=True, doc="units of the linear layer")
     batch_norm: bool = hyper(False, doc="batch normalisation after each convolution")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the linear layer's units dropped")
+    dropout: float = drop_rate("share of the linear layer's units dropped")
 
     def build(self, shape: Shape) -> tuple[Layers, int]:
         before, height, width = image(self.name, shape, 4)
@@ -60,7 +60,7 @@ class LeNet(Trunk):
     paper: ClassVar[str] = "LeCun et al., Proceedings of the IEEE 1998; Sener & Koltun, NeurIPS 2018"
     channels: int = hyper(10, 1, search=(5, 40), log=True, doc="channels of the first layer; the second has twice")
     width: int = hyper(50, 1, search=(32, 512), log=True, doc="units of the linear layer")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the linear layer's units dropped")
+    dropout: float = drop_rate("share of the linear layer's units dropped")
 
     def build(self, shape: Shape) -> tuple[Layers, int]:
         before, height, width = image(self.name, shape, 16)

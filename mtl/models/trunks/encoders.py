@@ -16,7 +16,7 @@ from mtl.extras import install
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import summary
-from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image, shown
+from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, drop_rate, image, shown
 
 
 class EncoderStage(Stages):
@@ -134,10 +134,8 @@ class Timm(ForeignEncoder):
     unnamed: ClassVar[str] = "model"
     model: str = hyper("resnet18", text="NAME", doc="its name in timm")
     weights: str = hyper("", text="FILE", doc="where its parameters are; random ones when empty")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the features dropped in training")
-    stochastic_depth: float = hyper(
-        0.0, 0.0, 0.95, search=(0.0, 0.5), doc="how often the last residual block is left out in training, earlier less"
-    )
+    dropout: float = drop_rate("share of the features dropped in training")
+    stochastic_depth: float = drop_rate("how often the last residual block is left out in training, earlier less")
 
     def build(self, shape: Shape) -> tuple[EncoderStage, int]:
         channels, height, width = image(self.name, shape)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.layers import Layers, fully_connected
-from mtl.models.trunks.trunk import Shape, Trunk
+from mtl.models.trunks.trunk import Shape, Trunk, drop_rate
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class MLP(Trunk):
     name: ClassVar[str] = "mlp"
     width: int = hyper(128, 1, search=(32, 512), log=True, doc="units of each layer")
     depth: int = hyper(2, 1, 16, doc="number of layers")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of units dropped in training")
+    dropout: float = drop_rate("share of units dropped in training")
 
     def build(self, shape: Shape) -> tuple[Layers, int]:
         entry = nn.Flatten() if _is_one(shape) else Joined()

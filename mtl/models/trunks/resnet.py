@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import NORMS, dropped, norm, summary
-from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image
+from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, drop_rate, image
 
 _SMALL = 64  # pictures below so many pixels a side get the stem for small ones
 
@@ -113,10 +113,8 @@ class ResNet18(Trunk):
     norm: str = hyper("batch", choices=NORMS, doc="normalisation")
     stem: str = hyper("auto", choices=("auto", "large", "small"), doc="small below 64 pixels a side when auto")
     maps: bool = hyper(False, doc="feature maps, for predictions at each pixel")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of the features dropped in training")
-    stochastic_depth: float = hyper(
-        0.0, 0.0, 0.95, search=(0.0, 0.5), doc="how often the last block is left out in training, earlier ones less"
-    )
+    dropout: float = drop_rate("share of the features dropped in training")
+    stochastic_depth: float = drop_rate("how often the last block is left out in training, earlier ones less")
 
     def build(self, shape: Shape) -> tuple[Stages, int]:
         before, height, width = image(self.name, shape)

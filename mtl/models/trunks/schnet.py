@@ -15,7 +15,7 @@ from mtl.hyperparameters import hyper
 from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import dropped
 from mtl.models.trunks.transformer import masked_mean
-from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, shown
+from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, drop_rate, shown
 
 _ELEMENTS = 119  # atomic numbers from 0, which is padding, to 118
 
@@ -122,14 +122,8 @@ class SchNet(Trunk):
     gaussians: int = hyper(50, 2, doc="functions that a distance is expanded in")
     cutoff: float = hyper(10.0, 0.1, doc="distance from which atoms do not interact, in the unit of the positions")
     pool: str = hyper("sum", choices=("sum", "mean"), doc="of the atoms")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of each atom's features dropped in training")
-    stochastic_depth: float = hyper(
-        0.0,
-        0.0,
-        0.95,
-        search=(0.0, 0.5),
-        doc="how often the last interaction is left out in training, earlier ones less",
-    )
+    dropout: float = drop_rate("share of each atom's features dropped in training")
+    stochastic_depth: float = drop_rate("how often the last interaction is left out in training, earlier ones less")
 
     def build(self, shape: Shape) -> tuple[Stages, int]:
         names = {"numbers", "positions", "mask"}

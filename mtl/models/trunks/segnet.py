@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.pictures import NORMS, block, dropped, summary
-from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image
+from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, drop_rate, image
 
 _CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each level, as in VGG-16
 _FACTORS = (1, 2, 4, 8, 8)  # of its channels
@@ -95,7 +95,7 @@ class SegNet(Trunk):
     width: int = hyper(64, 1, search=(8, 64), log=True, doc="channels of the first level; then 2, 4, 8 and 8 times")
     depth: int = hyper(5, 1, 5, doc="levels")
     norm: str = hyper("batch", choices=NORMS, doc="normalisation")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share dropped at the innermost levels in training")
+    dropout: float = drop_rate("share dropped at the innermost levels in training")
 
     def build(self, shape: Shape) -> tuple[Stages, int]:
         before, height, width = image(self.name, shape)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.layers import Layers, fully_connected
-from mtl.models.trunks.trunk import Shape, Trunk, shown
+from mtl.models.trunks.trunk import Shape, Trunk, drop_rate, shown
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Table(Trunk):
     embedding: int = hyper(8, 1, search=(4, 32), log=True, doc="numbers that stand for a word")
     width: int = hyper(128, 1, search=(32, 512), log=True, doc="units of each layer")
     depth: int = hyper(2, 1, 16, doc="number of layers")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share of units dropped in training")
+    dropout: float = drop_rate("share of units dropped in training")
 
     def build(self, shape: Shape) -> tuple[Layers, int]:
         if not isinstance(shape, Mapping) or "codes" not in shape or shape.keys() - {"codes", "numbers"}:

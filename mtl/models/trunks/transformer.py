@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.depth import StochasticDepth
 from mtl.models.trunks.pictures import dropped
-from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, shown
+from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, drop_rate, shown
 
 
 class Attention(nn.Module):
@@ -142,14 +142,8 @@ class Transformer(Trunk):
     width: int = hyper(128, 1, search=(32, 512), log=True, doc="size of a token's vector")
     depth: int = hyper(2, 1, 48, doc="layers")
     heads: int = hyper(4, 1, doc="heads of attention, a divisor of the width")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share dropped, of attention too, in training")
-    stochastic_depth: float = hyper(
-        0.0,
-        0.0,
-        0.95,
-        search=(0.0, 0.5),
-        doc="how often the last half of a layer is left out in training, earlier less",
-    )
+    dropout: float = drop_rate("share dropped, of attention too, in training")
+    stochastic_depth: float = drop_rate("how often the last half of a layer is left out in training, earlier less")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,13 +10,18 @@ from typing import Any, ClassVar, TypeAlias
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mtl.hyperparameters import validate, write_unit
+from mtl.hyperparameters import hyper, validate, write_unit
 
 #: The shape of one example: of a tensor, or by name where the inputs are a dict of tensors.
 Shape: TypeAlias = Sequence[int] | Mapping[str, Any]
 
 #: What goes from stage to stage beside the activation, such as a mask or the features of a skip connection.
 Carried: TypeAlias = tuple[Tensor, ...]
+
+
+def drop_rate(doc: str) -> Any:
+    """A hyperparameter of a trunk: how much of something is left out in training, nothing by default."""
+    return hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc=doc)
 
 
 class Stages(nn.Module, ABC):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl.hyperparameters import hyper
 from mtl.models.trunks.pictures import NORMS, block, dropped, summary
-from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, image
+from mtl.models.trunks.trunk import Carried, Shape, Stages, Trunk, drop_rate, image
 
 
 class Upwards(nn.Module):
@@ -92,7 +92,7 @@ class UNet(Trunk):
     width: int = hyper(32, 1, search=(8, 64), log=True, doc="channels of the first level; each one below has twice")
     depth: int = hyper(3, 1, 6, doc="levels below the first")
     norm: str = hyper("batch", choices=NORMS, doc="normalisation")
-    dropout: float = hyper(0.0, 0.0, 0.95, search=(0.0, 0.5), doc="share dropped at the lowest level in training")
+    dropout: float = drop_rate("share dropped at the lowest level in training")
 
     def build(self, shape: Shape) -> tuple[Stages, int]:
         before, height, width = image(self.name, shape)
