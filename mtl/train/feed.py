@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.benchmarks.benchmark import Examples, Split
+from mtl.benchmarks.benchmark import Examples, Split, Task
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import floating_dtype, stacked
 from mtl.losses.labels import known
@@ -26,14 +26,24 @@ class Feed:
     Args:
         split: on the device.
         members: who gets them.
+        tasks: with the losses that the members' program was made with.
         stream: of `mtl.train.batches.Order`.
         augmented: whether changes of pictures, noise, mixup and cutmix apply, as they do to the batches that parameters
             are trained on.
         missing: whether the training split lacks labels, so that a task can be absent from a batch.
     """
 
-    def __init__(self, split: Examples, members: Sequence[Job], stream: int, *, augmented: bool, missing: bool) -> None:
-        self.split, self.missing = split, missing
+    def __init__(
+        self,
+        split: Examples,
+        members: Sequence[Job],
+        tasks: Sequence[Task],
+        stream: int,
+        *,
+        augmented: bool,
+        missing: bool,
+    ) -> None:
+        self.split, self.missing, self._tasks = split, missing, tasks
         self._stream, self._augmented_ones = stream, augmented
         self.change(members)
         settings = members[0].settings
@@ -50,7 +60,7 @@ class Feed:
         self._mover = Mover(members[0].settings.augment if self._augmented_ones else "", members[0].tasks)
         self._seeds = [each.member.seed for each in members]
         self._dtype = floating_dtype(self.split.first(1)) or torch.get_default_dtype()
-        self._parameters = loss_parameters(members, self._dtype, self.split.device)
+        self._parameters = loss_parameters(members, self._tasks, self._dtype, self.split.device)
 
     def take(self, steps: Sequence[int]) -> dict[str, Any]:
         """Each member's batch of its step: tensors (N, B, ...), with what else its losses depend on."""
@@ -94,11 +104,17 @@ class Feed:
         return found
 
 
-def loss_parameters(members: Sequence[Job], dtype: torch.dtype, device: torch.device) -> dict[str, dict[str, Tensor]]:
-    """The parameters in which the members' losses differ, (N,) each, by task."""
+def loss_parameters(
+    members: Sequence[Job], tasks: Sequence[Task], dtype: torch.dtype, device: torch.device
+) -> dict[str, dict[str, Tensor]]:
+    """The parameters in which a loss of the members is not that of their program, (N,) each, by task.
+
+    Members that have left may have had that of the program, and those that stay, even a single one, another.
+    """
     found = {}
-    for task, *others in zip(*(each.tasks for each in members), strict=True):
+    for task, *others in zip(tasks, *(each.tasks for each in members), strict=True):
         if any(other.loss is not task.loss for other in others):
             like = torch.zeros((), dtype=dtype, device=device)
-            found[task.name] = differing([task.loss, *(other.loss for other in others)], like)
+            values = differing([task.loss, *(other.loss for other in others)], like)
+            found[task.name] = {name: value[1:] for name, value in values.items()}
     return found

@@ -81,9 +81,11 @@ class Vmapped:
         splits, settings = ground.splits, jobs[0].settings
         aligned_on = splits.validation if settings.align_data == "validation" else splits.train
         self.ground, self.population, self.jobs = ground, population, list(jobs)
-        self._train = Feed(splits.train, self.jobs, 0, augmented=True, missing=ground.missing)
-        self._align = Feed(aligned_on, self.jobs, 1, augmented=False, missing=ground.missing)
-        self._fresh = Feed(splits.train, self.jobs, 2, augmented=False, missing=ground.missing)
+        assert isinstance(population.losses, _Losses)
+        tasks, missing = population.losses.tasks, ground.missing
+        self._train = Feed(splits.train, self.jobs, tasks, 0, augmented=True, missing=missing)
+        self._align = Feed(aligned_on, self.jobs, tasks, 1, augmented=False, missing=missing)
+        self._fresh = Feed(splits.train, self.jobs, tasks, 2, augmented=False, missing=missing)
         self._renewing = renewing_batches(jobs[0], population.program.model, splits.train)
         self._steady = all(job.steady for job in jobs)
         self._rates = rates_of([job.tasks for job in jobs], population.state["parameters"])
@@ -294,11 +296,11 @@ class _Losses:
     """The losses of a model on one row's batch, as a `Feed` gives it; runs under `vmap`."""
 
     def __init__(self, tasks: Sequence[Task], losses: Mapping[str, str], *, own: bool) -> None:
-        self._tasks, self._losses, self._own = tasks, losses, own
+        self.tasks, self._losses, self._own = tasks, losses, own
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         predicted = predictions(model, batch["inputs"], own=self._own)
-        tasks = training_tasks(model, [_with_values(task, batch["parameters"].get(task.name)) for task in self._tasks])
+        tasks = training_tasks(model, [_with_values(task, batch["parameters"].get(task.name)) for task in self.tasks])
         losses = self._against(tasks, predicted, batch["targets"])
         if "partner" in batch:
             others = self._against(tasks, predicted, batch["partner"])

@@ -335,3 +335,25 @@ def test_a_member_with_another_strategy_is_the_same_run_alone_and_keeps_its_cost
     ]
     assert alone.cost["backwards"] > 60
     close(together.history["train_loss"], alone.history["train_loss"], 1e-6)
+
+
+def of_loss(delta):
+    return Member("equal", 1, losses={"square": {"delta": delta}})
+
+
+def test_a_member_that_is_left_alone_keeps_the_parameters_of_its_loss():
+    left, alone = cohort([of_loss(9.0), of_loss(0.01)]), cohort([of_loss(0.01)])
+    left.advance(3)
+    left.keep([1])
+    left.advance(3)
+    alone.advance(6)
+    assert left.evaluate()[0].curves == pytest.approx(alone.evaluate()[0].curves, rel=1e-9)
+
+
+def test_a_member_by_itself_goes_on_with_other_parameters_of_its_loss():
+    one, two = cohort([of_loss(9.0)]), cohort([of_loss(9.0), of_loss(2.0)])
+    for each in (one, two):
+        each.advance(3)
+        each.replace({0: of_loss(0.01)})
+        each.advance(3)
+    assert one.evaluate()[0].curves == pytest.approx(two.evaluate()[0].curves, rel=1e-9)
