@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mtl.benchmarks import Split, Splits, Task
 from mtl.benchmarks.own import OwnExamples
@@ -114,33 +112,6 @@ def part(examples: Examples, index: Tensor) -> Examples:
         return examples.take(index.to(examples.device))
     if not isinstance(examples, Stored):
         raise ValueError(f"mtl auto holds examples out, and a split of {type(examples).__name__} cannot be cut")
-    numbers, whole = index.tolist(), examples.reading.dataset
-    dataset = SomeExamplesWithTargets(whole, numbers) if hasattr(whole, "target") else SomeExamples(whole, numbers)
-    reading = dataclasses.replace(examples.reading, dataset=dataset)
+    before = examples.reading.chosen
+    reading = dataclasses.replace(examples.reading, chosen=index if before is None else before[index])
     return dataclasses.replace(examples, reading=reading, targets=Labels(reading, examples.workers))
-
-
-class SomeExamples(Dataset[Any]):
-    """Some of the examples of a data set.
-
-    Args:
-        whole: the data set.
-        numbers: of the examples.
-    """
-
-    def __init__(self, whole: Any, numbers: Sequence[int]) -> None:
-        self._whole, self._numbers = whole, torch.tensor(numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._whole[int(self._numbers[index])]
-
-
-class SomeExamplesWithTargets(SomeExamples):
-    """The same of a data set that gives labels alone."""
-
-    def target(self, index: int) -> Any:
-        """The labels of one example."""
-        return self._whole.target(int(self._numbers[index]))

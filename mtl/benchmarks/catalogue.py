@@ -28,6 +28,7 @@ from mtl.benchmarks.scenes import Scenes
 from mtl.benchmarks.table_file import TableFile, named_table, parted_table
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
+from mtl.messages import in_one_line
 from mtl.suggestions import nearest
 
 _SHIPPED: tuple[type[Benchmark], ...] = (
@@ -78,7 +79,7 @@ def _found(name: str) -> Benchmark:
     try:
         made: Any = cls()
     except Exception as error:
-        raise ValueError(f"benchmark {name!r}: {cls_name}() failed: {type(error).__name__}: {error}") from error
+        raise ValueError(f"benchmark {name!r}: {cls_name}() failed: {in_one_line(error)}") from error
     check_tasks(made)
     return made  # type: ignore[no-any-return]
 

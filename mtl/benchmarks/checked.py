@@ -14,6 +14,7 @@ from mtl.benchmarks.reading import ReadFailed
 from mtl.benchmarks.stored import Stored
 from mtl.benchmarks.tree import named_leaves
 from mtl.losses.labels import known
+from mtl.messages import in_one_line, kind_of
 from mtl.metrics import Metric
 from mtl.suggestions import nearest
 
@@ -37,7 +38,7 @@ def load_checked(benchmark: Benchmark) -> Splits:
     except Exception as error:
         raise ValueError(f"{where}: its load() fails: {in_one_line(error)}") from error
     if not isinstance(splits, Splits):
-        raise ValueError(f"{where}: its load() returns {_kind(splits)}, not Splits(train, validation, test)")
+        raise ValueError(f"{where}: its load() returns {kind_of(splits)}, not Splits(train, validation, test)")
     try:
         _check_own(where, splits, benchmark)
         for name, split in splits.items():
@@ -59,12 +60,12 @@ def check_tasks(benchmark: Any) -> None:
     if isinstance(tasks, Task):
         raise ValueError(f"{where}: its tasks are a single Task; a tuple is wanted: (Task(...),)")
     if isinstance(tasks, str) or not isinstance(tasks, Sequence):
-        raise ValueError(f"{where}: its tasks are {_kind(tasks)}; a tuple of Task is wanted")
+        raise ValueError(f"{where}: its tasks are {kind_of(tasks)}; a tuple of Task is wanted")
     if not tasks:
         raise ValueError(f"{where}: it has no tasks")
     for task in tasks:
         if not isinstance(task, Task):
-            raise ValueError(f"{where}: {task!r} among its tasks is {_kind(task)}, not a Task")
+            raise ValueError(f"{where}: {task!r} among its tasks is {kind_of(task)}, not a Task")
         if not isinstance(task.name, str) or not task.name.strip():
             raise ValueError(f"{where}: a task is named {task.name!r}; a text that is not empty is wanted")
         if "=" in task.name:
@@ -79,7 +80,7 @@ def check_tasks(benchmark: Any) -> None:
 
 def _check_task(where: str, task: Task) -> None:
     if not callable(task.loss):
-        raise ValueError(f"{where}: its loss is {_kind(task.loss)}; a loss of mtl.losses or a function is wanted")
+        raise ValueError(f"{where}: its loss is {kind_of(task.loss)}; a loss of mtl.losses or a function is wanted")
     if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
         raise ValueError(f"{where}: outputs={task.outputs!r} must be a whole number from 1 on")
     if task.ignore is not None and (isinstance(task.ignore, bool) or not isinstance(task.ignore, int | float)):
@@ -89,13 +90,13 @@ def _check_task(where: str, task: Task) -> None:
     if isinstance(task.metrics, Metric):
         raise ValueError(f"{where}: its metrics are a single Metric; a tuple is wanted: ({task.metrics.name},)")
     if isinstance(task.metrics, str) or not isinstance(task.metrics, Sequence):
-        raise ValueError(f"{where}: its metrics are {_kind(task.metrics)}; a tuple of Metric is wanted")
+        raise ValueError(f"{where}: its metrics are {kind_of(task.metrics)}; a tuple of Metric is wanted")
     if not task.metrics:
         raise ValueError(f"{where}: it has no metric, by which its runs could be compared")
     for metric in task.metrics:
         if not isinstance(metric, Metric):
             raise ValueError(
-                f"{where}: {metric!r} among its metrics is {_kind(metric)}, not a Metric such as mtl.metrics.accuracy"
+                f"{where}: {metric!r} among its metrics is {kind_of(metric)}, not a Metric such as mtl.metrics.accuracy"
             )
     names = [metric.name for metric in task.metrics]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -155,7 +156,7 @@ def _parts(where: str, split: Any, benchmark: Benchmark) -> list[tuple[str, Any,
 def _check_form(where: str, split: Any, tasks: Sequence[Task]) -> None:
     if isinstance(split, IterableDataset):
         raise ValueError(
-            f"{where}: it is {_kind(split)}, an IterableDataset, whose examples have no numbers, so that no batch "
+            f"{where}: it is {kind_of(split)}, an IterableDataset, whose examples have no numbers, so that no batch "
             "could be read again; a Dataset with __len__ and __getitem__ is wanted"
         )
     if isinstance(split, Stored):
@@ -163,10 +164,12 @@ def _check_form(where: str, split: Any, tasks: Sequence[Task]) -> None:
             raise ValueError(f"{where}: it is empty")
         split = split.take(slice(2))  # the others are seen when they are trained on
     if not isinstance(split, Split):
-        raise ValueError(f"{where}: it is {_kind(split)}, not a Split(inputs, targets)")
+        raise ValueError(f"{where}: it is {kind_of(split)}, not a Split(inputs, targets)")
     _check_inputs(where, split.inputs)
     if not isinstance(split.targets, Mapping):
-        raise ValueError(f"{where}: its targets are {_kind(split.targets)}; a dict with labels for each task is wanted")
+        raise ValueError(
+            f"{where}: its targets are {kind_of(split.targets)}; a dict with labels for each task is wanted"
+        )
     if len(split) == 0:
         raise ValueError(f"{where}: it is empty")
     _check_finite(where, split.inputs)
@@ -191,7 +194,7 @@ def _check_labels(where: str, split: Examples, benchmark: Benchmark) -> None:
 def _check_inputs(where: str, inputs: Any) -> None:
     leaves = named_leaves(inputs, "inputs")
     if not leaves:
-        raise ValueError(f"{where}: its inputs are {_kind(inputs)} without a tensor in it")
+        raise ValueError(f"{where}: its inputs are {kind_of(inputs)} without a tensor in it")
     for name, leaf in leaves:
         _check_tensor(f"{where}: its {name} are", leaf)
     first = leaves[0]
@@ -215,21 +218,8 @@ def _check_tensor(what: str, value: Any) -> None:
     if type(value).__module__ == "numpy":
         raise ValueError(f"{what} a NumPy array; torch.from_numpy makes the tensor that is wanted")
     if not isinstance(value, Tensor):
-        raise ValueError(f"{what} {_kind(value)}; a tensor is wanted")
+        raise ValueError(f"{what} {kind_of(value)}; a tensor is wanted")
     if value.ndim == 0:
         raise ValueError(f"{what} a single number; a tensor with an axis of examples is wanted")
     if value.is_complex():
         raise ValueError(f"{what} complex numbers; real ones are wanted")
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in a sentence."""
-    if value is None:
-        return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def in_one_line(error: Exception) -> str:
-    """The kind of an error and its message."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from mtl.benchmarks import tree
+from mtl.messages import in_one_line, kind_of
 
 #: Makes one batch of a list of examples.
 Collate = Callable[[list[Any]], Any]
@@ -68,6 +69,8 @@ class Reading(Dataset[Any]):
         ignored: by task the label that says that one is missing.
         targets_only: reads no inputs, where the data set has a method `target` that gives the labels of an example.
         task: whose own data set it is; its targets may then be labels alone. Empty where tasks share it.
+        chosen: numbers of the examples that are read, (n,), where it is some of the data set; None where it is all.
+            Requests count these; messages name the examples as the data set does.
     """
 
     dataset: Any
@@ -76,6 +79,11 @@ class Reading(Dataset[Any]):
     ignored: Mapping[str, float] | None = None
     targets_only: bool = False
     task: str = ""
+    chosen: Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many examples are read."""
+        return len(self.dataset) if self.chosen is None else len(self.chosen)
 
     def __getitem__(self, requests: Sequence[Request]) -> Any:
         """Inputs and targets (N, B, ...) of N requests, or a `_Failure`."""
@@ -88,20 +96,21 @@ class Reading(Dataset[Any]):
 
     def _batch(self, request: Request) -> Any:
         alone = self.targets_only and hasattr(self.dataset, "target")
+        numbers = request.examples if self.chosen is None else self.chosen[list(request.examples)].tolist()
         with _seeded(derived_seed(*request.entropy)):
-            items = [self._item(number, alone) for number in request.examples]
+            items = [self._item(number, alone) for number in numbers]
             collate = (None if alone else self.collate) or default_collate
             try:
                 batch = collate(items)
             except Exception as error:  # of a user's, or examples that do not fit together
-                raise self._failed(f"examples {_listed(request.examples)} make no batch", error) from error
-        inputs, targets = (None, batch) if alone else self._pair(batch, f"the batch of {_listed(request.examples)}")
+                raise self._failed(f"examples {_listed(numbers)} make no batch", error) from error
+        inputs, targets = (None, batch) if alone else self._pair(batch, f"the batch of {_listed(numbers)}")
         if self.task and isinstance(targets, Tensor):
             targets = {self.task: targets}
         if not isinstance(targets, Mapping):
             raise ReadFailed(f"{self._where}: the targets of an example are no dict with labels for each task")
         marked = {name: _marked(target, (self.ignored or {}).get(name)) for name, target in targets.items()}
-        return (torch.empty(len(request.examples), 0) if self.targets_only else inputs), marked
+        return (torch.empty(len(numbers), 0) if self.targets_only else inputs), marked
 
     def _item(self, number: int, alone: bool) -> Any:
         try:
@@ -112,11 +121,11 @@ class Reading(Dataset[Any]):
 
     def _pair(self, item: Any, what: str) -> Any:
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ReadFailed(f"{self._where}: {what} is a {type(item).__name__}; a pair (inputs, targets) is wanted")
+            raise ReadFailed(f"{self._where}: {what} is {kind_of(item)}; a pair (inputs, targets) is wanted")
         return item
 
     def _failed(self, what: str, error: Exception) -> ReadFailed:
-        return ReadFailed(" ".join(f"{self._where}: {what}: {type(error).__name__}: {error}".split()))
+        return ReadFailed(f"{self._where}: {what}: {in_one_line(error)}")
 
     @property
     def _where(self) -> str:

@@ -31,7 +31,7 @@ class Labels(Mapping[str, Tensor]):
 
     def __init__(self, reading: Reading, workers: int) -> None:
         self._reading, self._workers = dataclasses.replace(reading, targets_only=True), workers
-        self.examples = len(reading.dataset)
+        self.examples = len(reading)
 
     def __getitem__(self, task: str) -> Tensor:
         return self._read[1][task]
@@ -106,7 +106,7 @@ class Stored(Examples):
         return self.place
 
     def __len__(self) -> int:
-        return len(self.reading.dataset)
+        return len(self.reading)
 
     @property
     def sampled(self) -> bool:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from mtl.messages import in_one_line
+
 
 def imported(path: Path, what: str) -> ModuleType:
     """The file as a module; what stands beside it can be imported by it.
@@ -30,5 +32,5 @@ def imported(path: Path, what: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ValueError(f"{what} {str(path)!r} fails to import: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what} {str(path)!r} fails to import: {in_one_line(error)}") from error
     return module

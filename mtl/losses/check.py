@@ -14,6 +14,7 @@ from mtl.losses.examples import KINDS, example, right, with_missing
 from mtl.losses.labels import elementwise
 from mtl.losses.loss import Loss
 from mtl.losses.wrapped import Wrapped
+from mtl.messages import in_one_line
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 EXTREME = 1e4
@@ -107,7 +108,7 @@ def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
             return "does not depend on the prediction in a way that can be differentiated"
         return None if bool(value.isfinite()) else f"is {value.item():g} on ordinary examples"
     except Exception as error:  # anyone's code may raise anything
-        return f"fails: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}"
+        return f"fails: {in_one_line(error)[:200]}"
 
 
 def _gradient(subject: _Subject) -> Iterator[Finding]:

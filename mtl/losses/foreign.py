@@ -11,6 +11,7 @@ from typing import Any
 from mtl.files.python_files import imported
 from mtl.losses.loss import Loss
 from mtl.losses.wrapped import Instance, Wrapped, wrapper
+from mtl.messages import in_one_line, kind_of
 from mtl.suggestions import nearest
 
 
@@ -43,7 +44,7 @@ def _found(place: str, _written: int) -> type[Loss]:
     if isinstance(target, Loss):
         raise ValueError(f"loss {place!r}: it is {str(target)!r}, a loss that is made already: take this spec itself")
     if not callable(target):
-        raise ValueError(f"loss {place!r}: {name} is a {type(target).__name__}, not a class or a function")
+        raise ValueError(f"loss {place!r}: {name} is {kind_of(target)}, not a class or a function")
     if isinstance(target, type) or inspect.isroutine(target):
         return wrapper(place, target, foreign_loss)
     return _ready(place, target)
@@ -68,4 +69,4 @@ def _module(place: str, name: str) -> Any:
         hint = "" if f"{name}.".startswith(f"{lacking}.") else f", which {name} needs,"
         raise ValueError(f"loss {place!r}: the module {lacking!r}{hint} is not installed") from error
     except Exception as error:
-        raise ValueError(f"loss {place!r}: {name} fails to import: {type(error).__name__}: {error}") from error
+        raise ValueError(f"loss {place!r}: {name} fails to import: {in_one_line(error)}") from error

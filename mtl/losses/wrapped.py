@@ -21,6 +21,7 @@ from mtl.losses.by_class import class_frequencies
 from mtl.losses.constant import mean_or_logit
 from mtl.losses.labels import by_class, known
 from mtl.losses.loss import Loss, Terms, aligned, widened
+from mtl.messages import in_one_line, kind_of
 
 _NEVER = ("self", "reduction", "size_average", "reduce", "device", "dtype", "args", "kwargs")
 _REQUIRED = "is missing: it has no default"
@@ -66,7 +67,7 @@ class Wrapped(Loss):
         try:
             made = self.wraps(**self.settings())
         except Exception as error:
-            raise ValueError(f"{self.name}: {self.wraps.__name__}() failed: {_line(error)}") from error
+            raise ValueError(f"{self.name}: {self.wraps.__name__}() failed: {in_one_line(error)[:300]}") from error
         if isinstance(made, nn.Module) and any(True for _ in made.parameters()):
             raise ValueError(f"{self.name}: it has parameters of its own, which nothing would train")
         if not callable(made):
@@ -94,9 +95,10 @@ class Wrapped(Loss):
             with torch.no_grad():
                 found: Any = self(some, target[labelled])
         except Exception as error:
-            return f"fails on outputs {tuple(some.shape)} and labels {tuple(target[labelled].shape)}: {_line(error)}"
+            shapes = f"outputs {tuple(some.shape)} and labels {tuple(target[labelled].shape)}"
+            return f"fails on {shapes}: {in_one_line(error)[:300]}"
         if not isinstance(found, Tensor) or found.numel() != 1:
-            shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind_of(found)
             return f"returns {shape}; one number is wanted"
         return None
 
@@ -222,7 +224,3 @@ def _first_line(target: Any) -> str:
 def same_dtype(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Labels that are floating-point numbers in the precision of the prediction, as torch wants them."""
     return prediction, target.to(prediction.dtype) if target.is_floating_point() else target
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

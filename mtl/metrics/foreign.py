@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtl.losses.labels import classes_last, elementwise, known
+from mtl.messages import kind_of
 from mtl.metrics.protocol import NAN, Accumulator, Metric
 
 
@@ -63,7 +64,7 @@ class _Copy:
 
 
 def _shape(found: Any) -> str:
-    return f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    return f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind_of(found)
 
 
 def torchmetric(
@@ -98,7 +99,7 @@ def torchmetric(
     elif arguments:
         raise ValueError(f"{', '.join(arguments)}: of a metric that is made already, arguments are not taken")
     if not isinstance(metric, torchmetrics.Metric):
-        raise ValueError(f"metric {metric!r} is a {type(metric).__name__}, not a torchmetrics.Metric")
+        raise ValueError(f"metric {metric!r} is {kind_of(metric)}, not a torchmetrics.Metric")
     higher = metric.higher_is_better if higher_is_better is None else higher_is_better
     if higher is None:
         raise ValueError(f"metric {type(metric).__name__} does not say which way is better: give higher_is_better")

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from mtl.messages import in_one_line
+
 _MOST = 8  # forms of what a program is given
 
 
@@ -127,5 +129,4 @@ def _too_many(what: str, number: int) -> ValueError:
 
 
 def _failed(what: str, error: Exception) -> ValueError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return ValueError(f"compile: {what} cannot be compiled: {reason}; train without --compile")
+    return ValueError(f"compile: {what} cannot be compiled: {in_one_line(error)}; train without --compile")

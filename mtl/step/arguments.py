@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from mtl.messages import kind_of
 from mtl.step.measure import MEASURERS, NEEDS_GRADIENTS
 from mtl.step.subset import DIVISIBLE
 from mtl.strategies.strategy import Strategy
@@ -40,7 +41,7 @@ def named_parameters(shared: nn.Module | Iterable[Tensor]) -> tuple[list[Tensor]
         named = dict(shared.named_parameters())
         return list(named.values()), list(named)
     if isinstance(shared, Tensor) or not isinstance(shared, Iterable):
-        raise TypeError(f"shared is a {type(shared).__name__}: {_SHARED}")
+        raise TypeError(f"shared is {kind_of(shared)}: {_SHARED}")
     found: list[Any] = list(shared)
     for item in found:
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Tensor):
@@ -49,7 +50,7 @@ def named_parameters(shared: nn.Module | Iterable[Tensor]) -> tuple[list[Tensor]
                 "in place of named_parameters()"
             )
         if not isinstance(item, Tensor):
-            raise TypeError(f"shared holds a {type(item).__name__}: {_SHARED}")
+            raise TypeError(f"shared holds {kind_of(item)}: {_SHARED}")
     return found, None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtl.gradients.graph import branch, branches
 from mtl.gradients.pieces import Average
+from mtl.messages import kind_of
 
 #: One tensor (K,), a scalar a task by name, or a scalar a task in a fixed order (None where it is absent).
 Losses = Tensor | Mapping[str, Tensor] | Sequence[Tensor | None]
@@ -135,7 +136,7 @@ def collect(
     else:
         if not isinstance(losses, Tensor):
             raise TypeError(
-                f"losses are a {type(losses).__name__}: give a tensor (K,), a dict of scalar tensors by task name, or "
+                f"losses are {kind_of(losses)}: give a tensor (K,), a dict of scalar tensors by task name, or "
                 "a list of scalar tensors"
             )
         if losses.ndim != 1:
@@ -176,7 +177,7 @@ def _named(losses: Mapping[str, Tensor], tasks: Sequence[str]) -> tuple[list[Any
     """The losses in the order of the tasks, None where absent, and their values."""
     for name in losses:
         if not isinstance(name, str):
-            raise TypeError(f"losses have a task named {name!r}, a {type(name).__name__}: names of tasks are strings")
+            raise TypeError(f"losses have a task named {name!r}, {kind_of(name)}: names of tasks are strings")
         if name not in tasks:
             raise ValueError(f"losses name an unknown task {name!r}; the tasks are {', '.join(tasks)}")
     given = [_scalar(losses[name], name) if name in losses else None for name in tasks]
@@ -210,7 +211,7 @@ def _scalar(loss: Any, task: str | int) -> Tensor:
         raise TypeError(f"the loss of task {task!r} is None: {_ABSENT}")
     if not isinstance(loss, Tensor):
         raise TypeError(
-            f"the loss of task {task!r} is {loss!r}, a {type(loss).__name__} and no tensor that depends on the model; "
+            f"the loss of task {task!r} is {loss!r}, {kind_of(loss)} and no tensor that depends on the model; "
             + _ABSENT
         )
     if loss.numel() != 1:

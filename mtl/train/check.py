@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
-from mtl.benchmarks.checked import in_one_line
 from mtl.benchmarks.losses import fitted
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import first_tensor, named_leaves
@@ -17,6 +16,7 @@ from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
 from mtl.losses.labels import classes_last, elementwise, known, numbers
 from mtl.losses.wrapped import Wrapped
+from mtl.messages import in_one_line, kind_of
 from mtl.population.normalisation import normalisations
 from mtl.train.batches import check_batches
 from mtl.train.compiled import check_compiler
@@ -156,7 +156,7 @@ def _predicted(where: str, model: Any, tasks: Sequence[Task], inputs: Any) -> Ma
     for task in tasks:
         found = predictions[task.name]
         if not isinstance(found, Tensor):
-            raise ValueError(f"{where}, task {task.name!r}: its model predicts a {type(found).__name__}, not a tensor")
+            raise ValueError(f"{where}, task {task.name!r}: its model predicts {kind_of(found)}, not a tensor")
         if found.ndim == 0 or len(found) != count:
             raise ValueError(
                 f"{where}, task {task.name!r}: its model predicts shape {tuple(found.shape)} for {count} "
@@ -226,7 +226,7 @@ def _loss(where: str, task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
     except Exception as error:
         raise ValueError(f"{where}: its loss fails on {shapes}: {in_one_line(error)}") from error
     if not isinstance(loss, Tensor):
-        raise ValueError(f"{where}: its loss returns a {type(loss).__name__}, not a tensor")
+        raise ValueError(f"{where}: its loss returns {kind_of(loss)}, not a tensor")
     if loss.numel() != 1:
         raise ValueError(f"{where}: its loss returns shape {tuple(loss.shape)} on {shapes}; one number is wanted")
     return loss

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mtl.benchmarks.benchmark import Examples, Split, Task
-from mtl.benchmarks.checked import in_one_line
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import Gathered
 from mtl.losses import constant_prediction, loss_of, measure_of
 from mtl.losses.labels import known
+from mtl.messages import in_one_line
 from mtl.metrics import Metric
 from mtl.train.model import predictions
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mtl.benchmarks.checked import in_one_line
+from mtl.messages import in_one_line
 from mtl.population.memory import bytes_a_member
 from mtl.train.compiled import further_passes
 from mtl.train.ground import Ground

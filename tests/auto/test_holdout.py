@@ -6,6 +6,7 @@ from torch.utils.data import Dataset
 
 from mtl.auto.holdout import hold_out
 from mtl.benchmarks import Split, Splits
+from mtl.benchmarks.reading import ReadFailed
 from tests.benchmarks.domains import Domains
 from tests.tiny import Tiny
 
@@ -86,6 +87,28 @@ def test_a_data_set_is_cut_without_being_read(alone):
     expected = hold_out(Tiny.tasks, plain, seed=0)
     assert rows(found.holdout) == rows(expected.holdout) and rows(found.selection) == rows(expected.selection)
     assert torch.equal(found.holdout.targets["sign"], expected.holdout.targets["sign"])
+
+
+class Damaged(Read):
+    """A data set of which one example cannot be read."""
+
+    def __init__(self, split, number):
+        super().__init__(split, alone=False)
+        self.number = number
+
+    def __getitem__(self, index):
+        if index == self.number:
+            raise OSError("no such picture")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("number", [0, 7, 299])
+def test_an_example_that_cannot_be_read_has_its_number_in_the_users_data_set(number):
+    plain = splits_of()
+    splits = Splits(plain.train, Damaged(plain.validation, number), plain.test)
+    with pytest.raises(ReadFailed) as read:
+        hold_out(Tiny.tasks, splits, seed=0)
+    assert str(read.value) == f"validation split: example {number} cannot be read: OSError: no such picture"
 
 
 def test_labels_that_cannot_judge_are_said():
