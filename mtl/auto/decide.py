@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mtl.auto.clock import Clock
+from mtl.auto.dear import Dear, dear_choices, without
 from mtl.auto.finals import USUAL_LABEL, Finalist, Finals, choose_finalists
 from mtl.auto.holdout import HeldOut
 from mtl.auto.narrow import narrowed, narrowings
 from mtl.auto.path import importance_in, path_between
+from mtl.auto.plan import RACE as RACE_SHARE
 from mtl.auto.plan import TimePlan, make_plan
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
-from mtl.auto.speed import Speed, measure_speed
+from mtl.auto.speed import Speed, measure_speed, step_seconds
 from mtl.auto.state import Leader, read_state
 from mtl.auto.verdict import compare
 from mtl.auto.winner import RACE_WEIGHTS
 from mtl.benchmarks import Splits
 from mtl.report.read import read_runs
+from mtl.search.cohort import MakeCohort
 from mtl.search.methods import Problem
 from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
@@ -120,32 +123,50 @@ class Decider:
             self.keep(plan=self.state.plan.within(self.clock.limit))
             return self.state.plan
         recipe = run_length(self._setting)
-        first = Race(Problem(self._space, recipe, recipe, self._wanted.seed), _TRIED, [USUAL]).begin()
+        dear = self._dear(recipe)
+        space = without(self._space, dear)
+        first = Race(Problem(space, recipe, recipe, self._wanted.seed), _TRIED, [USUAL]).begin()
         speed = self._speed([start.values for start in first], _PROGRAMS)
         plan = make_plan(
             self.clock.limit,
             self.clock.elapsed,
             recipe,
             speed,
-            [(each.dropped, each.kinds) for each in narrowings(self._space)],
+            [(each.dropped, each.kinds) for each in narrowings(space)],
             finalists=self._wanted.finalists,
             seeds=self._wanted.seeds,
             members=self._wanted.members,
         )
+        plan = dataclasses.replace(plan, dear=tuple(dear))
         self.keep(plan=plan)
         for line in plan.words(self.clock.limit):
             self._say(line)
         return plan
 
+    def _dear(self, recipe: int) -> list[Dear]:
+        """The choices of architecture for which there is no time."""
+        make_cohort, limit, now = self._cohorts(), self.clock.limit, self.clock.now
+        return dear_choices(
+            self._space,
+            USUAL,
+            lambda values: step_seconds(make_cohort([make_member(values, self._wanted.seed)]), limit, now),
+            recipe,
+            RACE_SHARE * limit,
+        )
+
+    def _cohorts(self) -> MakeCohort:
+        """What trains runs of which only the speed counts."""
+        return cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
+
     def _speed(self, points: Sequence[Values], programs: int) -> Speed:
         """What runs cost just now, those of some unlike points too."""
-        make_cohort = cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
         usual, *others = (make_member(values, self._wanted.seed) for values in (USUAL, *points))
-        return measure_speed(make_cohort, usual, others, programs, self.clock.limit, self.clock.now)
+        return measure_speed(self._cohorts(), usual, others, programs, self.clock.limit, self.clock.now)
 
     def _race(self, plan: TimePlan, should_stop: Callable[[], bool]) -> TimePlan:
         """Race; the plan with what follows of it."""
-        problem = Problem(narrowed(self._space, plan.dropped), plan.length, plan.interval, self._wanted.seed)
+        space = narrowed(without(self._space, plan.dear), plan.dropped)
+        problem = Problem(space, plan.length, plan.interval, self._wanted.seed)
         method = Race(problem, plan.members, [USUAL], self._ends(plan.race_until))
         setting = self._of_length(plan.length, self._held.of_the_race)
         race = Search(

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from mtl.auto.clock import shown
+from mtl.auto.dear import Dear
 from mtl.auto.narrow import sentences
 from mtl.auto.speed import Speed
 
 # Shares of the time. Finals get the larger one where they would not have the recipe's length otherwise.
 FINALS, MOST_FINALS, PAGE = 0.26, 0.41, 0.05
 _MEASURING = 0.04  # in which the speed is measured again after the race
+RACE = 1 - FINALS - _MEASURING - PAGE
 _PATH = 1 / 3  # of the finals' share, for the runs between the default and the winner
 # Intervals of a run, and runs that begin in its first bracket, of which one is left at the end: halving by three begins
 # at one, three or nine intervals. The second where evaluations are dear.
@@ -54,6 +56,7 @@ class TimePlan:
         rungs: intervals of a whole run.
         members: runs of its first bracket.
         dropped: what is not decided because there is no time for it.
+        dear: choices of architecture that are not tried because their runs take too long.
         run: seconds of a whole run of the race.
         finalists: beside the default.
         seeds: of each finalist.
@@ -79,6 +82,7 @@ class TimePlan:
     finals_until: float
     path_until: float
     recipe: int
+    dear: tuple[Dear, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -87,7 +91,8 @@ class TimePlan:
     @classmethod
     def of(cls, plain: dict[str, Any]) -> TimePlan:
         """The inverse of `plain`."""
-        return cls(**{**plain, "dropped": tuple(plain["dropped"])})
+        dear = tuple(Dear(*each) for each in plain.get("dear", ()))
+        return cls(**{**plain, "dropped": tuple(plain["dropped"]), "dear": dear})
 
     def within(self, limit: float) -> TimePlan:
         """The same plan in a time that has grown since it was made: what is more goes to the race."""
@@ -136,7 +141,12 @@ class TimePlan:
     def words(self, limit: float) -> list[str]:
         """What was decided before the race, a sentence each."""
         took = shown(self.run) if self.run >= 1 else f"{1e3 * self.run:.0f} ms"
-        found = [*sentences(self.dropped, limit), f"A run of {self.length} steps takes about {took} in the race."]
+        dear = [each.words(limit) for each in self.dear if "architecture" not in self.dropped]
+        found = [
+            *dear,
+            *sentences(self.dropped, limit),
+            f"A run of {self.length} steps takes about {took} in the race.",
+        ]
         if self.length < self.recipe:
             found.append(
                 f"The recipe's have {self.recipe} steps"

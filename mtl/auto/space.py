@@ -28,7 +28,9 @@ _STRATEGIES = ("equal", "uncertainty", "uw-so", "imtl-l", "famo", "dwa")
 _FIXED_WEIGHTS = "static"  # searched on the simplex, which has a dimension for each task
 _MOST_WEIGHTS = 4
 _STARTING = ("uncertainty", "imtl-l")  # where their learned weights start matters little, and is not searched
-_OPTIMIZERS = ("adam", "adamw", "sgd")
+# Of optimizers with a rate for each parameter; one rate for all, as of SGD, has to be tens of times as high.
+_ADAPTIVE = ("adam", "adamw", "nadam", "radam", "adamax")
+_TRIED = ("adam", "adamw")
 _SCHEDULES = ("constant", "cosine", "one-cycle")
 _RATES = 10.0  # the learning rate is searched from a tenth of the usual one to ten times as much
 _AROUND = 4.0  # a number of a suggested loss is searched from a fourth of it to four times as much
@@ -160,7 +162,8 @@ def _fits(benchmark: Benchmark, splits: Splits, settings: Settings, task: Task, 
 
 def _optimizer(settings: Settings) -> dict[str, Range]:
     own = settings.optimizer
-    optimizers = tuple(dict.fromkeys([own, *_OPTIMIZERS])) if read_optimizer(own).decays else (own,)
+    others = _TRIED if read_optimizer(own).name in _ADAPTIVE else ()
+    optimizers = tuple(dict.fromkeys([own, *others]))
     schedules = tuple(dict.fromkeys([settings.schedule, *_SCHEDULES]))
     lr = settings.lr or 1e-3
     return {

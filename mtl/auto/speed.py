@@ -71,6 +71,11 @@ def measure_speed(
     return Speed(program, member, evaluation / _ALIKE, max(1.0, mixed / expected) if expected > 0 else 1.0)
 
 
+def step_seconds(cohort: SearchCohort, limit: float, now: Callable[[], float]) -> float:
+    """What a step of all runs of a cohort takes."""
+    return _seconds(cohort, limit, now)[0]
+
+
 def _seconds(cohort: SearchCohort, limit: float, now: Callable[[], float]) -> tuple[float, float]:
     """What a step and an evaluation of all runs take."""
     cohort.advance(2, lambda: False)

@@ -163,6 +163,7 @@ def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
             "effect_size": compared.against.effect_size,
         },
         "better": compared.better,
+        "doubt": compared.doubt,
         "test": _test(study, runs),
     }
 

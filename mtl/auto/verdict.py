@@ -12,6 +12,8 @@ from mtl.stats import Paired, mean_interval, paired
 from mtl.stats.intervals import Interval
 
 _LEVEL = 0.05
+#: A winner is taken where the chance that it is the worse one is at most this.
+MOST_DOUBT = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,31 @@ class Compared:
     @property
     def better(self) -> bool:
         """Whether it is better than the default beyond what seeds explain."""
-        difference = None if self.against is None else self.against.difference.mean
         p_value = None if self.against is None else self.against.p_value
-        return difference is not None and difference > 0 and p_value is not None and p_value < _LEVEL
+        return self.ahead and p_value is not None and p_value < _LEVEL
+
+    @property
+    def ahead(self) -> bool:
+        """Whether its mean is better than that of the default."""
+        difference = None if self.against is None else self.against.difference.mean
+        return difference is not None and difference > 0
+
+    @property
+    def doubt(self) -> float | None:
+        """The chance that it is worse than the default, from what seeds explain; None where they cannot tell.
+
+        That is the one-sided p-value of the paired t-test: the posterior probability, where nothing was known of the
+        difference and its spread (Jeffreys' prior).
+        """
+        p_value = None if self.against is None else self.against.p_value
+        if p_value is None:
+            return None
+        return p_value / 2 if self.ahead else 1 - p_value / 2
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether it is so likely better than the default that it should be taken."""
+        return self.whole and self.doubt is not None and self.doubt <= MOST_DOUBT
 
 
 @dataclass(frozen=True)
@@ -54,8 +78,8 @@ class Verdict:
     Attributes:
         compared: the finalists, the best mean on the examples that select first; those with runs without a result last.
         winner: label of the first. It is picked by these, so that its test on the holdout is a single one.
-        chosen: label of what is recommended: the winner where it is better than the default beyond what seeds explain
-            in runs that are long enough to tell, otherwise the default.
+        chosen: label of what is recommended: the winner where it is four times as likely better than the default as
+            worse, in runs that are long enough to tell; otherwise the default.
         rivals: labels of finalists that cannot be told apart from the winner.
     """
 
@@ -110,5 +134,5 @@ def compare(
         for each in compared[1:]
         if each.whole and ((p := paired(each.scores, winner.scores).p_value) is None or p >= _LEVEL)
     ]
-    chosen = winner.label if telling and winner.better and winner.whole else USUAL_LABEL
+    chosen = winner.label if telling and winner.worth_it else USUAL_LABEL
     return Verdict(compared, winner.label, chosen, alike)

@@ -23,9 +23,12 @@ def verdict(summary: Summary) -> str:
     winner = entries[summary["winner"]]
     where = f"on the {count(summary['holdout']['examples'])} examples that were held out"
     if summary["chosen"] != USUAL_LABEL:
+        sure, doubt = "is", ""
+        if not winner["better"]:
+            sure, doubt = "is probably", f", a chance of {winner['doubt']:.0%} that it is worse"
         said = (
-            f"{winner['label']} is better than the default by {_difference(winner)} in {_counted(summary)} {where} "
-            f"({_evidence(winner)}): take {winner['label']}."
+            f"{winner['label']} {sure} better than the default by {_difference(winner)} in {_counted(summary)} {where} "
+            f"({_evidence(winner)}{doubt}): take {winner['label']}."
         )
         return said + _rivals(summary, entries) + _shortened(summary)
     others = [each for each in summary["finalists"] if each["label"] != USUAL_LABEL]

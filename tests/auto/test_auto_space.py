@@ -50,6 +50,17 @@ def test_losses_that_fit_the_labels_are_choices_with_numbers_around_what_is_sugg
     assert "gaussian" not in space.dimensions["loss.product"].parameter.grid(1), "it needs two outputs"
 
 
+@pytest.mark.parametrize(
+    ("own", "tried"),
+    [("nadam", ["nadam", "adam", "adamw"]), ("adamw", ["adamw", "adam"]), ("sgd", ["sgd"]), ("rprop", ["rprop"])],
+)
+def test_optimizers_are_tried_whose_learning_rates_are_of_one_size(own, tried):
+    benchmark = Tiny()
+    settings = Settings.of(benchmark.recipe, {"optimizer": own})
+    found = auto_space(benchmark, benchmark.load(), settings, ("optimizer",), ()).space
+    assert found.dimensions["optimizer"].parameter.grid(1) == tried
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_only_one_part(part):
     space = space_of(Tiny(), only=(part,)).space

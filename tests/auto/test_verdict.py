@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from scipy import stats
 
 from mtl.auto.finals import choose_finalists
 from mtl.auto.space import USUAL
@@ -36,6 +37,25 @@ def test_a_finalist_that_is_better_under_every_seed_is_taken():
 def test_one_that_cannot_be_told_apart_from_the_default_is_not():
     found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.7, 0.5, 0.56]), SELECTION)
     assert (found.winner, found.chosen) == ("found-1", "default") and "default" in found.rivals
+
+
+@pytest.mark.parametrize(("differences", "taken"), [([0.02, -0.005, 0.02], True), ([0.02, -0.02, 0.02], False)])
+def test_one_that_is_probably_better_is_taken(differences, taken):
+    usual = [0.5, 0.6, 0.55]
+    records = finals(default=usual, found_1=[score + gain for score, gain in zip(usual, differences, strict=True)])
+    found = compare(records, SELECTION)
+    one_sided = stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue
+    assert found.of("found-1").doubt == pytest.approx(one_sided) and not found.of("found-1").better
+    assert found.chosen == ("found-1" if taken else "default") and taken == (one_sided <= 0.2)
+
+
+def test_the_chance_of_a_finalist_that_lags_behind_and_of_one_seed():
+    found = compare(finals(default=[0.5, 0.6, 0.55], found_1=[0.4, 0.55, 0.4]), {"selection": True})
+    assert found.of("found-1").doubt == pytest.approx(
+        stats.ttest_1samp([-0.1, -0.05, -0.15], 0.0, alternative="greater").pvalue
+    )
+    alone = compare(finals(default=[0.5], found_1=[0.9]), SELECTION)
+    assert alone.of("found-1").doubt is None and alone.chosen == "default"
 
 
 def test_runs_that_are_too_short_to_tell_leave_the_default():
@@ -88,7 +108,8 @@ def test_finalists_are_the_best_points_each_once_after_the_default():
 
 def entry(label, mean, p, seconds=1.0):
     against = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 5, "p_value": p, "effect_size": 1.0}
-    return {"label": label, "against_default": None if label == "default" else against, "seconds": seconds}
+    known = {"better": bool(p and p < 0.05), "doubt": p and p / 2}
+    return {"label": label, "against_default": None if label == "default" else against, "seconds": seconds, **known}
 
 
 def words_of(winner, chosen, *entries, rivals=(), steps=920, race=920):
@@ -106,6 +127,11 @@ def test_the_verdict_in_plain_words():
     assert better == (
         "found-1 is better than the default by 0.050 [0.040, 0.060] in mean skill on the 750 examples that were held "
         "out (5 seeds, p = 0.003): take found-1."
+    )
+    likely = words_of("found-1", "found-1", entry("found-1", 0.05, 0.3), default)
+    assert likely == (
+        "found-1 is probably better than the default by 0.050 [0.040, 0.060] in mean skill on the 750 examples that "
+        "were held out (5 seeds, p = 0.300, a chance of 15% that it is worse): take found-1."
     )
     alike = words_of("found-1", "default", entry("found-1", 0.005, 0.4), default)
     assert "found-1 and the default cannot be told apart" in alike and alike.endswith("take the default.")
