@@ -43,11 +43,12 @@ class Sum(Loss):
         for number, name in enumerate(self.apart, 1):
             if not _positive(weight := getattr(self, f"weight{number}")):
                 raise ValueError(f"{self.name}: weight{number}={weight:g} of {name} must be above 0 to be weighed")
-        for _, part in self.weighed():
+        for _, part in self.weighed:
             if part.learns:
                 raise ValueError(f"{self.name}: {part} learns, which it cannot as a part of a sum: give it rate=0")
 
-    def weighed(self) -> list[tuple[Any, Loss]]:
+    @functools.cached_property  # asked for several times a step
+    def weighed(self) -> Sequence[tuple[Any, Loss]]:
         """Each part with its weight, both as the hyperparameters say."""
         found = []
         for number, (part, names) in enumerate(zip(self.parts, self.fields_of, strict=True), 1):
@@ -56,7 +57,7 @@ class Sum(Loss):
         return found
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
-        every = [(weight, part.terms(prediction, target)) for weight, part in self.weighed()]
+        every = [(weight, part.terms(prediction, target)) for weight, part in self.weighed]
         shapes = {tuple(terms.values.shape) for _, terms in every}
         if len(shapes) > 1:
             raise ValueError(
@@ -81,40 +82,40 @@ class Sum(Loss):
         return self._each(prediction, target, "mean") if self.apart else super().each(prediction, target)
 
     def _each(self, prediction: Tensor, target: Tensor, reduction: str) -> list[Tensor]:
-        return [weight * part(prediction, target, reduction) for weight, part in self.weighed()]
+        return [weight * part(prediction, target, reduction) for weight, part in self.weighed]
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
-        for _, part in self.weighed():
+        for _, part in self.weighed:
             if said := part.complaint(prediction, target):
                 return f"cannot take {part.name}: it {said}"
         return None
 
     def fitted(self, target: Tensor, outputs: int) -> Loss:
         values: dict[str, Any] = {}
-        for (_, part), names in zip(self.weighed(), self.fields_of, strict=True):
+        for (_, part), names in zip(self.weighed, self.fields_of, strict=True):
             made = part.fitted(target, outputs)
             values |= {here: getattr(made, key) for here, key in names.items()}
         return dataclasses.replace(self, **values)
 
     def undecided(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for _, part in self.weighed():
+        for _, part in self.weighed:
             found |= part.undecided()
         return found
 
     def by_class(self, target: Tensor, outputs: int) -> bool:
-        return any(part.by_class(target, outputs) for _, part in self.weighed())
+        return any(part.by_class(target, outputs) for _, part in self.weighed)
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:
         """That of the first part."""
-        return self.weighed()[0][1].constant(target, outputs)
+        return self.weighed[0][1].constant(target, outputs)
 
     def __str__(self) -> str:
-        every = "+".join(f"{show(weight)}*{part}" if weight != 1 else str(part) for weight, part in self.weighed())
+        every = "+".join(f"{show(weight)}*{part}" if weight != 1 else str(part) for weight, part in self.weighed)
         return f"{APART}{every}" if self.apart else every
 
     def __reduce__(self) -> tuple[Any, ...]:
-        weights, parts = zip(*self.weighed(), strict=True)
+        weights, parts = zip(*self.weighed, strict=True)
         return sum_of, (weights, parts, bool(self.apart))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mtl.benchmarks.losses import spec_of
 from mtl.hyperparameters import domains
-from mtl.losses import Loss, constant_prediction, loss_of, losses_of, make_loss, takes_classes
+from mtl.losses import Huber, Loss, constant_prediction, loss_of, losses_of, make_loss, takes_classes
 from mtl.losses.spec import in_full, said, without_folders
 from mtl.population.strategies import differing, structure, substituted
 
@@ -115,6 +115,17 @@ def test_a_sum_weighs_its_parts():
     assert str(loss) == "mae+0.1*huber:delta=0.5+0.01*mse" and make_loss(str(loss)) == loss
     assert list(domains(loss)) == ["weight1", "weight2", "huber_delta", "weight3"]
     assert [domains(loss)[f"weight{k}"].search for k in (1, 2, 3)] == [None, (0.01, 10.0), (0.01, 10.0)]
+
+
+def test_a_sum_makes_its_parts_once(monkeypatch):
+    made, whole = [], Huber.__post_init__
+    monkeypatch.setattr(Huber, "__post_init__", lambda self: (made.append(self), whole(self)))
+    loss = make_loss("mae+0.1*huber:delta=2")
+    made.clear()
+    for _ in range(3):
+        loss(torch.zeros(4), torch.ones(4))
+    assert len(made) <= 1
+    assert copy.deepcopy(loss) == loss and dataclasses.replace(loss, huber_delta=3.0).weighed[1][1].delta == 3.0
 
 
 def test_the_weights_of_a_sum_have_a_member_axis():
