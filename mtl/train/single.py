@@ -351,7 +351,7 @@ class Single:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`."""
         self.model.load_state_dict(saved["model"])
-        self._optimizer.load_state_dict(saved["optimizer"])
+        self._optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))  # it writes to its state
         self._balancer.load_state_dict(saved["balancer"])
         self._random.load_state_dict(saved["random"])
         self._losses, self._made = dict(saved["losses"]), saved["made"]

@@ -357,3 +357,15 @@ def test_a_member_by_itself_goes_on_with_other_parameters_of_its_loss():
         each.replace({0: of_loss(0.01)})
         each.advance(3)
     assert one.evaluate()[0].curves == pytest.approx(two.evaluate()[0].curves, rel=1e-9)
+
+
+def test_a_cohort_that_went_on_from_another_shares_nothing_with_it():
+    members, settings = [Member("equal", 0), Member("mgda", 1, {"optimizer": "NAdam"})], SETTINGS
+    first, second, third = (cohort(members, settings=settings, vectorised=False) for _ in range(3))
+    first.advance(5)
+    third.load_state_dict(through_disk(first.state_dict()))
+    second.load_state_dict(first.state_dict())
+    second.advance(5)
+    for each in (first, third):
+        each.advance(5)
+    assert [each.history for each in first.results()] == [each.history for each in third.results()]
