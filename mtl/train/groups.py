@@ -98,6 +98,7 @@ class Groups:
     def add(self, jobs: Sequence[Job], first: int) -> None:
         """New runs before their first step, numbered from `first`."""
         kinds: dict[Hashable, list[int]] = {}
+        self._say(next(filter(None, (job.late_warmup for job in jobs)), ""), "warmup")
         for offset, job in enumerate(jobs):
             kinds.setdefault(job.key, []).append(offset)
         for offsets in kinds.values():
@@ -109,10 +110,10 @@ class Groups:
                 ids = [first + offset for offset in offsets[start : start + size]]
                 self.all.append(Group.begun(self._ground, self._stepper(part), part, ids))
 
-    def _say(self, text: str) -> None:
-        """Tell the user, once."""
-        if text and text not in self._said:
-            self._said.add(text)
+    def _say(self, text: str, about: str = "") -> None:
+        """Tell the user, once; of several lines `about` one thing the first."""
+        if text and (about or text) not in self._said:
+            self._said.add(about or text)
             self._tell(text)
 
     def keep(self, numbers: Mapping[int, int]) -> None:

@@ -119,6 +119,17 @@ class Job:
         return self.settings.factor(step, self.length, falls)
 
     @property
+    def late_warmup(self) -> str:
+        """What a user should know of a warm-up that the run ends in; empty where it is over before."""
+        warmup, length = self.settings.warmup, self.length
+        if warmup < length:
+            return ""
+        return (
+            f"warmup={warmup} is no shorter than the run of {length} steps: the learning rate rises to "
+            f"{length / (warmup + 1):.2g} of its value"
+        )
+
+    @property
     def bears(self) -> int | None:
         """Evaluations without a better one that the schedule bears; None where it looks at no evaluation."""
         return read_schedule(self.settings.schedule).bears

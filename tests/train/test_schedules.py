@@ -31,6 +31,16 @@ PAIRS = {
 }
 
 
+@pytest.mark.usefixtures("float64")
+def test_a_warmup_that_outlasts_the_run_is_said_once():
+    benchmark, said = Three(), []
+    settings = Settings.of(benchmark.recipe, {"steps": 10, "warmup": 39})
+    members = [Member("equal", 0), Member("mgda", 0, {"warmup": 99}), Member("mgda", 1, {"warmup": 9})]
+    Cohort(benchmark, benchmark.load(), members, settings, tell=said.append)
+    Cohort(benchmark, benchmark.load(), members[2:], settings, tell=said.append)
+    assert said == ["warmup=39 is no shorter than the run of 10 steps: the learning rate rises to 0.25 of its value"]
+
+
 @pytest.mark.parametrize("spec", PAIRS)
 def test_equal_to_torch(spec):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5, momentum=0.9)
