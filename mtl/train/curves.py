@@ -67,6 +67,11 @@ class Curves:
         """Whether a loss of the newest evaluation is NaN."""
         return any(math.isnan(loss) for judgement in self.evaluations[-1:] for loss in judgement.losses)
 
+    @property
+    def ends_finite(self) -> bool:
+        """Whether there is an evaluation, and all losses of the newest are finite."""
+        return any(all(map(math.isfinite, judgement.losses)) for judgement in self.evaluations[-1:])
+
     def history(self, tasks: Sequence[str], losses: Mapping[str, str]) -> dict[str, Any]:
         """A list of each curve, as `Result.history` has them.
 

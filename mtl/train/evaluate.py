@@ -45,6 +45,11 @@ class Measured(NamedTuple):
     metrics: Metrics
     failure: str
 
+    @property
+    def broken(self) -> bool:
+        """Whether a loss is not finite."""
+        return not all(map(math.isfinite, self.losses.values()))
+
 
 def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Examples) -> dict[str, Tensor]:
     """The loss of each task on a batch, by which its validation and test data are measured."""

@@ -144,15 +144,16 @@ class Group:
         """
         with self._aside():
             measured = self.stepper.measured(range(len(self.runs)), self._ground.splits.validation)
-        every, runs = [], []
-        for row, (run, found, sound) in enumerate(zip(self.runs, measured, self.stepper.sound(), strict=True)):
+        every, runs, sound, stumbled = [], [], self.stepper.sound(), self.stepper.stumbled()
+        for row, (run, found) in enumerate(zip(self.runs, measured, strict=True)):
             score = self._score(found)
+            finite = sound[row] and not (stumbled[row] and found.broken)
             run = run.failed(found.failure)
             if self._ground.told:
                 run = run.noted(found, score)
                 self._tell_of(row, run, found, score)
             failure, newest = run.state.failure, run.curves.newest(list(run.job.losses))
-            every.append(Evaluation(score, found.metrics, sound and not failure, newest, failure))
+            every.append(Evaluation(score, found.metrics, finite and not failure, newest, failure))
             runs.append(run)
         self.runs = runs
         return every
@@ -175,19 +176,21 @@ class Group:
             validation, test = (self._at_best(judged, split) for split in (splits.validation, splits.test))
             last = dict(zip(others, self.stepper.measured(others, splits.validation) if others else [], strict=True))
         unjudged = {row: undefined(tasks, found.metrics, reference) for row, found in last.items()}
+        sound, stumbled = self.stepper.sound(), self.stepper.stumbled()
         return [
             result_of(
                 run,
                 self.stepper.skipped(row),
                 self.stepper.passes(row),
                 self._ground.device,
-                sound=sound,
+                sound=sound[row],
+                stumbled=stumbled[row],
                 unjudged=unjudged.get(row, []),
                 validation=validation.get(row),
                 test=test.get(row),
                 learned=self._learned(row),
             )
-            for row, (run, sound) in enumerate(zip(self.runs, self.stepper.sound(), strict=True))
+            for row, run in enumerate(self.runs)
         ]
 
     def _learned(self, row: int) -> dict[str, dict[str, Any]]:

@@ -75,6 +75,7 @@ def result_of(
     device: torch.device,
     *,
     sound: bool,
+    stumbled: bool,
     unjudged: Sequence[str],
     validation: Measured | None,
     test: Measured | None,
@@ -87,13 +88,14 @@ def result_of(
         skipped: counts of steps by what was wrong in them.
         passes: forward and backward.
         device: where it was trained.
-        sound: whether its parameters and its last losses are finite.
+        sound: whether its parameters are finite.
+        stumbled: whether a loss of its last step was not.
         unjudged: metrics, as TASK/METRIC, that select and are not finite at its end.
         validation: its best parameters on the validation split; None where no evaluation could be judged.
         test: the same on the test split.
         learned: losses that were learned while it trained, by task.
     """
-    status, reason = _outcome(run, skipped, sound=sound, unjudged=unjudged, test=test)
+    status, reason = _outcome(run, skipped, sound=sound, stumbled=stumbled, unjudged=unjudged, test=test)
     forwards, backwards = passes
     return Result(
         status=status,
@@ -116,21 +118,32 @@ def result_of(
 
 
 def _outcome(
-    run: Run, skipped: Mapping[str, int], *, sound: bool, unjudged: Sequence[str], test: Measured | None
+    run: Run,
+    skipped: Mapping[str, int],
+    *,
+    sound: bool,
+    stumbled: bool,
+    unjudged: Sequence[str],
+    test: Measured | None,
 ) -> tuple[str, str]:
     """The status of a run that has ended, and the reason where it is not `done`.
 
     What is not finite at its end is no result, nor is a run without an evaluation that could be judged: there is no
-    checkpoint to test then but that of the untrained network.
+    checkpoint to test then but that of the untrained network. A last step that was left out, as by an example that is
+    NaN, is like any other such step where the parameters and the evaluation are finite.
     """
     if run.state.failure:
         return FAILED, run.state.failure
     if (bad := bad_steps(skipped)) > run.job.settings.nan_limit:
         return DIVERGED, f"{bad} steps were not finite"
+    if bad and bad >= run.state.step:
+        return DIVERGED, f"something was not finite in all its {run.state.step} steps"
     if not sound:
-        return DIVERGED, "its parameters or its losses of the last step are not finite"
+        return DIVERGED, "its parameters are not finite"
     if run.curves.ends_in_nan:
         return DIVERGED, "its loss on validation data is NaN at the end"
+    if stumbled and not run.curves.ends_finite:
+        return DIVERGED, "its losses are not finite, neither in its last step nor on validation data"
     if test is None:
         named = f" of {', '.join(unjudged)}" if unjudged else ""
         return FAILED, f"no evaluation on validation data gave a finite value{named}"

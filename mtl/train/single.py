@@ -210,8 +210,12 @@ class Single:
                 batches.close()
 
     def sound(self) -> list[bool]:
-        """Whether the parameters, and the losses of the last step, are finite."""
-        return [all(bool(each.isfinite().all()) for each in (*self.model.parameters(), *self._losses.values()))]
+        """Whether the parameters are finite."""
+        return [all(bool(each.isfinite().all()) for each in self.model.parameters())]
+
+    def stumbled(self) -> list[bool]:
+        """Whether a loss of the last step was not finite."""
+        return [not all(bool(loss.isfinite()) for loss in self._losses.values())]
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,10 @@ class Stepper(Protocol):
         """End processes that read batches ahead; they begin again at the next step."""
 
     def sound(self) -> list[bool]:
-        """Of which rows the parameters, and the losses of the last step, are finite."""
+        """Of which rows the parameters are finite."""
+
+    def stumbled(self) -> list[bool]:
+        """Of which rows a loss of the last step was not finite."""
 
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
         """Loss and metrics of rows on a split, at their present parameters; at the average of these under `ema`."""

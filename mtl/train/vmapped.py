@@ -179,10 +179,14 @@ class Vmapped:
                 feed.close()
 
     def sound(self) -> list[bool]:
-        """Of which rows the parameters, and the losses of the last step, are finite."""
-        state = self.population.state
-        sound: list[bool] = (state["parameters"].isfinite().all(1) & state["finite"]).tolist()
+        """Of which rows the parameters are finite."""
+        sound: list[bool] = self.population.state["parameters"].isfinite().all(1).tolist()
         return sound
+
+    def stumbled(self) -> list[bool]:
+        """Of which rows a loss of the last step was not finite."""
+        stumbled: list[bool] = self.population.state["finite"].logical_not().tolist()
+        return stumbled
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 

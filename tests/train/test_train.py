@@ -1,12 +1,15 @@
 import dataclasses
+import itertools
+import math
 
 import pytest
 import torch
 
 import mtl
-from mtl.benchmarks import load_checked
+from mtl.benchmarks import Task, load_checked
+from mtl.metrics import mae, r2
 from mtl.strategies import REGISTRY
-from mtl.train import Settings, Stopped, checkpoint, train
+from mtl.train import Cohort, Member, Settings, Stopped, checkpoint, train
 from mtl.train.batches import Batches, derived_seed
 from mtl.train.evaluate import constant_metrics, evaluate, selection
 from tests.tiny import Diverging, MissingLabels, Stumbling, Tiny, TinyWithDropout
@@ -150,10 +153,50 @@ def test_one_bad_step_is_counted_and_the_run_goes_on():
     assert result.status == "done" and result.skipped == {"nonfinite_loss": 1}
 
 
-def test_a_run_whose_last_loss_is_not_finite_has_diverged_however_few_such_steps_there_were():
-    result = trained(Diverging(), "mgda", Settings.of(Tiny.recipe, {"steps": 6}))
-    assert result.status == "diverged" and result.skipped == {"nonfinite_loss": 1}
-    assert result.reason == "its parameters or its losses of the last step are not finite"
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_a_bad_step_counts_alike_wherever_it_falls(vectorised):
+    """An example that is NaN comes last: in a run, and before an evaluation that a search asks for."""
+    benchmark, splits = Tiny(), load_checked(Tiny())
+    splits.train.inputs[7, 0] = torch.nan  # as data on disk may be, of which two examples are looked at beforehand
+    batches = Batches(splits.train, 32, 0)
+    steps = 1 + next(step for step in range(8, 16) if bool(batches[step].inputs.isnan().any()))
+    settings = Settings.of(Tiny.recipe, {"steps": steps})
+    for told in (True, False):
+        members = [Member("mgda"), Member("mgda", settings={"lr": 1e-3})]
+        cohort = Cohort(benchmark, splits, members, settings, vectorised=vectorised, told=told)
+        cohort.advance(steps)
+        if told:
+            assert [evaluation.finite for evaluation in cohort.evaluate()] == [True, True]
+            cohort.remember([0, 1])
+        for result in cohort.results():
+            assert (result.status, result.skipped) == ("done", {"nonfinite_loss": 2}), result.reason
+
+
+class Endless(Tiny):
+    """The second task's loss is infinite from the sixth training step on, and wherever nothing is trained."""
+
+    def __init__(self) -> None:
+        calls = itertools.count()
+
+        def loss(prediction, target):
+            value = (prediction.reshape(-1) - target).square().mean()
+            good = torch.is_grad_enabled() and next(calls) < 5
+            return value if good else value + math.inf
+
+        self.tasks = (Tiny.tasks[0], Task("product", loss, (mae, r2)))
+
+
+def test_a_run_that_is_not_finite_where_it_ends_has_diverged_however_few_such_steps_there_were():
+    result = trained(Endless(), "mgda", Settings.of(Tiny.recipe, {"steps": 6}))
+    assert (result.status, result.skipped) == ("diverged", {"nonfinite_loss": 1})
+    assert result.reason == "its losses are not finite, neither in its last step nor on validation data"
+
+
+def test_a_run_without_a_good_step_has_diverged():
+    benchmark, splits = Tiny(), load_checked(Tiny())
+    splits.train.inputs[:, 0] = torch.nan
+    result = train(benchmark, splits, "mgda", Settings.of(Tiny.recipe, {"steps": 6}))
+    assert (result.status, result.reason) == ("diverged", "something was not finite in all its 6 steps")
 
 
 def test_missing_labels_are_absent_tasks_not_broken_ones():
