@@ -73,7 +73,7 @@ def test_losses_are_copied_and_sent_elsewhere(spec):
         ("nowhere.py:loss", "loss file '.*nowhere.py' does not exist"),
         ("nosuch.module:loss", "loss 'nosuch.module:loss': the module 'nosuch' is not installed"),
         (f"{FILE}:Charbonier", "has no 'Charbonier': did you mean Charbonnier"),
-        (f"{FILE}:number", "number is a int, not a class or a function"),
+        (f"{FILE}:number", "number is an int, not a class or a function"),
         (f"{FILE}:Trains", "it has parameters of its own, which nothing would train"),
         (f"{FILE}:Needs", "factor is missing: it has no default"),
         (f"{FILE}:Charbonnier:eps=1", "has no hyperparameter 'eps': did you mean epsilon"),
