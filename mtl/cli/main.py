@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mtl.cli.errors import BadInput, Failed, Interrupted
+from mtl.cli.output import READABLE
 from mtl.cli.torchrun import leads
 from mtl.extras import missing
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped early and resumable."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal's encoding lacks must not end a study
+            stream.reconfigure(errors=READABLE)
     try:
         from mtl.cli.config_file import read_arguments  # needs the extra `study`, as the commands do
         from mtl.cli.contradictions import check_options

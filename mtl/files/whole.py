@@ -33,6 +33,6 @@ def replaced(path: Path, before: Callable[[], None] = lambda: None) -> Iterator[
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file that way."""
+    """Write a text file that way, in UTF-8; a file's name in it that is no UTF-8 becomes the bytes that it is."""
     with replaced(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))

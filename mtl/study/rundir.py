@@ -98,7 +98,7 @@ class RunDirectory:
         path = self.path / "failures" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
         text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
         return path
 
     def begun(self) -> bool:

@@ -72,6 +72,7 @@ class Tracker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the study
+                env={**os.environ, "PYTHONUTF8": "1"},  # W&B takes names of files in UTF-8 alone
             )
 
     def __enter__(self) -> Tracker:
@@ -150,7 +151,8 @@ class Tracker:
         try:
             if self._process.poll() is not None:
                 raise ChildProcessError("its process is gone")
-            self._spool.write((json.dumps({"kind": kind, "run": run, **content}) + "\n").encode())
+            line = json.dumps({"kind": kind, "run": run, **content}, ensure_ascii=False) + "\n"
+            self._spool.write(line.encode(errors="surrogateescape"))  # bytes of a file's name, whatever the locale
             self._spool.flush()
         except OSError as error:
             self._abandon()

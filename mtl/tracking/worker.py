@@ -161,20 +161,23 @@ def main(mode: str, spool: Path, study: int, token: str) -> None:
                 raise
             log.restart()
     # W&B replaces a run by what another file says of it. So a resumed run is logged from its beginning once more.
-    left = [
-        line for line in spool.read_text(encoding="utf-8").splitlines(keepends=True) if _still_open(line, log.ended)
-    ]
+    left = [line for line in spool.read_bytes().splitlines(keepends=True) if _still_open(line, log.ended)]
     if left:
         partial = spool.with_suffix(".partial")
-        partial.write_text("".join(left), encoding="utf-8")
+        partial.write_bytes(b"".join(left))
         partial.replace(spool)
     else:
         spool.unlink()
 
 
-def _still_open(line: str, ended: set[str]) -> bool:
-    message = json.loads(line) if line.endswith("\n") else {"kind": "close"}
+def _still_open(line: bytes, ended: set[str]) -> bool:
+    message = _read(line) if line.endswith(b"\n") else {"kind": "close"}
     return message["kind"] != "close" and message["run"] not in ended
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(line.decode(errors="replace"))
+    return message
 
 
 def _messages(path: Path, study: int, token: str) -> Iterator[dict[str, Any]]:
@@ -184,7 +187,7 @@ def _messages(path: Path, study: int, token: str) -> Iterator[dict[str, Any]]:
             gone = os.getppid() != study
             start, line = file.tell(), file.readline()
             if line.endswith(b"\n"):
-                message = json.loads(line)
+                message = _read(line)
                 if message["kind"] != "close":
                     yield message
                 elif message["token"] == token:
