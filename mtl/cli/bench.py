@@ -20,6 +20,7 @@ from mtl.cli.errors import BadInput
 from mtl.cli.options import BenchOptions
 from mtl.cli.shared import find_device
 from mtl.cli.terminal import console
+from mtl.files.whole import write_whole
 
 
 def bench(asked: BenchOptions) -> int:
@@ -65,7 +66,7 @@ def bench(asked: BenchOptions) -> int:
         )
     where = {"command": _command(asked), "machine": _machine(options.device, asked.threads)}
     if asked.json is not None:
-        asked.json.write_text(json.dumps([{**row, **where} for row in rows], indent=1) + "\n", encoding="utf-8")
+        write_whole(asked.json, json.dumps([{**row, **where} for row in rows], indent=1) + "\n")
     return 0
 
 

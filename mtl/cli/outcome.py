@@ -55,13 +55,21 @@ def report_comparison(directory: RunDirectory, benchmark: str, tracker: Tracker,
 
 @contextlib.contextmanager
 def reporting(directory: Path) -> Iterator[None]:
-    """While the report of finished runs is written, Ctrl-C costs the report alone, and says so."""
+    """While the report of finished runs is written, Ctrl-C and a full disk cost the report alone, and say so.
+
+    Raises:
+        Interrupted: by Ctrl-C.
+        Failed: a file of the report cannot be written.
+    """
+    kept = f"all runs are finished and saved, and `mtl report {directory}` writes their report"
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted; all runs are finished and saved, and `mtl report {directory}` writes their report"
-        ) from None
+        raise Interrupted(f"interrupted; {kept}") from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise Failed(f"{error.strerror} ({error.filename}); {kept}") from error
 
 
 @contextlib.contextmanager
@@ -69,20 +77,22 @@ def at_work(command: str, directory: RunDirectory) -> Iterator[None]:
     """While a command is at work in its directory: whatever goes wrong is written there, and said in a line.
 
     Raises:
-        Failed: of anything but bad input, a signal, and a file that cannot be written.
+        Failed: of anything but bad input, a signal, and what is no file of its own.
         Interrupted: by the second Ctrl-C, once there is something that was saved.
     """
+    kept = f"what was finished is saved, and the same command with --resume --out {directory.path} continues"
     try:
         yield
-    except (BadInput, Failed, Interrupted, Stopped, OSError):
+    except (BadInput, Failed, Interrupted, Stopped):
         raise
+    except OSError as error:
+        if error.filename is None:  # another process of the run has ended, or nobody reads what is printed
+            raise
+        raise Failed(f"{error.strerror} ({error.filename}); {kept}") from error
     except KeyboardInterrupt:
         if not directory.begun():
             raise
-        raise Interrupted(
-            "interrupted; what was finished is saved, and the same command with --resume "
-            f"--out {directory.path} continues"
-        ) from None
+        raise Interrupted(f"interrupted; {kept}") from None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and missing(error):
             raise

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from mtl.files.whole import writing
+
 
 class Line(NamedTuple):
     """A line that holds a value, and its number, from 1."""
@@ -58,7 +60,7 @@ def append_line(path: Path, value: Any) -> None:
     Raises:
         OSError: it cannot be written; what was there before is intact.
     """
-    with path.open("ab+") as file:
+    with writing(path), path.open("ab+") as file:
         _end_last_line(file)
         file.write(f"{to_json(value)}\n".encode())
         file.flush()

@@ -14,6 +14,7 @@ import msgspec
 
 from mtl.files.json_lines import read_lines
 from mtl.files.schema import fault
+from mtl.files.whole import writing
 
 Values = dict[str, Any]
 
@@ -78,7 +79,7 @@ def write_events(path: Path, events: Iterable[Event], offset: int) -> int:
 
     What stands behind it comes from a segment that was not checkpointed, and is about to be written again.
     """
-    with path.open("ab") as file:
+    with writing(path), path.open("ab") as file:
         file.truncate(offset)
         file.write("".join(event.line() for event in events).encode())
         file.flush()

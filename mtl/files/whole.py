@@ -10,6 +10,26 @@ from typing import IO
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While a file is written: errors of the disk name it, which those of `write` and `fsync` do not.
+
+    Raises:
+        OSError: with a file's name; also where `torch.save` had one and ended with another error of its own.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:
+        cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+
+@contextmanager
 def replaced(path: Path, before: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of the one at `path` when the disk has all of it.
 
@@ -22,7 +42,7 @@ def replaced(path: Path, before: Callable[[], None] = lambda: None) -> Iterator[
     """
     partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with writing(path), partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

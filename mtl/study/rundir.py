@@ -78,7 +78,7 @@ class RunDirectory:
             record["digests"] = self._digests
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
-        curves.write_text(to_json({key: value for key, value in history.items() if key != LEARNED}), encoding="utf-8")
+        write_whole(curves, to_json({key: value for key, value in history.items() if key != LEARNED}))
         for task, about in history.get(LEARNED, {}).items():
             path = learned_loss_file(self.path, record["run"], task)
             path.parent.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ class RunDirectory:
         path = self.path / "failures" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
         text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        write_whole(path, text)
         return path
 
     def begun(self) -> bool:
@@ -127,9 +127,7 @@ class RunDirectory:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Record the resolved settings; every record from now on carries the digests among them."""
         self._digests = config.get("digests")
-        partial = self.path / f"{FILE}.partial"
-        partial.write_text(write_values(config), encoding="utf-8")
-        partial.replace(self.config_path)
+        write_whole(self.config_path, write_values(config))
 
 
 def _let_go() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.extras import install
+from mtl.files.whole import writing
 from mtl.wandb_mode import check_word
 
 SPOOL = "to-log.jsonl"
@@ -152,8 +153,9 @@ class Tracker:
             if self._process.poll() is not None:
                 raise ChildProcessError("its process is gone")
             line = json.dumps({"kind": kind, "run": run, **content}, ensure_ascii=False) + "\n"
-            self._spool.write(line.encode(errors="surrogateescape"))  # bytes of a file's name, whatever the locale
-            self._spool.flush()
+            with writing(self._spool_path):
+                self._spool.write(line.encode(errors="surrogateescape"))  # bytes of a file's name, whatever the locale
+                self._spool.flush()
         except OSError as error:
             self._abandon()
             self._say(

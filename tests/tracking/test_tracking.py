@@ -245,7 +245,7 @@ def test_a_full_disk_is_said_once(tmp_path, tracked, said):
     (tmp_path / "wandb" / client.SPOOL).symlink_to("/dev/full")
     with tracked() as tracker:
         logged(tracker, 10)
-    assert len(said) == 1 and "No space left" in said[0]
+    assert len(said) == 1 and f"No space left on device: '{tmp_path / 'wandb' / client.SPOOL}'" in said[0]
 
 
 @pytest.mark.parametrize("answer", ["refused", "silence"])

@@ -19,6 +19,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from mtl.files.whole import replaced, write_whole
+
 INK, GREY, FAINT = "#1d2530", "#6b7480", "#d9dde2"
 BLUE = "#0072b2"
 WIDTH = 8.6  # inches at 72 points: 826 CSS pixels, the width of the report's column
@@ -199,10 +201,11 @@ def save(drawing: Figure, folder: Path, name: str) -> str:
     text = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a reader's browser has more fonts than we do
-        drawing.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
+        with replaced(folder / f"{name}.png") as file:
+            drawing.savefig(file, format="png", dpi=160, metadata={"Software": None})
         drawing.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    write_whole(folder / f"{name}.svg", svg)
     return inline(svg, name)
 
 
