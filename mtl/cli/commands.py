@@ -91,7 +91,7 @@ def compare(options: CompareOptions) -> int:
 
 
 def _carry_out(options: RunOptions, plan: Plan, setting: StudySetup, config: Config) -> int:
-    with run_directory(options, config) as (directory, recorded), at_work(options.command, directory):
+    with run_directory(options, setting, config) as (directory, recorded), at_work(options.command, directory):
         return _in_directory(options, plan, setting, recorded, directory)
 
 

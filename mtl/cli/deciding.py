@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from typing import Any, cast
 
@@ -50,8 +51,9 @@ def auto(options: AutoOptions) -> int:
         options, setting, decided.space.dimensions["strategy"].parameter.grid(1), [options.seed], "equal"
     )
     config["auto"] = _entry(options, objective, held, decided)
+    of_the_race = dataclasses.replace(setting, splits=held.of_the_race)
     with (
-        run_directory(options, config, ("auto", "seeds"), ("time",)) as (directory, recorded),
+        run_directory(options, of_the_race, config, ("auto", "seeds"), ("time",)) as (directory, recorded),
         at_work(options.command, directory),
     ):
         return _in_directory(options, setting, held, decided, objective, directory, recorded, begun)

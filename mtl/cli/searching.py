@@ -96,7 +96,7 @@ def search_one(options: SearchOptions, setting: StudySetup | None = None) -> int
     if asked.ranges:
         config["options"]["search"] = [f"{name}={text}" for name, text in asked.ranges.items()]
     with (
-        run_directory(options, config, ("search", "seeds"), ("trials",)) as (directory, recorded),
+        run_directory(options, setting, config, ("search", "seeds"), ("trials",)) as (directory, recorded),
         at_work(options.command, directory),
     ):
         return _in_directory(options, setting, engine, make, directory, recorded)

@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from mtl.study.rundir import RunDirectory, open_run_directory
 from mtl.study.setup import StudySetup
 from mtl.train import Settings, check_model
 from mtl.train.allocator import keep_freed_memory
+from mtl.train.recipe import decided_losses
 
 # What a resumed study may not change: finished and new runs would not be comparable.
 _FIXED = ("command", "benchmark", "training", "device")
@@ -98,12 +100,13 @@ def make_config(
 
 @contextlib.contextmanager
 def run_directory(
-    options: RunOptions, config: Config, fixed: Sequence[str] = (), growing: Sequence[str] = ()
+    options: RunOptions, setting: StudySetup, config: Config, fixed: Sequence[str] = (), growing: Sequence[str] = ()
 ) -> Iterator[tuple[RunDirectory, Config]]:
     """The locked output directory and the configuration as recorded in it; neither stays if the input proves bad.
 
     Args:
         options: of this command.
+        setting: of its runs.
         config: of this command.
         fixed: keys of `config`, beside the training settings, that a resumed run may not change.
         growing: keys within those whose number may become larger.
@@ -135,6 +138,8 @@ def run_directory(
         study = (before.get("study") if before is not None else None) or named
         recorded: Config = {"study": study, **config}
         directory.write_config(recorded)
+        tasks, train = setting.benchmark.tasks, setting.splits.train
+        directory.decided = partial(decided_losses, tasks=tasks, train=train)
         directory.models = Models(directory.path, options.keep_models, config.get("search", {}).get("objective"))
         try:
             yield directory, recorded

@@ -67,7 +67,10 @@ def compare_tuned(
         raise BadInput(str(error)) from error
     spaces = {search.label: search.problem.space.describe() for search in searches if search.task is None}
     tuned: Config = {**config, "tune": {"method": method, "budget": budget}, "spaces": spaces}
-    with run_directory(options, tuned, ("tune", "seeds")) as (directory, recorded), at_work("compare", directory):
+    with (
+        run_directory(options, setting, tuned, ("tune", "seeds")) as (directory, recorded),
+        at_work("compare", directory),
+    ):
         name = setting.benchmark.name
         with contextlib.ExitStack() as closing:
             tracker = closing.enter_context(Tracker(options.wandb, directory.path, recorded, tell))

@@ -35,6 +35,7 @@ class Record(TypedDict, total=False):
     status: Required[Annotated[str, Meta(description="done, stopped, diverged or failed")]]
     benchmark: str
     hyperparameters: Annotated[dict[str, Any], Meta(description="of the strategy; of a search all that varies")]
+    losses: Annotated[dict[str, str], Meta(description="that training labels decided, with their numbers, by task")]
     seed: int | None
     task: Annotated[str | None, Meta(description="the only one that it trained")]
     metrics: Annotated[Metrics | None, Meta(description="on test data")]

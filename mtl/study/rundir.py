@@ -23,6 +23,9 @@ from mtl.files.yaml_files import write_values
 from mtl.study.models import Models, Weights
 from mtl.train.outcome import LEARNED
 
+#: From a record to specs by task.
+Decided = Callable[[Mapping[str, Any]], Mapping[str, str]]
+
 
 class RunDirectory:
     """Files of a study in `path`; see the README for what each holds. Use `open_run_directory`."""
@@ -31,6 +34,7 @@ class RunDirectory:
         self.path = path
         self._digests: Mapping[str, str] | None = None
         self.models: Models | None = None  # what becomes of the weights of finished runs; None keeps none
+        self.decided: Decided | None = None  # gives the losses that training labels decide, which records have then
 
     @property
     def results_path(self) -> Path:
@@ -76,6 +80,8 @@ class RunDirectory:
         record = {**record, "history": f"history/{record['run']}.json"}
         if self._digests is not None:
             record["digests"] = self._digests
+        if self.decided is not None and (losses := self.decided(record)):
+            record["losses"] = losses
         curves = self.path / record["history"]
         curves.parent.mkdir(exist_ok=True)
         write_whole(curves, to_json({key: value for key, value in history.items() if key != LEARNED}))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.benchmarks import Benchmark, find_benchmark
-from mtl.benchmarks.losses import parted, spec_of
+from mtl.benchmarks import Benchmark, Task, find_benchmark
+from mtl.benchmarks.losses import fitted_tasks, parted, spec_of
+from mtl.benchmarks.split import Examples
 from mtl.benchmarks.table_file import parted_table
 from mtl.files.lineage import tupled
 from mtl.files.yaml_files import write_values
 from mtl.hyperparameters import defaults, domains, show
+from mtl.losses import make_loss
 from mtl.strategies import make, units
 from mtl.train.member import Member
 from mtl.train.optimizers import read_optimizer
@@ -135,7 +137,30 @@ def recipe_of(config: Mapping[str, Any], record: Mapping[str, Any]) -> RunRecipe
         settings = dataclasses.replace(settings, patience=None)
         if "batch_size" in member.settings:
             settings = dataclasses.replace(settings, steps=record["cost"]["steps"])
-    return make_recipe(name, find_benchmark(name), settings, member)
+    found = make_recipe(name, find_benchmark(name), settings, member)
+    return dataclasses.replace(found, losses=_as_used(found.losses, config, record))
+
+
+def _as_used(losses: Mapping[str, str], config: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    """Specs with the numbers that training labels decided, in place of the words that stand for them."""
+    used = {task: about["loss"] for task, about in (config.get("tasks") or {}).items()} | (record.get("losses") or {})
+    return {task: str(used.get(task, spec)) if make_loss(spec).undecided() else spec for task, spec in losses.items()}
+
+
+def decided_losses(record: Mapping[str, Any], *, tasks: Sequence[Task], train: Examples) -> dict[str, str]:
+    """The losses of a run for which its values leave something to the training labels, with the numbers that they gave.
+
+    Args:
+        record: its line of results.jsonl.
+        tasks: of its benchmark.
+        train: the split that it was trained on.
+    """
+    own = [task for task in member_of(record).tasks(tasks) if record.get("task") in (None, task.name)]
+    return {
+        after.name: str(after.loss)
+        for before, after in zip(own, fitted_tasks(own, train), strict=True)
+        if after is not before
+    }
 
 
 def member_of(record: Mapping[str, Any]) -> Member:

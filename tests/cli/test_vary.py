@@ -9,6 +9,7 @@ import mtl
 from mtl.benchmarks import load_checked
 from mtl.cli.main import main
 from mtl.files.yaml_files import read_values
+from mtl.losses import make_loss
 from mtl.train.evaluate import evaluate
 from tests.tiny import Tiny
 from tests.written import records_of, summary_of
@@ -89,6 +90,31 @@ def test_the_best_model_of_variants_of_a_model_is_loaded(tmp_path):
     _, metrics = evaluate(mtl.load(tmp_path), Tiny.tasks, load_checked(Tiny()).test)
     for task, values in record["metrics"].items():
         assert metrics[task] == pytest.approx(values, abs=1e-5)
+
+
+def test_what_training_labels_decide_is_recorded_as_written_and_as_used(tmp_path):
+    written = [f"cross-entropy:class_weights={word}" for word in ("inverse", "effective")]
+    vary = ["--vary", f"loss.sign={','.join(['cross-entropy', *written])}"]
+    assert compare(tmp_path, *vary, "--no-single-task", "--seeds=1", "--steps=8") == 0
+    labels = load_checked(Tiny()).train.targets["sign"]
+    for record in records_of(tmp_path):
+        spec = record["hyperparameters"]["loss.sign"]
+        assert record["strategy"] == f"loss.sign={spec}"
+        if spec == "cross-entropy":
+            assert "losses" not in record
+        else:
+            assert record["losses"] == {"sign": str(make_loss(spec).fitted(labels, 2))}
+
+
+def test_the_line_and_the_file_of_a_run_have_the_numbers_that_labels_decided(tmp_path):
+    vary = ["--vary", "loss.sign=cross-entropy:class_weights=inverse,cross-entropy:class_weights=effective"]
+    assert compare(tmp_path / "all", *vary, "--no-single-task", "--seeds=1", "--steps=8") == 0
+    again = summary_of(tmp_path / "all")["again"]
+    best = next(record for record in records_of(tmp_path / "all") if record["run"] == again["run"])
+    assert f"sign={best['losses']['sign']}" in again["line"] and f"sign={best['losses']['sign']}" in again["file"]
+    file = tmp_path / "all" / "best.yaml"
+    assert main(["train", "--config", str(file), *QUIET, f"--out={tmp_path / 'one'}"]) == 0
+    assert [record["metrics"] for record in records_of(tmp_path / "one")] == [best["metrics"]]
 
 
 def test_every_variant_is_tuned_and_keeps_what_it_varies(tmp_path):
