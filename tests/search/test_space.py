@@ -51,6 +51,28 @@ def test_what_is_given_replaces_adds_fixes_or_leaves_out():
     assert make_member(space("lr=0.5").sample(RNG), 0).settings["lr"] == 0.5
 
 
+def test_each_choice_searches_what_its_own_spec_leaves_open():
+    made = space("loss.sign=cross-entropy,cross-entropy:label_smoothing=0,focal", strategies=["equal"])
+    drawn = [made.sample(RNG) for _ in range(60)]
+    assert {values["loss.sign"] for values in drawn} == {*made.dimensions["loss.sign"].parameter.grid(1)}
+    for values in drawn:
+        assert ("loss.sign.label_smoothing" in values) == (values["loss.sign"] == "cross-entropy")
+        assert ("loss.sign.gamma" in values) == (values["loss.sign"] == "focal")
+        make_member(values, 0).tasks(Tiny.tasks)
+    both = space("loss.sign=focal:gamma=1,focal", strategies=["gradnorm:alpha=0.5", "gradnorm", "equal"])
+    for values in (both.sample(RNG) for _ in range(60)):
+        assert ("loss.sign.gamma" in values) == (values["loss.sign"] == "focal")
+        assert ("strategy.gradnorm.alpha" in values) == (values["strategy"] == "gradnorm")
+        assert ("strategy.gradnorm.lr" in values) == (values["strategy"] != "equal")
+
+
+def test_a_range_that_is_given_is_of_all_choices_that_have_it():
+    given = "loss.sign.label_smoothing=0.1:0.2"
+    made = space("loss.sign=cross-entropy,cross-entropy:label_smoothing=0,focal", given, strategies=["equal"])
+    for values in (made.sample(RNG) for _ in range(40)):
+        assert ("loss.sign.label_smoothing" in values) == (values["loss.sign"] != "focal")
+
+
 def test_a_yaml_file_says_the_same_as_the_command_line(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(

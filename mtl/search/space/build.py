@@ -50,7 +50,7 @@ def build_space(
     if isinstance(listed, Word | Bounds):
         raise ValueError("strategy: specs joined by commas are wanted, such as strategy=famo,gradnorm")
     asked = listed.choices if listed is not None else strategies
-    specs, fixed = [str(make(spec)) for spec in asked], {*fixed, *set_by(asked)}
+    specs = [str(make(spec)) for spec in asked]
     if len(set(specs)) < len(specs):
         raise ValueError(f"strategy: {', '.join(specs)} has one twice")
     dimensions = {"strategy": Dimension(Choice(tuple(specs)))}
@@ -60,7 +60,8 @@ def build_space(
     weighed = _number_weighed(tasks, dimensions)
     for spec in specs:
         make(spec).check_tasks(weighed)
-    searchable = {**_of_strategies(specs, fixed), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
+    kept = {spec: {*fixed, *set_by([written])} for spec, written in zip(specs, asked, strict=True)}
+    searchable = {**_of_strategies(kept), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
     for name, text in given.items():
         if name not in searchable:
             raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *searchable])}")
@@ -68,8 +69,11 @@ def build_space(
         written = given.get(name)
         if written == Word("default") or (written is None and not one.searched):
             continue
-        parameter = one.read(name, written, weighed) if written is not None else one.declared(weighed)
-        dimensions[name] = Dimension(parameter, one.condition)
+        if written is not None:
+            parameter, choices = one.read(name, written, weighed), [*one.having]
+        else:
+            parameter, choices = one.declared(weighed), one.free
+        dimensions[name] = Dimension(parameter, _beside(dimensions.get(one.parent), one.parent, choices))
     _check_models(benchmark, dimensions)
     _check_optimizers(dimensions)
     for spec in dimensions["schedule"].parameter.grid(1) if "schedule" in dimensions else ():
@@ -79,6 +83,7 @@ def build_space(
     return space
 
 
+_ALWAYS = ""  # in place of a choice, where nothing is chosen from
 _SHARES = ("class_weights", "priors")  # hyperparameters of losses of which only ratios matter
 
 
@@ -88,16 +93,19 @@ class _Searchable:
     Args:
         owner: the strategy, loss or settings, or its class.
         key: its name there.
-        condition: beside which choices it exists; None: always.
-        searched: whether it is searched unless the user says otherwise, if it declares a range.
+        parent: what it depends on, such as `strategy`; empty for nothing.
+        having: of each choice of the parent that has it, whether it is free there: searched unless the user says
+            otherwise, if it declares a range. What the spec of a choice sets keeps its value.
+        classes: outputs of the task whose loss it is a parameter of.
     """
 
     def __init__(
-        self, owner: Any, key: str, condition: Condition | None, searched: bool, classes: int | None = None
+        self, owner: Any, key: str, parent: str, having: Mapping[str, bool], classes: int | None = None
     ) -> None:
-        self.owner, self.key, self.condition = owner, key, condition
+        self.owner, self.key, self.parent, self.having = owner, key, parent, having
         self.domain: Domain = domains(owner)[key]
-        self.searched = searched and self.domain.search is not None
+        self.free = [choice for choice, free in having.items() if free]
+        self.searched = bool(self.free) and self.domain.search is not None
         usual = defaults(owner)[key]
         self.integer = isinstance(usual, int) and not isinstance(usual, bool)
         # Of weights of classes only ratios matter too; there are as many as the task has outputs.
@@ -172,10 +180,11 @@ def set_by(strategies: Sequence[str]) -> set[str]:
     return {f"strategy.{name}" for spec in strategies for name in hyperparameters_said(spec)}
 
 
-def _of_strategies(specs: Sequence[str], fixed: Collection[str]) -> dict[str, _Searchable]:
+def _of_strategies(kept: Mapping[str, Collection[str]]) -> dict[str, _Searchable]:
+    """Those of strategies, by name; `kept` has the specs, and names of what keeps its value in each."""
     owners: dict[str, Strategy] = {}
-    under: dict[str, set[str]] = {}
-    for spec in specs:
+    having: dict[str, dict[str, bool]] = {}
+    for spec, still in kept.items():
         parts = units(make(spec))
         names = [part.name for part in parts]
         for part in parts:
@@ -184,34 +193,36 @@ def _of_strategies(specs: Sequence[str], fixed: Collection[str]) -> dict[str, _S
                 if names.count(part.name) > 1:
                     continue  # a name for both would be ambiguous
                 owners[name] = part
-                under.setdefault(name, set()).add(spec)
+                having.setdefault(name, {})[spec] = name not in still
     return {
-        name: _Searchable(owner, name.rpartition(".")[2], _under("strategy", under[name], specs), name not in fixed)
-        for name, owner in owners.items()
+        name: _Searchable(owner, name.rpartition(".")[2], "strategy", having[name]) for name, owner in owners.items()
     }
 
 
 def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> dict[str, _Searchable]:
     searchable = {}
     for task in tasks.values():
-        chosen = dimensions.get(f"loss.{task.name}")
-        if chosen is None:
-            owners = {"": task.loss} if isinstance(task.loss, Loss) else {}
-        else:
-            owners = {name: make_loss(name) for name in chosen.parameter.grid(1)}
+        place = f"loss.{task.name}"
+        if place in dimensions:
+            owners = {spec: make_loss(spec) for spec in dimensions[place].parameter.grid(1)}
+        else:  # nothing is searched of a loss that nobody names
+            owners = {_ALWAYS: task.loss} if isinstance(task.loss, Loss) else {}
         keys = {key: owner for owner in owners.values() for key in domains(owner)}
         for key, owner in keys.items():
-            having = {name for name, other in owners.items() if key in domains(other)}
-            condition = None if chosen is None else _under(f"loss.{task.name}", having, list(owners))
-            # What a spec sets keeps its value.
-            searched = chosen is not None and not any(key in said(name) for name in having)
-            searchable[f"loss.{task.name}.{key}"] = _Searchable(owner, key, condition, searched, task.outputs)
+            having = {
+                spec: spec != _ALWAYS and key not in said(spec)
+                for spec, other in owners.items()
+                if key in domains(other)
+            }
+            searchable[f"{place}.{key}"] = _Searchable(owner, key, place, having, task.outputs)
     return searchable
 
 
 def _of_settings(tasks: Iterable[str]) -> dict[str, _Searchable]:
-    of_all = {name: _Searchable(Settings, name, None, name in _SEARCHED) for name in SETTINGS}
-    return of_all | {name: _Searchable(Settings, like, None, False) for name, like in head_names(tasks).items()}
+    of_all = {name: _Searchable(Settings, name, "", {_ALWAYS: name in _SEARCHED}) for name in SETTINGS}
+    return of_all | {
+        name: _Searchable(Settings, like, "", {_ALWAYS: False}) for name, like in head_names(tasks).items()
+    }
 
 
 def _number_weighed(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> int:
@@ -231,8 +242,11 @@ def _number_weighed(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimensio
     return total
 
 
-def _under(parent: str, having: set[str], all_choices: Sequence[str]) -> Condition | None:
-    return None if having == set(all_choices) else Condition(parent, frozenset(having))
+def _beside(parent: Dimension | None, name: str, choices: Sequence[str]) -> Condition | None:
+    """The condition that `parent`, of that name, is one of these choices; None where it always is, or is not there."""
+    if parent is None or {*choices} == {*parent.parameter.grid(1)}:
+        return None
+    return Condition(name, frozenset(choices))
 
 
 def _losses(name: str, text: Range) -> Choice:
