@@ -118,6 +118,10 @@ class Finals(Search):
             record["metrics"] = measured(self._setting, trial.member, self.weights(trial.number), self._held.test)
         return record, history
 
+    def counts_for(self, number: int, values: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """The finalist that a run is: several may have one strategy."""
+        return self._labels[number]
+
     def _score(self, metrics: Metrics) -> float | None:
         """The objective on the holdout, higher is better; None where it is not finite."""
         skill = selection(self._setting.benchmark.tasks, metrics, self._reference)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from typing import Any, cast
+from typing import cast
 
 from rich.markup import escape
 
@@ -100,7 +100,7 @@ def _in_directory(
         )
         wanted = Wanted(options.seed, options.seeds, options.finalists, options.members)
         decider = Decider(
-            setting, held, decided.space, objective, wanted, directory, clock, terminal.say, [terminal, _OfRace(log)]
+            setting, held, decided.space, objective, wanted, directory, clock, terminal.say, [terminal, log]
         )
         stopped = False
         try:
@@ -118,23 +118,6 @@ def _in_directory(
         tell(f"stopped; the same command with --resume --out {directory.path} continues")
         return 75
     return exit_code([record for record in directory.records() if record["phase"] == "final"], directory.path)
-
-
-class _OfRace:
-    """Logs the race alone: finalists are no strategies, by which runs outside of a search are named."""
-
-    def __init__(self, log: SearchTracker) -> None:
-        self._log = log
-
-    def segment(self, search: Any) -> None:
-        """A segment of the race."""
-        if search.phase == "search":
-            self._log.segment(search)
-
-    def trial(self, search: Any, record: dict[str, Any]) -> None:
-        """A run of the race that has ended."""
-        if search.phase == "search":
-            self._log.trial(search, record)
 
 
 def _report(options: AutoOptions, decider: Decider, directory: RunDirectory, *, stopped: bool) -> None:

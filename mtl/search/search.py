@@ -181,6 +181,10 @@ class Search:
             shards=self._living.shards,
         )
 
+    def counts_for(self, number: int, values: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """What a report counts a run with these values for: the search's own label, or the run's strategy."""
+        return self.label or str(values["strategy"])
+
     def weights(self, number: int) -> dict[str, Any]:
         """The parameters and buffers of a living run's best evaluation, by name."""
         return self._living.weights(self.standing.living.index(number))

@@ -22,7 +22,7 @@ class SearchTracker:
     """Logs the searches of a study, one after another: a W&B run for each member, and one for the whole.
 
     A member's points are logged at its own step; those of the whole at the number of optimizer steps of all members.
-    What a tuned strategy does on fresh seeds is logged like the runs of a comparison without tuning.
+    What a tuned strategy, or a finalist of `mtl auto`, does on fresh seeds is logged like the runs of a comparison.
 
     Args:
         tracker: logs.
@@ -94,7 +94,7 @@ class SearchTracker:
         )
 
     def _begin_member(self, search: Search, trial: Trial, values: Mapping[str, Any]) -> None:
-        strategy = search.label or str(values["strategy"])
+        strategy = search.counts_for(trial.number, values)
         name, job_type = f"{self._name}-{trial.number:04d}", "member"
         if search.phase != "search":
             name = RunPlan(search.phase, strategy, trial.seed, search.task).name

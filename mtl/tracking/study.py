@@ -44,12 +44,16 @@ class StudyTracker:
 
 def end_run(tracker: Tracker, name: str, record: Mapping[str, Any]) -> None:
     """Close a W&B run with what was recorded of it."""
-    values = {f"test/{task}/{key}": x for task, metrics in record["metrics"].items() for key, x in metrics.items()}
+    values = _flat("test", record["metrics"]) | _flat("holdout", record.get("holdout") or {})
     values |= {f"cost/{key}": x for key, x in record["cost"].items()}
     values |= {f"objective/{key}": x for key, x in record.get("objective", {}).items()}
     values |= {key: record[key] for key in ("status", "selection", "best_step")}
     tracker.summary(name, values)
     tracker.end(name, failed=record["status"] in ("diverged", "failed"))
+
+
+def _flat(split: str, metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+    return {f"{split}/{task}/{key}": x for task, values in metrics.items() for key, x in values.items()}
 
 
 def log_decision(tracker: Tracker, directory: Path, benchmark: str) -> None:

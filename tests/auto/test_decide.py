@@ -19,9 +19,11 @@ from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import open_run_directory
 from mtl.study.setup import StudySetup
+from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Settings, Stopped
 from tests.auto.ticking import Ticking
 from tests.tiny import Tiny
+from tests.wandb_files import read_files
 
 LIMIT, TICK = 20.0, 0.1
 WHERE = "tests/tiny.py:Tiny"
@@ -30,8 +32,10 @@ WHERE = "tests/tiny.py:Tiny"
 class Here:
     """A decision in a directory, as the command makes it."""
 
-    def __init__(self, path, *, seen=lambda _splits: None, benchmark=None, only=("regularization",), seeds=3):
-        self.path, self.said = path, []
+    def __init__(
+        self, path, *, seen=lambda _splits: None, benchmark=None, only=("regularization",), seeds=3, logged="disabled"
+    ):
+        self.path, self.said, self.logged = path, [], logged
         self.benchmark = benchmark or Tiny()
         self.splits = self.benchmark.load()
         self.settings = Settings.of(self.benchmark.recipe)
@@ -55,13 +59,16 @@ class Here:
             directory.models = Models(self.path, "best", None)
             clock = Clock(limit, read_state(self.path).elapsed, now=Ticking(TICK))
             wanted = Wanted(0, self.seeds, 2, 6)
-            decider = Decider(
-                setting, self.held, self.space.space, objective, wanted, directory, clock, self.said.append
-            )
-            try:
-                decider.carry_out(should_stop)
-            except Stopped:
-                return keep_best_so_far(self.path, decider.state.leader)
+            with Tracker(self.logged, self.path, {"study": "decision", **config}, self.said.append) as tracker:
+                log = SearchTracker(tracker, directory, self.benchmark.name)
+                decider = Decider(
+                    setting, self.held, self.space.space, objective, wanted, directory, clock, self.said.append, [log]
+                )
+                try:
+                    decider.carry_out(should_stop)
+                except Stopped:
+                    return keep_best_so_far(self.path, decider.state.leader)
+                log.close()
             summary = write_decision(self.path, self.path)
             return directory.models.settle(directory.records(), summary["chosen"])
 
@@ -76,7 +83,7 @@ class Here:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    here = Here(tmp_path_factory.mktemp("auto") / "run")
+    here = Here(tmp_path_factory.mktemp("auto") / "run", logged="offline")
     assert here.carry_out().name == "best.pt"
     return here
 
@@ -93,6 +100,27 @@ def test_the_default_meets_the_best_of_the_race_under_seeds_that_the_race_has_no
     best = max(race, key=lambda record: record["objective"]["selection"] or -9)
     values = next(record["hyperparameters"] for record in finals if record["strategy"] == "found-1")
     assert best["hyperparameters"] in (values, {"strategy": "equal"})
+
+
+def test_race_finals_and_path_are_logged_as_one_group(done):
+    pytest.importorskip("wandb")
+    files = {name: found for name, [found] in read_files(done.path).items()}
+    assert {file.about["run_group"] for file in files.values()} == {"decision"}
+    kinds = {}
+    for record in done.records:
+        kind = {"search": "member"}.get(record["phase"], record["phase"])
+        name = f"{record['phase']}-{record['strategy']}-{record['seed']}"
+        kinds.setdefault(kind, set()).add(name)
+        if kind != "member":
+            file = files[name]
+            assert file.about["job_type"] == kind and file.exit == 0 and file.about["tags"][1] == record["strategy"]
+            assert all("validation/selection" in row for row in [*file.rows.values()][1:])
+            reached = {f"holdout/{task}/{key}": x for task, m in record["holdout"].items() for key, x in m.items()}
+            assert file.summary.items() >= reached.items() and reached
+    assert {*kinds} >= {"member", "final"}
+    logged = [file.about["job_type"] for file in files.values()]
+    for kind, runs in kinds.items():
+        assert kind == "member" or logged.count(kind) == len(runs)
 
 
 def test_it_ends_in_time_and_says_how_the_time_was_spent(done):
