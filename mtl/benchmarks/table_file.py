@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtl.benchmarks.answers import KINDS, answer
+from mtl.benchmarks.answers import KINDS, answer, kind_of_column
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits
 from mtl.benchmarks.columns import ENDINGS, TableColumn, read_columns
+from mtl.benchmarks.stratified import stratified_parts
 from mtl.benchmarks.tables import encoded, standard_numbers
 from mtl.suggestions import nearest
 
@@ -55,7 +56,8 @@ class TableFile(Benchmark):
     """Columns of a table as tasks, told from the others.
 
     Rows are split 70/15/15 at random, once and for all; rows with equal inputs go to the same split, so that the test
-    holds none that was trained on. A column `split` of the words train, validation and test decides instead. Numbers
+    holds none that was trained on. The classes of a single target have the same shares in each split. A column `split`
+    of the words train, validation and test decides instead. Numbers
     are standardised by the training rows; where some are missing, a column says so. Columns that are the same
     everywhere and columns of words that mostly differ are left out.
 
@@ -78,7 +80,8 @@ class TableFile(Benchmark):
         if not inputs:
             why = "".join(f"; left out: {name}, {reason}" for name, reason in left_out.items())
             raise ValueError(f"table {path!r} has no column left to predict {', '.join(kinds)} from{why}")
-        self._parts = _parts(path, columns, inputs)
+        strata = _strata(columns, kinds)
+        self._parts = _parts(path, columns, inputs, strata)
         train = self._parts[0].tolist()
         numbers = {column.name: list(column.values) for column in inputs if column.values is not None}
         words = {column.name: [word or "" for word in column.words] for column in inputs if column.values is None}
@@ -97,6 +100,8 @@ class TableFile(Benchmark):
         self.recipe = _recipe(len(train))  # type: ignore[misc]
         self._labels = {each.task.name: each.labels for each in answers}
         self.about = [each.about for each in answers] + _said(numbers, words, left_out)
+        if _SPLIT not in columns:
+            self.about.append(_how_split(kinds, classes=bool(strata)))
 
     def files(self) -> Sequence[Path]:
         return [self._path]
@@ -138,8 +143,10 @@ def _inputs(
     return [column for column in others if column.name not in left_out], left_out
 
 
-def _parts(path: str, columns: Mapping[str, TableColumn], inputs: Sequence[TableColumn]) -> list[Tensor]:
-    """Rows of the three splits."""
+def _parts(
+    path: str, columns: Mapping[str, TableColumn], inputs: Sequence[TableColumn], labels: Sequence[str | None]
+) -> list[Tensor]:
+    """Rows of the three splits, with the classes among `labels`, if there are any, in equal shares."""
     rows = len(inputs[0].words)
     if rows < _FEWEST_ROWS:
         raise ValueError(f"table {path!r} has {rows} rows; {_FEWEST_ROWS} are wanted, to train, select and test on")
@@ -148,26 +155,21 @@ def _parts(path: str, columns: Mapping[str, TableColumn], inputs: Sequence[Table
     groups: dict[tuple[str | None, ...], list[int]] = {}
     for row, values in enumerate(zip(*(column.words for column in inputs), strict=True)):
         groups.setdefault(values, []).append(row)
-    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(0)).tolist()
-    listed = list(groups.values())
-    drawn = [row for group in order for row in listed[group]]
-    ends = [_end(drawn, listed, order, sum(_SHARES[: k + 1]) * rows) for k in range(len(_SHARES))]
-    if len({0, *ends, rows}) < len(_SHARES) + 2:
+    parts = stratified_parts([*groups.values()], labels or [None] * rows, _SHARES)
+    if not all(len(part) for part in parts):
         raise ValueError(
             f"table {path!r} cannot be split: its {rows} rows have {len(groups)} different inputs, and equal ones stay "
             f"together; a column split of the words {', '.join(_SPLITS)} decides instead"
         )
-    return [torch.tensor(drawn[begin:end]) for begin, end in zip([0, *ends], [*ends, rows], strict=True)]
+    return parts
 
 
-def _end(drawn: Sequence[int], groups: Sequence[Sequence[int]], order: Sequence[int], wanted: float) -> int:
-    """Where a split ends that has the wanted number of rows or, with its last group, some more."""
-    total = 0
-    for group in order:
-        if total >= wanted:
-            break
-        total += len(groups[group])
-    return min(total, len(drawn))
+def _strata(columns: Mapping[str, TableColumn], kinds: Mapping[str, str | None]) -> tuple[str | None, ...]:
+    """The class of each row, by which splits are drawn: that of the only target, if it has any."""
+    if len(kinds) > 1:
+        return ()
+    ((name, kind),) = kinds.items()
+    return () if (kind or kind_of_column(columns[name])) == "regression" else columns[name].words
 
 
 def _given_parts(path: str, column: TableColumn) -> list[Tensor]:
@@ -193,3 +195,11 @@ def _said(numbers: Mapping[str, Any], words: Mapping[str, Any], left_out: Mappin
     kinds = {"numbers": list(numbers), "words": list(words)}
     said = [f"inputs that are {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
     return said + [f"left out: {name}, {reason}" for name, reason in left_out.items()]
+
+
+def _how_split(kinds: Mapping[str, str | None], *, classes: bool) -> str:
+    how = "at random, rows with equal inputs together"
+    if classes:
+        return f"split 70/15/15 {how}, each class of {next(iter(kinds))} in these shares"
+    several = "; shares of classes are left to chance, as there are several targets" if len(kinds) > 1 else ""
+    return f"split 70/15/15 {how}{several}"

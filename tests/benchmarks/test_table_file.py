@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -105,6 +106,43 @@ def test_rows_with_equal_inputs_are_in_one_split(table):
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert sum(len(split) for _, split in splits.items()) == ROWS
     assert len(splits.train) == pytest.approx(0.7 * ROWS, abs=4)
+
+
+def counts_of(found, target):
+    splits = load_checked(found)
+    return [Counter(split.targets[target].tolist()) for _, split in splits.items()]
+
+
+def test_each_class_of_a_single_target_has_its_share_in_every_split(table):
+    rows = [{"a": math.sin(k), "b": k % 7, "y": "usual" if k % 20 else "rare"} for k in range(ROWS)]  # ten rare ones
+    found = find_benchmark(f"{table(rows)}:y")
+    assert [counts[1.0] for counts in counts_of(found, "y")] == [7, 1, 2]
+    assert [counts[0.0] for counts in counts_of(found, "y")] == pytest.approx([133, 28.5, 28.5], abs=1)
+    assert "each class of y in these shares" in found.about[-1]
+    assert counts_of(found, "y") == counts_of(find_benchmark(f"{table(rows)}:y"), "y")
+
+
+@pytest.mark.parametrize(("count", "shares"), [(3, [1, 1, 1]), (4, [2, 1, 1]), (5, [3, 1, 1]), (7, [5, 1, 1])])
+def test_a_class_of_three_rows_is_in_every_split(table, count, shares):
+    rows = [{"a": math.sin(k), "y": "xyz"[k % 3] if k >= count else "rare"} for k in range(ROWS)]
+    found = find_benchmark(f"{table(rows)}:y")
+    assert [counts[0] for counts in counts_of(found, "y")] == shares  # "rare" is the first by name
+
+
+def test_equal_inputs_stay_together_where_classes_have_shares(table):
+    rows = [{"a": k % 60, "b": k % 30, "y": "u" if (k // 3) % 9 else "v"} for k in range(ROWS)]
+    found = find_benchmark(f"{table(rows)}:y")
+    seen = [{tuple(row) for row in split.take(slice(None)).inputs.tolist()} for _, split in load_checked(found).items()]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert sum(counts.total() for counts in counts_of(found, "y")) == ROWS
+    assert all(counts[1.0] for counts in counts_of(found, "y"))
+
+
+def test_how_rows_are_split_is_said(table):
+    path = table()
+    assert find_benchmark(f"{path}:price").about[-1] == "split 70/15/15 at random, rows with equal inputs together"
+    assert "left to chance, as there are several targets" in find_benchmark(f"{path}:sold,class").about[-1]
+    assert "each class of stars in these shares" in find_benchmark(f"{path}:stars").about[-1]
 
 
 def test_a_column_split_decides(table):
