@@ -120,6 +120,16 @@ def test_help_and_refusals_that_need_no_data_do_not_wait_for_torch(arguments, sa
     assert done.returncode == (0 if "--help" in arguments else 2)
 
 
+@pytest.mark.parametrize(("arguments", "spared"), [("schema results", "torch"), ("list methods", "sklearn")])
+def test_what_a_command_has_no_use_for_is_not_imported(arguments, spared):
+    script = (
+        "import sys; from mtl.cli.main import main\n"
+        f"code = main(sys.argv[1:]); print('imported:', {spared!r} in sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments.split()], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("imported: False\n")
+
+
 def test_what_import_mtl_gives_comes_when_it_is_asked_for():
     script = (
         "import sys, mtl; assert 'torch' not in sys.modules and 'Balancer' in dir(mtl)\n"

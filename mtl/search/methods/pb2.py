@@ -3,18 +3,18 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from mtl.search.methods.method import Decision, Problem, Report
 from mtl.search.methods.pbt import PBT
 from mtl.search.options import MethodOptions
 from mtl.search.space import Values
 from mtl.search.space.parameters import Number
+
+if TYPE_CHECKING:
+    from sklearn.gaussian_process import GaussianProcessRegressor
 
 _CANDIDATES = 1000
 _REMEMBERED = 200  # latest observations that the model is fitted to: its cost grows with their cube
@@ -64,6 +64,11 @@ class PB2(PBT):
         self._model = None
         if len(self._seen) < 2 or not self._numbers:
             return
+        # They take a second, which `mtl list methods` spares.
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
         gains = np.array([gain for _, gain in self._seen])
         self._points = np.array([point for point, _ in self._seen])
         self._gains = (gains - gains.mean()) / (gains.std() or 1.0)
@@ -93,7 +98,7 @@ class PB2(PBT):
         assert self._model is not None
         self._points = np.vstack([self._points, point])
         self._gains = np.append(self._gains, mean)
-        fitted = GaussianProcessRegressor(self._model.kernel_, optimizer=None)
+        fitted = type(self._model)(self._model.kernel_, optimizer=None)
         self._model = fitted.fit(self._points, self._gains)
 
     def _coordinates(self, step: int, values: Values) -> list[float]:
