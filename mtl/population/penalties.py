@@ -49,6 +49,11 @@ def spectral_pull(matrix: Tensor, direction: Tensor) -> Tensor:
     return 2 * (matrix @ direction[..., None]) * direction[..., None, :]
 
 
+def spectral_size(matrix: Tensor, direction: Tensor) -> Tensor:
+    """‖W v‖² (...)."""
+    return (matrix @ direction[..., None]).square().sum((-2, -1))
+
+
 def orthogonal_pull(matrix: Tensor) -> Tensor:
     """The gradient 4 (W Wᵀ W - W) of ‖W Wᵀ - I‖², which is that of ‖Wᵀ W - I‖² too.
 
@@ -57,6 +62,13 @@ def orthogonal_pull(matrix: Tensor) -> Tensor:
     rows, columns = matrix.shape[-2:]
     cubed = (matrix @ matrix.mT) @ matrix if rows <= columns else matrix @ (matrix.mT @ matrix)
     return 4 * (cubed - matrix)
+
+
+def orthogonal_size(matrix: Tensor) -> Tensor:
+    """‖W Wᵀ - I‖² or ‖Wᵀ W - I‖² (...), which differ by a constant: that of the smaller product."""
+    rows, columns = matrix.shape[-2:]
+    product = matrix @ matrix.mT if rows <= columns else matrix.mT @ matrix
+    return (product - torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)).square().sum((-2, -1))
 
 
 class Matrices:

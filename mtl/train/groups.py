@@ -13,6 +13,7 @@ from mtl.train.compiled import further_passes
 from mtl.train.ground import Ground
 from mtl.train.group import Group
 from mtl.train.job import Job
+from mtl.train.lbfgs import remark
 from mtl.train.single import Single
 from mtl.train.stepper import Stepper
 from mtl.train.surroundings import threads
@@ -99,6 +100,7 @@ class Groups:
         """New runs before their first step, numbered from `first`."""
         kinds: dict[Hashable, list[int]] = {}
         self._say(next(filter(None, (job.late_warmup for job in jobs)), ""), "warmup")
+        self._say(next(filter(None, (remark(job.settings) for job in jobs if job.optimizer.searches)), ""), "lbfgs")
         for offset, job in enumerate(jobs):
             kinds.setdefault(job.key, []).append(offset)
         for offsets in kinds.values():
@@ -233,7 +235,7 @@ class Groups:
             )
             return 0
         if not jobs[0].optimizer.side_by_side:
-            self._tell(f"optimizer {jobs[0].settings.optimizer} is stepped one member at a time")
+            self._say(f"optimizer {jobs[0].settings.optimizer} is stepped one member at a time")
             return 0
         try:
             trial = Vmapped(self._ground, [jobs[0], jobs[-1]])

@@ -16,7 +16,8 @@ from mtl.train.average import decay, share_of_mean
 from mtl.train.batches import steps_per_epoch
 from mtl.train.compiled import check_strategy
 from mtl.train.ground import Ground
-from mtl.train.learning import check_learning
+from mtl.train.lbfgs import check_run
+from mtl.train.learning import check_learning, learning
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
 from mtl.train.schedules import read_schedule
@@ -72,6 +73,9 @@ class Job:
         losses = tasks_of_losses(tasks)
         strategy.check_tasks(len(losses))
         check_learning(tasks, strategy, processes=ground.processes is not None)
+        if read_optimizer(resolved.optimizer).searches:
+            learned = [task.name for task in tasks if learning(task)]
+            check_run(resolved.optimizer, strategy, learned, processes=ground.processes is not None)
         return cls(member, strategy, resolved, tasks, losses, per_epoch)
 
     @property

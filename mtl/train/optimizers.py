@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtl.suggestions import nearest
+from mtl.train.lbfgs import check_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,20 @@ class OptimizerSpec:
     def given(self, momentum: float) -> dict[str, Any]:
         """The arguments for the class, but learning rate and weight decay, with the training setting `momentum`."""
         return {**({"momentum": momentum} if self.hears_momentum else {}), **self.arguments}
+
+    @property
+    def searches(self) -> bool:
+        """Whether a step of it evaluates the losses several times, as that of L-BFGS does."""
+        if self.name in SIDE_BY_SIDE:
+            return False
+        from torch.optim import LBFGS
+
+        return issubclass(_class(self.name), LBFGS)
+
+    def keeps_state_of(self, other: OptimizerSpec) -> bool:
+        """Whether it can go on from the state of another: that has its form."""
+        lengths = [spec.arguments.get("history_size") for spec in (self, other)] if self.searches else [None] * 2
+        return self.name == other.name and lengths[0] == lengths[1]
 
     @property
     def side_by_side(self) -> bool:
@@ -105,16 +120,14 @@ def read_optimizer(text: str) -> OptimizerSpec:
 
     Raises:
         ValueError: an unknown name or argument, with the nearest known ones; a value that the class does not accept;
-            an optimizer that cannot be stepped once a batch, such as L-BFGS.
+            an optimizer that cannot make a step, as one that wants sparse gradients.
     """
     if text in SIDE_BY_SIDE:
         return OptimizerSpec(text, text, {})
     name, pairs = _parted(text)
-    if name == "lbfgs":
-        raise ValueError(
-            f"optimizer {text!r}: L-BFGS reads the losses several times a step, and a strategy weighs them once"
-        )
     spec = OptimizerSpec(text, name, _arguments(text, name, pairs))
+    if spec.searches:
+        check_arguments(text, spec.arguments)
     _try(spec)
     return spec
 
@@ -239,9 +252,14 @@ def _try(spec: OptimizerSpec) -> None:
     if spec.name in SIDE_BY_SIDE:
         return
     parameter.grad = torch.ones_like(parameter)
+
+    def half_square() -> torch.Tensor:
+        parameter.grad = parameter.detach().clone()
+        return parameter.square().sum() / 2
+
     with torch.random.fork_rng(devices=[]):
         try:
-            made.step()
+            made.step(half_square if spec.searches else None)  # type: ignore[arg-type]
         except Exception as error:  # another library's class may raise anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"optimizer {spec.text!r}: a step of it fails: {reason}") from error

@@ -81,6 +81,8 @@ def optimizer_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
     There is one group for each part that is trained in a way of its own; rates are those before any schedule.
     """
     parts, groups = parts_of(model, settings.of_heads), dict[Any, list[nn.Parameter]]()
+    if read_optimizer(settings.optimizer).searches:
+        return [_one_group(model, settings, parts)]
     apart = differ(settings, parts) or read_optimizer(settings.optimizer).name == "muon"
     for name, parameter in model.named_parameters():
         groups.setdefault(parts[name] if apart else Part(), []).append(parameter)
@@ -90,3 +92,20 @@ def optimizer_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
         own = {"lr": values["lr"], "weight_decay": values["weight_decay"], "head": part.head}
         found.append({"params": parameters, **own})
     return found
+
+
+def _one_group(model: nn.Module, settings: Settings, parts: Mapping[str, Part]) -> dict[str, Any]:
+    """All parameters, for an optimizer that steps them as one vector."""
+    rates = {values_of(settings, part)["lr"] for part in parts.values()}
+    if len(rates) > 1:
+        raise ValueError(
+            f"optimizer {settings.optimizer!r}: it has one learning rate for all parameters, and those of the model "
+            f"have {', '.join(f'{rate:g}' for rate in sorted(rates))}: give the encoder rate_factor=1"
+        )
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"optimizer {settings.optimizer!r}: it takes all parameters as one vector, and they are of "
+            f"{', '.join(sorted(map(str, dtypes)))}"
+        )
+    return {"params": [*model.parameters()], "lr": rates.pop(), "head": False}

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
-from mtl.population.penalties import as_matrix, directions, orthogonal_pull, spectral_pull, turned
+from mtl.population.penalties import (
+    as_matrix,
+    directions,
+    orthogonal_pull,
+    orthogonal_size,
+    spectral_pull,
+    spectral_size,
+    turned,
+)
 from mtl.train.settings import Settings
 
 
@@ -38,15 +47,35 @@ class Penalties:
             starts = directions({name: form[1] for name, (_, form) in self._matrices.items()}, seed, like)
             self.directions = dict(zip(self._matrices, starts, strict=True))
 
-    def apply(self) -> None:
-        """Add the gradients of the penalties, and clip."""
+    def apply(self, *, turn: bool = True) -> None:
+        """Add the gradients of the penalties; without `turn` in the directions of the last power iterations."""
         self._add_sized()
         if self._settings.spectral or self._settings.orthogonal:
-            self._add_of_matrices()
+            self._add_of_matrices(turn=turn)
+
+    def clip(self) -> None:
+        """Cut gradients that are too large."""
         if self._settings.clip_value is not None:
             nn.utils.clip_grad_value_(self._parameters, self._settings.clip_value)
         if self._settings.clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
+
+    @torch.no_grad()
+    def value(self) -> Tensor:
+        """What it is whose gradients were added last, as a number."""
+        total = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
+        for parameter, l1, l2 in self._sized:
+            if parameter.grad is not None:
+                total = total + l1 * parameter.abs().sum() + l2 * parameter.square().sum()
+        if self._settings.spectral or self._settings.orthogonal:
+            for name, (parameter, form) in self._matrices.items():
+                if parameter.grad is None:
+                    continue
+                matrix = parameter.reshape(form)
+                total = total + self._settings.orthogonal * orthogonal_size(matrix)
+                if name in self.directions:
+                    total = total + self._settings.spectral * spectral_size(matrix, self.directions[name])
+        return total
 
     def _add_sized(self) -> None:
         """The gradient of l1 Σ|p| is l1 sign(p), that of l2 Σp² is 2 l2 p."""
@@ -58,12 +87,13 @@ class Penalties:
             if l2:
                 parameter.grad.add_(parameter.detach(), alpha=2 * l2)
 
-    def _add_of_matrices(self) -> None:
+    def _add_of_matrices(self, *, turn: bool) -> None:
         for name, (parameter, form) in self._matrices.items():
             matrix = parameter.detach().reshape(form)
             pull = self._settings.orthogonal * orthogonal_pull(matrix)
             if name in self.directions:
-                self.directions[name] = turned(matrix, self.directions[name])
+                if turn:
+                    self.directions[name] = turned(matrix, self.directions[name])
                 pull = pull + self._settings.spectral * spectral_pull(matrix, self.directions[name])
             if parameter.grad is not None:
                 parameter.grad.add_(pull.view_as(parameter))

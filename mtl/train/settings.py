@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtl.hyperparameters import domains, hyper, validate
 from mtl.suggestions import nearest
 from mtl.train.heads import HEADS, Heads, changed_heads, read_heads, write_heads
+from mtl.train.lbfgs import check_settings
 from mtl.train.moves import read_moves
 from mtl.train.optimizers import read_optimizer
 from mtl.train.schedules import read_schedule
@@ -196,6 +197,8 @@ class Settings:
         for name, decay in decays.items():
             if decay and not optimizer.decays:
                 raise ValueError(f"optimizer {self.optimizer!r}: it has no weight decay, and {name} is {decay:g}")
+        if optimizer.searches:
+            check_settings(self)
 
     def _check_heads(self) -> None:
         declared = domains(type(self))

@@ -56,5 +56,5 @@ def test_a_run_goes_on_from_its_state_and_follows_its_schedule():
     for one in (whole, resumed):
         one.advance(1000)
     assert whole.results()[0].history == resumed.results()[0].history
-    groups = whole._groups.all[0].stepper._optimizer.param_groups
+    groups = whole._groups.all[0].stepper._updates._optimizer.param_groups
     assert len({group["lr"] for group in groups}) == 2 and max(group["lr"] for group in groups) < 0.01

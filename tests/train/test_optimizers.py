@@ -32,7 +32,7 @@ def test_every_class_of_torch_is_made_or_refused_in_one_line():
         except ValueError as error:
             assert "\n" not in str(error)
             refused.add(name)
-    assert refused == {"LBFGS", "SparseAdam"}
+    assert refused == {"SparseAdam"}
 
 
 def test_arguments_are_those_of_the_class():
@@ -72,7 +72,6 @@ def test_a_class_of_any_package(monkeypatch):
     ("text", "message"),
     [
         ("adamm", "unknown optimizer 'adamm': did you mean adam"),
-        ("L-BFGS", "L-BFGS reads the losses several times a step"),
         ("sgd:momentun=0.9", "sgd has no argument 'momentun': did you mean momentum"),
         ("sgd:momentum", "'momentum' is not KEY=VALUE"),
         ("sgd:momentum=fast", "momentum='fast' cannot be read as a number"),

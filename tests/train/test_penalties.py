@@ -122,7 +122,7 @@ def where(cohort, number):
     group, row = cohort._groups.place(number)
     if group.stepper.most > 1:
         return group.stepper.population.state["directions"][row].clone()
-    return torch.cat([*group.stepper._penalties.directions.values()])
+    return torch.cat([*group.stepper._updates._penalties.directions.values()])
 
 
 def test_a_population_has_the_spectral_penalty_from_its_beginning():
