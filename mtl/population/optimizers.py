@@ -274,19 +274,6 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 }
 
 
-def cut_off(gradients: Tensor, limit: Tensor) -> Tensor:
-    """Gradients (N, P) with each number cut to sizes (N, 1), infinite for none, as `clip_grad_value_` of torch does."""
-    limit = limit.to(gradients)
-    return gradients.clamp(-limit, limit)
-
-
-def clipped(gradients: Tensor, limit: Tensor) -> Tensor:
-    """Gradients (N, P) cut to lengths (N, 1), infinite for none, as `torch.nn.utils.clip_grad_norm_` does."""
-    norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
-    limit = limit.to(norm)
-    return gradients * torch.where(limit.isinf(), 1.0, (limit / (norm + 1e-6)).clamp(max=1.0))
-
-
 def make_optimizer(name: str) -> Optimizer:
     """The optimizer of that name; a `ValueError` names those there are."""
     if name not in OPTIMIZERS:

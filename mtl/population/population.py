@@ -15,13 +15,13 @@ from mtl.population import members
 from mtl.population.compiled import CompiledForward
 from mtl.population.dropout import Call, Rates, draw
 from mtl.population.members import KINDS
-from mtl.population.optimizers import clipped, cut_off, make_optimizer
-from mtl.population.penalties import Matrices, directions, sized_pull
+from mtl.population.optimizers import make_optimizer
 from mtl.population.program import LossFunction, members_of
+from mtl.population.regularizer import Regularizer
 from mtl.population.step import PopulationStep
 from mtl.population.strategies import differing, structure, substituted
 from mtl.population.streams import Streams
-from mtl.population.values import OTHERS, PENALTIES, applied, rows
+from mtl.population.values import OTHERS, applied, rows
 from mtl.step.autocast import Autocast
 from mtl.step.tally import DomainWatch
 from mtl.strategies import make
@@ -102,11 +102,8 @@ class Population:
             "fixed": fixed,
             "optimizer": self.optimizer.init(drawn, self.values, len(self.program.sizes)),
         }
-        program = self.program
-        self._matrices = Matrices(program.names, program.shapes, program.sizes, program.dtypes)
-        if bool(self.values["spectral"].any()):
-            starts = [torch.cat(directions(self._matrices.columns, seed, drawn[0])) for seed in seeds]
-            self.state["directions"] = torch.stack(starts)
+        if (starts := self._regularizer.starts(seeds, drawn[0])) is not None:
+            self.state["directions"] = starts
         #: Numbers of each member that the host counts.
         self.counts = {name: np.zeros(self.size, np.int64) for name in ("steps", "updates", "forward", "backward")}
         self.counts |= {kind: np.zeros(self.size, np.int64) for kind in KINDS}
@@ -151,8 +148,7 @@ class Population:
             self.values[name] = rows(name, given, self.size, len(self.program.sizes)).to(self.device)
         if settings.keys() == {"lr_factor"}:
             return  # a schedule sets it at every step, and what follows waits for the device
-        self._clipped, self._cut_off = (bool(self.values[name].isfinite().any()) for name in ("clip", "clip_value"))
-        self._penalised = {name for name in PENALTIES if bool(self.values[name].any())}
+        self._regularizer = Regularizer(self.program, self.values)
 
     def select(self, rows: Sequence[int]) -> Population:
         """A population of the members at `rows`, in that order; it shares nothing with this one."""
@@ -338,15 +334,9 @@ class Population:
 
     def _commit(self, step: PopulationStep, fixed: dict[str, Tensor], absent: Tensor | None) -> None:
         parameters, stepped = self.state["parameters"], step.stepped()
-        gradient = step.gradient
-        values = applied(self.values, self._owner)
-        pull, turned = self._pull(values)
-        if pull is not None:
-            gradient = gradient + (pull if stepped is None else pull * stepped[:, self._owner])
-        if self._cut_off:
-            gradient = cut_off(gradient, values["clip_value"])
-        if self._clipped:
-            gradient = clipped(gradient, self.values["clip"])
+        values, starts = applied(self.values, self._owner), self.state.get("directions")
+        reached = None if stepped is None else stepped[:, self._owner]
+        gradient, turned = self._regularizer(step.gradient, parameters, values, starts, reached)
         if stepped is not None:
             self.even = False
         counts = dict(step.counts)
@@ -357,19 +347,8 @@ class Population:
             counts["nonfinite_loss"] = (~finite).cpu().numpy()
         # From here on the step is made: before it, whatever ran out of memory can be tried again.
         self.optimizer.step(parameters, gradient, self.state["optimizer"], values, self._owner, stepped, even=self.even)
-        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite, **turned}
+        self.state |= {"fixed": fixed, "strategy": step.state, "weights": step.weights, "finite": finite}
+        if turned is not None:
+            self.state["directions"] = turned
         for name, number in counts.items():
             self.counts[name] += number
-
-    def _pull(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """The gradients (N, P) of all penalties, None where there are none; and what of the state changes with them."""
-        parameters, pull = self.state["parameters"], None
-        if self._penalised & {"l1", "l2"}:
-            pull = sized_pull(parameters, values)
-        if not self._penalised & {"spectral", "orthogonal"}:
-            return pull, {}
-        starts = self.state.get("directions")
-        if starts is None and "spectral" in self._penalised:
-            raise ValueError("spectral: a population has this penalty from its beginning or not at all")
-        found, turned = self._matrices.pull(parameters, values, starts)
-        return found if pull is None else pull + found, {} if turned is None else {"directions": turned}
