@@ -29,7 +29,8 @@ from mtl.study.varied import LOSS
 from mtl.suggestions import nearest
 from mtl.tracking.client import check_mode
 from mtl.train import Settings, check_trunk
-from mtl.train.compiled import check_strategy
+from mtl.train.job import check_together
+from mtl.train.lbfgs import check_searched
 from mtl.train.learning import check_learning
 from mtl.train.optimizers import read_optimizer
 from mtl.train.recipe import ALIGNED
@@ -98,7 +99,7 @@ def read_training(options: TrainOptions, benchmark: Benchmark) -> Strategy:
     [strategy] = parse_strategies([options.strategy], benchmark)
     settings = read_settings(options, benchmark)
     _check_heard(options, settings, [strategy])
-    check_strategy(settings, strategy)
+    check_together(settings, strategy, benchmark.tasks)
     return strategy
 
 
@@ -109,7 +110,7 @@ def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison
     strategies = parse_strategies(options.strategies or usual, None if options.vary else benchmark)
     settings = read_settings(options, benchmark)
     for strategy in strategies:
-        check_strategy(settings, strategy)
+        check_together(settings, strategy)
     seeds = [options.seed + k for k in range(options.seeds)]
     variants: list[Variant] = []
     reference: Strategy | Variant
@@ -126,7 +127,7 @@ def read_comparison(options: CompareOptions, benchmark: Benchmark) -> Comparison
         budget = tuning_options(options.tune, DEFAULT_BUDGET if options.budget is None else options.budget)
         for each in variants or strategies:
             space = tuned_space(benchmark, each, options.strategies or ())
-            _check_decays(settings, space)
+            _check_optimizers(settings, space, strategies)
             _check_method(options.tune, budget, space, Objective([SELECTION], benchmark), settings)
     return Comparison(strategies, variants, reference, seeds)
 
@@ -186,7 +187,7 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     searched = parse_strategies(space.dimensions["strategy"].parameter.grid(1), benchmark)
     _check_heard(options, settings, searched, space)
     _check_learning(benchmark, searched, space)
-    _check_decays(settings, space)
+    _check_optimizers(settings, space, searched)
     _check_method(name, made, space, objective, settings)
     return Asked(name, searched, ranges, space, objective, made)
 
@@ -218,17 +219,21 @@ def _check_method(method: str, options: MethodOptions, space: Space, objective: 
     make_method(method, options, space, objective, 0, length)
 
 
-def _check_decays(settings: Settings, space: Space) -> None:
-    """Refuse to search a weight decay that an optimizer does not have."""
-    if "weight_decay" not in space.varied:
-        return
+def _check_optimizers(settings: Settings, space: Space, strategies: list[Strategy]) -> None:
+    """Refuse to search what an optimizer does not have, and strategies that it does not go with."""
     varied = space.dimensions.get("optimizer")
     for spec in varied.parameter.grid(1) if varied is not None else [settings.optimizer]:
-        if not read_optimizer(spec).decays:
+        optimizer = read_optimizer(spec)
+        if "weight_decay" in space.varied and not optimizer.decays:
             raise ValueError(
                 f"optimizer {spec!r}: it has no weight decay, which is searched; mtl search --search "
                 "weight_decay=0 leaves it at 0"
             )
+        own = Settings(optimizer=spec, compile=settings.compile)  # what else the trials have, the space says
+        for strategy in strategies:
+            check_together(own, strategy)
+        if optimizer.searches:
+            check_searched(spec, space.varied)
 
 
 def _check_learning(benchmark: Benchmark, strategies: list[Strategy], space: Space) -> None:

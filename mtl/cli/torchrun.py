@@ -74,10 +74,10 @@ def check_divided(strategy: Strategy, setting: StudySetup) -> None:
     if (size := number_of_processes()) == 1:
         return
     from mtl.train.batches import micro_batches, pools
-    from mtl.train.learning import check_learning
+    from mtl.train.job import check_together
     from mtl.train.processes import check_parts
 
-    check_learning(setting.benchmark.tasks, strategy, processes=True)
+    check_together(setting.settings, strategy, setting.benchmark.tasks, processes=True)
     if "implicit" in strategy.needs:
         raise ValueError(f"torchrun started {size} processes: {strategy} needs the Hessian of a whole batch in one")
     settings = setting.settings

@@ -16,7 +16,7 @@ from mtl.strategies import make
 from mtl.study.plan import RunPlan
 from mtl.study.variant import Variant
 from mtl.train import Result, Settings, check_model
-from mtl.train.learning import check_learning
+from mtl.train.job import check_together
 from mtl.train.processes import Processes
 
 
@@ -89,7 +89,7 @@ class StudySetup:
             try:
                 tried = setting.of(RunPlan("final", variant.label, 0))
                 make(variant.strategy).check_tasks(len(tasks_of_losses(tried.benchmark.tasks)))
-                check_learning(tried.benchmark.tasks, make(variant.strategy))
+                check_together(tried.settings, make(variant.strategy), tried.benchmark.tasks)
                 check_model(tried.benchmark, self.splits, tried.settings)
             except ValueError as error:
                 raise ValueError(f"--vary, {variant}: {error}") from error

@@ -12,11 +12,10 @@ from mtl.losses import Loss
 from mtl.population.strategies import structure
 from mtl.strategies import make
 from mtl.strategies.strategy import Strategy
+from mtl.train import compiled, lbfgs
 from mtl.train.average import decay, share_of_mean
 from mtl.train.batches import steps_per_epoch
-from mtl.train.compiled import check_strategy
 from mtl.train.ground import Ground
-from mtl.train.lbfgs import check_run
 from mtl.train.learning import check_learning, learning
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
@@ -43,6 +42,25 @@ _STRUCTURAL = (
 )
 
 
+def check_together(
+    settings: Settings, strategy: Strategy, tasks: Sequence[Task] = (), *, processes: bool = False
+) -> None:
+    """Raise `ValueError` where settings, a strategy, losses and the way of training do not go together.
+
+    Args:
+        settings: of a run.
+        strategy: that weights its losses.
+        tasks: with their losses, as far as they are known.
+        processes: whether several train the run together.
+    """
+    compiled.check_strategy(settings, strategy)
+    check_learning(tasks, strategy, processes=processes)
+    if read_optimizer(settings.optimizer).searches:
+        lbfgs.check_strategy(settings.optimizer, strategy)
+        learned = [task.name for task in tasks if learning(task)]
+        lbfgs.check_run(settings.optimizer, learned, processes=processes)
+
+
 @dataclass(frozen=True)
 class Job:
     """What a run is to do.
@@ -67,15 +85,11 @@ class Job:
     def of(cls, member: Member, settings: Settings, ground: Ground) -> Job:
         """The job of `member` in a cohort with these settings; a `ValueError` says what is wrong with it."""
         strategy, resolved = make(member.strategy), member.resolved(settings)
-        check_strategy(resolved, strategy)
         per_epoch = steps_per_epoch(ground.splits.train, resolved.batch_size)
         tasks = smoothed(fitted_tasks(member.tasks(ground.tasks), ground.splits.train), resolved.label_smoothing)
         losses = tasks_of_losses(tasks)
         strategy.check_tasks(len(losses))
-        check_learning(tasks, strategy, processes=ground.processes is not None)
-        if read_optimizer(resolved.optimizer).searches:
-            learned = [task.name for task in tasks if learning(task)]
-            check_run(resolved.optimizer, strategy, learned, processes=ground.processes is not None)
+        check_together(resolved, strategy, tasks, processes=ground.processes is not None)
         return cls(member, strategy, resolved, tasks, losses, per_epoch)
 
     @property

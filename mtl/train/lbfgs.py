@@ -5,7 +5,7 @@ Torch is imported by nothing here: the command line reads the declarations of se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ _WHOLE = ("max_iter", "max_eval", "history_size")
 _TOLERANCES = ("tolerance_grad", "tolerance_change")
 _SEARCHES = ("strong_wolfe", None)
 _SHORT = 0.1
+#: Settings that a search could vary and that have to stay as they are, with what leaves them so.
+_FIXED = {"clip": "none", "clip_value": "none", "head_lr": "none", "head_weighting": "weighted"}
 
 
 def check_arguments(text: str, arguments: Mapping[str, Any]) -> None:
@@ -59,20 +61,24 @@ def check_settings(settings: Settings) -> None:
             raise ValueError(f"optimizer {settings.optimizer!r} does not go with {setting}: {reason}")
 
 
-def check_run(text: str, strategy: Strategy, learned: Sequence[str], *, processes: bool) -> None:
+def check_strategy(text: str, strategy: Strategy) -> None:
+    """Raise `ValueError` for a strategy that does not weigh losses with the same weight for every parameter."""
+    where = f"optimizer {text!r} does not go with {strategy}"
+    if strategy.elementwise or strategy.tracking:
+        raise ValueError(f"{where}: that makes a direction, and no weighted sum of losses to minimise")
+    if "align" in strategy.needs:
+        raise ValueError(f"{where}: that looks ahead along the gradient, where no step of L-BFGS goes")
+
+
+def check_run(text: str, learned: Sequence[str], *, processes: bool) -> None:
     """Raise `ValueError` where a run cannot be trained so.
 
     Args:
         text: the spec, for messages.
-        strategy: must weigh losses, with the same weight for every parameter.
         learned: tasks whose loss is learned while the model trains.
         processes: whether several train the run together.
     """
     where = f"optimizer {text!r} does not go with"
-    if strategy.elementwise or strategy.tracking:
-        raise ValueError(f"{where} {strategy}: that makes a direction, and no weighted sum of losses to minimise")
-    if "align" in strategy.needs:
-        raise ValueError(f"{where} {strategy}: that looks ahead along the gradient, where no step of L-BFGS goes")
     if learned:
         raise ValueError(
             f"{where} a learned loss, as of task {learned[0]!r}: that looks ahead along the gradient, where no step of "
@@ -80,6 +86,16 @@ def check_run(text: str, strategy: Strategy, learned: Sequence[str], *, processe
         )
     if processes:
         raise ValueError(f"{where} several processes: train by one")
+
+
+def check_searched(text: str, names: Iterable[str]) -> None:
+    """Raise `ValueError` for a searched setting that has to stay as it is."""
+    for name in names:
+        if name in _FIXED or (name.startswith("heads.") and name.endswith(".lr")):
+            raise ValueError(
+                f"optimizer {text!r} does not go with {name}, which is searched; mtl search --search "
+                f"{name}={_FIXED.get(name, 'none')} leaves it"
+            )
 
 
 def remark(settings: Settings) -> str:

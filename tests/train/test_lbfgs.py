@@ -9,6 +9,7 @@ from torch import nn
 
 import mtl
 from mtl.benchmarks import Benchmark, Split, Splits, Task
+from mtl.cli.main import main
 from mtl.losses import MSE
 from mtl.metrics import mae
 from mtl.models import HardSharing
@@ -345,3 +346,24 @@ def test_parameters_of_several_dtypes_are_refused_in_one_line():
         ValueError, match=r"all parameters as one vector, and they are of torch\.float32, torch\.float64"
     ):
         train(Uneven(), Three().load(), "equal", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "--strategy", "graddrop"], "does not go with graddrop: that makes a direction"),
+        (["compare", "--strategies", "equal", "moco"], "does not go with moco: that makes a direction"),
+        (["train", "--loss", "product=learned:of=mse"], "does not go with a learned loss, as of task 'product'"),
+        (
+            ["search", "--search", "lr=0.1:1", "weight_decay=0", "clip=0.1:1"],
+            "does not go with clip, which is searched",
+        ),
+        (["search", "--strategies", "equal", "graddrop", "--search", "weight_decay=0"], "does not go with graddrop"),
+    ],
+)
+def test_commands_refuse_it_before_training(command, message, tmp_path, capsys):
+    name, *options = command
+    given = [name, "tests/tiny.py:Tiny", *options, "--optimizer", "lbfgs", "--wandb", "disabled"]
+    assert main([*given, "--out", str(tmp_path / "run")]) == 2
+    assert message in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
