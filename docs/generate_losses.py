@@ -234,9 +234,9 @@ So try label smoothing first, which is one number and costs nothing. A learned l
 the others, or for a strategy that does not mind the level of a loss, and its rate is to be tuned.
 
 **A loss of your own** is a function, a class or an `nn.Module` that takes predictions and labels in one shape (where
-there is one prediction for each label) and returns their mean. `mtl check-loss path.py:Name` tests its gradient,
-sign, scale, mean over the batch, the edges, half precision, `vmap` and missing labels, and exits 1 if something
-fails.
+there is one prediction for each label) and returns their mean, without changing them in place. `mtl check-loss
+path.py:Name` tests its gradient, sign, scale, mean over the batch, the edges, half precision, `vmap` and missing
+labels, and exits 1 if something fails. An argument called as what every loss has is written with `_`: `kind_`, `name_`.
 
 **Losses of torch.nn**: {torch}. Class logits have the classes on the last axis, as everywhere here; a loss of several
 inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `GaussianNLLLoss`: mean and variance).

@@ -22,6 +22,7 @@ from mtl.losses.registry import FAMILIES, LOSSES
 from mtl.losses.regression import MAE, MSE, Huber, LogCosh, Quantile, SmoothL1
 from mtl.losses.spec import loss_class, make_loss
 from mtl.losses.suggest import Suggested, Suggestion, suggest
+from mtl.losses.taylor import Taylor, TaylorNumbers
 
 __all__ = [
     "FAMILIES",

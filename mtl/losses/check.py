@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtl.hyperparameters import domains
 from mtl.losses.examples import KINDS, example, right, with_missing
-from mtl.losses.labels import elementwise
+from mtl.losses.labels import changed, elementwise, versions
 from mtl.losses.loss import Loss
 from mtl.losses.wrapped import Wrapped
 from mtl.messages import in_one_line
@@ -51,14 +51,15 @@ def check_loss(loss: Loss, kind: str | None = None) -> Checked:
         kind: of predictions and labels, one of `KINDS`; what the loss says, or the first that it takes, if not given.
 
     Raises:
-        ValueError: there is no such kind, or the loss takes none.
+        ValueError: there is no such kind.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"--kind {kind}: known are {', '.join(KINDS)}")
     found = kind or loss.kind or _first_kind(loss)
     prediction, target = example(found)
     if said := _refused(loss, prediction, target):
-        return Checked(found, [Finding("runs", FAIL, said)])
+        others = "" if kind or loss.kind else f"takes none of the kinds {', '.join(KINDS)}; with {found} it "
+        return Checked(found, [Finding("runs", FAIL, others + said)])
     width = prediction.shape[-1] if prediction.ndim > 1 else 1
     subject = _Subject(loss.fitted(target, width), found, isinstance(loss, Wrapped))
     unsure = not kind and not loss.kind and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
@@ -88,11 +89,8 @@ class _Subject:
 
 
 def _first_kind(loss: Loss) -> str:
-    for kind in KINDS:
-        if _refused(loss, *example(kind)) is None:
-            return kind
-    reason = _refused(loss, *example("numbers"))
-    raise ValueError(f"{loss.name}: it takes none of the kinds {', '.join(KINDS)}; with numbers it {reason}")
+    """The first that the loss takes, or numbers."""
+    return next((kind for kind in KINDS if _refused(loss, *example(kind)) is None), "numbers")
 
 
 def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
@@ -100,8 +98,11 @@ def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
         width = prediction.shape[-1] if prediction.ndim > 1 else 1
         if said := loss.complaint(prediction, target):
             return said
-        leaf = prediction.clone().requires_grad_()
-        value: Any = loss.fitted(target, width)(leaf, target)
+        guess = prediction.clone().requires_grad_() * 1  # as in a model, none that may not be changed
+        before = versions(guess, target)
+        value: Any = loss.fitted(target, width)(guess, target)
+        if said := changed(before, guess, target):
+            return said
         if not isinstance(value, Tensor) or value.numel() != 1:
             return "does not return one number"
         if not value.requires_grad:
@@ -113,7 +114,9 @@ def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
 
 def _gradient(subject: _Subject) -> Iterator[Finding]:
     if not torch.equal(subject.value(subject.prediction), subject.value(subject.prediction)):
-        yield Finding("gradient", FAIL, "draws at random: two calls with the same predictions give two numbers")
+        yield Finding(
+            "gradient", FAIL, "draws at random, or counts its calls: two with the same predictions give two numbers"
+        )
         return
     leaf = subject.prediction.clone().requires_grad_()
     try:

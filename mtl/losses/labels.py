@@ -45,3 +45,18 @@ def by_class(target: Tensor, outputs: int) -> bool:
     """
     several = target.ndim > 1 and target[:1].numel() == outputs
     return not target.is_floating_point() and outputs > 1 and not several
+
+
+def versions(prediction: Tensor, target: Tensor) -> tuple[int, int]:
+    """Counters that rise where somebody changes what is in the tensors."""
+    return prediction._version, target._version
+
+
+def changed(before: tuple[int, int], prediction: Tensor, target: Tensor) -> str | None:
+    """What to complain about where a loss has changed what it was given, or None.
+
+    Metrics are computed from the same predictions and labels after it, and labels are read again in the next epoch.
+    """
+    now = versions(prediction, target)
+    which = [name for name, old, new in zip(("predictions", "labels"), before, now, strict=True) if new != old]
+    return f"changes its {' and '.join(which)} in place, which others read after it: change a copy" if which else None

@@ -83,10 +83,7 @@ class Counts(Elementwise):
     kind: ClassVar[str] = "counts"
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
-        if misfit := super().complaint(prediction, target):
-            return misfit
-        wrong = target[known(target) & (target < 0)]
-        return f"takes labels that are not negative: here is {wrong[0].item():g}" if len(wrong) else None
+        return super().complaint(prediction, target) or negative(target)
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:  # noqa: ARG002
         return means(target).clamp(min=1e-6).log()
@@ -97,6 +94,12 @@ def not_a_share(target: Tensor) -> str | None:
     labels = target[known(target)]
     wrong = labels[(labels < 0) | (labels > 1)]
     return f"takes labels from 0 to 1: here is {wrong[0].item():g}" if len(wrong) else None
+
+
+def negative(target: Tensor) -> str | None:
+    """A complaint about labels below 0, or None."""
+    wrong = target[known(target) & (target < 0)]
+    return f"takes labels that are not negative: here is {wrong[0].item():g}" if len(wrong) else None
 
 
 def floats(target: Tensor) -> Tensor:

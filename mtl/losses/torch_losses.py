@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mtl.losses.by_class import ONE_LOGIT, not_by_class
 from mtl.losses.labels import IGNORE, known, numbers
 from mtl.losses.loss import Terms, widened
+from mtl.losses.one_each import negative, not_a_share
 from mtl.losses.wrapped import Wrapped, same_dtype, wrapper
 
 _BY_CLASS = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
@@ -32,6 +33,8 @@ _PIECES = {
     "TripletMarginWithDistanceLoss": (3, 1),
     "GaussianNLLLoss": (2, -1),
 }
+_SIGNS = ("CosineEmbeddingLoss", "HingeEmbeddingLoss", "MarginRankingLoss", "SoftMarginLoss")
+_SHARES = ("BCELoss", "BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
 _NOT = {
     "CTCLoss": "it needs the lengths of inputs and labels",
     "AdaptiveLogSoftmaxWithLoss": "it has parameters of its own, which nothing would train",
@@ -51,7 +54,7 @@ class OfTorch(Wrapped):
         prediction, target = same_dtype(widened(prediction), target)
         made: Any = self.wraps(**self._settings(prediction), reduction=reduction)
         if name in _PIECES:
-            return self._of_pieces(made, prediction, target)
+            return self._of_pieces(made, prediction, target, reduction)
         if name in _BY_CLASS:
             return self._of_classes(made, prediction, target, reduction)
         if name in _EACH and target.numel() == prediction.numel():
@@ -76,13 +79,15 @@ class OfTorch(Wrapped):
         made.reduction = "none"
         return Terms(made(prediction, target.clamp(min=0)), target != IGNORE).reduced(reduction)
 
-    def _of_pieces(self, made: Any, prediction: Tensor, target: Tensor) -> Tensor:
+    def _of_pieces(self, made: Any, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         count, axis = _PIECES[self.torch_name]
         pieces = prediction.unbind(axis)
         if len(pieces) != count:
             raise ValueError(f"an example's outputs must have {count} pieces on axis {axis}: here are {len(pieces)}")
         if self.torch_name == "GaussianNLLLoss":
-            return made(pieces[0], target, pieces[1])  # type: ignore[no-any-return]
+            made.reduction, there = "none", known(target)
+            each = made(pieces[0], torch.where(there, numbers(target, prediction.dtype), 0.0), pieces[1])
+            return Terms(each, there).reduced(reduction)
         return made(*pieces, target) if count == 2 else made(*pieces)  # type: ignore[no-any-return]
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
@@ -92,6 +97,12 @@ class OfTorch(Wrapped):
                 moved = prediction.movedim(1, -1)
             if said := not_by_class(moved, target, ONE_LOGIT):
                 return said
+        if self.torch_name in _SIGNS and len(wrong := target[known(target) & (target.abs() != 1)]):
+            return f"takes labels 1 and -1, as torch has it: here is {wrong[0].item():g}"
+        if self.torch_name in _SHARES and (said := not_a_share(target)):
+            return said
+        if self.torch_name == "PoissonNLLLoss" and (said := negative(target)):
+            return said
         return super().complaint(prediction, target)
 
     def by_class(self, target: Tensor, outputs: int) -> bool:

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from mtl.hyperparameters import hyper
 from mtl.losses.by_class import class_frequencies
 from mtl.losses.constant import mean_or_logit
-from mtl.losses.labels import by_class, known
+from mtl.losses.labels import by_class, changed, known, versions
 from mtl.losses.loss import Loss, Terms, aligned, widened
 from mtl.messages import in_one_line, kind_of
 
@@ -36,8 +37,10 @@ class Wrapped(Loss):
     wraps: ClassVar[Any]
     #: Gives this class for its name.
     found_by: ClassVar[Any]
-    #: Arguments without a default.
+    #: Hyperparameters of which the argument has no default.
     required: ClassVar[tuple[str, ...]] = ()
+    #: The argument that each hyperparameter is.
+    arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
     takes_tensors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -56,7 +59,7 @@ class Wrapped(Loss):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in self.required or value != field.default:
-                found[field.name] = torch.tensor(value) if isinstance(value, tuple) else value
+                found[self.arguments[field.name]] = torch.tensor(value) if isinstance(value, tuple) else value
         return found
 
     def function(self) -> Callable[..., Any]:
@@ -91,15 +94,19 @@ class Wrapped(Loss):
         if not len(labelled):
             return None
         some = prediction.detach()[torch.arange(len(labelled), device=prediction.device) % len(prediction)]
+        labels = target[labelled]
+        before = versions(some, labels)
         try:
             with torch.no_grad():
-                found: Any = self(some, target[labelled])
+                found: Any = self(some, labels)
         except Exception as error:
-            shapes = f"outputs {tuple(some.shape)} and labels {tuple(target[labelled].shape)}"
+            shapes = f"outputs {tuple(some.shape)} and labels {tuple(labels.shape)}"
             return f"fails on {shapes}: {in_one_line(error)[:300]}"
+        if said := changed(before, some, labels):
+            return said
         if not isinstance(found, Tensor) or found.numel() != 1:
             shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind_of(found)
-            return f"returns {shape}; one number is wanted"
+            return f"returns {shape}; one number is wanted, the mean"
         return None
 
     def by_class(self, target: Tensor, outputs: int) -> bool:
@@ -136,6 +143,8 @@ def wrapper(
 ) -> type[Wrapped]:
     """A class of losses around `target`.
 
+    An argument that is called as something that every loss has, such as `kind`, is the hyperparameter `kind_`.
+
     Args:
         name: in specs.
         target: a class whose instances, or a function that, take prediction and label.
@@ -146,8 +155,10 @@ def wrapper(
     Raises:
         ValueError: its arguments cannot be told.
     """
-    fields, required = [], []
-    for key, parameter in _arguments(name, target).items():
+    fields, required, arguments, taken = [], [], {}, _names_of(base)
+    for argument, parameter in _arguments(name, target).items():
+        key = f"{argument}_" if argument in taken else argument
+        arguments[key] = argument
         default = parameter.default
         if default is parameter.empty:
             required.append(key)
@@ -161,6 +172,7 @@ def wrapper(
         fields.append((key, kind, hyper(default, text=word, doc=f"of {target.__name__}")))
     made = dataclasses.make_dataclass(target.__name__, fields, bases=(base,), frozen=True, kw_only=True)
     made.name, made.required = name, tuple(required)  # type: ignore[attr-defined]
+    made.arguments = MappingProxyType(arguments)  # type: ignore[attr-defined]
     # A function that is an attribute of a class would become a method of it.
     made.wraps = target if isinstance(target, type) else staticmethod(target)  # type: ignore[attr-defined]
     made.found_by = staticmethod(found_by)  # type: ignore[attr-defined]
@@ -200,6 +212,11 @@ def _arguments(name: str, target: Any) -> Mapping[str, inspect.Parameter]:
             del found[key]
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {key: each for key, each in found.items() if key not in _NEVER and each.kind not in kinds}
+
+
+def _names_of(cls: type) -> set[str]:
+    """What a class and those it derives from have or declare."""
+    return set(dir(cls)).union(*(vars(each).get("__annotations__", {}) for each in cls.__mro__))
 
 
 def _type(default: Any, annotation: Any) -> Any:

@@ -14,7 +14,7 @@ from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.losses import Loss, loss_of, takes_classes
-from mtl.losses.labels import classes_last, elementwise, known, numbers
+from mtl.losses.labels import changed, classes_last, elementwise, known, numbers, versions
 from mtl.losses.wrapped import Wrapped
 from mtl.messages import in_one_line, kind_of
 from mtl.population.normalisation import normalisations
@@ -221,10 +221,13 @@ def _check_classes(where: str, task: Task, labels: Tensor) -> None:
 
 def _loss(where: str, task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
     shapes = f"predictions of shape {tuple(prediction.shape)} and labels of shape {tuple(labels.shape)}"
+    before = versions(prediction, labels)
     try:
         loss: Any = loss_of(task.loss, prediction, labels)
     except Exception as error:
         raise ValueError(f"{where}: its loss fails on {shapes}: {in_one_line(error)}") from error
+    if said := changed(before, prediction, labels):
+        raise ValueError(f"{where}: its loss {said}")
     if not isinstance(loss, Tensor):
         raise ValueError(f"{where}: its loss returns {kind_of(loss)}, not a tensor")
     if loss.numel() != 1:

@@ -150,7 +150,7 @@ def test_classes_of_a_dense_prediction_stand_last_for_torch_too():
 
 
 @pytest.mark.parametrize(
-    "name", ["MSELoss", "BCEWithLogitsLoss", "SmoothL1Loss", "MultiMarginLoss", "CrossEntropyLoss"]
+    "name", ["MSELoss", "BCEWithLogitsLoss", "SmoothL1Loss", "MultiMarginLoss", "CrossEntropyLoss", "GaussianNLLLoss"]
 )
 def test_losses_of_torch_leave_out_missing_labels(name):
     prediction, target = theirs_of(name)

@@ -67,6 +67,19 @@ def test_faults_are_found(name, check, text):
     assert not checked.passed and text in failed[check], failed
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("spoils_predictions", "changes its predictions in place"),
+        ("spoils_labels", "changes its labels in place"),
+        ("unreduced", "returns shape (12,); one number is wanted, the mean"),
+    ],
+)
+def test_what_cannot_be_a_loss_is_a_row_of_the_table(name, text):
+    checked = check_loss(make_loss(f"{FILE}:{name}"))
+    assert not checked.passed and text in checked.findings[0].text, checked.findings
+
+
 def test_missing_labels_are_a_note_on_losses_of_others():
     found = {finding.name: finding for finding in check_loss(make_loss(f"{FILE}:Charbonnier")).findings}
     assert found["missing"].status == "note" and "does not leave out labels that are missing" in found["missing"].text

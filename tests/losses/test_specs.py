@@ -93,6 +93,15 @@ def test_what_is_wrong_with_a_spec_is_said(spec, complaint):
         make_loss(spec)
 
 
+def test_arguments_called_as_what_every_loss_has_keep_their_meaning():
+    labels = torch.tensor([1.0, 3.0])
+    loss = make_loss(f"{FILE}:Named:kind_=absolute,terms_=2")
+    assert loss.name == f"{FILE}:Named" and str(make_loss(str(loss))) == str(loss)
+    assert float(loss(torch.zeros(2, 1), labels)) == 4.0 and float(make_loss(f"{FILE}:Named")(labels * 0, labels)) == 5
+    with pytest.raises(ValueError, match="did you mean kind_"):
+        make_loss(f"{FILE}:Named:kind=absolute")
+
+
 def test_an_edited_file_is_read_again(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def loss(p, t):\n    return (p - t).abs().mean()\n")

@@ -1,5 +1,7 @@
 """What installing brings: torch alone for the library, extras for the commands, types for a user's own checks."""
 
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import mtl
 from mtl.cli.main import main
 from mtl.extras import DISTRIBUTION, EXTRAS, install, missing
 from tests.bounds import requirements
@@ -113,3 +116,10 @@ def test_the_lowest_versions_that_are_tried_are_the_declared_ones():
     lowest = requirements("lowest")
     assert "torch==2.6" in lowest and "numpy==1.26" in lowest and all("==" in need for need in lowest)
     assert [need.partition("==")[0] for need in lowest] == requirements("newest")
+
+
+def test_what_a_package_says_that_it_has_is_there():
+    for module in pkgutil.walk_packages(mtl.__path__, "mtl."):
+        if module.ispkg:
+            found = importlib.import_module(module.name)
+            assert not [name for name in getattr(found, "__all__", []) if not hasattr(found, name)], module.name

@@ -14,6 +14,7 @@ from mtl.losses import IGNORE, MSE, BinaryCrossEntropy, CrossEntropy, Focal, mak
 from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, log_loss, mae, r2
 from mtl.models import HardSharing
 from mtl.train import Settings, check_losses, check_model, train
+from tests.losses.user_losses import spoils_classes
 from tests.tiny import Tiny
 
 POSITIVE = (torch.arange(40) % 4 == 0).float()
@@ -125,6 +126,11 @@ CLASSES = torch.arange(40) % 3
         (One(POSITIVE, lambda p, t: (p - t).mean().item()), "its loss returns a float, not a tensor"),
         (One(POSITIVE, lambda p, t: (p.detach() - t).mean()), "its loss does not depend on the model's parameters"),
         (One(POSITIVE, raising), "its loss fails on predictions of shape (2, 1) and labels of shape (2,): Run"),
+        (One(POSITIVE, lambda p, t: p.sub_(t).square().mean()), "its loss changes its predictions in place"),
+        (One(CLASSES, spoils_classes, (accuracy,), 3), "its loss changes its labels in place"),
+        (One(POSITIVE, make_loss("SoftMarginLoss")), "SoftMarginLoss takes labels 1 and -1, as torch has it: here is "),
+        (One(1 - 3 * POSITIVE, make_loss("BCEWithLogitsLoss")), "BCEWithLogitsLoss takes labels from 0 to 1: here is "),
+        (One(-POSITIVE, make_loss("PoissonNLLLoss")), "PoissonNLLLoss takes labels that are not negative: here is -1"),
         (One(POSITIVE, lambda p, t: (p - t[:, None]).abs().mean()), "the same when examples get each other's labels"),
         (One(POSITIVE, lambda p, t: (p[:, 0] - t).abs().mean()), "its loss fails on predictions of shape (2, 1)"),
         (One(POSITIVE, metrics=(Metric("mine", raising, True, 1.0),)), "metric 'mine' of task 'rare' raises Run"),
@@ -227,6 +233,9 @@ def test_every_loss_of_a_search_is_checked():
     benchmark = One(POSITIVE, BinaryCrossEntropy(), (auc,))
     splits, settings = load_checked(benchmark), Settings()
     check_losses(benchmark, splits, settings, {"rare": [Focal(), MSE(), BinaryCrossEntropy()]})
+    spoils = make_loss("tests.losses.user_losses:spoils_labels")
+    with pytest.raises(ValueError, match=r"task 'rare': .*spoils_labels changes its labels in place"):
+        check_losses(benchmark, splits, settings, {"rare": [spoils]})
     with pytest.raises(ValueError, match="train split, task 'rare': cross-entropy takes classes of type int64"):
         check_losses(benchmark, splits, settings, {"rare": [Focal(), CrossEntropy()]})
 
