@@ -14,7 +14,7 @@ from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import spec_of
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.hyperparameters import defaults, domains
-from mtl.losses import Loss, make_loss
+from mtl.losses import Loss, TaskLoss, make_loss
 from mtl.losses.suggest import suggest
 from mtl.models import make_trunk
 from mtl.search.space import Space
@@ -122,7 +122,11 @@ def _losses(
         for loss, own in _suggested(task, splits):
             if len(choices) == most:
                 break
-            if str(loss) in choices or not _fits(benchmark, splits, settings, task, loss):
+            if (
+                str(loss) in choices
+                or not _reads_alike(loss, task.loss)
+                or not _fits(benchmark, splits, settings, task, loss)
+            ):
                 continue
             choices.append(str(loss))
             for key, bounds in own.items():
@@ -149,6 +153,11 @@ def _suggested(task: Task, splits: Splits) -> Iterator[tuple[Loss, dict[str, Ran
             if domain.search is not None and isinstance(value, float) and value != usual[key]:
                 loss = dataclasses.replace(loss, **{key: usual[key]})
         yield loss, own
+
+
+def _reads_alike(loss: Loss, own: TaskLoss) -> bool:
+    """Whether both take a prediction for the same: the logarithm of a mean, or a mean; metrics judge one of them."""
+    return not isinstance(own, Loss) or not own.kind or (loss.kind == "counts") == (own.kind == "counts")
 
 
 def _fits(benchmark: Benchmark, splits: Splits, settings: Settings, task: Task, loss: Loss) -> bool:

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 IGNORE = -100  # a missing label among whole numbers
+_UNSIGNED = (torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 def known(target: Tensor) -> Tensor:
-    """Which labels are there, element by element."""
+    """Which labels are there, element by element; all of those whose type has no number below 0."""
+    if target.dtype in _UNSIGNED:  # compared with one of them, -100 is 156
+        return torch.ones_like(target, dtype=torch.bool)
     return ~target.isnan() if target.is_floating_point() else target != IGNORE
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
 
+from mtl.hyperparameters import domains
 from mtl.losses import facts
 from mtl.losses.facts import Figures
 from mtl.losses.labels import by_class, known
+from mtl.losses.regression import Huber, LogCosh
 
 _OUTLIERS, _TAILS, _SKEW = 0.01, 3.0, 2.0
 _OVERDISPERSED = 1.5
+_ERRORS = 3.0  # standard errors by which the variance may be below the mean, as that of Poisson counts never is
+_SMALL, _LARGE = 1e-3, 1e3  # standard deviations beyond which learning rates and ranges of parameters do not fit
 _UNEVEN, _VERY_UNEVEN = 3.0, 20.0
 _RARE = 0.1
 _SMOOTH = 0.5  # difference of neighbours, in standard deviations, below which a picture has surfaces and edges
@@ -55,13 +60,18 @@ def suggest(target: Tensor, outputs: int = 1, kind: str | None = None) -> Sugges
             each place) or `directions`; told from the labels if not given.
 
     Raises:
-        ValueError: no label is there, or the kind is unknown; one line.
+        ValueError: no label is there, one is infinite or a class without an output, or the kind is unknown; one line.
     """
-    if not bool(known(target).any()):
+    labels = target[known(target)]
+    if not len(labels):
         raise ValueError("no label is there, so nothing can be suggested")
+    if target.is_floating_point() and bool(labels.isinf().any()):
+        raise ValueError(f"{int(labels.isinf().sum())} of the labels are infinite; a label that is not known is NaN")
     found = kind or kind_of(target, outputs)
     if found not in _KINDS:
         raise ValueError(f"kind={found!r} must be one of {', '.join(_KINDS)}")
+    if _FIGURES[found] is facts.of_classes and bool((wrong := (labels < 0) | (labels >= outputs)).any()):
+        raise ValueError(f"classes are from 0 to {outputs - 1} with outputs={outputs}: here is {labels[wrong][0]:g}")
     figures = _FIGURES[found](target, outputs)
     return Suggested(found, figures, list(_KINDS[found](figures)))
 
@@ -81,24 +91,34 @@ def kind_of(target: Tensor, outputs: int) -> str:
         return "yes or no"
     if bool((labels < 0).any()):
         return "numbers"
-    whole = bool((labels == labels.round()).all())
-    if whole:
-        return "counts"
+    if bool((labels == labels.round()).all()):
+        spread, mean = labels.double().var(correction=0), labels.double().mean()
+        # Whatever inputs explain of the mean adds to the variance, so a smaller one is of other whole numbers.
+        least = mean * (1 - _ERRORS * math.sqrt(2 / len(labels)))
+        return "counts" if bool(spread > 0) and bool(spread >= least) else "numbers"
     zeros = float((labels == 0).double().mean())
     return "amounts" if zeros >= _FEW_COUNTS else "numbers"
 
 
 def _numbers(figures: Figures) -> Iterator[Suggestion]:
-    robust = figures["robust_sd"] or figures["sd"] or 1.0
-    huber = f"huber:delta={_EFFICIENT * robust:.3g}"
+    if not figures["sd"]:
+        yield Suggestion("mse", f"all labels are {figures['lowest']:g}: there is nothing to learn but this number")
+        return
+    robust = figures["robust_sd"] or figures["sd"]
+    scale = ""
+    if not _SMALL <= figures["sd"] <= _LARGE:
+        scale = f"; their standard deviation is {figures['sd']:.3g}: divide them by it first"
+    seen = f"{figures['outliers']:.1%} of the labels are outliers, and the excess kurtosis is {figures['tails']:.1f}"
+    # Parameters that a loss does not take are of labels that want another scale.
+    huber = f"huber:delta={max(_EFFICIENT * robust, domains(Huber)['delta'].low or 0.0):.3g}"
+    smooth = f"log-cosh:width={max(robust, domains(LogCosh)['width'].low or 0.0):.3g}"
     if figures["outliers"] > _OUTLIERS or figures["tails"] > _TAILS:
-        why = f"{figures['outliers']:.1%} of the labels are outliers, and the excess kurtosis is {figures['tails']:.1f}"
-        yield Suggestion(huber, f"{why}: beyond 1.345 robust standard deviations an error counts by its size alone")
-        yield Suggestion("mae", f"{why}: the median does not follow them")
-        yield Suggestion(f"log-cosh:width={robust:.3g}", "as huber, without a kink in its slope")
+        beyond = "beyond 1.345 robust standard deviations an error counts by its size alone"
+        yield Suggestion(huber, f"{seen}: {beyond}{scale}")
+        yield Suggestion("mae", f"{seen}: the median does not follow them")
+        yield Suggestion(smooth, "as huber, without a kink in its slope")
     else:
-        seen = f"{figures['outliers']:.1%} of the labels are outliers, the excess kurtosis is {figures['tails']:.1f}"
-        yield Suggestion("mse", f"{seen}: nothing speaks against the mean")
+        yield Suggestion("mse", f"{seen}: nothing speaks against the mean{scale}")
         yield Suggestion(huber, "nearly as good as mse on normal errors, and safe should some be large")
     if figures["lowest"] > 0 and figures["skew"] > _SKEW:
         yield Suggestion("tweedie:power=1.9", f"all above 0 and skewed ({figures['skew']:.1f}): errors by ratio")
@@ -130,6 +150,9 @@ def _counts(figures: Figures) -> Iterator[Suggestion]:
 
 def _classes(figures: Figures) -> Iterator[Suggestion]:
     ratio = figures["imbalance"]
+    if figures["absent"] == figures["classes"] - 1:
+        yield Suggestion("cross-entropy", "all labels are one class: there is nothing to learn but this class")
+        return
     seen = f"the largest class has {ratio:.1f} times the examples of the smallest ({figures['smallest']:g})"
     if ratio < _UNEVEN:
         yield Suggestion("cross-entropy", seen)

@@ -1,11 +1,13 @@
 """What is decided on."""
 
 import pytest
+import torch
 
 from mtl.auto.parts import PARTS, part_of
 from mtl.auto.space import USUAL, auto_space
-from mtl.benchmarks import Task
+from mtl.benchmarks import Split, Task
 from mtl.benchmarks.losses import with_losses
+from mtl.losses import MSE, suggest
 from mtl.metrics import mae
 from mtl.search.space import make_member
 from mtl.train import Settings
@@ -59,6 +61,25 @@ def test_optimizers_are_tried_whose_learning_rates_are_of_one_size(own, tried):
     settings = Settings.of(benchmark.recipe, {"optimizer": own})
     found = auto_space(benchmark, benchmark.load(), settings, ("optimizer",), ()).space
     assert found.dimensions["optimizer"].parameter.grid(1) == tried
+
+
+class Visits(Tiny):
+    """A count, predicted as a number."""
+
+    tasks = (Task("visits", MSE(), (mae,)),)
+
+    @staticmethod
+    def _split(size, generator):
+        x = torch.randn(size, 10, generator=generator)
+        return Split(x, {"visits": torch.poisson((x[:, 0] / 2 + 1).exp(), generator=generator)})
+
+
+def test_losses_of_a_logarithm_are_no_choices_where_metrics_read_a_mean():
+    assert suggest(Visits().load().train.targets["visits"]).kind == "counts"
+    assert space_of(Visits(), ("losses", "optimizer")).space.dimensions["loss.visits"].parameter.grid(1) == ["mse"]
+    logs = with_losses(Visits(), {"visits": "poisson"})
+    choices = space_of(logs).space.dimensions["loss.visits"].parameter.grid(1)
+    assert set(choices) == {"poisson", "negative-binomial"}
 
 
 @pytest.mark.parametrize("part", PARTS)

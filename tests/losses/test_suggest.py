@@ -112,7 +112,46 @@ def test_everything_suggested_can_be_taken(kind):
         assert value.isfinite() and prediction.grad.isfinite().all()
 
 
+def test_whole_numbers_that_vary_too_little_are_no_counts():
+    years = draw(stats.randint.rvs, 1950, 2020, size=500)
+    stars = draw(stats.randint.rvs, 1, 6, size=500).float()
+    for labels in (years, stars, years.to(torch.int32)):
+        assert first(labels)[:2] == ("numbers", "mse")
+    assert first(draw(stats.randint.rvs, 0, 30, size=500))[0] == "counts"
+
+
+@pytest.mark.parametrize(
+    ("target", "outputs", "text"),
+    [
+        (torch.full((20,), 7.0), 1, "all labels are 7"),
+        (torch.full((20,), -0.5), 1, "all labels are -0.5"),
+        (torch.zeros(20, dtype=torch.int64), 3, "all labels are one class"),
+    ],
+)
+def test_labels_that_are_all_the_same_are_said(target, outputs, text):
+    found = suggest(target, outputs)
+    assert len(found.losses) == 1 and text in found.losses[0].reason
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-5, 1e4, 1e30])
+def test_labels_of_any_size_have_losses_that_can_be_made(size):
+    for labels in (NORMAL - 100, draw(stats.cauchy.rvs, size=200)):
+        found = suggest(labels * size)
+        assert all(make_loss(spec) for spec, _ in found.losses) and "divide them by it" in found.losses[0].reason
+
+
+def test_labels_without_a_sign_have_none_that_is_missing():
+    pixels = torch.tensor([156, 1, 2, 200] * 50, dtype=torch.uint8)
+    assert suggest(pixels).figures["missing"] == 0
+    assert make_loss("mse")(torch.zeros(200, 1), pixels) == pytest.approx(float(pixels.double().square().mean()))
+
+
 def test_what_cannot_be_suggested_is_said():
+    with pytest.raises(ValueError, match="1 of the labels are infinite"):
+        suggest(torch.tensor([1.0, math.inf, 2.0]))
+    with pytest.raises(ValueError, match=r"classes are from 0 to 2 with outputs=3: here is 3"):
+        suggest(torch.arange(5), outputs=3)
+
     with pytest.raises(ValueError, match="no label is there"):
         suggest(torch.full((5,), math.nan))
     with pytest.raises(ValueError, match="kind='pictures' must be one of numbers, amounts, counts"):
