@@ -98,10 +98,11 @@ def hyper(
     tasks: str = "",
     text: str = "",
     varies: bool = False,
+    above: bool = False,
     words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with a domain: `alpha: float = hyper(1.5, 0, search=(0.1, 3), doc="...")`."""
-    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies, words=words)
+    domain = Domain(low, high, choices, search, log, doc, tasks, text, varies, above, words)
     return dataclasses.field(default=default, metadata=declares(domain))
 
 

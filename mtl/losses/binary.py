@@ -16,7 +16,7 @@ from mtl.losses.one_each import Binary, means
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Binary):
-    """Binary cross-entropy of logits: one for each label, which is in [0, 1]."""
+    """Binary cross-entropy of logits, by its other name `bce`: one for each label, which is in [0, 1]."""
 
     name: ClassVar[str] = "binary-cross-entropy"
     formula: ClassVar[str] = "-w y log s(p) - (1 - y) log(1 - s(p)), with s the sigmoid"

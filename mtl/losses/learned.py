@@ -67,6 +67,8 @@ class Learned(Loss):
         object.__setattr__(self, "kind", given.kind)  # of the instance, whose predictions and labels are those of `of`
         if self.start:
             self._read()
+            # What a run records is found from any folder, as the file of a user's own loss is.
+            object.__setattr__(self, "start", str(Path(self.start).absolute()))
 
     @property
     def given(self) -> Loss:

@@ -14,7 +14,7 @@ from mtl.losses.torch_losses import is_torch, torch_loss, torch_names
 from mtl.suggestions import nearest
 
 #: Other names of ours.
-_ALSO = {"l1": "mae"}
+_ALSO = {"bce": "binary-cross-entropy", "l1": "mae"}
 
 _FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.py:)")
 
@@ -110,7 +110,7 @@ def _read(spec: str) -> tuple[Loss, dict[str, Any]]:
 def _parted(spec: str) -> tuple[str, str]:
     """The name and the arguments: the name of a foreign loss has a colon in it."""
     first, _, rest = spec.partition(":")
-    if first in LOSSES or is_torch(first) or not rest or "=" in rest.partition(":")[0]:
+    if first in LOSSES or first in _ALSO or is_torch(first) or not rest or "=" in rest.partition(":")[0]:
         return first, rest
     second, _, settings = rest.partition(":")
     return f"{first}:{second}", settings

@@ -83,10 +83,16 @@ class Settings:
         doc="share of a run after which weights are averaged; the mean is evaluated and kept in their place",
     )
     clip: float | None = hyper(
-        None, 0.0, search=(0.1, 10.0), log=True, varies=True, doc="largest norm of the whole gradient"
+        None, 0.0, search=(0.1, 10.0), log=True, varies=True, above=True, doc="largest norm of the whole gradient"
     )
     clip_value: float | None = hyper(
-        None, 0.0, search=(0.01, 1.0), log=True, varies=True, doc="largest size of each number of the gradient"
+        None,
+        0.0,
+        search=(0.01, 1.0),
+        log=True,
+        varies=True,
+        above=True,
+        doc="largest size of each number of the gradient",
     )
     l1: float = hyper(
         0.0, 0.0, search=(1e-7, 1e-3), log=True, varies=True, doc="weight of the sum of absolute parameters"

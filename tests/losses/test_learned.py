@@ -135,6 +135,14 @@ def test_a_batch_without_labels_changes_nothing_and_a_broken_one_is_counted():
     assert not torch.equal(loss.weights, before) and loss.updates == 1
 
 
+def test_a_file_of_a_learned_loss_is_found_from_any_folder(tmp_path, monkeypatch):
+    LearnedLoss("mse", hidden=3).save(tmp_path / "found.json")
+    monkeypatch.chdir(tmp_path)
+    found = make_loss("learned:of=mse,rate=0,hidden=3,start=found.json")
+    monkeypatch.chdir("/")
+    assert make_loss(str(found)) == found and str(found).endswith(f"start={tmp_path}/found.json")
+
+
 def test_what_was_learned_is_a_loss_that_a_spec_names(tmp_path):
     loss = LearnedLoss("binary-cross-entropy", hidden=5)
     model, inputs, target = problem("binary-cross-entropy")

@@ -102,6 +102,11 @@ def test_arguments_called_as_what_every_loss_has_keep_their_meaning():
         make_loss(f"{FILE}:Named:kind=absolute")
 
 
+def test_names_of_papers_are_names_of_ours_too():
+    assert make_loss("bce:positive_weight=2") == make_loss("binary-cross-entropy:positive_weight=2")
+    assert str(make_loss("apart:bce+0.5*focal")) == "apart:binary-cross-entropy+0.5*focal"
+
+
 def test_an_edited_file_is_read_again(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def loss(p, t):\n    return (p - t).abs().mean()\n")
@@ -174,7 +179,7 @@ def test_a_sum_of_classes_fits_complains_and_guesses_as_its_parts():
         ("pinball", "quantile"),
         ("dssim", "ssim"),
         ("iou", "tversky, lovasz"),
-        ("bce", "binary-cross-entropy"),
+        ("ce", "cross-entropy"),
         ("silog", "scale-invariant"),
     ],
 )

@@ -79,6 +79,8 @@ def test_warmup_multiplies_a_schedule():
     ("spec", "message"),
     [
         ("cosin", "unknown schedule 'cosin': did you mean cosine"),
+        ("CosineAnnealingLR", "unknown schedule 'CosineAnnealingLR': did you mean cosine"),
+        ("ReduceLROnPlateau", "unknown schedule 'ReduceLROnPlateau': did you mean plateau"),
         ("onecycle", "did you mean one-cycle"),
         ("step:evry=0.3", "step has no hyperparameter 'evry': did you mean every"),
         ("step:every=2", r"step: every=2.0 must be in \[0.001, 1\]"),

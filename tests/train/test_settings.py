@@ -33,3 +33,10 @@ def test_a_trunk_is_any_text_and_a_number_is_not():
     assert Settings(model="mlp:width=3").model == "mlp:width=3"
     with pytest.raises(ValueError, match="lr='fast' must be a finite number"):
         Settings(lr="fast")
+
+
+@pytest.mark.parametrize("name", ["clip", "clip_value"])
+def test_a_gradient_is_not_cut_to_nothing(name):
+    with pytest.raises(ValueError, match=f"{name}=0.0 must be above 0"):
+        Settings.of({name: 0.0})
+    assert Settings.of({name: 1e-6}) and Settings.of({}) == Settings.of({name: None})
