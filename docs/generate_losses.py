@@ -237,6 +237,8 @@ the others, or for a strategy that does not mind the level of a loss, and its ra
 there is one prediction for each label) and returns their mean, without changing them in place. `mtl check-loss
 path.py:Name` tests its gradient, sign, scale, mean over the batch, the edges, half precision, `vmap` and missing
 labels, and exits 1 if something fails. An argument called as what every loss has is written with `_`: `kind_`, `name_`.
+Where every pixel or word has a class, such a loss gets the classes on the second axis, as torch and other libraries
+have them: predictions (N, C, H, W) for labels (N, H, W), wherever the model has them.
 
 **Losses of torch.nn**: {torch}. Class logits have the classes on the last axis, as everywhere here; a loss of several
 inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `GaussianNLLLoss`: mean and variance).

@@ -41,6 +41,13 @@ def classes_last(prediction: Tensor, target: Tensor) -> Tensor:
     return prediction.movedim(1, -1) if prediction.shape[2:] == target.shape[1:] else prediction
 
 
+def classes_second(prediction: Tensor, target: Tensor) -> Tensor:
+    """Predictions with the classes of each label on the second axis, as torch and other libraries want them."""
+    if target.is_floating_point() or target.ndim < 2 or prediction.shape[:-1] != target.shape:
+        return prediction
+    return prediction.movedim(-1, 1)
+
+
 def by_class(target: Tensor, outputs: int) -> bool:
     """Whether the labels are classes that have an output each, told from the labels (N, ...) and the head's width.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.losses.by_class import ONE_LOGIT, not_by_class
-from mtl.losses.labels import IGNORE, known, numbers
+from mtl.losses.labels import IGNORE, classes_second, known, numbers
 from mtl.losses.loss import Terms, widened
 from mtl.losses.one_each import negative, not_a_share
 from mtl.losses.wrapped import Wrapped, same_dtype, wrapper
@@ -72,8 +72,7 @@ class OfTorch(Wrapped):
         }
 
     def _of_classes(self, made: Any, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
-        if prediction.ndim > 2 and prediction.shape[:-1] == target.shape and target.dtype == torch.int64:
-            prediction = prediction.movedim(-1, 1)
+        prediction = classes_second(prediction, target)
         if self.torch_name != "MultiMarginLoss":  # torch itself leaves out labels of -100
             return made(prediction, target)  # type: ignore[no-any-return]
         made.reduction = "none"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mtl.hyperparameters import hyper
 from mtl.losses.by_class import class_frequencies
 from mtl.losses.constant import mean_or_logit
-from mtl.losses.labels import by_class, changed, known, versions
+from mtl.losses.labels import by_class, changed, classes_second, known, versions
 from mtl.losses.loss import Loss, Terms, aligned, widened
 from mtl.messages import in_one_line, kind_of
 
@@ -83,7 +83,8 @@ class Wrapped(Loss):
             raise ValueError(
                 f"{self.name}: reduction={reduction!r}: of a loss that is not of mtl.losses there is the mean"
             )
-        return self.function()(*aligned(*same_dtype(widened(prediction), target)))  # type: ignore[no-any-return]
+        prediction, target = aligned(*same_dtype(widened(prediction), target))
+        return self.function()(classes_second(prediction, target), target)  # type: ignore[no-any-return]
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
         whole = self(prediction, target)

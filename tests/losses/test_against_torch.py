@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mtl.losses import LOSSES, loss_class, make_loss
+from mtl.losses import LOSSES, loss_class, loss_of, make_loss
 from mtl.losses.examples import example
 from mtl.losses.torch_losses import torch_names
+from tests.losses import user_losses
 
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
 
@@ -147,6 +148,19 @@ def test_classes_of_a_dense_prediction_stand_last_for_torch_too():
     for spec in ("CrossEntropyLoss", "cross-entropy"):
         torch.testing.assert_close(make_loss(spec)(logits, labels), expected)
         assert make_loss(spec).complaint(logits, labels) is None
+
+
+@pytest.mark.parametrize("spec", ["crossed", "crossed_instance", "Overlap:mode=all"])
+def test_losses_of_others_get_the_classes_of_pixels_where_torch_has_them(spec):
+    logits, labels = torch.randn(3, 5, 6, 4), torch.randint(0, 4, (3, 5, 6))
+    second = logits.movedim(-1, 1)
+    theirs = user_losses.Overlap("all") if spec.startswith("Overlap") else F.cross_entropy
+    loss = make_loss(f"tests.losses.user_losses:{spec}")
+    assert loss.complaint(logits, labels) is None
+    for model_has in (logits, second):
+        torch.testing.assert_close(loss_of(loss, model_has, labels), theirs(second, labels))
+        both = loss_of(make_loss(f"dice+2*{loss}"), model_has, labels)
+        torch.testing.assert_close(both, make_loss("dice")(logits, labels) + 2 * theirs(second, labels))
 
 
 @pytest.mark.parametrize(
