@@ -25,7 +25,7 @@ from mtl.search.space import Space
 from mtl.study.rundir import RunDirectory
 
 _CLOSE = 1e-5  # relative; how near a replay has to come, whatever rounding does
-_ROUNDINGS = 3  # ways of rounding that are tried
+_ROUNDINGS = (0, 1, -1)  # ways of rounding that are tried: last digits by which learning rates are changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ class _Finished:
     records: Mapping[int, Mapping[str, Any]]
     best: Mapping[str, Any]
     asynchronous: bool
+    lr: float
 
     def again(self) -> tuple[Mapping[str, Any], int]:
         """The record of the winner, trained again with all that was trained beside it, and how many those are.
@@ -52,9 +53,9 @@ class _Finished:
         found = rerun(self.problem, part, self.best["trial"], self.objective, self.make_cohort, curves)
         return found, len(part.runs) - 1
 
-    def alone(self, beside: int) -> Mapping[str, Any]:
-        """The record of the winner, trained again with what it descends from, and others to round otherwise."""
-        return retrace(self.problem, self.events, self.best, self.objective, self.make_cohort, beside)
+    def alone(self, ulps: int = 0) -> Mapping[str, Any]:
+        """The record of the winner, trained again with what it descends from, and rounded otherwise by each `ulps`."""
+        return retrace(self.problem, self.events, self.best, self.objective, self.make_cohort, lr=self.lr, ulps=ulps)
 
     def _curves(self, run: int) -> Mapping[str, Any]:
         path = self.directory.path / str(self.records[run]["history"])
@@ -83,7 +84,7 @@ def replay(options: ReplayOptions) -> int:
         again, others = finished.again()
         say(f"trained again with the {others} run{'s' * (others != 1)} beside it, decision by decision")
     except ValueError as error:
-        again = finished.alone(0)
+        again = finished.alone()
         say(f"it cannot be trained again as it was, to the last bit: {error}")
     for name, value in best["objective"].items():
         say(f"{name}: recorded {_shown(value)}, replayed {_shown(again['objective'][name])}")
@@ -100,7 +101,7 @@ def replay(options: ReplayOptions) -> int:
 
 def _judge(finished: _Finished, again: Mapping[str, Any]) -> int:
     """Say whether rounding can explain how far a replay is from what was recorded."""
-    alone = [finished.alone(beside) for beside in range(_ROUNDINGS)]
+    alone = [finished.alone(ulps) for ulps in _ROUNDINGS]
     nearest, allowed = rounding(finished.best, again, alone, _CLOSE)
     worst = max(nearest, key=lambda name: nearest[name] / allowed[name])
     found = f"{worst} by {nearest[worst]:.2g}, and rounding alone leads to {allowed[worst]:.2g}"
@@ -142,6 +143,7 @@ def _read(path: Path, device: str) -> _Finished:
         {record["trial"]: record for record in records},
         best,
         bool(about.get("asynchronous", False)),
+        setting.settings.lr,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,8 @@ from mtl.search.rerun import Rerun
 from mtl.search.search import Search
 from mtl.search.shards.inline import InlineHosts
 from mtl.study.rundir import RunDirectory
+
+_ULP = 2.0**-23  # relative step from a number in float32 to the next, at most
 
 
 class Scripted(Method):
@@ -46,10 +48,10 @@ class Scripted(Method):
         return [*[0] * len(self._starts), *later][trial]
 
 
-def retraced(problem: Problem, stages: Sequence[Stage], until: int, beside: int = 0) -> tuple[Scripted, int]:
+def retraced(problem: Problem, stages: Sequence[Stage], until: int) -> tuple[Scripted, int]:
     """The runs that one descends from, each with its own seed, and the exploits that lead to it; and that one's number.
 
-    All end when that one has made `until` steps. There are `beside` more runs, from which nothing is taken.
+    All end when that one has made `until` steps.
 
     Runs that did not wait for each other begin at different times, so that a state is there when it is taken over.
     """
@@ -72,9 +74,8 @@ def retraced(problem: Problem, stages: Sequence[Stage], until: int, beside: int 
         starts.setdefault(run[0], []).append(Start(first[run].values, first[run].seed))
     for time, some in starts.items():
         if time > 0:
-            script[time] = dataclasses.replace(script.get(time, Decision()), start=some)
-    starts[0] += [Start(stages[-1].values, stages[-1].seed + 1 + extra) for extra in range(beside)]
-    script[runs[-1][0] + until] = Decision(stop=frozenset(range(len(order) + beside)))
+            script[time] = replace(script.get(time, Decision()), start=some)
+    script[runs[-1][0] + until] = Decision(stop=frozenset(range(len(order))))
     return Scripted(problem, starts[0], script), number[runs[-1]]
 
 
@@ -99,14 +100,33 @@ def retrace(
     record: Mapping[str, Any],
     objective: Objective,
     make_cohort: MakeCohort,
-    beside: int = 0,
+    *,
+    lr: float,
+    ulps: int = 0,
 ) -> dict[str, Any]:
     """Train the schedule that led to a run's best evaluation from scratch, up to there, and return the record.
 
     It is equal to the recorded one but for rounding, because the runs that it descends from are trained without the
-    others. With `beside` runs beside them, which change nothing else, it is rounded otherwise.
+    others.
+
+    Args:
+        problem: of the search.
+        events: of the search.
+        record: of the run.
+        objective: of the search.
+        make_cohort: trains.
+        lr: learning rate of runs whose values have none.
+        ulps: by how many of its last digits each learning rate is changed, in float32, so that every step is rounded
+            otherwise. Other members beside these would not do: a program of some more rounds as it did.
     """
-    method, number = retraced(problem, winning_line(events, record), record["best_step"], beside)
+    stages = winning_line(events, record)
+    if ulps:
+        factor = 1 + ulps * _ULP
+        rates = [stage.values.get("lr", lr) * factor for stage in stages]
+        stages = [
+            replace(stage, values={**stage.values, "lr": rate}) for stage, rate in zip(stages, rates, strict=True)
+        ]
+    method, number = retraced(problem, stages, record["best_step"])
     return _carried_out(Search("replay", "", method, problem, objective, make_cohort), number)
 
 
@@ -156,7 +176,7 @@ def rounding(
     Args:
         recorded: the record of a run.
         again: that of a replay.
-        alone: those of `retrace`, with other rounding each.
+        alone: those of `retrace`, each rounded otherwise.
         least: what is always allowed.
 
     Returns:

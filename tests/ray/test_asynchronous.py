@@ -18,7 +18,7 @@ from mtl.search.shards.sharded import ShardedCohort
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
 from mtl.study.rundir import open_run_directory
-from mtl.train import Cohort, Stopped
+from mtl.train import Cohort, Settings, Stopped
 from tests.processes import hosts_of, start, wait
 from tests.ray.here import Here
 from tests.tiny import Tiny, TinyWithDropout
@@ -63,7 +63,7 @@ def _whole(benchmark):
 
 def replayed(search, record, events, benchmark):
     """How far a replay of a run is from its record."""
-    again = retrace(search.problem, events, record, search.objective, _whole(benchmark))
+    again = retrace(search.problem, events, record, search.objective, _whole(benchmark), lr=Settings().lr)
     return max(differences(record, again).values())
 
 

@@ -1,5 +1,6 @@
 """A run of a finished search is trained again bit for bit: beside the same members, in the same rows."""
 
+import itertools
 import json
 
 import pytest
@@ -110,6 +111,23 @@ def test_only_what_a_run_depends_on_is_trained(tmp_path):
     ]
 
 
+def traced(search, events, best, ulps=0):
+    lr = Settings().lr
+    return retrace(search.problem, events, best, search.objective, whole, lr=lr, ulps=ulps)
+
+
+@pytest.mark.parametrize("ranges", [("lr=1e-3:0.3:log",), ("lr=default",)])
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_runs_that_are_rounded_otherwise_differ_however_few_there_are(members, ranges, tmp_path):
+    method = "pbt" if members > 1 else "random"
+    search, records, events = searched(tmp_path, method, members=members, ranges=ranges)
+    best = records[search.best[0].number]
+    alone = [traced(search, events, best, ulps) for ulps in (0, 1, -1)]
+    for one, other in itertools.combinations(alone, 2):
+        assert 0 < max(differences(one, other).values()) < 1e-3
+    assert max(differences(best, alone[0]).values()) < 1e-5
+
+
 def test_where_it_cannot_be_exact_it_is_said_and_rounding_is_the_measure(tmp_path):
     """A search that went on with other shards than it began with."""
     search, records, events = searched(tmp_path, "pbt")
@@ -118,7 +136,7 @@ def test_where_it_cannot_be_exact_it_is_said_and_rounding_is_the_measure(tmp_pat
     with pytest.raises(ValueError, match="another number of shards"):
         Rerun(events, named, 1)
     best = records[search.best[0].number]
-    alone = [retrace(search.problem, events, best, search.objective, whole, beside) for beside in range(3)]
+    alone = [traced(search, events, best, ulps) for ulps in (0, 1, -1)]
     nearest, allowed = rounding(best, alone[0], alone, 1e-5)
     assert all(nearest[name] <= allowed[name] for name in nearest)
     wrong = json.loads(json.dumps(best))
