@@ -40,18 +40,18 @@ def test_none_in_a_list_is_an_absent_task():
 @pytest.mark.parametrize(
     ("losses", "error", "message"),
     [
-        (lambda _: None, TypeError, "losses are a NoneType: give a tensor"),
+        (lambda _: None, TypeError, "losses are None: give a tensor"),
         (lambda _: 0.5, TypeError, "losses are a float: give a tensor"),
         (lambda x: {"a": x.sum(), "b": None}, TypeError, "the loss of task 'b' is None: where a batch has no labels"),
         (lambda x: {"a": x.sum(), "b": 0.0}, TypeError, "the loss of task 'b' is 0.0, a float and no tensor"),
-        (lambda x: {"a": x.sum(), "b": 0}, TypeError, "the loss of task 'b' is 0, a int and no tensor"),
+        (lambda x: {"a": x.sum(), "b": 0}, TypeError, "the loss of task 'b' is 0, an int and no tensor"),
         (
             lambda x: {"a": x.sum(), "b": x.square()},
             ValueError,
             r"the loss of task 'b' has shape \(4,\): one number a task",
         ),
         (lambda x: [x.sum(), x.square()], ValueError, r"the loss of task 1 has shape \(4,\)"),
-        (lambda x: {0: x.sum(), 1: x.sum()}, TypeError, "a task named 0, a int: names of tasks are strings"),
+        (lambda x: {0: x.sum(), 1: x.sum()}, TypeError, "a task named 0, an int: names of tasks are strings"),
         (lambda x: (loss for loss in [x.sum()]), TypeError, "losses are a generator: give a tensor"),
         (lambda x: {"a": x.sum(), "b": x.detach().sum()}, ValueError, "the loss of task 'b' does not require grad"),
         (lambda _: [], ValueError, "losses are empty"),
@@ -78,7 +78,7 @@ def test_losses_made_without_grad_are_refused():
             "shared holds pairs such as '.*' and a parameter: give the module itself",
         ),
         (lambda m: next(m.trunk.parameters()), "shared is a Parameter: give the module that all tasks share"),
-        (lambda _: 3, "shared is a int: give the module"),
+        (lambda _: 3, "shared is an int: give the module"),
         (lambda m: [m.trunk], "shared holds a .*: give the module that all tasks share, or its parameters"),
     ],
 )
