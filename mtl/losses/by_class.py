@@ -15,6 +15,7 @@ from mtl.losses.labels import by_class, elementwise, known
 from mtl.losses.loss import Loss, Terms
 from mtl.losses.one_each import means, not_a_share, shape_of
 
+_ROUNDING = 0.05  # of a sum of probabilities, in half precision too
 ONE_LOGIT = "binary-cross-entropy and focal take one logit"
 
 
@@ -80,6 +81,18 @@ class OfTruth(ClassesOrLogits):
         if target.is_floating_point() or (outputs is not None and not by_class(target, outputs)):
             return torch.logit(means(target).clamp(1e-6, 1 - 1e-6))
         return class_frequencies(target)
+
+
+def not_logarithms(prediction: Tensor) -> str | None:
+    """A complaint about predictions that are no logarithms of probabilities, with which a loss of them has no end."""
+    sums = prediction.detach().logsumexp(-1).exp()
+    if bool(((sums - 1).abs() > _ROUNDING).any()):
+        wrong = sums.flatten()[(sums - 1).abs().argmax()]
+        return (
+            "takes logarithms of probabilities, which a model that ends with a log-softmax has: here the probabilities "
+            f"of a label add up to {wrong:.3g} (cross-entropy takes logits)"
+        )
+    return None
 
 
 def log_probabilities(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import hyper
-from mtl.losses.by_class import ByClass, ClassesOrLogits, class_frequencies, log_probabilities, picked
+from mtl.losses.by_class import (
+    ByClass,
+    ClassesOrLogits,
+    class_frequencies,
+    log_probabilities,
+    not_logarithms,
+    picked,
+)
 from mtl.losses.class_weights import weights_of
 from mtl.losses.labels import by_class, elementwise, known
 from mtl.losses.loss import Terms
@@ -51,12 +58,16 @@ class NLL(ByClass):
     """Negative log-likelihood of classes, of predictions that are logarithms of probabilities already."""
 
     name: ClassVar[str] = "nll"
+    kind: ClassVar[str] = "log probabilities"
     formula: ClassVar[str] = "-p_y"
     use: ClassVar[str] = "one class of several, where the model ends with a log-softmax of its own"
     paper: ClassVar[str] = "Fisher 1922"
     class_weights: tuple[float, ...] | str = hyper(
         "none", 0.0, tasks="classes", words=("none", "inverse", "effective"), doc=_WEIGHTS
     )
+
+    def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
+        return super().complaint(prediction, target) or not_logarithms(prediction)
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
         weights = weights_of(self.class_weights, target, prediction)

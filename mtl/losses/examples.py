@@ -36,6 +36,11 @@ def _classes(draw: Generator) -> Pair:
     return _normal(draw, COUNT, WIDTH), _ints(draw, WIDTH, COUNT)
 
 
+def _log_probabilities(draw: Generator) -> Pair:
+    prediction, target = _classes(draw)
+    return prediction.log_softmax(-1), target
+
+
 def _mean_and_variance(draw: Generator) -> Pair:
     return _normal(draw, COUNT, 2), _normal(draw, COUNT)
 
@@ -56,6 +61,7 @@ KINDS: Mapping[str, Callable[[Generator], Pair]] = MappingProxyType(
     {
         "numbers": _numbers,
         "classes": _classes,
+        "log probabilities": _log_probabilities,
         "yes or no": _binary,
         "counts": _counts,
         "mean and variance": _mean_and_variance,
@@ -76,7 +82,7 @@ def example(kind: str, seed: int = 0) -> Pair:
         seed: of what is drawn.
     """
     prediction, target = KINDS[kind](torch.Generator().manual_seed(seed))
-    if kind == "classes":
+    if kind in ("classes", "log probabilities"):
         target[:WIDTH] = torch.arange(WIDTH)
     if kind == "yes or no":
         target[0], target[1] = 0, 1
@@ -91,8 +97,9 @@ def right(kind: str, target: Tensor, like: Tensor) -> Tensor:
         target: labels, none missing.
         like: predictions, for their shape.
     """
-    if kind in ("classes", "embeddings"):
-        return _SURE * torch.nn.functional.one_hot(target, like.shape[-1]).to(like.dtype)
+    if kind in ("classes", "log probabilities", "embeddings"):
+        sure = _SURE * torch.nn.functional.one_hot(target, like.shape[-1]).to(like.dtype)
+        return sure.log_softmax(-1) if kind == "log probabilities" else sure
     if kind == "yes or no":
         return _SURE * (2 * target - 1)
     if kind in ("counts", "depth"):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mtl.losses.by_class import ONE_LOGIT, not_by_class
+from mtl.losses.by_class import ONE_LOGIT, not_by_class, not_logarithms
 from mtl.losses.labels import IGNORE, classes_second, known, numbers
 from mtl.losses.loss import Terms, widened
 from mtl.losses.one_each import negative, not_a_share
@@ -95,6 +95,8 @@ class OfTorch(Wrapped):
             if prediction.ndim > 2 and (prediction.shape[:1] + prediction.shape[2:])[1:] == target.shape[1:]:
                 moved = prediction.movedim(1, -1)
             if said := not_by_class(moved, target, ONE_LOGIT):
+                return said
+            if self.torch_name == "NLLLoss" and (said := not_logarithms(moved)):
                 return said
         if self.torch_name in _SIGNS and len(wrong := target[known(target) & (target.abs() != 1)]):
             return f"takes labels 1 and -1, as torch has it: here is {wrong[0].item():g}"

@@ -80,6 +80,7 @@ VIEWS: Mapping[str, LossView] = MappingProxyType(
         ),
         "counts": LossView("log of the predicted mean, for a count of 3", -2, 3, _one(3.0)),
         "classes": LossView("logit of the true class, the two others 0", -5, 5, _true_logit),
+        "log probabilities": LossView("prediction for the true class", -5, 5, _true_logit),
         "yes or no": LossView("logit, for a label that is no", -5, 5, _one(0.0)),
         "regions": LossView("logits of a region of 3 places; of the 7 others -2", -5, 5, _region),
         "depth": LossView("log error of one of 4 places, the others right", -3, 3, _depth),

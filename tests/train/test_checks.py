@@ -129,6 +129,8 @@ CLASSES = torch.arange(40) % 3
         (One(POSITIVE, lambda p, t: p.sub_(t).square().mean()), "its loss changes its predictions in place"),
         (One(CLASSES, spoils_classes, (accuracy,), 3), "its loss changes its labels in place"),
         (One(POSITIVE, make_loss("SoftMarginLoss")), "SoftMarginLoss takes labels 1 and -1, as torch has it: here is "),
+        (One(CLASSES, make_loss("nll"), (accuracy,), 3), "nll takes logarithms of probabilities"),
+        (One(CLASSES, make_loss("NLLLoss"), (accuracy,), 3), "NLLLoss takes logarithms of probabilities"),
         (One(1 - 3 * POSITIVE, make_loss("BCEWithLogitsLoss")), "BCEWithLogitsLoss takes labels from 0 to 1: here is "),
         (One(-POSITIVE, make_loss("PoissonNLLLoss")), "PoissonNLLLoss takes labels that are not negative: here is -1"),
         (One(POSITIVE, lambda p, t: (p - t[:, None]).abs().mean()), "the same when examples get each other's labels"),
