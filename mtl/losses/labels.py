@@ -58,8 +58,9 @@ def by_class(target: Tensor, outputs: int) -> bool:
 
 
 def versions(prediction: Tensor, target: Tensor) -> tuple[int, int]:
-    """Counters that rise where somebody changes what is in the tensors."""
-    return prediction._version, target._version
+    """Counters that rise where somebody changes what is in the tensors; tensors of inference mode have none."""
+    first, second = (0 if each.is_inference() else each._version for each in (prediction, target))
+    return first, second
 
 
 def changed(before: tuple[int, int], prediction: Tensor, target: Tensor) -> str | None:
