@@ -55,14 +55,15 @@ def check_loss(loss: Loss, kind: str | None = None) -> Checked:
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"--kind {kind}: known are {', '.join(KINDS)}")
-    found = kind or loss.kind or _first_kind(loss)
+    told = kind or loss.kind or (loss.examples if isinstance(loss, Wrapped) else "")
+    found = told or _first_kind(loss)
     prediction, target = example(found)
     if said := _refused(loss, prediction, target):
-        others = "" if kind or loss.kind else f"takes none of the kinds {', '.join(KINDS)}; with {found} it "
+        others = "" if told else f"takes none of the kinds {', '.join(KINDS)}; with {found} it "
         return Checked(found, [Finding("runs", FAIL, others + said)])
     width = prediction.shape[-1] if prediction.ndim > 1 else 1
     subject = _Subject(loss.fitted(target, width), found, isinstance(loss, Wrapped))
-    unsure = not kind and not loss.kind and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
+    unsure = not told and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
     hint = f"; it runs with classes as well, which --kind {_CLASSES} tests" if unsure else ""
     text = f"one number, from predictions {tuple(prediction.shape)} of kind {found!r}{hint}"
     findings = [Finding("runs", OK, text)]

@@ -24,6 +24,11 @@ def _several(draw: Generator) -> Pair:
     return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH)
 
 
+def _signs(draw: Generator) -> Pair:
+    prediction, target = _binary(draw)
+    return prediction, 2 * target - 1
+
+
 def _counts(draw: Generator) -> Pair:
     return _normal(draw, COUNT, 1), torch.poisson(2 + torch.zeros(COUNT, dtype=torch.float64), generator=draw)
 
@@ -63,6 +68,7 @@ KINDS: Mapping[str, Callable[[Generator], Pair]] = MappingProxyType(
         "classes": _classes,
         "log probabilities": _log_probabilities,
         "yes or no": _binary,
+        "signs": _signs,
         "counts": _counts,
         "mean and variance": _mean_and_variance,
         "depth": _depth,
@@ -84,8 +90,8 @@ def example(kind: str, seed: int = 0) -> Pair:
     prediction, target = KINDS[kind](torch.Generator().manual_seed(seed))
     if kind in ("classes", "log probabilities"):
         target[:WIDTH] = torch.arange(WIDTH)
-    if kind == "yes or no":
-        target[0], target[1] = 0, 1
+    if kind in ("yes or no", "signs"):
+        target[0], target[1] = 0 if kind == "yes or no" else -1, 1
     return prediction, target
 
 
@@ -102,6 +108,8 @@ def right(kind: str, target: Tensor, like: Tensor) -> Tensor:
         return sure.log_softmax(-1) if kind == "log probabilities" else sure
     if kind == "yes or no":
         return _SURE * (2 * target - 1)
+    if kind == "signs":
+        return _SURE * target
     if kind in ("counts", "depth"):
         return target.clamp(min=0.1).log().reshape(like.shape)
     if kind == "mean and variance":

@@ -35,6 +35,16 @@ _PIECES = {
 }
 _SIGNS = ("CosineEmbeddingLoss", "HingeEmbeddingLoss", "MarginRankingLoss", "SoftMarginLoss")
 _SHARES = ("BCELoss", "BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
+#: The kind of examples on which one can be tested, where others would run too.
+_KINDS = {
+    "BCEWithLogitsLoss": "yes or no",
+    "CrossEntropyLoss": "classes",
+    "MultiLabelSoftMarginLoss": "yes or no",
+    "MultiMarginLoss": "classes",
+    "NLLLoss": "log probabilities",
+    "PoissonNLLLoss": "counts",
+    "SoftMarginLoss": "signs",
+}
 _NOT = {
     "CTCLoss": "it needs the lengths of inputs and labels",
     "AdaptiveLogSoftmaxWithLoss": "it has parameters of its own, which nothing would train",
@@ -48,6 +58,10 @@ class OfTorch(Wrapped):
     """A loss of `torch.nn`. Means, sums and single terms agree with torch where no label is missing."""
 
     torch_name: ClassVar[str]
+
+    @property
+    def examples(self) -> str:
+        return _KINDS.get(self.torch_name, "")
 
     def __call__(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         name = self.torch_name

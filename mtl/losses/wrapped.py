@@ -53,6 +53,11 @@ class Wrapped(Loss):
                 object.__setattr__(self, field.name, _read(text))
         self.function()  # refuses what it does not take
 
+    @property
+    def examples(self) -> str:
+        """The kind of examples on which it is tested, one of `mtl.losses.examples.KINDS`; empty where nobody says."""
+        return ""
+
     def settings(self) -> dict[str, Any]:
         """The arguments that were given, tuples as tensors."""
         found: dict[str, Any] = {}

@@ -44,6 +44,23 @@ def test_it_passes_in_its_other_forms_too(spec):
         assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "kind", "failed"),
+    [
+        ("MultiLabelSoftMarginLoss", "yes or no", set()),
+        ("BCEWithLogitsLoss", "yes or no", set()),
+        ("NLLLoss", "log probabilities", set()),
+        ("PoissonNLLLoss", "counts", {"edges", "float16", "bfloat16"}),  # e^10000 is infinite
+        ("SoftMarginLoss", "signs", {"edges", "float16", "bfloat16"}),  # in torch itself
+        ("MultiMarginLoss", "classes", {"NaN"}),  # the same
+    ],
+)
+def test_losses_of_torch_are_tested_on_labels_that_they_take(spec, kind, failed):
+    checked = check_loss(make_loss(spec))
+    assert checked.kind == kind
+    assert {finding.name for finding in checked.findings if finding.status == "FAIL"} == failed, checked.findings
+
+
 @pytest.mark.parametrize("spec", ["MSELoss", "CrossEntropyLoss", "SmoothL1Loss:beta=0.5", f"{FILE}:Charbonnier"])
 def test_sound_losses_of_others_pass(spec):
     checked = check_loss(make_loss(spec))
