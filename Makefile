@@ -53,12 +53,14 @@ format: $(VENV)/.developer
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The pages of the strategies and the table of their oracles, from the code.
+# The pages of strategies and losses and the table of their oracles, from the code; the pages and pictures of docs/cases,
+# from the numbers that `make cases` has left.
 docs: $(VENV)/.developer
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/oracles.py
+	$(BIN)/python docs/cases/make.py --write
 
-# The numbers and pictures of docs/cases, by training: about half an hour on one core. `make docs` leaves them alone.
+# The numbers and pictures of docs/cases, by training: about half an hour on one core.
 cases: $(VENV)/.developer
 	$(BIN)/python docs/cases/make.py
 

@@ -120,7 +120,7 @@ def repeated(name: str, folder: Path, limit: str, seed: int, count: int) -> bool
     usual = Point(USUAL, length)
     auto = usual
     if study.chosen.label != USUAL_LABEL:
-        auto = Point(dict(study.chosen.values), study.shortened or length)
+        auto = Point(dict(study.chosen.values), length)
     random = usual if drawn["values"] is None else Point(tupled(drawn["values"]), length)
     seeds = [seed + _FRESH + number for number in range(count)]
     default = measured(setting, usual, seeds)

@@ -65,7 +65,7 @@ class AutoStudy:
         return find_benchmark(self.config["benchmark"])
 
     def recipe(self, finalist: Finalist) -> RunRecipe:
-        """How a finalist is trained, under a seed that no run has had; the default as the recipe has it, in full.
+        """How a finalist is trained, under a seed that no run has had, for as long as the recipe says.
 
         Raises:
             ValueError: the benchmark is not found, or an option of `mtl train` cannot say it; one line.
@@ -77,13 +77,12 @@ class AutoStudy:
 
     @property
     def shortened(self) -> int | None:
-        """Steps of the runs that speak for what was found, of the finals or before them of the race; None where they
-        had the recipe's length.
+        """Steps of the runs of the race where they speak for what was found, since there are no finals; None where they
+        had the recipe's length. Finals that may decide are long enough to tell what is better in full.
         """
         plan = self.state.plan
         assert plan is not None
-        steps = plan.length if self.verdict is None else plan.final_length
-        return None if steps >= plan.recipe else steps
+        return None if self.verdict is not None or plan.length >= plan.recipe else plan.length
 
 
 def read_decision(directory: Path) -> AutoStudy:

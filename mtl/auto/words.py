@@ -60,12 +60,9 @@ def _shortened(summary: Summary) -> str:
     race, finals, recipe = plan["length"], plan["final_length"], plan["recipe"]
     said = ""
     if finals < recipe:
-        said += f" All finalists had {count(finals)} of the recipe's {count(recipe)} steps"
         said += (
-            ", and so had the model that is kept; the line and the file that train the default do it in full."
-            if summary["chosen"] == USUAL_LABEL
-            else ", and the line and the file train as long: at full length another may be better, which more --time "
-            "would tell."
+            f" All finalists had {count(finals)} of the recipe's {count(recipe)} steps, and so had the model that is "
+            "kept; the line and the file train in full."
         )
     if race < recipe / 5:
         said += (

@@ -143,11 +143,11 @@ def test_runs_shorter_than_the_recipe_are_said_with_what_follows():
     default, found = entry("default", 0.0, None), entry("found-1", 0.05, 0.003)
     better = words_of("found-1", "found-1", found, default, steps=400)
     assert better.endswith(
-        "All finalists had 400 of the recipe's 920 steps, and the line and the file train as long: at full length "
-        "another may be better, which more --time would tell."
+        "All finalists had 400 of the recipe's 920 steps, and so had the model that is kept; the line and the file "
+        "train in full."
     )
     alike = words_of("found-1", "default", found, default, steps=400)
-    assert alike.endswith("the line and the file that train the default do it in full.")
+    assert alike.endswith("the line and the file train in full.")
     short = words_of("found-1", "default", found, default, steps=300)
     assert "in runs of 300 of the recipe's 920 steps, which say too little" in short and "take the default" in short
     whole = words_of("found-1", "found-1", found, default, race=300)
