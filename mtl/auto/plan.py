@@ -17,8 +17,10 @@ _MEASURING = 0.04  # in which the speed is measured again after the race
 RACE = 1 - FINALS - _MEASURING - PAGE
 _PATH = 1 / 3  # of the finals' share, for the runs between the default and the winner
 # Intervals of a run, and runs that begin in its first bracket, of which one is left at the end: halving by three begins
-# at one, three or nine intervals. The second where evaluations are dear.
+# at one, three or nine intervals. The second where evaluations are dear, or the race is worth few whole runs: a
+# twenty-seventh of a run says little of schedules that begin with low rates, which are the better ones in the end.
 _FINE, _COARSE = (27, 27), (9, 12)
+_MANY = 60  # whole runs that the race is worth, from which on it can afford to miss some of these
 _DEAR = 0.4  # share of the evaluations in the cost of a run from which on they are
 _ALIKE, _HALVING = 3, 3  # runs that begin with one structure; one of so many goes on
 # Whole runs that the race is worth: one that passes through two of its brackets, or through one where that is not to be
@@ -212,13 +214,13 @@ def make_plan(
     longest = min(recipe, max(finals.length, enough))
     for dropped, kinds in spaces:
         cost = speed if not dropped else speed.alike
-        length, rungs, usual = _race_length(seconds / _WHOLE_RUNS, longest, cost, kinds)
+        length, rungs, usual = _race_length(seconds, _WHOLE_RUNS, longest, cost, kinds)
         if length >= enough:
             break
     else:
         short = round(_SHORT * recipe)
         if length < short:
-            length, rungs, usual = _race_length(seconds / _FEWEST_RUNS, short, cost, kinds)
+            length, rungs, usual = _race_length(seconds, _FEWEST_RUNS, short, cost, kinds)
     length = max(length, min(recipe, _FEWEST_STEPS))
     return TimePlan(
         length=length,
@@ -264,12 +266,15 @@ def plan_finals(seconds: float, recipe: int, speed: Speed, finalists: int, seeds
     return FinalsPlan(count, each, max(min(length, recipe), min(recipe, _FEWEST_STEPS)), min(needed, seconds))
 
 
-def _race_length(seconds: float, longest: int, speed: Speed, kinds: int) -> tuple[int, int, int]:
-    """Steps of a run that takes so long, at most `longest`; its intervals, and the runs of a first bracket."""
+def _race_length(seconds: float, runs: int, longest: int, speed: Speed, kinds: int) -> tuple[int, int, int]:
+    """Steps of a run of a race that is worth so many, at most `longest`; its intervals, and the runs of a first
+    bracket.
+    """
     for rungs, members in (_FINE, _COARSE):
-        step = speed.step(_together(members, rungs, kinds))
-        length = min(longest, _steps(seconds, step, rungs * speed.evaluation))
-        if rungs * speed.evaluation <= _DEAR * (length * step + rungs * speed.evaluation):
+        together, evaluations = _together(members, rungs, kinds), rungs * speed.evaluation
+        length = min(longest, _steps(seconds / runs, speed.step(together), evaluations))
+        run = speed.run(length, rungs, together)
+        if evaluations <= _DEAR * run and _MANY * run <= seconds:
             break
     return length, rungs, members
 
