@@ -68,13 +68,13 @@ def test_what_a_user_asks_of_the_finals_is_their_most():
 def test_less_is_decided_where_runs_would_be_too_short():
     """With programs that are dear beside their members."""
     speed = Speed(20e-3, 1e-3, 0.0, 1.5)
-    plans = [plan_of(limit, speed=speed) for limit in (600, 120, 80, 50)]
+    plans = [plan_of(limit, speed=speed) for limit in (600, 100, 70, 50)]
     assert [len(plan.dropped) for plan in plans] == [0, 1, 2, 3]
     assert all(plan.length >= 333 for plan in plans)
-    said = plan_of(50, speed=speed).words(50)
+    said = plan_of(70, speed=speed).words(70)
     assert said[:2] == [
-        "The architecture is left as it is: in 50 s there is no time to try more.",
-        "Of the strategies three are tried at most: in 50 s there is no time to try more.",
+        "The architecture is left as it is: in 1:10 min there is no time to try more.",
+        "Of the strategies three are tried at most: in 1:10 min there is no time to try more.",
     ]
 
 
@@ -103,6 +103,12 @@ def test_where_evaluations_are_dear_there_are_fewer_of_them():
     assert dear.interval * 9 <= dear.length
 
 
+def test_a_race_that_is_worth_few_runs_compares_them_later():
+    short, long = plan_of(60), plan_of(600)
+    assert short.race_until < 60 * short.run and long.race_until > 60 * long.run
+    assert (short.rungs, long.rungs) == (9, 27)
+
+
 def test_the_finals_are_planned_again_at_the_pace_that_the_machine_has_then():
     plan = plan_of(120)
     same, slow = (plan.after_the_race(80.0, 3, 5, Speed(cost, cost, 0.0)) for cost in (1e-3, 2e-2))
@@ -124,7 +130,7 @@ def test_time_that_is_added_later_goes_to_the_race():
 
 def test_a_run_too_slow_for_its_time_has_the_fewest_steps_that_can_be_compared():
     plan = plan_of(1, speed=Speed(0.5, 0.5, 0.0))
-    assert (plan.length, plan.final_length, plan.seeds, plan.interval) == (27, 27, 3, 1)
+    assert (plan.length, plan.final_length, plan.seeds, plan.interval) == (27, 27, 3, 3)
 
 
 def test_every_dimension_belongs_to_a_part():
