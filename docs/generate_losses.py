@@ -239,6 +239,8 @@ path.py:Name` tests its gradient, sign, scale, mean over the batch, the edges, h
 labels, and exits 1 if something fails. An argument called as what every loss has is written with `_`: `kind_`, `name_`.
 Where every pixel or word has a class, such a loss gets the classes on the second axis, as torch and other libraries
 have them: predictions (N, C, H, W) for labels (N, H, W), wherever the model has them.
+Missing labels reach it as NaN, or -100 among classes, and are for it to leave out. A module is made anew for each
+batch, its buffers where the predictions are: one that changes them, such as a running mean, is refused.
 
 **Losses of torch.nn**: {torch}. Class logits have the classes on the last axis, as everywhere here; a loss of several
 inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `GaussianNLLLoss`: mean and variance).

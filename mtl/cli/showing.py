@@ -92,6 +92,8 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         from mtl.report.words import verdict
 
         console.print(terminal(summary, console.width))
+        for remark in summary["remarks"]:
+            console.print(remark, highlight=False, markup=False)
         console.print(verdict(summary), highlight=False, markup=False)
     from mtl.report.again import again_in_words
 

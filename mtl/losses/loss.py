@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl.hyperparameters import domains, validate, write_unit
 from mtl.losses.class_weights import UNRESOLVED, resolved
@@ -193,7 +193,14 @@ def loss_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> Tensor:
     """
     if isinstance(loss, Loss):
         return loss(classes_last(prediction, target), target)
-    return loss(*aligned(prediction, target))
+    return beside(loss, prediction)(*aligned(prediction, target))
+
+
+def beside(function: Callable[..., Tensor], prediction: Tensor) -> Callable[..., Tensor]:
+    """`function`; a module with its buffers, such as weights of classes, on the device of the predictions."""
+    if isinstance(function, nn.Module) and any(each.device != prediction.device for each in function.buffers()):
+        function.to(prediction.device)
+    return function
 
 
 def losses_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> list[Tensor]:

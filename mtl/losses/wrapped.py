@@ -7,6 +7,7 @@ plain numbers.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from mtl.hyperparameters import hyper
 from mtl.losses.by_class import class_frequencies
 from mtl.losses.constant import mean_or_logit
 from mtl.losses.labels import by_class, changed, classes_second, known, versions
-from mtl.losses.loss import Loss, Terms, aligned, widened
+from mtl.losses.loss import Loss, Terms, aligned, beside, widened
 from mtl.messages import in_one_line, kind_of
 
 _NEVER = ("self", "reduction", "size_average", "reduce", "device", "dtype", "args", "kwargs")
@@ -88,8 +89,7 @@ class Wrapped(Loss):
             raise ValueError(
                 f"{self.name}: reduction={reduction!r}: of a loss that is not of mtl.losses there is the mean"
             )
-        prediction, target = aligned(*same_dtype(widened(prediction), target))
-        return self.function()(classes_second(prediction, target), target)  # type: ignore[no-any-return]
+        return _called(self.function(), widened(prediction), target)
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
         whole = self(prediction, target)
@@ -110,10 +110,23 @@ class Wrapped(Loss):
             return f"fails on {shapes}: {in_one_line(error)[:300]}"
         if said := changed(before, some, labels):
             return said
+        if buffer := self._changed_buffer(some, labels):
+            return f"changes its buffer {buffer!r} when it computes; a loss is a function of predictions and labels"
         if not isinstance(found, Tensor) or found.numel() != 1:
             shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind_of(found)
             return f"returns {shape}; one number is wanted, the mean"
         return None
+
+    def _changed_buffer(self, prediction: Tensor, target: Tensor) -> str:
+        """A buffer that is another one after a call; a module is made anew for each, so what it keeps is lost."""
+        function: Any = _like(self.function(), widened(prediction))
+        if not isinstance(function, nn.Module) or not any(True for _ in function.buffers()):
+            return ""
+        tried = copy.deepcopy(function)
+        before = {name: buffer.clone() for name, buffer in tried.named_buffers()}
+        with torch.no_grad():
+            _called(tried, widened(prediction), target)
+        return next((name for name, buffer in tried.named_buffers() if not torch.equal(buffer, before[name])), "")
 
     def by_class(self, target: Tensor, outputs: int) -> bool:
         return by_class(target, outputs)
@@ -125,6 +138,21 @@ class Wrapped(Loss):
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return _made_again, (self.found_by, self.name, values)
+
+
+def _called(function: Callable[..., Any], prediction: Tensor, target: Tensor) -> Tensor:
+    """What a function makes of predictions and labels in the form that losses of libraries expect."""
+    prediction, target = aligned(*same_dtype(prediction, target))
+    return _like(function, prediction)(classes_second(prediction, target), target)  # type: ignore[no-any-return]
+
+
+def _like(function: Callable[..., Any], prediction: Tensor) -> Callable[..., Any]:
+    """`function`; a module with its buffers where the predictions are, and in their precision."""
+    function = beside(function, prediction)
+    others = isinstance(function, nn.Module) and any(
+        each.is_floating_point() and each.dtype != prediction.dtype for each in function.buffers()
+    )
+    return copy.deepcopy(function).to(prediction.dtype) if others else function  # type: ignore[attr-defined]
 
 
 def _made_again(found_by: Callable[[str], type[Loss]], name: str, values: Mapping[str, Any]) -> Loss:

@@ -96,6 +96,7 @@ class Study:
         seeds: in ascending order.
         reference: the strategy that the others are tested against.
         runs: each once, by phase, strategy and seed.
+        configs: the settings of each directory.
         unreadable: remarks on lines and files that could not be read.
         remarks: what a reader of the merged numbers should know.
     """
@@ -107,6 +108,7 @@ class Study:
     seeds: list[int]
     reference: str
     runs: list[RecordedRun]
+    configs: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -119,6 +121,10 @@ class Study:
     def varied(self) -> bool:
         """Whether variants are compared, rather than strategies."""
         return bool((self.config.get("options") or {}).get("vary"))
+
+    def config_of(self, run: RecordedRun | None) -> Mapping[str, Any]:
+        """The settings that a run was trained with: parts of a study may differ in them."""
+        return self.config if run is None else self.configs.get(run.directory, self.config)
 
     def of(self, phase: str, strategy: str | None = None) -> list[RecordedRun]:
         """Runs of a phase, in order of their seeds."""
@@ -169,7 +175,8 @@ def read_study(directories: Sequence[Path]) -> Study:
             raise ValueError(f"run {run.record['run']} in {str(run.directory)!r} was made on something else: {apart}")
     if not runs:
         raise ValueError(f"no finished run in {', '.join(repr(str(directory)) for directory in directories)}")
-    unique, remarks = _once_each(runs, dict(zip(directories, configs, strict=True)))
+    by_directory = dict(zip(directories, configs, strict=True))
+    unique, remarks = _once_each(runs, by_directory)
     tasks = configs[0]["tasks"]
     final = [run for run in unique if run.record["phase"] == "final"]
     strategies = _in_order([spec for config in configs for spec in config.get("strategies") or ()], final)
@@ -188,8 +195,9 @@ def read_study(directories: Sequence[Path]) -> Study:
         seeds=seeds,
         reference=reference,
         runs=unique,
+        configs=by_directory,
         unreadable=unreadable,
-        remarks=remarks + _differing_settings(directories, configs),
+        remarks=remarks + _differing_settings(by_directory),
     )
 
 
@@ -257,14 +265,16 @@ def _settings_apart(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[
     return found
 
 
-def _differing_settings(directories: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = sorted({str(key) for config in configs for key in config} - set(_PART_KEYS))
-    return [
-        f"Setting {key!r} differs between the merged directories: "
-        + "; ".join(
-            f"{directory.name or directory}: {config.get(key)}"
-            for directory, config in zip(directories, configs, strict=True)
-        )
-        for key in keys
-        if any(config.get(key) != configs[0].get(key) for config in configs)
+def _differing_settings(configs: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """How the settings of each directory differ from those of the first, and whose reference counts."""
+    (first, its), *others = configs.items()
+    found = [
+        f"{directory.name or directory} was trained with other settings than {first.name or first}: "
+        f"{', '.join(apart)}. Runs of both are counted alike."
+        for directory, config in others
+        if (apart := _settings_apart(its, config))
     ]
+    references = {str(config["reference"]) for config in configs.values() if config.get("reference")}
+    if len(references) > 1:
+        found.append(f"The parts have different references, {', '.join(sorted(references))}: the first part's counts.")
+    return found

@@ -66,6 +66,7 @@ def summarize(study: Study) -> dict[str, Any]:
             "search_budget": _search_budget(study.searched(strategy=spec)),
             "skipped": _skipped(runs),
         }
+    best = _best(study, _ranking(strategies))
     summary = {
         "benchmark": study.benchmark,
         "reference": study.reference,
@@ -83,7 +84,7 @@ def summarize(study: Study) -> dict[str, Any]:
         "strategies": strategies,
         "single_task": _single_task(study),
         "remarks": study.remarks,
-        "again": again(study.config, _best(study, _ranking(strategies)), study.runs),
+        "again": again(study.config_of(best), best, study.runs),
     }
     return {key: json_values(value) for key, value in summary.items()}
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from mtl.losses import LOSSES, make_loss
+from mtl.losses import LOSSES, loss_of, make_loss
 from mtl.losses.check import check_loss
 from mtl.losses.examples import KINDS
+from tests.losses.user_losses import Edges
 
 FILE = str(Path(__file__).with_name("user_losses.py"))
 
@@ -65,6 +67,20 @@ def test_losses_of_torch_are_tested_on_labels_that_they_take(spec, kind, failed)
 def test_sound_losses_of_others_pass(spec):
     checked = check_loss(make_loss(spec))
     assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
+
+
+def test_buffers_of_a_module_have_the_precision_and_the_device_of_the_predictions():
+    spec = f"{FILE}:Edges:strength=0.25"
+    assert check_loss(make_loss(spec), "numbers").passed  # of float64
+    labels = torch.rand(4, 6)
+    assert make_loss(spec)(torch.rand(4, 6).double(), labels).dtype == torch.float64
+    for loss in (make_loss(spec), Edges()):
+        assert loss_of(loss, torch.rand(4, 6, device="meta"), labels.to("meta")).device.type == "meta"
+
+
+def test_a_module_that_changes_its_buffers_is_refused():
+    checked = check_loss(make_loss(f"{FILE}:Moving"))
+    assert not checked.passed and "changes its buffer 'scale' when it computes" in checked.findings[0].text
 
 
 @pytest.mark.parametrize(

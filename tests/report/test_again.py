@@ -86,6 +86,19 @@ def test_a_run_under_a_fresh_seed_that_repeats_a_schedule_says_so(tmp_path):
     assert "Its values changed on the way, as those of the tuned run did" in summary_of(tmp_path)["again"]["remarks"][0]
 
 
+def test_of_merged_parts_it_has_the_settings_of_the_part_with_the_best_run(tmp_path, capsys):
+    short, long, merged = (tmp_path / name for name in ("short", "long", "merged"))
+    assert call("compare", TINY, "--strategies=equal", "--no-single-task", "--steps=1", *QUIET, f"--out={short}") == 0
+    longer = ["--strategies=uncertainty", "--steps=40", "--seed=3", "--seeds=1", "--no-single-task"]
+    assert call("compare", TINY, *longer, *QUIET, f"--out={long}") == 0
+    capsys.readouterr()
+    assert call("report", short, long, f"--out={merged}") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert summary_of(merged)["again"]["run"] == "final-uncertainty-3"
+    assert read_values(merged / "best.yaml")["steps"] == 40
+    assert "long was trained with other settings than short: training.steps (1; 40)" in said
+
+
 def test_a_file_of_options_without_a_benchmark_is_refused(tmp_path, capsys):
     path = tmp_path / "options.yaml"
     path.write_text("lr: 0.1\n")

@@ -77,7 +77,7 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
     first = write_study(tmp_path / "a", ("equal",), (0,), histories=False)
     second = write_study(tmp_path / "b", ("equal",), (1,), histories=False, config={"steps": 10})
     (remark,) = read_study([first, second]).remarks
-    assert "'steps' differs" in remark
+    assert "steps (940; 10)" in remark
 
 
 def test_different_benchmarks_refuse(tmp_path: Path) -> None:

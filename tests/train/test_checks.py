@@ -111,6 +111,7 @@ def raising(*_arguments):
 
 
 CLASSES = torch.arange(40) % 3
+HOLED = torch.rand(40, 3).index_fill(1, torch.tensor([0]), torch.nan)  # no example has all its labels
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,7 @@ CLASSES = torch.arange(40) % 3
         (One(POSITIVE, metrics=(Metric("mine", raising, True, 1.0),)), "metric 'mine' of task 'rare' raises Run"),
         (One(CLASSES, CrossEntropy(), (auc,), 3), "metric 'auc' of task 'rare' raises ValueError: auc takes one logit"),
         (One(POSITIVE.where(POSITIVE > 0, torch.nan), nn.MSELoss()), "labels are missing, and its loss of them is not"),
+        (One(HOLED, nn.MSELoss(), (mae,), 3), "labels are missing, and its loss of them is not finite"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_before_training(benchmark, message):
