@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -30,11 +31,37 @@ class Answer:
         task: with a loss and metrics that suit the kind.
         labels: (N,), the missing ones NaN or -100.
         about: what it was taken for, for the user.
+        words: of classes, their names in order; of yes or no, the one that is not and the one that is.
+        mean, deviation: of a regression, by which labels were standardised.
     """
 
     task: Task
     labels: Tensor
     about: str
+    words: tuple[str, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def said(self, prediction: Tensor) -> dict[str, list[str]]:
+        """Predictions (N, ...) as columns of a table, by their names.
+
+        A regression gives a number in the column's own unit. Yes or no and classes give the word, and for each of them
+        the share that the outputs give it: a probability where the loss is a cross-entropy without weights.
+        """
+        name, flat = self.task.name, prediction.detach().double().reshape(len(prediction), -1)
+        if not self.words:
+            return {
+                f"predicted {name}": [f"{value:.7g}" for value in (flat[:, 0] * self.deviation + self.mean).tolist()]
+            }
+        shares = torch.cat([-flat, flat], 1).sigmoid() if self.task.outputs == 1 else flat.softmax(1)
+        best = [self.words[place] for place in shares.argmax(1).tolist()]
+        listed = {f"{name} is {word}": [f"{share:.6f}" for share in shares[:, k].tolist()] for k, word in self._shown()}
+        return {f"predicted {name}": best, **listed}
+
+    def _shown(self) -> list[tuple[int, str]]:
+        """The words whose shares are given: of yes or no that of yes tells both."""
+        listed = [*enumerate(self.words)]
+        return listed[1:] if self.task.outputs == 1 else listed
 
 
 def kind_of_column(column: TableColumn) -> str:
@@ -61,7 +88,7 @@ def answer(column: TableColumn, kind: str | None, train: Sequence[int]) -> Answe
     made = {"regression": _regression, "binary": _binary, "classes": _classes}[kind](column, train)
     other = f"; --target {column.name}:{'regression' if kind == 'classes' else 'classes'} if that is wrong"
     wrong = other if told and column.values is not None and kind != "binary" else ""
-    return Answer(made.task, made.labels, f"{column.name}: {made.about}{wrong}")
+    return dataclasses.replace(made, about=f"{column.name}: {made.about}{wrong}")
 
 
 def _regression(column: TableColumn, train: Sequence[int]) -> Answer:
@@ -80,7 +107,7 @@ def _regression(column: TableColumn, train: Sequence[int]) -> Answer:
     metrics = (in_unit(mae, deviation, mean), r2)
     task = Task(column.name, make_loss("mse"), metrics)
     about = f"regression, mean {mean:.4g}, standard deviation {deviation:.4g}"
-    return Answer(task, ((values - mean) / deviation).float(), about)
+    return Answer(task, ((values - mean) / deviation).float(), about, mean=mean, deviation=deviation)
 
 
 def _binary(column: TableColumn, _train: Sequence[int]) -> Answer:
@@ -92,7 +119,8 @@ def _binary(column: TableColumn, _train: Sequence[int]) -> Answer:
     no = next(word for word in counts if word != yes)
     labels = torch.tensor([torch.nan if word is None else float(word == yes) for word in column.words])
     task = Task(column.name, make_loss("binary-cross-entropy"), (auc, average_precision, binary_accuracy))
-    return Answer(task, labels, f"binary, is it {yes!r} ({counts[yes] / counts.total():.1%}) or {no!r}")
+    about = f"binary, is it {yes!r} ({counts[yes] / counts.total():.1%}) or {no!r}"
+    return Answer(task, labels, about, words=(no, yes))
 
 
 def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
@@ -119,7 +147,7 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
     about = f"{len(names)} classes, from {rare[0]!r} with {rare[1]:,} rows to {common[0]!r} with {common[1]:,}"
     if alike := _alike(names):
         about += f"; {alike[0]!r} and {alike[1]!r} differ in capitals alone, and are two"
-    return Answer(task, labels, about)
+    return Answer(task, labels, about, words=tuple(names))
 
 
 def _alike(names: Sequence[str]) -> tuple[str, str] | None:

@@ -1,12 +1,13 @@
-"""A text file with a table, column by column: which hold numbers, which words, and which tell nothing."""
+"""A text file with a table, column by column: which hold numbers or dates, which words, and which tell nothing."""
 
 from __future__ import annotations
 
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 #: What stands for a missing value, in small letters.
@@ -15,23 +16,54 @@ MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-"})
 ENDINGS = (".csv", ".tsv")
 _MOST_DISTINCT = 0.5  # share of rows from which words that differ are taken for names or texts
 _FEW = 50  # words that may all differ
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class TableText:
+    """A table as it was written, without blanks around its fields.
+
+    Attributes:
+        path: of the file.
+        names: of the columns, from the first line.
+        rows: a field for each column; those that are missing are None.
+        comma: whether a comma is the decimal mark of its numbers.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    rows: tuple[tuple[str | None, ...], ...]
+    comma: bool
+
+    def column(self, name: str) -> list[str | None]:
+        """The fields of a column."""
+        place = self.names.index(name)
+        return [row[place] for row in self.rows]
+
+    def number(self, word: str) -> float | None:
+        """The number that a field is; None for what is no finite number."""
+        return finite_number(word.replace(",", ".") if self.comma else word)
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column as it was written.
+    """A column and what its values are.
 
     Attributes:
         name: from the first line.
         words: a value a row; None where it is missing. In a column of numbers, equal ones are written alike.
-        values: the same as numbers, NaN where missing; None if some value is no finite number.
-        odd: the different values that are no finite numbers.
+        values: the same as numbers, NaN where missing; None if some value is neither a finite number nor, in a column
+            of dates, a date.
+        odd: the different values that are no finite numbers, in a column of words.
+        dated: whether the values are dates, and the numbers days since 1970.
     """
 
     name: str
     words: tuple[str | None, ...]
     values: tuple[float, ...] | None
-    odd: tuple[str, ...]
+    odd: tuple[str, ...] = ()
+    dated: bool = False
 
     @property
     def distinct(self) -> set[str]:
@@ -59,17 +91,18 @@ class TableColumn:
         if self.values is not None:
             whole = all(value.is_integer() for value in self.values)
             numbered = whole and len(set(self.values)) == len(self.values) == max(self.values) - min(self.values) + 1
-            return "numbers of rows" if numbered and len(there) > _FEW else ""
+            return "numbers of rows" if numbered and not self.dated and len(there) > _FEW else ""
         if len(self.distinct) > max(_FEW, _MOST_DISTINCT * len(there)):
             stray = f"; {self.stray}" if self.stray else ""
             return f"{len(self.distinct):,} different words in {len(there):,} rows{stray}"
         return ""
 
 
-def read_columns(path: Path) -> list[TableColumn]:
-    """The columns of a text file, whose first line has their names; fields are parted by commas, semicolons or tabs.
+def read_table(path: Path) -> TableText:
+    """A text file with names of columns in its first line; fields are parted by commas, semicolons or tabs.
 
-    Where semicolons part them, a comma in a number is its decimal mark.
+    Where semicolons part them, a comma in a number is its decimal mark. A column without a name, such as the numbers of
+    rows that pandas writes, is named by its place.
 
     Raises:
         ValueError: it cannot be read as a table; one line that names the file and the line.
@@ -79,34 +112,49 @@ def read_columns(path: Path) -> list[TableColumn]:
             first = file.readline()
             file.seek(0)
             mark = max(",;\t", key=re.sub(r'"[^"]*"', "", first).count)
-            rows = [row for row in csv.reader(file, delimiter=mark, strict=True) if row]
+            rows = [row for row in csv.reader(file, delimiter=mark, strict=True) if any(map(str.strip, row))]
     except FileNotFoundError:
         raise ValueError(f"table {str(path)!r} does not exist") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"table {str(path)!r} cannot be read: byte {error.start} is not UTF-8; save it in this encoding"
+        ) from error
+    except (OSError, csv.Error) as error:
         raise ValueError(f"table {str(path)!r} cannot be read: {error}") from error
     if len(rows) < 2:
         raise ValueError(f"table {str(path)!r} has {len(rows)} lines; names of columns and rows below them are wanted")
-    names = [name.strip() for name in rows[0]]
-    if len(set(names)) < len(names) or not all(names):
-        raise ValueError(f"table {str(path)!r}: every column needs a name of its own in the first line: {names}")
+    names = tuple(name.strip() or f"column {place}" for place, name in enumerate(rows[0], 1))
+    if len(set(names)) < len(names):
+        raise ValueError(f"table {str(path)!r}: every column needs a name of its own in the first line: {[*names]}")
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(names):
             raise ValueError(
                 f"table {str(path)!r}, row {number}: {len(row)} fields, and there are {len(names)} columns"
             )
-    return [_column(name, [row[k].strip() for row in rows[1:]], comma=mark == ";") for k, name in enumerate(names)]
+    fields = tuple(tuple(None if word.strip().lower() in MISSING else word.strip() for word in row) for row in rows[1:])
+    return TableText(path, names, fields, mark == ";")
 
 
-def _column(name: str, raw: Sequence[str], comma: bool) -> TableColumn:
-    words = [None if word.lower() in MISSING else word for word in raw]
-    read = {word: finite_number(word.replace(",", ".") if comma else word) for word in words if word is not None}
-    if odd := tuple(word for word, number in read.items() if number is None):
-        return TableColumn(name, tuple(words), None, odd)
+def read_columns(table: TableText) -> list[TableColumn]:
+    """What the columns hold: numbers where all values are, dates where all are, and words otherwise."""
+    return [_column(name, table.column(name), table.number) for name in table.names]
+
+
+def _column(name: str, words: Sequence[str | None], number: Callable[[str], float | None]) -> TableColumn:
+    read = {word: number(word) for word in words if word is not None}
+    dated = False
+    if odd := tuple(word for word, found in read.items() if found is None):
+        read = {word: days(word) for word in read}
+        if dated := None not in read.values():
+            odd = ()
+        else:
+            return TableColumn(name, tuple(words), None, odd)
     first: dict[float | None, str] = {}  # of `1` and `1.0`, the one that came first: they are one class, one input
-    for word, number in read.items():
-        first.setdefault(number, word)
+    for word, found in read.items():
+        first.setdefault(found, word)
     values = tuple(math.nan if word is None else read[word] or 0.0 for word in words)
-    return TableColumn(name, tuple(None if word is None else first[read[word]] for word in words), values, ())
+    alike = tuple(None if word is None else first[read[word]] for word in words)
+    return TableColumn(name, alike, values, odd, dated)
 
 
 def finite_number(word: str) -> float | None:
@@ -116,3 +164,12 @@ def finite_number(word: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) and "_" not in word else None  # 1_2 is a number to Python alone
+
+
+def days(word: str) -> float | None:
+    """Days from 1970 to a date of ISO 8601, with or without a time, `2024-02-29 12:30`; None for any other word."""
+    try:
+        date = datetime.fromisoformat(word)
+    except ValueError:
+        return None
+    return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - _EPOCH).total_seconds() / _DAY

@@ -24,7 +24,12 @@ def standardised(table: Tensor, fitted_on: Tensor) -> Tensor:
 
     A column that is constant there becomes 0 there.
     """
-    rows = table[fitted_on]
+    mean, scale = centre_and_scale(table[fitted_on])
+    return (table - mean) / scale
+
+
+def centre_and_scale(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the columns, but for NaN; of a column that is constant, 1 in place of 0."""
     mean = rows.nanmean(0)
     deviation = (rows - mean).square().nanmean(0).sqrt()
-    return (table - mean) / torch.where(deviation > 0, deviation, 1.0)
+    return mean, torch.where(deviation > 0, deviation, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ from torch.utils import _pytree as pytree
 
 from mtl.benchmarks.answers import KINDS, answer, kind_of_column
 from mtl.benchmarks.benchmark import Benchmark, Split, Splits
-from mtl.benchmarks.columns import ENDINGS, TableColumn, read_columns
+from mtl.benchmarks.columns import ENDINGS, TableColumn, TableText, days, read_columns, read_table
 from mtl.benchmarks.stratified import stratified_parts
-from mtl.benchmarks.tables import encoded, standard_numbers
+from mtl.benchmarks.tables import encoding
 from mtl.suggestions import nearest
 
 _PLACE = re.compile(r"(?P<path>.+\.(csv|tsv))(:(?P<targets>.*))?", re.IGNORECASE | re.DOTALL)
@@ -57,9 +58,9 @@ class TableFile(Benchmark):
 
     Rows are split 70/15/15 at random, once and for all; rows with equal inputs go to the same split, so that the test
     holds none that was trained on. The classes of a single target have the same shares in each split. A column `split`
-    of the words train, validation and test decides instead. Numbers
-    are standardised by the training rows; where some are missing, a column says so. Columns that are the same
-    everywhere and columns of words that mostly differ are left out.
+    of the words train, validation and test decides instead. Numbers are standardised by the training rows; where some
+    are missing, a column says so. Dates are numbers of days. Columns that are the same everywhere and columns of words
+    that mostly differ are left out.
 
     Args:
         path: of the file; its first line names the columns.
@@ -74,34 +75,32 @@ class TableFile(Benchmark):
 
     def __init__(self, path: str, targets: Sequence[str]) -> None:
         self._path = Path(path)
-        columns = {column.name: column for column in read_columns(self._path)}
+        columns = {column.name: column for column in read_columns(read_table(self._path))}
         kinds = _kinds(path, targets, columns)
-        inputs, left_out = _inputs(columns, kinds)
-        if not inputs:
+        self._columns, left_out = _inputs(columns, kinds)
+        if not self._columns:
             why = "".join(f"; left out: {name}, {reason}" for name, reason in left_out.items())
             raise ValueError(f"table {path!r} has no column left to predict {', '.join(kinds)} from{why}")
         strata = _strata(columns, kinds)
-        self._parts = _parts(path, columns, inputs, strata)
+        self._parts = _parts(path, columns, self._columns, strata)
         train = self._parts[0].tolist()
-        numbers = {column.name: list(column.values) for column in inputs if column.values is not None}
-        words = {column.name: [word or "" for word in column.words] for column in inputs if column.values is None}
-        lacking = [column for column in inputs if column.name in numbers and column.missing]
-        # no column is named so, as names are stripped
-        absent = {f" {column.name} is missing": [float(word is None) for word in column.words] for column in lacking}
-        self._inputs: Mapping[str, Tensor] | Tensor
-        if words:
-            table = encoded(words, {**numbers, **absent}, self._parts[0], _FEWEST)
-            self.trunk, self._inputs = f"table:codes={table.size}", table.inputs
-        else:
-            self.trunk, self._inputs = "mlp:width=128", standard_numbers({**numbers, **absent}, self._parts[0])
-        answers = [answer(columns[name], kind, train) for name, kind in kinds.items()]
+        words = {column.name: [word or "" for word in column.words] for column in self._columns if not column.values}
+        numbers = _with_marks({each.name: list(each.values) for each in self._columns if each.values}, self._lacking())
+        self._encoding = encoding(words, numbers, self._parts[0], _FEWEST)
+        self._inputs = self._encoding.inputs(words, numbers)
+        self.trunk = f"table:codes={self._encoding.size}" if words else "mlp:width=128"
+        self._answers = [answer(columns[name], kind, train) for name, kind in kinds.items()]
         self.name = self._path.stem  # type: ignore[misc]
-        self.tasks = tuple(each.task for each in answers)
+        self.tasks = tuple(each.task for each in self._answers)
         self.recipe = _recipe(len(train))  # type: ignore[misc]
-        self._labels = {each.task.name: each.labels for each in answers}
-        self.about = [each.about for each in answers] + _said(numbers, words, left_out)
+        self._labels = {each.task.name: each.labels for each in self._answers}
+        self.about = [each.about for each in self._answers] + _said(self._columns, left_out)
         if _SPLIT not in columns:
             self.about.append(_how_split(kinds, classes=bool(strata)))
+
+    def _lacking(self) -> list[str]:
+        """The columns of numbers of which some are missing."""
+        return [column.name for column in self._columns if column.values and column.missing]
 
     def files(self) -> Sequence[Path]:
         return [self._path]
@@ -112,6 +111,52 @@ class TableFile(Benchmark):
             return Split(taken, {name: labels[part] for name, labels in self._labels.items()})
 
         return Splits(*(split(part) for part in self._parts))
+
+    def inputs_of(self, table: TableText) -> Any:
+        """The inputs of other rows, which need not have the columns to predict.
+
+        Raises:
+            ValueError: a column is not there, or has words where it had numbers or dates; one line.
+        """
+        words: dict[str, list[str]] = {}
+        numbers: dict[str, list[float]] = {}
+        for column in self._columns:
+            if column.name not in table.names:
+                raise ValueError(f"table {str(table.path)!r} has no column {column.name!r}, from which it is predicted")
+            fields = table.column(column.name)
+            if column.values:
+                numbers[column.name] = _numbers(table, column, fields)
+            else:
+                words[column.name] = [word or "" for word in fields]
+        return self._encoding.inputs(words, _with_marks(numbers, self._lacking()))
+
+    def said(self, predictions: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        """Predictions as columns of a table: in the units and words of the columns that were predicted."""
+        return {
+            name: column
+            for each in self._answers
+            if each.task.name in predictions
+            for name, column in each.said(predictions[each.task.name]).items()
+        }
+
+
+def _numbers(table: TableText, column: TableColumn, fields: Sequence[str | None]) -> list[float]:
+    """The fields of a column that had numbers, or dates."""
+    read = {word: days(word) if column.dated else table.number(word) for word in fields if word is not None}
+    if odd := [word for word, number in read.items() if number is None]:
+        kind = "date" if column.dated else "number"
+        raise ValueError(
+            f"table {str(table.path)!r}, column {column.name!r}: {odd[0]!r} is no {kind}, and there were {kind}s alone "
+            "where the model was trained"
+        )
+    return [math.nan if word is None else read[word] or 0.0 for word in fields]
+
+
+def _with_marks(numbers: Mapping[str, list[float]], lacking: Sequence[str]) -> dict[str, list[float]]:
+    """Columns of numbers, and for some of them one that says where they are missing."""
+    # no column is named so, as names are stripped
+    marks = {f" {name} is missing": [float(math.isnan(value)) for value in numbers[name]] for name in lacking}
+    return {**numbers, **marks}
 
 
 def _kinds(path: str, targets: Sequence[str], columns: Mapping[str, TableColumn]) -> dict[str, str | None]:
@@ -191,8 +236,12 @@ def _recipe(rows: int) -> dict[str, Any]:
     return {"epochs": max(5, min(100, _EXAMPLES // rows)), "batch_size": batch, "lr": 1e-3}
 
 
-def _said(numbers: Mapping[str, Any], words: Mapping[str, Any], left_out: Mapping[str, str]) -> list[str]:
-    kinds = {"numbers": list(numbers), "words": list(words)}
+def _said(inputs: Sequence[TableColumn], left_out: Mapping[str, str]) -> list[str]:
+    kinds = {
+        "numbers": [column.name for column in inputs if column.values and not column.dated],
+        "dates, as numbers of days": [column.name for column in inputs if column.dated],
+        "words": [column.name for column in inputs if not column.values],
+    }
     said = [f"inputs that are {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
     return said + [f"left out: {name}, {reason}" for name, reason in left_out.items()]
 

@@ -18,6 +18,7 @@ _MODULES = {
     "check-loss": "losses",
     "data": "preparing",
     "list": "showing",
+    "predict": "predicting",
     "report": "showing",
     "schema": "schema",
     "search": "searching",

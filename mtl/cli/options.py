@@ -247,6 +247,17 @@ class ReplayOptions(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictOptions(Command):
+    """`mtl predict`."""
+
+    command: ClassVar[str] = "predict"
+    about: ClassVar[str] = "what a trained model says of new rows of a table"
+    directory: Path = argument("the --out of `mtl train`, `compare`, `search` or `auto` on a table", metavar="RUN")
+    table: Path = argument("the new rows: a table with the columns that the model was trained on", metavar="FILE")
+    out: Path | None = option(None, "default: predictions.csv in RUN", metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions(Command):
     """`mtl report`."""
 
@@ -336,6 +347,7 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
             SearchOptions,
             AutoOptions,
             ReplayOptions,
+            PredictOptions,
             ReportOptions,
             CheckLossOptions,
             SchemaOptions,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtl.benchmarks import find_benchmark
+from mtl.benchmarks import Benchmark, Splits, find_benchmark
+from mtl.benchmarks.digest import digest_difference, of_splits
 from mtl.files.config import read_config
 from mtl.files.lineage import winner
 from mtl.files.records import read_records
@@ -112,6 +115,9 @@ def write_best(folder: Path, about: Mapping[str, Any]) -> None:
 def load_model(directory: Path | str, run: str = "best") -> nn.Module:
     """The model of a finished study, in evaluation mode, on the CPU.
 
+    Warns where the benchmark's training data is not what the model was trained on: what is made of it, such as means by
+    which inputs are standardised, is another.
+
     Args:
         directory: of the study.
         run: a run's name, of a study with `--keep-models all`.
@@ -119,20 +125,58 @@ def load_model(directory: Path | str, run: str = "best") -> nn.Module:
     Raises:
         ValueError: the directory is not that of a study, or does not hold the run's weights.
     """
+    found = load_trained(directory, run)
+    if found.changed:
+        warnings.warn(f"{directory}: {found.changed}", stacklevel=3)
+    return found.model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model of a finished study, and what it was made for.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        benchmark: its tasks and data.
+        tasks: names of those that the model predicts.
+        changed: how the training data differs from what it was trained on; empty where it does not.
+    """
+
+    model: nn.Module
+    benchmark: Benchmark
+    tasks: tuple[str, ...]
+    changed: str
+
+
+def load_trained(directory: Path | str, run: str = "best") -> Trained:
+    """The model of a finished study with its benchmark; see `load_model`."""
     directory = Path(directory)
     path = directory / "checkpoints" / f"{run}.pt"
     config = read_config(directory)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: the study is not finished, or was made with other --keep-models")
     benchmark = find_benchmark(config["benchmark"])
-    inputs = benchmark.load().train.first(2)
+    splits = benchmark.load()
+    changed = _changed(config.get("digests") or {}, splits.marked(benchmark.tasks))
     record = _record(directory, run)
     task = record.get("task")
     tasks = [each for each in benchmark.tasks if task in (None, each.name)]  # a single-task run has a model of its own
     with torch.random.fork_rng():
-        model = build_model(benchmark, tasks, inputs, Settings.of(config["training"], _shape(record)))
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return model.eval()
+        model = build_model(benchmark, tasks, splits.train.first(2), Settings.of(config["training"], _shape(record)))
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        if changed:
+            raise ValueError(f"{directory}: {changed}, and the model made for it has other weights") from error
+        raise
+    return Trained(model.eval(), benchmark, tuple(each.name for each in tasks), changed)
+
+
+def _changed(recorded: Mapping[str, str], splits: Splits) -> str:
+    """How the training data differs from what is recorded."""
+    train = {name: digest for name, digest in recorded.items() if name.partition(" of ")[0] == "train"}
+    found = digest_difference(train, of_splits(splits)) if train else None
+    return f"the benchmark is not what the model was trained on: it differs in {found}" if found else ""
 
 
 def _record(directory: Path, run: str) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from mtl.benchmarks import find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
+from mtl.benchmarks.columns import read_table
 
 ROWS = 200
 
@@ -290,6 +291,31 @@ def test_labels_whose_spread_is_no_number_are_refused(table):
 def test_why_no_column_is_left_is_said(table):
     with pytest.raises(ValueError, match="left out: a, the same everywhere"):
         find_benchmark(f"{table([{'a': 1, 'y': k / 3} for k in range(ROWS)])}:y")
+
+
+def test_dates_are_inputs_as_numbers_of_days(table):
+    rows = [{"day": f"2024-{k % 12 + 1:02d}-{k % 28 + 1:02d}", "y": k / 7} for k in range(ROWS)]
+    rows[5]["day"], rows[6]["day"] = "", "2024-01-01 12:00"
+    found = find_benchmark(f"{table(rows)}:y")
+    assert "inputs that are dates, as numbers of days: day" in found.about
+    new = table([{"day": day} for day in ("2024-01-01", "2024-01-02", "2024-01-01T06:00")], name="new.csv")
+    first, second, quarter = found.inputs_of(read_table(new))[:, 0].tolist()
+    assert (quarter - first) / (second - first) == pytest.approx(0.25, abs=1e-4)
+
+
+def test_a_column_without_a_name_and_lines_of_blanks_are_no_fault(tmp_path):
+    path = tmp_path / "of_pandas.csv"
+    path.write_text(",a,y\n" + "".join(f"{k},{k % 9},{k / 7}\n" for k in range(ROWS)) + " \n,,\n", encoding="utf-8")
+    found = find_benchmark(f"{path}:y")
+    assert "left out: column 1, numbers of rows" in found.about
+    assert sum(len(split) for _, split in load_checked(found).items()) == ROWS
+
+
+def test_another_encoding_than_utf_8_is_named(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("a,y\nKöln,1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="byte 5 is not UTF-8; save it in this encoding"):
+        find_benchmark(f"{path}:y")
 
 
 def test_a_folder_may_have_brackets_in_its_name(table, tmp_path):
