@@ -117,13 +117,11 @@ def no_architecture(benchmark: Benchmark, settings: Settings) -> str:
 def _trunk(benchmark: Benchmark, settings: Settings) -> str:
     spec = settings.model or getattr(benchmark, "trunk", "")
     for name, rate in settings.of_trunk.items():
-        spec = _with_rate(spec, name, rate)
+        trunk = make_trunk(spec) if spec else None
+        if trunk is None or not hasattr(trunk, name):
+            # A model of a user's own may pass over the trunk that every benchmark has.
+            named = spec and (settings.model or type(benchmark).model is Benchmark.model)
+            model = repr(spec) if named else f"of benchmark {benchmark.name!r}"
+            raise ValueError(f"{name}={rate}: the model {model} has no {name.replace('_', ' ')} to set")
+        spec = str(dataclasses.replace(trunk, **{name: rate}))
     return spec
-
-
-def _with_rate(spec: str, name: str, rate: float) -> str:
-    trunk = make_trunk(spec) if spec else None
-    if trunk is None or not hasattr(trunk, name):
-        model = repr(spec) if spec else "of this benchmark"
-        raise ValueError(f"{name}={rate}: the model {model} has no {name.replace('_', ' ')} to set")
-    return str(dataclasses.replace(trunk, **{name: rate}))

@@ -18,6 +18,7 @@ from mtl.search.space.grammar import read_options
 from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_trunk, train
 from tests.population.problem import Pictures, Three, assert_is_the_single_run
+from tests.tiny import Tiny
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -214,3 +215,17 @@ def test_a_model_without_residual_blocks_is_one_line():
         check_searched_models(space, setting)
     space = build_space(Pictures(), ["equal"], read_options(["stochastic_depth=0:0.5", "model=resnet18:width=4"]))
     check_searched_models(space, StudySetup(Pictures(), Pictures().load(), Settings(), torch.device("cpu")))
+
+
+def test_a_model_of_a_users_own_is_not_called_by_a_trunk_that_it_does_not_have():
+    class Own(Tiny):
+        name = "own"
+        trunk = "mlp"  # as a benchmark has it that says nothing of it
+
+        def model(self, tasks, inputs):
+            raise NotImplementedError
+
+    with pytest.raises(
+        ValueError, match=r"stochastic_depth=0\.1: the model of benchmark 'own' has no stochastic depth"
+    ):
+        check_trunk(Own(), Settings(stochastic_depth=0.1))
