@@ -132,7 +132,7 @@ def digest_difference(old: Mapping[str, str], new: Mapping[str, str]) -> str | N
     """The same of what a record carries."""
     for name, digest in old.items():
         if new.get(name, digest) != digest:
-            what = name if name.startswith("task ") else f"the data of the {_named_split(name)}"
+            what = name if name.startswith(("task ", "strategy ")) else f"the data of the {_named_split(name)}"
             return f"{what} (digests {digest}; {new[name]})"
     return None
 
@@ -230,6 +230,11 @@ def _place(value: Any) -> str:
     if module.startswith("mtl."):
         module = ".".join(module.split(".")[:2])
     return f"{module}.{getattr(value, '__qualname__', type(value).__name__)}"
+
+
+def of_class(value: type) -> str:
+    """Where a class is defined, with a digest of its code if a user may edit it."""
+    return f"{_place(value)}{_edited(value)}"
 
 
 def _edited(value: Any) -> str:

@@ -13,7 +13,8 @@ from mtl.benchmarks import Benchmark
 from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.losses import read_losses
 from mtl.cli.options import DEFAULT_BUDGET, AutoOptions, CompareOptions, RunOptions, SearchOptions, TrainOptions
-from mtl.losses.spec import make_loss, without_folders
+from mtl.files.python_files import without_folders
+from mtl.losses.spec import make_loss
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from mtl.messages import in_one_line
+
+_FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.py:)")
+
+
+def without_folders(spec: str) -> str:
+    """A spec in which files have their names alone, for people to read."""
+    return _FOLDERS.sub("", spec)
 
 
 def imported(path: Path, what: str) -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from mtl.hyperparameters import defaults, read_pairs, show
@@ -15,8 +14,6 @@ from mtl.suggestions import nearest
 
 #: Other names of ours.
 _ALSO = {"bce": "binary-cross-entropy", "l1": "mae"}
-
-_FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.py:)")
 
 
 def make_loss(spec: str) -> Loss:
@@ -68,11 +65,6 @@ def said(spec: str) -> set[str]:
         given = _read(part)[1]
         found |= {here for here, key in names.items() if key in given}
     return found
-
-
-def without_folders(spec: str) -> str:
-    """A spec in which files have their names alone, for people to read."""
-    return _FOLDERS.sub("", spec)
 
 
 def loss_class(name: str) -> type[Loss]:

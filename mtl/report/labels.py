@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtl.files.python_files import without_folders
 from mtl.report.numbers import shortened
 
 _LONG = 42  # characters of a label, beyond which names of settings are left out
@@ -27,7 +28,7 @@ def table_labels(summary: Mapping[str, Any]) -> dict[str, str]:
     ranking = list(summary["ranking"])
     parts = _parts(ranking)
     if noun(summary) == "strategy" or not parts:
-        return dict(zip(ranking, ranking, strict=True))
+        return dict(zip(ranking, _named_by_file(ranking), strict=True))
     return {spec: ", ".join(row) for spec, row in zip(ranking, parts, strict=True)}
 
 
@@ -36,7 +37,7 @@ def short_labels(summary: Mapping[str, Any]) -> dict[str, str]:
     ranking = list(summary["ranking"])
     parts = _parts(ranking)
     if not parts:
-        return {spec: shortened(spec) for spec in ranking}
+        return {spec: shortened(name) for spec, name in zip(ranking, _named_by_file(ranking), strict=True)}
     labels = [", ".join(row) for row in parts]
     if _aligned(parts) and max(map(len, labels)) > _LONG:
         labels = [", ".join(part.partition("=")[2] or part for part in row) for row in parts]
@@ -55,6 +56,12 @@ def labels_in_words(summary: Mapping[str, Any]) -> str:
         return "Labels leave out what all have in common."
     names = [part.partition("=")[0] if "=" in part else "strategy" for part in parts[0]]
     return f"Labels are the values of {', '.join(names)}."
+
+
+def _named_by_file(ranking: Sequence[str]) -> list[str]:
+    """Strategies of users' files by the names of these, without their folders, where that tells them apart."""
+    names = [without_folders(spec) for spec in ranking]
+    return [name if names.count(name) == 1 else spec for name, spec in zip(names, ranking, strict=True)]
 
 
 def _parts(ranking: Sequence[str]) -> list[list[str]]:

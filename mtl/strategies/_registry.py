@@ -18,8 +18,10 @@ def _collect() -> dict[str, type[Strategy]]:
             continue
         module = importlib.import_module(f"{package.__name__}.{module_info.name}")
         for value in vars(module).values():
-            own = isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
-            if own and "name" in vars(value):
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and "needs" in vars(value) and not issubclass(value, Strategy):
+                raise RuntimeError(f"{module.__name__}.{value.__name__} has needs, and is no subclass of Strategy")
+            if own and issubclass(value, Strategy) and "name" in vars(value):
                 if value.name in found:
                     raise RuntimeError(f"two strategies are named {value.name}: {found[value.name]} and {value}")
                 found[value.name] = value

@@ -2,6 +2,7 @@
 
     chain := item ("+" item)*          each item sees the signals as scaled by those before it
     item  := NAME [":" KEY=VALUE ("," KEY=VALUE)*]  |  "[" chain "]"
+    NAME  := one of `REGISTRY`, of the combinators, or `path.py:Class` of a user's file
 
 A combinator (`every`, `ema`, `normalize`, `clip`) wraps everything to its left within its brackets, so that
 `uncertainty+mgda+every:n=10` holds both, and `uncertainty+[mgda+every:n=10]` holds mgda only.
@@ -12,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mtl.hyperparameters import check_key, domains, read_unit
+from mtl.hyperparameters import check_key, domains, read_pairs, read_unit
+from mtl.strategies._files import parted_place, strategy_of_file
 from mtl.strategies._registry import REGISTRY
 from mtl.strategies.combinators import COMBINATORS, Wrapper, chain
 from mtl.strategies.strategy import Strategy
@@ -44,7 +46,7 @@ def hyperparameters_said(spec: str) -> set[str]:
     """The hyperparameters that a spec sets, those at their defaults too: `gradnorm.alpha` of `gradnorm:alpha=1.5`."""
     found = set()
     for unit in (text for kind, text in _tokens(spec) if kind == "unit"):
-        cls, values = read_unit(unit, {**REGISTRY, **COMBINATORS}, "strategy")
+        cls, values = _read_unit(unit)
         found |= {f"{cls.name}.{key}" for key in values}
     return found
 
@@ -87,12 +89,20 @@ def _chain(tokens: list[tuple[str, str]], spec: str) -> Strategy:
 
 def _extended(parts: list[Strategy], text: str, spec: str) -> list[Strategy]:
     """The chain so far with one more unit at its end, or wrapped in one."""
-    cls, values = read_unit(text, {**REGISTRY, **COMBINATORS}, "strategy")
+    cls, values = _read_unit(text)
     if not issubclass(cls, Wrapper):
         return [*parts, cls(**values)]
     if not parts:
         raise ValueError(f"strategy {spec!r}: {cls.name} wraps what stands to its left, and there is nothing")
     return [cls(inner=chain(*parts), **values)]
+
+
+def _read_unit(text: str) -> tuple[type[Strategy], dict[str, Any]]:
+    """The class that a unit names, and the values given for it."""
+    if place := parted_place(text):
+        cls = strategy_of_file(place[0], place[1])
+        return cls, read_pairs(cls, cls.name, place[2], f"strategy {text!r}")
+    return read_unit(text, {**REGISTRY, **COMBINATORS}, "strategy")
 
 
 def _override(strategy: Strategy, key: str, value: Any, spec: str) -> Strategy:

@@ -65,6 +65,8 @@ class Strategy(ABC):
     elementwise: ClassVar[bool] = False
     #: The weights apply to `gradients(state, jacobian)`, which the strategy keeps, not to the gradients of this step.
     tracking: ClassVar[bool] = False
+    #: Of a strategy in a user's file, by which a spec finds it: `path.py:Class`.
+    place: ClassVar[str] = ""
     #: Works under `torch.func.vmap`. A population trains members of a strategy that does not one after another.
     vmappable: ClassVar[bool] = True
 
@@ -117,7 +119,7 @@ class Strategy(ABC):
 
     def __str__(self) -> str:
         """The spec that `mtl.strategies.make` reads back as an equal strategy."""
-        return write_unit(self, self.name)
+        return write_unit(self, self.place or self.name)
 
     def replace(self, **changes: Any) -> Strategy:
         """A copy with other hyperparameters."""

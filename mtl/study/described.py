@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from mtl.benchmarks.digest import of_study, of_tasks
+from mtl.benchmarks.digest import of_class, of_study, of_tasks
 from mtl.benchmarks.trunk import may_read_trunk, reads_trunk
 from mtl.files.config import Config
 from mtl.hyperparameters import domains
+from mtl.strategies import make, units
 from mtl.study.setup import StudySetup
 from mtl.train.facts import data_facts
 from mtl.version import VERSION
@@ -35,7 +36,7 @@ def described(
     return {
         "benchmark": benchmark,
         "tasks": tasks,
-        "digests": of_study(tasks, setting.splits),
+        "digests": of_study(tasks, setting.splits) | _of_users(strategies),
         "data": data_facts(setting.benchmark.tasks, setting.splits),
         "strategies": [str(strategy) for strategy in strategies],
         "seeds": [*seeds],
@@ -49,6 +50,12 @@ def described(
         "versions": {"mtl": VERSION, "torch": str(torch.__version__), "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count()},
     }
+
+
+def _of_users(strategies: Sequence[Any]) -> dict[str, str]:
+    """What tells the strategies of users' files from others of these names, such as those before an edit."""
+    made = (make(getattr(each, "strategy", each)) for each in strategies)
+    return {f"strategy {unit.place}": of_class(type(unit)) for each in made for unit in units(each) if unit.place}
 
 
 def _read(setting: StudySetup, name: str) -> str:

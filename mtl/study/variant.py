@@ -10,9 +10,9 @@ from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.losses import spec_of
+from mtl.files.python_files import without_folders
 from mtl.hyperparameters import domains, show
 from mtl.losses import Loss, make_loss
-from mtl.losses.spec import without_folders
 from mtl.strategies import make, units
 from mtl.strategies.strategy import Strategy
 from mtl.study.varied import LOSS, STRATEGY, read_values

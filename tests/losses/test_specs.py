@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from mtl.benchmarks.losses import spec_of
+from mtl.files.python_files import without_folders
 from mtl.hyperparameters import domains
 from mtl.losses import Huber, Loss, constant_prediction, loss_of, losses_of, make_loss, takes_classes
-from mtl.losses.spec import in_full, said, without_folders
+from mtl.losses.spec import in_full, said
 from mtl.population.strategies import differing, structure, substituted
 
 FILE = str(Path(__file__).with_name("user_losses.py"))
