@@ -31,14 +31,12 @@ class Answer:
         task: with a loss and metrics that suit the kind.
         labels: (N,), the missing ones NaN or -100.
         about: what it was taken for, for the user.
-        words: of classes, their names in order; of yes or no, the one that is not and the one that is.
         mean, deviation: of a regression, by which labels were standardised.
     """
 
     task: Task
     labels: Tensor
     about: str
-    words: tuple[str, ...] = ()
     mean: float = 0.0
     deviation: float = 1.0
 
@@ -49,18 +47,18 @@ class Answer:
         the share that the outputs give it: a probability where the loss is a cross-entropy without weights.
         """
         name, flat = self.task.name, prediction.detach().double().reshape(len(prediction), -1)
-        if not self.words:
+        if not self.task.classes:
             return {
                 f"predicted {name}": [f"{value:.7g}" for value in (flat[:, 0] * self.deviation + self.mean).tolist()]
             }
         shares = torch.cat([-flat, flat], 1).sigmoid() if self.task.outputs == 1 else flat.softmax(1)
-        best = [self.words[place] for place in shares.argmax(1).tolist()]
+        best = [self.task.classes[place] for place in shares.argmax(1).tolist()]
         listed = {f"{name} is {word}": [f"{share:.6f}" for share in shares[:, k].tolist()] for k, word in self._shown()}
         return {f"predicted {name}": best, **listed}
 
     def _shown(self) -> list[tuple[int, str]]:
         """The words whose shares are given: of yes or no that of yes tells both."""
-        listed = [*enumerate(self.words)]
+        listed = [*enumerate(self.task.classes)]
         return listed[1:] if self.task.outputs == 1 else listed
 
 
@@ -118,9 +116,10 @@ def _binary(column: TableColumn, _train: Sequence[int]) -> Answer:
     yes = named[0] if len(named) == 1 else min(counts, key=lambda word: (counts[word], word))
     no = next(word for word in counts if word != yes)
     labels = torch.tensor([torch.nan if word is None else float(word == yes) for word in column.words])
-    task = Task(column.name, make_loss("binary-cross-entropy"), (auc, average_precision, binary_accuracy))
+    metrics = (auc, average_precision, binary_accuracy)
+    task = Task(column.name, make_loss("binary-cross-entropy"), metrics, classes=(no, yes))
     about = f"binary, is it {yes!r} ({counts[yes] / counts.total():.1%}) or {no!r}"
-    return Answer(task, labels, about, words=(no, yes))
+    return Answer(task, labels, about)
 
 
 def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
@@ -142,12 +141,12 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
     labels = torch.tensor([IGNORE if word is None else place[word] for word in column.words])
     uneven = max(counts.values()) >= _UNEVEN * min(counts.values())
     metrics = (macro_f1, accuracy) if uneven else (accuracy, macro_f1)
-    task = Task(column.name, make_loss("cross-entropy"), metrics, outputs=len(names))
+    task = Task(column.name, make_loss("cross-entropy"), metrics, outputs=len(names), classes=tuple(names))
     common, rare = counts.most_common()[0], counts.most_common()[-1]
     about = f"{len(names)} classes, from {rare[0]!r} with {rare[1]:,} rows to {common[0]!r} with {common[1]:,}"
     if alike := _alike(names):
         about += f"; {alike[0]!r} and {alike[1]!r} differ in capitals alone, and are two"
-    return Answer(task, labels, about, words=tuple(names))
+    return Answer(task, labels, about)
 
 
 def _alike(names: Sequence[str]) -> tuple[str, str] | None:

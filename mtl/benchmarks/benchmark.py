@@ -44,6 +44,7 @@ class Task:
         geometry: what the labels of a pixel are, where a change of the picture (`--augment`) changes them too: `depth`,
             a distance, `inverse-depth`, or `direction`, three numbers of which the first is along the picture's rows;
             empty for anything else.
+        classes: names of the classes in their order, or of no and yes, for messages; empty where they have none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Task:
     outputs: int = 1
     ignore: float | None = None
     geometry: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, init=False)

@@ -320,9 +320,13 @@ def _absent_classes(task: Task, splits: Splits) -> list[str]:
     classes = seen["train"] if first.is_floating_point() else torch.cat([*seen.values()]).unique()
     found = []
     for name, labels in seen.items():
-        absent = [f"{label.item():g}" for label in classes[~torch.isin(classes, labels)]]
+        absent = [_class_name(task, label.item()) for label in classes[~torch.isin(classes, labels)]]
         if absent:
             listed = ", ".join(absent[:_LISTED]) + f" and {len(absent) - _LISTED} more" * (len(absent) > _LISTED)
             plural = "es" * (len(absent) > 1)
             found.append(f"task {task.name!r}: its {name} split has no example of class{plural} {listed}")
     return found
+
+
+def _class_name(task: Task, label: float) -> str:
+    return repr(task.classes[int(label)]) if task.classes else f"{label:g}"

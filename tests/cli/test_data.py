@@ -65,7 +65,7 @@ def test_classes_that_a_split_lacks_and_metrics_without_a_value_are_said(tmp_pat
     path.write_text("a,split,rare,b\n" + rows, encoding="utf-8")
     assert main(["data", str(path), "--target", "rare", "b"]) == 0
     out = capsys.readouterr().out
-    assert "task 'rare': its test split has no example of class 1" in out
+    assert "task 'rare': its test split has no example of class '1'" in out
     assert "no value of metrics 'auc', 'average_precision' will be given" in out
     assert main(["data", str(path), "--target", "b", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["remarks"] == []
