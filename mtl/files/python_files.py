@@ -10,7 +10,7 @@ from types import ModuleType
 
 from mtl.messages import in_one_line
 
-_FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.py:)")
+_FOLDERS = re.compile(r"[^+*,=:]*/(?=[^/+*,=:]+\.(py|csv|tsv):)", re.IGNORECASE)
 
 
 def without_folders(spec: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mtl.benchmarks.digest import difference, digest_difference
 from mtl.files.config import read_config as read_config
+from mtl.files.python_files import without_folders
 from mtl.files.records import named_lines, read_records
 from mtl.stats import Directions, Metrics, finite
 
@@ -17,7 +18,7 @@ _DONE = "done"
 # What parts of one study may differ in, because it says which part they are or where it ran.
 _PART_KEYS = (
     *("strategies", "seeds", "machine", "versions", "out", "created", "command_line", "command", "options", "study"),
-    *("tasks", "data", "digests"),  # compared by themselves
+    *("benchmark", "tasks", "data", "digests"),  # compared by themselves
 )
 
 
@@ -158,7 +159,7 @@ def read_study(directories: Sequence[Path]) -> Study:
         raise ValueError("no run directory is given")
     configs = [read_config(directory) for directory in directories]
     for directory, config in zip(directories, configs, strict=True):
-        if config["benchmark"] != configs[0]["benchmark"]:
+        if not _one_benchmark(configs[0], config):
             apart: str | None = f"the benchmark ({configs[0]['benchmark']!r}; {config['benchmark']!r})"
         else:
             apart = difference(configs[0], config)
@@ -199,6 +200,14 @@ def read_study(directories: Sequence[Path]) -> Study:
         unreadable=unreadable,
         remarks=remarks + _differing_settings(by_directory),
     )
+
+
+def _one_benchmark(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two parts are of one benchmark: of another machine, its file may be in another folder."""
+    names = [str(config["benchmark"]) for config in (first, other)]
+    if first.get("digests") and other.get("digests"):
+        names = [without_folders(name) for name in names]
+    return names[0] == names[1]
 
 
 def read_runs(directory: Path) -> tuple[list[RecordedRun], list[str]]:

@@ -99,6 +99,24 @@ def test_of_merged_parts_it_has_the_settings_of_the_part_with_the_best_run(tmp_p
     assert "long was trained with other settings than short: training.steps (1; 40)" in said
 
 
+def test_parts_from_two_machines_may_have_their_table_in_other_folders(tmp_path, capsys):
+    parts = []
+    for seed, folder in enumerate(("here", "there", "changed")):
+        (tmp_path / folder).mkdir()
+        table = tmp_path / folder / "homes.csv"
+        rows = "".join(f"{k * 37 % 101},{k % 7},{(k * 37 % 101) * (k % 7) + seed // 2}\n" for k in range(120))
+        table.write_text("a,b,y\n" + rows + f"5,5,{seed // 2 * 99}\n", encoding="utf-8")
+        parts.append(tmp_path / f"part-{folder}")
+        options = ["--target=y", "--steps=2", f"--seed={seed}", "--seeds=1", "--no-single-task", "--strategies=equal"]
+        assert call("compare", table, *options, *QUIET, f"--out={parts[-1]}") == 0
+    assert call("report", parts[0], parts[1], f"--out={tmp_path / 'merged'}") == 0
+    summary = summary_of(tmp_path / "merged")
+    assert summary["strategies"]["equal"]["runs"] == 2 and summary["remarks"] == []
+    capsys.readouterr()
+    assert call("report", parts[0], parts[2], f"--out={tmp_path / 'other'}") == 2
+    assert "differ in task 'y'" in capsys.readouterr().err
+
+
 def test_a_file_of_options_without_a_benchmark_is_refused(tmp_path, capsys):
     path = tmp_path / "options.yaml"
     path.write_text("lr: 0.1\n")
