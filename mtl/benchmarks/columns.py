@@ -158,12 +158,15 @@ def _column(name: str, words: Sequence[str | None], number: Callable[[str], floa
 
 
 def finite_number(word: str) -> float | None:
-    """The number that a word is; None for any other word, and for infinity."""
+    """The number that a word is; None for other words, infinity, and whole numbers that no float is (long ids)."""
     try:
         number = float(word)
     except ValueError:
         return None
-    return number if math.isfinite(number) and "_" not in word else None  # 1_2 is a number to Python alone
+    if not math.isfinite(number) or "_" in word:  # 1_2 is a number to Python alone
+        return None
+    whole = word.lstrip("+-").isdecimal()
+    return None if whole and int(word) != int(number) else number
 
 
 def days(word: str) -> float | None:

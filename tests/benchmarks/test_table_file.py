@@ -311,6 +311,13 @@ def test_a_column_without_a_name_and_lines_of_blanks_are_no_fault(tmp_path):
     assert sum(len(split) for _, split in load_checked(found).items()) == ROWS
 
 
+def test_long_ids_are_words_and_not_taken_for_one_number(table):
+    rows = [{"id": 10**18 + k, "a": math.sin(k), "big": f"{k}e30", "y": k / 7} for k in range(ROWS)]
+    found = find_benchmark(f"{table(rows)}:y")
+    assert f"left out: id, {ROWS} different words in {ROWS} rows" in found.about
+    assert "inputs that are numbers: a, big" in found.about
+
+
 def test_another_encoding_than_utf_8_is_named(tmp_path):
     path = tmp_path / "latin.csv"
     path.write_bytes("a,y\nKöln,1\n".encode("latin-1"))
