@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mtl.files.whole import write_whole
 from mtl.losses.labels import classes_last
 from mtl.losses.learned import Learned
 from mtl.losses.loss import Loss, Terms, widened
 from mtl.losses.unrolled import unrolled_gradient
-from mtl.step.passes import frozen_statistics
+from mtl.step.passes import called_with, frozen_statistics
 from mtl.strategies.learned import Moments, descend
 
 _STATE = ("weights", "first", "second", "updates", "lost")
@@ -103,7 +102,7 @@ class LearnedLoss(nn.Module):
 
         def predicted(at: Any, some: Any) -> Tensor:
             with frozen_statistics():
-                return predict(functional_call(model, dict(zip(names, at, strict=True)), (some,)))
+                return predict(called_with(model, dict(zip(names, at, strict=True)), some))
 
         ahead = (inputs, target) if validation is None else validation
         gradient = unrolled_gradient(

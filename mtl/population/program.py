@@ -1,4 +1,4 @@
-"""A model's losses for all members at once: `functional_call` under `vmap`, parameters as rows of a matrix."""
+"""A model's losses for all members at once: calls of a template under `vmap`, parameters as rows of a matrix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
@@ -19,6 +18,7 @@ from mtl.population.convolution import OneByOne
 from mtl.population.dropout import Recorded, replaced
 from mtl.population.mapped import mapped
 from mtl.population.normalisation import forgotten, gathering
+from mtl.step.passes import called_with
 
 #: From a model and a batch to one loss a task, as (K,) or by name.
 LossFunction = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
@@ -103,7 +103,7 @@ class Program:
             held = {name: value.clone() for name, value in held.items()}  # normalisation layers write to them
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
             with replaced(own), self._convolving(len(rows)), self._attending():
-                return functional_call(call, values, (inner,)), held
+                return called_with(call, values, inner), held
 
         def every(rows: Tensor, *given: Any) -> Any:
             return mapped(one, len(rows))(self._pieces(rows), *given)
@@ -129,7 +129,7 @@ class Program:
         recorded = Recorded()
         devices = [row.device] if row.is_cuda else []
         with torch.random.fork_rng(devices), recorded:
-            out = functional_call(ModelCall(self.model, lambda m, b: separate(losses(m, b))), values, (batch,))
+            out = called_with(ModelCall(self.model, lambda m, b: separate(losses(m, b))), values, batch)
         reached = [torch.autograd.grad(loss, pieces, retain_graph=True, allow_unused=True) for loss in out]
         table = torch.tensor([[gradient is not None for gradient in row_] for row_ in reached], device=row.device)
         return table, recorded
@@ -145,7 +145,7 @@ class Program:
         def one(pieces: list[Tensor], held: dict[str, Tensor]) -> Any:
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
             with self._attending():
-                return functional_call(call, values, (batch,))
+                return called_with(call, values, batch)
 
         if self._loops:
             each = [one(*members_of((self._pieces(rows), dict(fixed)), row)) for row in range(len(rows))]
@@ -167,7 +167,7 @@ class Program:
             held = {name: value.clone() for name, value in held.items()}
             values = {f"model.{n}": p for n, p in [*zip(self.names, pieces, strict=True), *held.items()]}
             with self._convolving(len(rows)), self._attending():
-                functional_call(call, values, (inner,))
+                called_with(call, values, inner)
             return held
 
         for number, batch in enumerate(batches):
@@ -191,7 +191,7 @@ class Program:
 
 
 class ModelCall(nn.Module):
-    """A function of a model as a module, so that `functional_call` swaps the values within the model it is given."""
+    """A function of a model as a module, so that `called_with` swaps the values within the model it is given."""
 
     def __init__(self, model: nn.Module, function: Callable[[nn.Module, Any], Any]) -> None:
         super().__init__()

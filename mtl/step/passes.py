@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+def called_with(model: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Any:
+    """`model(inputs)` with other parameters and buffers, by name; afterwards the model has its own again.
+
+    That is `torch.func.functional_call`, but for a module that has two names in the model, as the first of several
+    experts may have: torch swaps the tensors of each name in turn, and then puts those back in the same order, which
+    leaves the model with the others. So here each place is named once.
+    """
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    given = {id(named[name]): value for name, value in values.items()}
+    places = {
+        f"{prefix}.{name}".removeprefix("."): given[id(tensor)]
+        for prefix, module in model.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if id(tensor) in given
+    }
+    return functional_call(model, places, (inputs,), tie_weights=False)
 
 
 @contextlib.contextmanager

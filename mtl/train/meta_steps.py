@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mtl.benchmarks.benchmark import Task
 from mtl.benchmarks.own import OwnExamples
 from mtl.losses.learned_loss import LearnedLoss, moved
 from mtl.losses.unrolled import unrolled_gradient
 from mtl.models import Shared
+from mtl.models.architectures.draws import coming
 from mtl.population.dropout import undropped
 from mtl.population.population import Population
 from mtl.population.program import LossFunction, ModelCall
 from mtl.population.values import lookahead_lr
-from mtl.step.passes import frozen_statistics
+from mtl.step.passes import called_with, frozen_statistics
 from mtl.train.augment import Augmented
 from mtl.train.learning import buffer_name, learned_losses, learning
 
@@ -76,7 +76,8 @@ class _Readings(NamedTuple):
     def loss(self, loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, reading: LossReading) -> Tensor:
         """A loss of a model's prediction for the task."""
         some = {"only": (self.task,)} if self.own and isinstance(model, Shared) else {}
-        prediction: Tensor = model(reading.inputs, **some)[self.task]
+        with coming(model):
+            prediction: Tensor = model(reading.inputs, **some)[self.task]
         found = loss(prediction, reading.target)
         if not reading.mixed:
             return found
@@ -90,7 +91,8 @@ def steps_alone(
 ) -> list[Callable[[], None]]:
     """The steps of all learned losses that a model holds, to be made when the model has made its own.
 
-    Nothing is drawn and no statistic changes: dropout lets everything through.
+    Nothing is drawn and no statistic changes: dropout lets everything through, and what a model draws by itself is what
+    it draws in the step that follows.
 
     Args:
         model: at the parameters that its step begins at.
@@ -117,7 +119,7 @@ def _gradient_alone(model: nn.Module, loss: LearnedLoss, on: _Readings, lr: floa
     def read(function: Callable[[Tensor, Tensor], Tensor], at: Sequence[Tensor], reading: LossReading) -> Tensor:
         swapped = {f"model.{name}": value for name, value in zip(names, at, strict=True)}
         with frozen_statistics(), undropped():
-            found: Tensor = functional_call(ModelCall(model, partial(on.loss, function)), swapped, (reading,))
+            found: Tensor = called_with(ModelCall(model, partial(on.loss, function)), swapped, reading)
         return found
 
     return unrolled_gradient(

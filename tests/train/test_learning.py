@@ -167,3 +167,13 @@ def test_it_goes_with_other_settings(changes):
     settings = Settings.of(Three.recipe, {"steps": 8, **changes})
     (result,) = finished([Member("mgda", losses=BOTH)], settings=settings).results()
     assert result.status == "done" and result.learned.keys() == {"sign", "product"}
+
+
+@pytest.mark.parametrize("benchmark", [Three, Domains])
+@pytest.mark.parametrize("architecture", ["mmoe:experts=2", "cgc", "dselect-k:experts=2", "learning-to-branch"])
+def test_a_loss_is_learned_with_every_architecture_alone_as_in_a_population(architecture, benchmark):
+    settings = Settings.of(benchmark.recipe, {"steps": 6, "batch_size": 7, "architecture": architecture})
+    task = {Three: "product", Domains: "web"}[benchmark]
+    member = Member("equal", 1, losses={task: {"name": "learned:of=mse,hidden=4,rate=0.05"}})
+    (result,) = finished([member], benchmark(), settings).results()
+    assert_is_the_single_run(result, benchmark(), benchmark().load(), member, settings, 1e-7)

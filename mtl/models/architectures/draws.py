@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -10,10 +13,14 @@ class Draws(nn.Module):
     """A stream of Gumbel noise; each call in training is the next draw.
 
     Whatever else reads a batch within a step, such as a lookahead, gets the step's draw and leaves the count as it was.
+
+    Attributes:
+        coming: whether the step's draw is still to come, see `coming`.
     """
 
     seed: Tensor
     number: Tensor
+    coming: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,12 +35,26 @@ class Draws(nn.Module):
 
     def again(self, size: int) -> tuple[Tensor, Tensor]:
         """What the last call gave, for those who share its draw."""
-        number = self.number - 1
+        number = self.number.clone() if self.coming else self.number - 1
         return gumbel(self.seed, number, size), number
 
     def rewind(self) -> None:
         """The next call is the last one's draw once more."""
-        self.number -= 1
+        if not self.coming:
+            self.number -= 1
+
+
+@contextlib.contextmanager
+def coming(model: nn.Module) -> Iterator[None]:
+    """Inside the block, which precedes the pass of a step, all streams of a model give the draw of that pass."""
+    streams = [module for module in model.modules() if isinstance(module, Draws)]
+    for stream in streams:
+        stream.coming = True
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.coming = False
 
 
 def _signed(number: int) -> int:
