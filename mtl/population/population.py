@@ -272,9 +272,8 @@ class Population:
             step = PopulationStep(self, forward, leaf, losses, values, {"validation": validation, "fresh": fresh})
             step.run()
             self._commit(step, fixed, absent)
-        if step.reads_after:
-            whole = torch.from_numpy(step.whole).to(self.device)
-            self.state |= {"pending": whole, "previous": batch}
+        if step.reads_after.any():
+            self.state |= {"pending": torch.from_numpy(step.reads_after).to(self.device), "previous": batch}
         return values
 
     def _inspect(self, forward: LossFunction, batch: Any) -> None:

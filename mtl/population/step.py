@@ -7,7 +7,7 @@ weights and strategy state, while the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class PopulationStep:
         gradient: (N, P), what `.grad` would hold.
         counts: numbers to add to the members' counts.
         finite: (N, K), which losses are; `whole` (N,), members all of whose losses are.
-        reads_after: whether the strategy wants to know this batch's losses after the step.
+        reads_after: (N,), members whose strategy wants to know this batch's losses after the step.
     """
 
     gradient: Tensor
@@ -62,15 +62,17 @@ class PopulationStep:
             self.whole = self.finite.all(1).cpu().numpy()
         zeros = np.zeros(members, np.int64)
         self.counts: dict[str, Any] = {"steps": 1, "forward": 1, "backward": zeros, "updates": zeros}
-        updates = set(population.counts["updates"][self.whole].tolist())
-        self.needs = frozenset().union(*(self.strategy.needs_at(number) for number in updates))
-        self.reads_after = "after" in self.needs
-        self._by_gradients = bool(self.needs & NEEDS_GRADIENTS) or self.strategy.elementwise
+        # Of members whose strategies were updated unlike often, some may measure in a step in which others do not.
+        self._updates = population.counts["updates"]
+        self._needs = {number: self.strategy.needs_at(number) for number in set(self._updates[self.whole].tolist())}
+        self.needs = frozenset().union(*self._needs.values())
+        self.reads_after: Flags = self._reading({"after"})
+        self._by_gradients: Flags = self._reading(NEEDS_GRADIENTS) | self.strategy.elementwise
 
     def run(self) -> None:
         """Measure, weigh and apply."""
         refuse_missing(self.strategy, self.needs, self.closures, "step(batch")
-        if self._by_gradients:
+        if self._by_gradients.any():
             self._from_gradients()
             return
         self._weigh(self._measure_others(self._at_hand(), None, self.whole), self.whole)
@@ -79,7 +81,12 @@ class PopulationStep:
         else:
             rows = task_gradients(self.losses, self.leaf)
             self.gradient = self._combined(self._guarded(rows, self.finite, self.whole))
-        self._count("backward", np.where(self.whole, 1, self._present()))
+        self._count("backward", self._one_each())
+
+    def _reading(self, signals: Collection[str]) -> Flags:
+        """(N,) the members that are whole and read one of these signals in this step."""
+        numbers = [number for number, needs in self._needs.items() if not needs.isdisjoint(signals)]
+        return self.whole if len(numbers) == len(self._needs) else self.whole & np.isin(self._updates, numbers)
 
     def _count(self, name: str, number: Any) -> None:
         self.counts[name] = self.counts.get(name, 0) + number
@@ -89,20 +96,21 @@ class PopulationStep:
         present: npt.NDArray[np.int64] = self.finite.sum(1).cpu().numpy()
         return present
 
+    def _one_each(self) -> npt.NDArray[np.int64]:
+        """(N,) the backward passes of members whose weights are applied in one, if all their tasks are there."""
+        return np.where(self.whole, 1, self._present())
+
     def _on_device(self, flags: Flags) -> Tensor:
         return torch.from_numpy(flags).to(self.values.device)
 
     # --- measure ---------------------------------------------------------------------------------------------------
 
     def _at_hand(self) -> dict[str, Tensor]:
-        """The signals that take no pass; members that are not whole draw no random numbers."""
+        """The signals that take no pass; members draw the random numbers that they read, and none if not whole."""
         population, like = self.population, self.values
         signals = {"losses": like if self.whole.all() else harmless_losses(like)}
         if self.needs & {"noise", "dither"}:
-            each = [
-                draws(self.needs, self.tasks, population.program.dimension, population.noise[member] if whole else None)
-                for member, whole in enumerate(self.whole)
-            ]
+            each = [self._drawn(member) for member in range(len(self.whole))]
             signals |= {name: sent(torch.stack([drawn[name] for drawn in each]), like) for name in each[0]}
         if "epoch" in self.needs:
             epochs = torch.from_numpy(population.counts["steps"] // population.steps_per_epoch)
@@ -111,10 +119,21 @@ class PopulationStep:
             signals["after"] = torch.where(population.state["seen"][:, None], population.state["after"], like)
         return signals
 
+    def _drawn(self, member: int) -> dict[str, Tensor]:
+        """The random numbers of a member; zeros for those that others read alone."""
+        size = self.tasks, self.population.program.dimension
+        own = self._needs[int(self._updates[member])] if self.whole[member] else frozenset()
+        return draws(self.needs - own, *size, None) | draws(own, *size, self.population.noise[member] if own else None)
+
     def _measure_others(self, signals: dict[str, Tensor], gradients: Tensor | None, who: Flags) -> dict[str, Tensor]:
-        """The signals and those that `MEASURERS` measure, of the members in `who`."""
-        if not self.needs & MEASURERS.keys():
-            return signals
+        """The signals and those that `MEASURERS` measure, of the members in `who` that read them."""
+        for name in MEASURERS:
+            if name in self.needs:
+                signals = signals | {name: self._measured(name, signals, gradients, who & self._reading({name}))}
+        return signals
+
+    def _measured(self, name: str, signals: dict[str, Tensor], gradients: Tensor | None, who: Flags) -> Tensor:
+        """One of the signals that `MEASURERS` measure, of the members in `who`."""
         population = self.population
 
         def current(strategy: Any, state: Any, own: dict[str, Tensor]) -> Tensor:
@@ -142,9 +161,9 @@ class PopulationStep:
             lookahead_lr(population.values, population.program.shared_tensors),
             count,
         )
-        more, broken = measured(probe, self.needs, self.values)
-        self.counts["nonfinite_signal"] = broken.cpu().numpy() & who
-        return signals | more
+        found, broken = measured(probe, name, self.values)
+        self.counts["nonfinite_signal"] = self.counts.get("nonfinite_signal", False) | (broken.cpu().numpy() & who)
+        return found
 
     def _options(self) -> dict[str, Any]:
         """`Strategy.measuring`, (N, 1) where members differ."""
@@ -208,7 +227,7 @@ class PopulationStep:
     def _from_gradients(self) -> None:
         dimension, strategy = self.population.program.dimension, self.strategy
         rows = task_gradients(self.losses, self.leaf, retain_graph=bool(self.needs & KEEPS_GRAPH))
-        self._count("backward", self._present())
+        self._count("backward", np.where(self._by_gradients, self._present(), self._one_each()))
         shared, who = rows[:, :, :dimension], self.whole
         gramian = shared @ shared.mT if "gramian" in self.needs else None
         squares = gramian.diagonal(dim1=1, dim2=2) if gramian is not None else shared.square().sum(2)
@@ -216,7 +235,7 @@ class PopulationStep:
         clean = bool(sound.all())
         lost: Flags = np.zeros(len(who), bool)
         if not clean:
-            lost = (self.finite & ~sound).any(1).cpu().numpy() & (self.whole | strategy.elementwise)
+            lost = (self.finite & ~sound).any(1).cpu().numpy() & self._by_gradients
             self.counts["nonfinite_gradient"] = lost
             who = who & ~lost
         signals = self._at_hand()  # a step draws its random numbers whatever comes of it
@@ -230,7 +249,8 @@ class PopulationStep:
                 chosen = tracked if updated.all() else kept(self._on_device(updated), tracked, shared)
                 rows = torch.cat([chosen, rows[:, :, dimension:]], 2)
         if not clean:
-            rows = self._guarded(rows, sound, self.whole | strategy.elementwise)
+            looked_at = kept(self._on_device(self._by_gradients), sound, self.finite)
+            rows = self._guarded(rows, looked_at, self.whole | strategy.elementwise)
         gradient = self._combined(rows)
         self.gradient = kept(self._on_device(lost), cleared(gradient), gradient) if lost.any() else gradient
 
@@ -260,10 +280,9 @@ class PopulationStep:
     def stepped(self) -> Tensor | None:
         """The parameter tensors (N, T) that got a gradient, None when all did."""
         reach, shared = self.population.reach, self.population.program.shared_tensors
-        if self.whole.all() and bool(reach.any(0)[shared if self._by_gradients else 0 :].all()):
+        if self.whole.all() and bool(reach.any(0)[shared if self._by_gradients.all() else 0 :].all()):
             return None
         reached = (self.finite.to(torch.float64) @ reach.to(torch.float64)) > 0
-        if self._by_gradients:  # a Jacobian has zeros where a task does not reach, and they count
-            lenient = self._on_device(self.whole | self.strategy.elementwise)
-            reached[:, :shared] |= (lenient & self.finite.any(1))[:, None]
+        # A Jacobian has zeros where a task does not reach, and they count.
+        reached[:, :shared] |= (self._on_device(self._by_gradients) & self.finite.any(1))[:, None]
         return reached

@@ -94,27 +94,21 @@ NEEDS_GRADIENTS = frozenset({"gramian", "jacobian", "align", "implicit"})
 KEEPS_GRAPH = frozenset({"implicit"})
 
 
-def measured(probe: Probe, needs: frozenset[str], like: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """The signals that `MEASURERS` measure.
+def measured(probe: Probe, name: str, like: Tensor) -> tuple[Tensor, Tensor]:
+    """One of the signals that `MEASURERS` measure; its `current` may read those that come before it there.
 
     Args:
         probe: the step.
-        needs: the signals that the strategy reads.
+        name: of the signal.
         like: losses (..., K), for the dtype.
 
     Returns:
-        The signals among them, (..., K, K), zero where an entry is not finite; and whether (...) some entry was not,
-        which counts as `nonfinite_signal`.
+        The signal (..., K, K), zero where an entry is not finite; and whether (...) some entry was not, which counts as
+        `nonfinite_signal`.
     """
-    signals = {}
-    broken = torch.zeros(like.shape[:-1], dtype=torch.bool, device=like.device)
-    for name, measure in MEASURERS.items():
-        if name in needs:
-            found = measure(probe).detach()
-            finite = found.isfinite()
-            signals[name] = torch.where(finite, found, 0).to(like.dtype)
-            broken = broken | ~finite.flatten(-2).all(-1)
-    return signals, broken
+    found = MEASURERS[name](probe).detach()
+    finite = found.isfinite()
+    return torch.where(finite, found, 0).to(like.dtype), ~finite.flatten(-2).all(-1)
 
 
 def refuse_missing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mtl.gradients.by_task import BackwardByTask
@@ -156,6 +157,9 @@ class SignalsOfStep:
             self._average,
             self._setup.passes,
         )
-        more, broken = measured(probe, step.needs, step.batch.values)
-        self._setup.tally.add("nonfinite_signal", broken)
-        signals |= more
+        lost = []
+        for name in MEASURERS:
+            if name in step.needs:
+                signals[name], broken = measured(probe, name, step.batch.values)
+                lost.append(broken)
+        self._setup.tally.add("nonfinite_signal", torch.stack(lost).any(0))

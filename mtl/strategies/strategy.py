@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -107,6 +107,10 @@ class Strategy(ABC):
     def needs_at(self, step: int) -> frozenset[str]:  # noqa: ARG002
         """The signals that step number `step` (from 0) will read; fewer than `needs` when it holds its weights."""
         return self.needs
+
+    def suffices(self, names: Collection[str]) -> bool:
+        """Whether it can be called with signals of these names, though what comes of it may not count."""
+        return self.needs_at(0) <= set(names)
 
     def check_tasks(self, num_tasks: int) -> None:
         """Raise `ValueError` if this strategy cannot weigh `num_tasks` tasks."""

@@ -168,8 +168,8 @@ class Groups:
     def regroup(self) -> None:
         """Bring members of one structure together again, finished ones apart from the others."""
         kinds: dict[tuple[Hashable, bool], list[Group]] = {}
+        self.retire()
         for group in self.all:
-            group.look()
             kinds.setdefault((group.key, group.over), []).append(group)
         self.all = []
         for (key, over), groups in kinds.items():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,6 +62,9 @@ class Chain(Strategy):
 
     def needs_at(self, step: int) -> frozenset[str]:
         return frozenset().union(*(part.needs_at(step) for part in self.parts))
+
+    def suffices(self, names: Collection[str]) -> bool:
+        return all(part.suffices(names) for part in self.parts)
 
     def check_tasks(self, num_tasks: int) -> None:
         for part in self.parts:

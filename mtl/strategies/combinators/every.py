@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,6 +35,9 @@ class Every(Wrapper):
     def needs_at(self, step: int) -> frozenset[str]:
         return self.inner.needs_at(step // self.n) if step % self.n == 0 else frozenset({"losses"})
 
+    def suffices(self, names: Collection[str]) -> bool:
+        return "losses" in names
+
     def init(self, losses: Tensor) -> EveryState:
         return EveryState(self.inner.init(losses), filled(losses, self.inner, None, 1.0), _zero(losses))
 
@@ -43,7 +47,7 @@ class Every(Wrapper):
 
     def __call__(self, state: EveryState, signals: Signals) -> tuple[Tensor, EveryState]:
         step = state.step + 1
-        if not signals.keys() >= self.inner.needs_at(0):  # nothing was measured: the caller read `needs_at`
+        if not self.inner.suffices(signals):  # nothing was measured: the caller read `needs_at`
             return state.weights, state._replace(step=step)
         due = state.step % self.n == 0
         weights, inner = self.inner(state.inner, signals)
@@ -56,6 +60,8 @@ class Every(Wrapper):
         return torch.where(due, self.inner.gradients(state.inner, jacobian), jacobian)
 
     def current(self, state: EveryState, signals: Signals) -> Tensor:
+        if not self.inner.suffices({*signals, "align", "implicit"}):  # of its own are those read that come before them
+            return state.weights
         return torch.where(state.step == 0, self.inner.current(state.inner, signals), state.weights)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +43,9 @@ class Wrapper(Strategy):
 
     def needs_at(self, step: int) -> frozenset[str]:
         return self.inner.needs_at(step)
+
+    def suffices(self, names: Collection[str]) -> bool:
+        return self.inner.suffices(names)
 
     def check_tasks(self, num_tasks: int) -> None:
         self.inner.check_tasks(num_tasks)
