@@ -134,7 +134,7 @@ def adopt(population: HeldMembers, source: HeldMembers, *, optimizer: bool, stra
         ValueError: the parameters do not fit.
     """
     if source.program.shapes != population.program.shapes:
-        raise ValueError("a member cannot keep its parameters: the model of its new structure has others")
+        raise ValueError("a member cannot keep its parameters: the model of its new settings has others")
     source.read_after()
     state = population.state
     state["parameters"] = source.state["parameters"].clone()

@@ -13,6 +13,7 @@ from mtl.population.normalisation import forgotten, gathering, normalisations
 from mtl.train.average import copied, follow
 from mtl.train.batches import Batches
 from mtl.train.job import Job
+from mtl.train.learning import in_place_of
 
 _MOST = 100  # batches whose statistics are gathered
 _STREAM = 7  # tells their order from those of training
@@ -55,7 +56,8 @@ class Average:
 
     def go_on_from(self, other: Average | None, model: nn.Module) -> None:
         """Take the values of another average, or those of the model where there is none."""
-        self.values = copied(model.state_dict() if other is None else other.values)
+        present = model.state_dict()
+        self.values = copied(present if other is None else in_place_of(present, other.values))
         self.begun = other is not None and other.begun
 
     def close(self) -> None:

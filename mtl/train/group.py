@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -239,8 +240,9 @@ class Group:
 
     def restructured(self, row: int, job: Job) -> Group:
         """One run with a job of another structure, by itself: same parameters, and what else still has its form."""
-        stepper = self.stepper.restructured(row, job)
-        return Group(self._ground, stepper, [self.runs[row].assigned(job)], [self.ids[row]])
+        stepper, run = self.stepper.restructured(row, job), self.runs[row]
+        moved = dataclasses.replace(run, job=job, best=stepper.converted(run.best))
+        return Group(self._ground, stepper, [moved], [self.ids[row]])
 
     def _put(self, row: int, run: Run) -> None:
         self.runs = [run if place == row else other for place, other in enumerate(self.runs)]

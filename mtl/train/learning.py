@@ -69,12 +69,18 @@ def still_learned(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dic
 
 
 def in_place_of(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of another model of the same structure, one after another under the names of an own one.
+    """The tensors of another model with the same parameters, one after another under the names of an own one.
 
-    Learned losses are those of `still_learned`.
+    Layers without parameters, as those of dropout, may give them other names. Learned losses are those of
+    `still_learned`.
+
+    Raises:
+        ValueError: the models have unlike many tensors, or of unlike shapes.
     """
-    names = without_learned(own)
-    values = dict(zip(names, without_learned(other).values(), strict=True)) | still_learned(own, other)
+    here, there = without_learned(own), without_learned(other)
+    if [value.shape for value in here.values()] != [value.shape for value in there.values()]:
+        raise ValueError("a member cannot keep its parameters: the model of its new settings has others")
+    values = dict(zip(here, there.values(), strict=True)) | still_learned(own, other)
     return {name: values[name] for name in own}
 
 

@@ -101,4 +101,4 @@ class Penalties:
     def go_on_from(self, other: Penalties) -> None:
         """Take the directions of another model of the same parameters, where it has some."""
         if self.directions and other.directions:
-            self.directions = dict(other.directions)
+            self.directions = dict(zip(self.directions, other.directions.values(), strict=True))

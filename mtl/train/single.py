@@ -17,7 +17,7 @@ from mtl.train.batches import derived_seed
 from mtl.train.evaluate import Measured, measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.learning import still_learned, with_learned, without_learned
+from mtl.train.learning import in_place_of, with_learned
 from mtl.train.model import build_model
 from mtl.train.stepper import Snapshot
 from mtl.train.surroundings import Randomness
@@ -166,16 +166,15 @@ class Single:
 
     def _go_on_from(self, before: Single) -> None:
         """Take the state of a run with another job that ends here."""
-        try:
-            theirs = before.model.state_dict()
-            learned = still_learned(self.model.state_dict(), theirs)
-            self.model.load_state_dict({**without_learned(theirs), **learned})
-        except RuntimeError as error:
-            raise ValueError("a member cannot keep its parameters: the model of its new settings has others") from error
+        self.model.load_state_dict(self.converted(before.model.state_dict()))
         if self._average is not None:
             self._average.go_on_from(before._average, self.model)
         self._updates.go_on_from(before._updates)
         self._random = before._random
+
+    def converted(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot of a row from before `restructured`, in the form of those of this stepper."""
+        return in_place_of(self.model.state_dict(), snapshot)
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 

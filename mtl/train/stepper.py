@@ -87,6 +87,9 @@ class Stepper(Protocol):
             ValueError: the parameters do not fit the model of the job.
         """
 
+    def converted(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot of a row from before `restructured`, in the form of those of this stepper."""
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on but the jobs, as tensors and plain values."""
 

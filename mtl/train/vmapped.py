@@ -259,6 +259,7 @@ class Vmapped:
 
     def change(self, jobs: Sequence[Job]) -> None:
         """Give all rows other jobs of the same structure; their state stays."""
+        self.population.read_after()  # while losses and dropout are those of that step
         self.population.set_strategies([job.strategy for job in jobs])
         self.population.set_values(lr_factor=1.0, **_values(jobs, _parts_by_tensor(self.population, jobs)))
         self.population.dropout = [dropouts(job.settings, job.tasks) for job in jobs]
@@ -284,6 +285,12 @@ class Vmapped:
             if "average" in source.population.state:
                 state["average"]["begun"] = source.population.state["average"]["begun"].clone()
         return moved
+
+    def converted(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot of a row from before `restructured`, in the form of those of this stepper."""
+        parameters, fixed = snapshot
+        own = {name: value[0] for name, value in self.population.state["fixed"].items()}
+        return [parameters, in_place_of(own, fixed)]
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 
