@@ -12,7 +12,8 @@ from torch import Tensor
 from mtl.losses.labels import known, numbers
 from mtl.losses.loss import Loss, Terms
 
-_HALVINGS = 60  # of the interval in which the best constant lies
+_HALVINGS = 40  # of the interval in which the best constant lies: to less than what single precision tells apart
+_AT_ONCE = 2**16  # labels for which it is sought together: of pixels there are many, and these fit into a cache
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ class Regression(Elementwise):
 
     def balanced(self, target: Tensor) -> Tensor:
         """The prediction at which the slopes of all labels cancel, found by halving, for each label of an example."""
-        labels = floats(target).reshape(len(target), -1).double()
+        labels = floats(target).reshape(len(target), -1)
+        some = max(1, _AT_ONCE // max(1, len(labels)))
+        found = torch.cat([self._balanced(each.double()) for each in labels.split(some, 1)])
+        return filled(found.to(torch.get_default_dtype()), target)
+
+    def _balanced(self, labels: Tensor) -> Tensor:
+        """The same of labels (N, D), for each of D."""
         low, high = _lowest(labels), -_lowest(-labels)
         for _ in range(_HALVINGS):
             middle = ((low + high) / 2).requires_grad_()
@@ -63,7 +70,7 @@ class Regression(Elementwise):
             (slope,) = torch.autograd.grad(torch.where(labels.isnan(), 0.0, each).sum(), middle)
             middle = middle.detach()
             low, high = torch.where(slope < 0, middle, low), torch.where(slope < 0, high, middle)
-        return filled(((low + high) / 2).to(torch.get_default_dtype()), target)
+        return (low + high) / 2
 
 
 @dataclass(frozen=True)

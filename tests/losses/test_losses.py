@@ -175,3 +175,13 @@ def test_the_constant_prediction_of_a_function_is_a_number_or_a_logit(function):
 def test_places_without_a_label_get_the_mean_of_all():
     labels = torch.tensor([[1.0, torch.nan], [2.0, torch.nan]])
     assert constant_prediction(make_loss("mse"), labels, labels, 2).tolist() == [[1.5, 1.5]] * 2
+
+
+@pytest.mark.parametrize("spec", ["huber:delta=0.3", "smooth-l1:beta=0.2", "log-cosh:width=0.4"])
+def test_the_best_constant_of_a_pixel_is_that_of_its_own_labels(spec):
+    labels = torch.randn(6, 200, 100, generator=torch.Generator().manual_seed(0)) ** 3
+    labels[1, 7, 7], labels[:, 199, 99] = torch.nan, torch.nan
+    found = make_loss(spec).constant(labels).reshape(200, 100)
+    for row, column in [(0, 0), (7, 7), (100, 50), (199, 98)]:
+        assert found[row, column] == pytest.approx(float(make_loss(spec).constant(labels[:, row, column])), abs=1e-6)
+    assert found[199, 99] == pytest.approx(float(labels.nanmean()), abs=1e-5)
