@@ -174,7 +174,7 @@ class Single:
 
     def converted(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot of a row from before `restructured`, in the form of those of this stepper."""
-        return in_place_of(self.model.state_dict(), snapshot)
+        return copied(in_place_of(self.model.state_dict(), snapshot))
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 

@@ -290,7 +290,7 @@ class Vmapped:
         """The snapshot of a row from before `restructured`, in the form of those of this stepper."""
         parameters, fixed = snapshot
         own = {name: value[0] for name, value in self.population.state["fixed"].items()}
-        return [parameters, in_place_of(own, fixed)]
+        return [parameters, copied(in_place_of(own, fixed))]
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 

@@ -57,3 +57,14 @@ def test_parameters_that_do_not_fit_are_refused_in_one_line(vectorised):
             ValueError, match=r"^a member cannot keep its parameters: the model of its new settings has"
         ):
             made.replace({0: Member("equal", 2, settings)})
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_what_is_kept_of_the_best_evaluation_stays_while_a_loss_that_came_after_it_is_learned(vectorised):
+    made = Cohort(Three(), Three().load(), [Member("equal", 1, {"lr": 0.0})], SETTINGS, vectorised=vectorised)
+    made.advance(25)
+    made.replace({0: Member("equal", 1, {"lr": 1.0}, LEARNED)})
+    kept = made.results()[0].learned
+    made.advance(1000)
+    result = made.results()[0]
+    assert result.best_step == 10 and result.learned == kept
