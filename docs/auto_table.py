@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -240,6 +240,7 @@ def row(name: str, repetitions: Sequence[Mapping[str, Any]]) -> str:
         in_percent(mean_interval([*auto.values()])),
         in_percent(mean_interval([*random.values()])),
         in_percent(between.difference) + p + (f"; {lost} without a result" if lost else ""),
+        f"{lowest(auto.values())}, {lowest(random.values())}",
         f"{kept} of {len(repetitions)}",
         f"{statistics.median(each['finished'] for each in repetitions):g}",
     ]
@@ -254,12 +255,18 @@ def in_percent(found: Interval) -> str:
     return f"{found.mean:+.1f}{half}".replace("-", "−")
 
 
+def lowest(gains: Iterable[float | None]) -> str:
+    """The gain of the worst repetition."""
+    known = [gain for gain in gains if gain is not None]
+    return f"{min(known):+.1f}".replace("-", "−") if known else "–"
+
+
 def write_table(page: Path, rows: Sequence[str]) -> None:
     """Write the table between its marks."""
     head = [
-        "| benchmark | time of each | Δm of auto, % | Δm of random search, % | auto − random, paired | default taken | "
-        "runs of random search |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| benchmark | time of each | Δm of auto, % | Δm of random search, % | auto − random, paired | "
+        "worst repetition of each | default taken | runs of random search |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     text = page.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]

@@ -46,7 +46,7 @@ def test_a_gain_is_the_mean_over_tasks_against_the_default(script):
 def test_a_row_has_both_against_the_default_and_against_each_other(script):
     row = script.row("tiny", [scores(0.1, 0.05), scores(0.2, 0.15, finished=8), scores(0.0, -0.1, chosen="default")])
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:2] == ["`tiny`", "1:30 min"] and cells[5:] == ["1 of 3", "4"]
+    assert cells[:2] == ["`tiny`", "1:30 min"] and cells[5:] == ["+0.0, −10.0", "1 of 3", "4"]
     assert cells[2:4] == ["+10.0 ± 24.8", "+3.3 ± 31.3"] and cells[4].startswith("+6.7 ± 7.2 (p = 0.057)")
     lost = script.row("tiny", [scores(0.1, None), scores(0.2, 0.15), scores(0.0, -0.1)])
     assert "; 1 without a result" in lost
