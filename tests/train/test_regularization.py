@@ -75,7 +75,7 @@ def test_dropout_is_refused_where_there_is_no_trunk_to_have_it():
     class WithoutTrunk(Tiny):
         trunk = ""
 
-    with pytest.raises(ValueError, match=r"dropout=0.4: the model of this benchmark has no dropout"):
+    with pytest.raises(ValueError, match=r"dropout=0.4: the model of benchmark 'tiny' has no dropout"):
         train(WithoutTrunk(), load_checked(Tiny()), "equal", Settings(steps=1, dropout=0.4))
 
 
