@@ -1,8 +1,11 @@
-"""What a command has written into its run directory."""
+"""What was written to a disk, read back."""
 
 from __future__ import annotations
 
+import io
 import json
+
+import torch
 
 
 def lines_of(path):
@@ -23,3 +26,11 @@ def events_of(out):
 def summary_of(out):
     """The summary."""
     return json.loads((out / "summary.json").read_text(encoding="utf-8"))
+
+
+def through_disk(state):
+    """A state as it comes back from a checkpoint."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)

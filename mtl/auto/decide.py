@@ -12,8 +12,7 @@ from mtl.auto.finals import USUAL_LABEL, Finalist, Finals, choose_finalists
 from mtl.auto.holdout import HeldOut
 from mtl.auto.narrow import narrowed, narrowings
 from mtl.auto.path import importance_in, path_between
-from mtl.auto.plan import RACE as RACE_SHARE
-from mtl.auto.plan import TimePlan, make_plan
+from mtl.auto.plan import RACE_SHARE, TimePlan, make_plan
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
 from mtl.auto.speed import Speed, measure_speed, step_seconds

@@ -14,14 +14,14 @@ from mtl.auto.speed import Speed
 # Shares of the time. Finals get the larger one where they would not have the recipe's length otherwise.
 FINALS, MOST_FINALS, PAGE = 0.26, 0.41, 0.05
 _MEASURING = 0.04  # in which the speed is measured again after the race
-RACE = 1 - FINALS - _MEASURING - PAGE
+RACE_SHARE = 1 - FINALS - _MEASURING - PAGE
 _PATH = 1 / 3  # of the finals' share, for the runs between the default and the winner
 # Intervals of a run, and runs that begin in its first bracket, of which one is left at the end: halving by three begins
 # at one, three or nine intervals. The second where evaluations are dear, or the race is worth few whole runs: a
 # twenty-seventh of a run says little of schedules that begin with low rates, which are the better ones in the end.
 _FINE, _COARSE = (27, 27), (9, 12)
 _MANY = 60  # whole runs that the race is worth, from which on it can afford to miss some of these
-_DEAR = 0.4  # share of the evaluations in the cost of a run from which on they are
+_COSTLY = 0.4  # share of the evaluations in the cost of a run from which on they are
 _ALIKE, _HALVING = 3, 3  # runs that begin with one structure; one of so many goes on
 # Whole runs that the race is worth: one that passes through two of its brackets, or through one where that is not to be
 # had.
@@ -274,7 +274,7 @@ def _race_length(seconds: float, runs: int, longest: int, speed: Speed, kinds: i
         together, evaluations = _together(members, rungs, kinds), rungs * speed.evaluation
         length = min(longest, _steps(seconds / runs, speed.step(together), evaluations))
         run = speed.run(length, rungs, together)
-        if evaluations <= _DEAR * run and _MANY * run <= seconds:
+        if evaluations <= _COSTLY * run and _MANY * run <= seconds:
             break
     return length, rungs, members
 

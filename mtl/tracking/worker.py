@@ -156,7 +156,7 @@ def main(mode: str, spool: Path, study: int, token: str) -> None:
                 log.handle(message)
             log.close()
             break
-        except Exception:
+        except Exception:  # W&B and its own process fail in many ways; the last time it is said
             if attempt == _RESTARTS:
                 raise
             log.restart()

@@ -1,14 +1,13 @@
 """Random runs, a fixed number of draws: what is trained together, changed midway or stopped is the run by itself."""
 
-import io
 import random
 
 import pytest
-import torch
 
 from mtl.train import Cohort
 from tests.population.problem import close
 from tests.train.any_run import BENCHMARKS, draw_member, settings_of
+from tests.written import through_disk
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -45,12 +44,9 @@ def shown(made):
     return found
 
 
-def through_disk(made, benchmark):
-    file = io.BytesIO()
-    torch.save(made.state_dict(), file)
-    file.seek(0)
+def resumed(made, benchmark):
     again = cohort(benchmark, made.members[:1])
-    again.load_state_dict(torch.load(file, weights_only=True))
+    again.load_state_dict(through_disk(made.state_dict()))
     return again
 
 
@@ -89,5 +85,5 @@ def test_members_that_were_stopped_and_go_on_are_the_same_bit_for_bit(seed):
     whole, parts = cohort(benchmark, members), cohort(benchmark, members)
     for steps in (1, 3):
         parts.advance(steps)
-        parts = through_disk(parts, benchmark)
+        parts = resumed(parts, benchmark)
     assert shown(parts) == shown(whole)

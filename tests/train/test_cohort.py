@@ -1,6 +1,5 @@
 """What a cohort does beyond training: exploit, replace, keep, add, checkpoints, fallbacks and memory."""
 
-import io
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ from mtl.strategies import REGISTRY
 from mtl.train import Cohort, Member, Settings
 from mtl.train.vmapped import Vmapped
 from tests.population.problem import Three, assert_is_the_single_run, close
+from tests.written import through_disk
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -30,13 +30,6 @@ MEMBERS = [
 def cohort(members=MEMBERS, benchmark=None, settings=SETTINGS, **options):
     benchmark = benchmark or Three()
     return Cohort(benchmark, benchmark.load(), members, settings, **options)
-
-
-def through_disk(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 class Counted(TorchDispatchMode):

@@ -1,6 +1,5 @@
 """`--optimizer lbfgs`: a step evaluates one function, and is that of torch's class in a loop written by hand."""
 
-import io
 import math
 
 import pytest
@@ -20,6 +19,7 @@ from mtl.train.loop import train_to_the_end
 from mtl.train.optimizers import read_optimizer
 from mtl.train.processes import Processes
 from tests.population.problem import Normed, Three, ThreeMissing
+from tests.written import through_disk
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -187,13 +187,6 @@ class Exploding(Three):
             return usual(prediction, target) * (value if self.calls in self.bad else 1.0)
 
         self.tasks = (Three.tasks[0], Task("product", loss, (mae,)), Three.tasks[2])
-
-
-def through_disk(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def state_of(cohort):
