@@ -45,6 +45,7 @@ class Task:
             a distance, `inverse-depth`, or `direction`, three numbers of which the first is along the picture's rows;
             empty for anything else.
         classes: names of the classes in their order, or of no and yes, for messages; empty where they have none.
+        own_loss: the benchmark's own loss, where `loss` is another that a user chose; None where `loss` is it.
     """
 
     name: str
@@ -54,6 +55,12 @@ class Task:
     ignore: float | None = None
     geometry: str = ""
     classes: tuple[str, ...] = ()
+    own_loss: TaskLoss | None = None
+
+    @property
+    def yardstick(self) -> TaskLoss:
+        """The loss whose best constant prediction the skill refers to: the benchmark's own, whichever one trains."""
+        return self.loss if self.own_loss is None else self.own_loss
 
 
 @dataclass(frozen=True, init=False)

@@ -9,14 +9,14 @@ from typing import Any
 
 from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.hyperparameters import read_items
-from mtl.losses import Loss, make_loss
+from mtl.losses import Loss, TaskLoss, make_loss
 from mtl.suggestions import nearest
 
 _BETWEEN = "; "
 
 
 def with_losses(benchmark: Benchmark, specs: Mapping[str, str]) -> Benchmark:
-    """The same benchmark with other losses of some of its tasks.
+    """The same benchmark with other losses of some of its tasks, which keep its own as their yardstick.
 
     Args:
         benchmark: stays as it is.
@@ -31,7 +31,10 @@ def with_losses(benchmark: Benchmark, specs: Mapping[str, str]) -> Benchmark:
         if name not in names:
             raise ValueError(f"loss of task {name!r}: there is no such task: {nearest(name, names)}")
         found[name] = _made(name, spec)
-    tasks = [dataclasses.replace(task, loss=found.get(task.name, task.loss)) for task in benchmark.tasks]
+    tasks = [
+        dataclasses.replace(task, loss=found[task.name], own_loss=task.yardstick) if task.name in found else task
+        for task in benchmark.tasks
+    ]
     return _with_tasks(benchmark, tasks)
 
 
@@ -55,12 +58,18 @@ def fitted_tasks(tasks: Sequence[Task], train: Examples) -> list[Task]:
 
 
 def _fitted(task: Task, train: Examples) -> Task:
-    if not isinstance(task.loss, Loss) or not task.loss.undecided():
-        return task
+    def in_numbers(loss: TaskLoss) -> TaskLoss:
+        if not isinstance(loss, Loss) or not loss.undecided():
+            return loss
+        return loss.fitted(train.targets[task.name], task.outputs)
+
     try:
-        return dataclasses.replace(task, loss=task.loss.fitted(train.targets[task.name], task.outputs))
+        loss, own = in_numbers(task.loss), in_numbers(task.yardstick)
     except ValueError as error:
         raise ValueError(f"task {task.name!r}: {error}") from error
+    if loss is task.loss and own is task.yardstick:
+        return task
+    return dataclasses.replace(task, loss=loss, own_loss=None if task.own_loss is None else own)
 
 
 def _with_tasks(benchmark: Benchmark, tasks: Sequence[Task]) -> Benchmark:

@@ -243,14 +243,14 @@ def _guarded(metric: Metric, task: Task, function: Callable[[], _Value]) -> _Val
 
 
 def constant_metrics(tasks: Sequence[Task], fitted_on: Examples, measured_on: Examples) -> Metrics:
-    """Metrics of the best prediction without inputs: the reference of the skill score.
+    """Metrics of the best prediction without inputs, by the benchmark's own losses: the reference of the skill score.
 
     NaN where a metric has no value for such a prediction, as a correlation has none, or raises an error for it.
     """
     found: Metrics = {}
     for task in tasks:
         fitted, labels = (split.targets[task.name] for split in (fitted_on, measured_on))
-        guess = constant_prediction(task.loss, fitted, labels, task.outputs)
+        guess = constant_prediction(task.yardstick, fitted, labels, task.outputs)
 
         def constant(start: int, some: Tensor, guess: Tensor = guess) -> Tensor:
             return guess[start : start + len(some)]

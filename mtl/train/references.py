@@ -18,7 +18,7 @@ from mtl.train.evaluate import Metrics, constant_metrics, value_or_nan
 def perfect_prediction(task: Task, labels: Tensor) -> Tensor:
     """Predictions for `labels` that are right: the labels themselves, or 1 for the right class and 0 for the others."""
     there = known(labels)
-    if not takes_classes(task.loss, labels, task.outputs):
+    if not takes_classes(task.yardstick, labels, task.outputs):
         return over_outputs(torch.where(there, labels, 0).to(torch.get_default_dtype()), task.outputs)
     classes = torch.where(there, labels, 0)
     return nn.functional.one_hot(classes, task.outputs).to(torch.get_default_dtype())
@@ -36,10 +36,11 @@ def defined(metric: Metric, task: Task, split: Examples) -> bool:
 def references(tasks: Sequence[Task], fitted_on: Examples, measured_on: Examples) -> tuple[Metrics, list[str]]:
     """What the skill of each task refers to, and what a user should know of it.
 
-    Runs are selected by the first metric of each task that can judge. Its value without skill is that of the best
-    constant prediction; where that has none, as a correlation has none, it is 0, which makes the skill a share of
-    perfection. A metric cannot judge that is undefined on the split, or perfect for a constant prediction: a network
-    that has learnt nothing would do best.
+    Runs are selected by the first metric of each task that can judge. Its value without skill is that of the constant
+    prediction that is best under the benchmark's own loss, so that runs with other losses are measured alike; where
+    that has none, as a correlation has none, it is 0, which makes the skill a share of perfection. A metric cannot
+    judge that is undefined on the split, or perfect for a constant prediction: a network that has learnt nothing would
+    do best.
 
     Args:
         tasks: all that count.

@@ -133,6 +133,22 @@ def test_a_replay_of_files_that_do_not_say_how_runs_were_trained_together_is_jud
     assert "reaches every recorded metric" in told
 
 
+def test_runs_of_one_loss_have_one_skill_whichever_command_trains_them(tmp_path):
+    spec = "quantile:q=0.9"  # whose best constant is far from that of the benchmark's own loss
+    shared = [TINY, "--steps=24", "--keep-models=none", "--wandb=disabled", "--quiet"]
+    space = [f"loss.product={spec}", "lr=0.01", "weight_decay=0"]
+    searched = ["--method=random", "--trials=1", "--members=1", "--interval=8", "--search", *space]
+    varied = ["--vary", f"loss.product=mse,{spec}", "--seeds=1", "--no-single-task"]
+    assert call("train", *shared, "--loss", f"product={spec}", f"--out={tmp_path / 'train'}") == 0
+    assert call("search", *shared, *searched, f"--out={tmp_path / 'search'}") == 0
+    assert call("compare", *shared, *varied, f"--out={tmp_path / 'compare'}") == 0
+    found = [records_of(tmp_path / command)[-1] for command in ("train", "search", "compare")]
+    assert [record["seed"] for record in found] == [0] * 3 and spec in found[-1]["strategy"]
+    for record in found[1:]:
+        assert record["selection"] == pytest.approx(found[0]["selection"], abs=1e-5)
+        assert record["best_step"] == found[0]["best_step"]
+
+
 def test_several_objectives_give_a_front(tmp_path):
     out = tmp_path / "run"
     arguments = ["--method=nsga2", "--objective", "sign", "product", "--members=4", "--trials=12", "--interval=12"]
