@@ -57,18 +57,23 @@ _SYNONYMS = {
 }
 
 
-def nearest(word: str, known: Iterable[str], otherwise: str = "`mtl list` shows all") -> str:
+def nearest(word: str, known: Iterable[str], otherwise: str = "`mtl list` shows all", *, before: str = "") -> str:
     """A hint for a message: the known names most like `word` or of its meaning, or all of them if they are few.
+
+    Names that begin with the word come first.
 
     Args:
         word: what was written.
         known: what there is.
         otherwise: said where none is alike and there are many.
+        before: what each name is written with, such as the dashes of an option.
     """
     names = list(known)
     meant = _SYNONYMS.get(word.lower().replace("_", "-"), ())
     alike = [name for name in names if name.rpartition(".")[2].replace("_", "-") in meant]
-    alike = alike or difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if not alike:
+        begun = [name for name in names if word and name.startswith(word)]
+        alike = [*dict.fromkeys([*begun, *difflib.get_close_matches(word, names, n=3, cutoff=0.5)])]
     if alike:
-        return f"did you mean {', '.join(alike[:3])}?"
-    return f"known are {', '.join(names) or 'none'}" if len(names) <= 12 else otherwise
+        return f"did you mean {', '.join(before + name for name in alike[:3])}?"
+    return f"known are {', '.join(before + name for name in names) or 'none'}" if len(names) <= 12 else otherwise

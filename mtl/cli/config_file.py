@@ -28,10 +28,7 @@ def read_arguments(arguments: Sequence[str] | None) -> Command:
     values, unknown = parsed(arguments)
     command = COMMANDS[values.pop("command")]
     if unknown:
-        word = unknown[0].partition("=")[0].lstrip("-").replace("_", "-")
-        names = [name.replace("_", "-") for name in declared(command)]
-        hint = nearest(word, names, f"`mtl {command.command} --help` shows all")
-        raise BadInput(f"unrecognized arguments: {' '.join(unknown)}: {hint}")
+        raise BadInput(f"unrecognized arguments: {' '.join(unknown)}: {_meant(unknown[0], command)}")
     given = frozenset(values)
     if "config" in declared(command) and (config := values.get("config")) is not None:
         below, written = _from_file(command, config, given)
@@ -39,6 +36,22 @@ def read_arguments(arguments: Sequence[str] | None) -> Command:
         if lacks := [name for name, each in declared(command).items() if each.required and name not in values]:
             raise BadInput(f"--config {config}: {_names_none(lacks[0], config)}")
     return _filled(command, values, given)
+
+
+def _meant(word: str, command: type[Command]) -> str:
+    """What somebody may have meant by a word that is no option of a command, nor the value of one."""
+    name, known = word.partition("=")[0].lstrip("-").replace("_", "-"), _options(command)
+    every = f"`mtl {command.command} --help` shows all"
+    if not word.startswith("-") and name not in known:
+        return f"no option takes {word!r}; {every}"
+    others = [f"`mtl {other.command}`" for other in COMMANDS.values() if name in _options(other)]
+    elsewhere = f"--{name} is an option of {', '.join(others)}; " if others and name not in known else ""
+    return elsewhere + nearest(name, known, every, before="--")
+
+
+def _options(command: type[Command]) -> list[str]:
+    """The options that the help of a command shows, without their dashes."""
+    return [each.dashed.lstrip("-") for each in declared(command).values() if not each.option.place]
 
 
 def _names_none(name: str, path: Path) -> str:

@@ -25,7 +25,14 @@ class _Lacking(BadInput):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose namespaces have what the command line gives, and nothing else."""
+    """A parser whose namespaces have what the command line gives, and nothing else; options are written in full.
+
+    A beginning would name one option today and two tomorrow, and the option of another command would be taken for one
+    of this: `mtl compare --search` for its `--searcher`.
+    """
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told, allow_abbrev=False)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """As argparse does it, with what may have been meant."""

@@ -206,8 +206,8 @@ def test_lists_given_in_pieces_grow_and_single_values_are_given_once(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", TINY, "--learning-rate", "0.1"], "--learning-rate 0.1: did you mean lr?"),
-        (["train", TINY, "--learning_rate=0.1"], "did you mean lr?"),
+        (["train", TINY, "--learning-rate", "0.1"], "--learning-rate 0.1: did you mean --lr?"),
+        (["train", TINY, "--learning_rate=0.1"], "did you mean --lr?"),
         (["search", TINY, "--method", "bayesian"], "unknown method 'bayesian': did you mean tpe, gp?"),
         (["search", TINY, "--method", "genetic"], "did you mean nsga2, evolution?"),
         (
@@ -219,6 +219,25 @@ def test_lists_given_in_pieces_grow_and_single_values_are_given_once(capsys):
 def test_names_of_other_libraries_lead_to_ours(arguments, message, capsys):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", TINY, "--search", "lr=0:1"], "--search is an option of `mtl search`; did you mean --searcher,"),
+        (["train", TINY, "--seeds=3"], "--seeds is an option of `mtl compare`, `mtl auto`; did you mean --seed,"),
+        (["search", TINY, "--eval", "3"], "--eval 3: did you mean --evaluate-every,"),
+        (["train", TINY, "--epoch=3"], "--epoch=3: did you mean --epochs"),
+        (["train", TINY, "epochs", "3"], "epochs 3: did you mean --epochs"),
+        (["compare", TINY, "famo"], "no option takes 'famo'; `mtl compare --help` shows all"),
+        (["submit", "train", TINY, "--epoch=3"], "--epoch=3: did you mean --epochs"),
+    ],
+)
+def test_options_are_written_in_full_and_what_is_none_of_them_leads_to_one(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("mtl: unrecognized arguments: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
