@@ -27,8 +27,8 @@ class Domain:
     `tasks` ties it to the tasks: `each`, one number a task; `ratios`, the same where only ratios matter, so a point of
     the simplex; `index`, tasks by their index. `text` is the word for what may be any text, such as `SPEC`. `varies`
     says of a training setting that members trained side by side may differ in it. `words` may stand in place of
-    numbers, such as `inverse` for class weights that the training labels decide; `tasks` is `classes` for those, one
-    number for each class of one task.
+    numbers, such as `inverse` for class weights that the training labels decide; `tasks` is `classes` for numbers of
+    which there is one for each class of one task, and `class ratios` where only their ratios matter.
     """
 
     low: float | None = None

@@ -38,7 +38,7 @@ class CrossEntropy(ByClass):
     paper: ClassVar[str] = "Bridle 1990; label smoothing: Szegedy et al., CVPR 2016"
     label_smoothing: float = hyper(0.0, 0.0, 1.0, search=(0.0, 0.3), doc="share of the target spread over all classes")
     class_weights: tuple[float, ...] | str = hyper(
-        "none", 0.0, tasks="classes", words=("none", "inverse", "effective"), doc=_WEIGHTS
+        "none", 0.0, tasks="class ratios", words=("none", "inverse", "effective"), doc=_WEIGHTS
     )
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
@@ -63,7 +63,7 @@ class NLL(ByClass):
     use: ClassVar[str] = "one class of several, where the model ends with a log-softmax of its own"
     paper: ClassVar[str] = "Fisher 1922"
     class_weights: tuple[float, ...] | str = hyper(
-        "none", 0.0, tasks="classes", words=("none", "inverse", "effective"), doc=_WEIGHTS
+        "none", 0.0, tasks="class ratios", words=("none", "inverse", "effective"), doc=_WEIGHTS
     )
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:

@@ -81,7 +81,7 @@ class LogitAdjusted(ByClass):
     paper: ClassVar[str] = "Menon et al., ICLR 2021, eq. 10"
     tau: float = hyper(1.0, 0.0, search=(0.2, 2.0), doc="how much of the shares is added; 0 is cross-entropy")
     priors: tuple[float, ...] | str = hyper(
-        "training", 1e-9, 1.0, tasks="classes", words=("training",), doc="share of each class, joined by /"
+        "training", 1e-9, 1.0, tasks="class ratios", words=("training",), doc="share of each class, joined by /"
     )
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:

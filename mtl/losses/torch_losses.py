@@ -34,6 +34,8 @@ _PIECES = {
     "GaussianNLLLoss": (2, -1),
 }
 _SIGNS = ("CosineEmbeddingLoss", "HingeEmbeddingLoss", "MarginRankingLoss", "SoftMarginLoss")
+#: Losses whose mean is divided by the sum of the labels' weights, so that of class weights only ratios count.
+_WEIGHED = ("CrossEntropyLoss", "NLLLoss")
 _SHARES = ("BCELoss", "BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
 #: The kind of examples on which one can be tested, where others would run too.
 _KINDS = {
@@ -146,6 +148,8 @@ def torch_loss(name: str) -> type[Wrapped]:
     """
     if name in _NOT:
         raise ValueError(f"loss {name!r} of torch.nn cannot be the loss of a task: {_NOT[name]}")
-    made = wrapper(name, getattr(nn, name), torch_loss, OfTorch, f"`torch.nn.{name}`, by its own arguments.")
+    about = f"`torch.nn.{name}`, by its own arguments."
+    ratios = ("weight",) if name in _WEIGHED else ()
+    made = wrapper(name, getattr(nn, name), torch_loss, OfTorch, about, ratios)
     made.torch_name = name  # type: ignore[attr-defined]
     return made

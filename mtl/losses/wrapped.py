@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -174,6 +174,7 @@ def wrapper(
     found_by: Callable[[str], type[Loss]],
     base: type[Wrapped] = Wrapped,
     about: str = "",
+    ratios: Collection[str] = (),
 ) -> type[Wrapped]:
     """A class of losses around `target`.
 
@@ -185,6 +186,7 @@ def wrapper(
         found_by: gives this class for its name, in a process that reads a loss from a pickle.
         base: what to derive it from.
         about: its docstring.
+        ratios: arguments that are weights of classes of which only ratios matter.
 
     Raises:
         ValueError: its arguments cannot be told.
@@ -203,7 +205,8 @@ def wrapper(
             default = float(default)
         kind = _type(default, parameter.annotation)
         word = "VALUE" if kind in (str, Any) else ""
-        fields.append((key, kind, hyper(default, text=word, doc=f"of {target.__name__}")))
+        tasks = "class ratios" if argument in ratios else ""
+        fields.append((key, kind, hyper(default, text=word, tasks=tasks, doc=f"of {target.__name__}")))
     made = dataclasses.make_dataclass(target.__name__, fields, bases=(base,), frozen=True, kw_only=True)
     made.name, made.required = name, tuple(required)  # type: ignore[attr-defined]
     made.arguments = MappingProxyType(arguments)  # type: ignore[attr-defined]

@@ -62,7 +62,7 @@ def _continuous(unit: Any) -> dict[str, Any]:
         if isinstance(value, bool) or domain.choices:
             continue
         if isinstance(value, float) or (
-            isinstance(value, tuple) and value and domain.tasks in ("each", "ratios", "classes")
+            isinstance(value, tuple) and value and domain.tasks in ("each", "ratios", "classes", "class ratios")
         ):
             found[name] = value
     return found

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtl.benchmarks import load_checked
@@ -79,3 +80,35 @@ def test_class_weights_are_searched_on_the_simplex_or_by_word():
     assert list(alone.dimensions["loss.sign.class_weights"].parameter.grid(1)) == ["none", "inverse", (0.3, 0.7)]
     with pytest.raises(ValueError, match="it is not a number, so no range"):
         build_space(Tiny(), ["equal"], read_options(["loss.sign.class_weights=0.1:0.9"]))
+
+
+def test_class_weights_of_torchs_losses_are_searched_on_the_simplex_and_are_ours():
+    for name, spec in (("weight", "CrossEntropyLoss,NLLLoss"), ("CrossEntropyLoss_weight", "CrossEntropyLoss+mse")):
+        written = [f"loss.sign={spec}", f"loss.sign.{name}=simplex"]
+        space = build_space(Tiny(), ["equal"], read_options(written))
+        assert space.dimensions[f"loss.sign.{name}"].parameter == Simplex(2)
+    named = (("CrossEntropyLoss", "weight"), ("cross-entropy", "class_weights"))
+    members = [
+        Member("equal", 5, losses={"sign": {"name": name, key: weights}})
+        for name, key in named
+        for weights in ((0.2, 0.8), (0.7, 0.3))
+    ]
+    cohort = Cohort(Tiny(), load_checked(Tiny()), members, SETTINGS)
+    cohort.advance(6)
+    theirs, ours = np.array([result.history["train_loss"] for result in cohort.results()]).reshape(2, 2, -1)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5)
+    assert abs(theirs[0] - theirs[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("loss", "key"),
+    [("multi-label", "positive_weights"), ("BCEWithLogitsLoss", "pos_weight"), ("MultiMarginLoss", "weight")],
+)
+def test_weights_of_which_the_size_counts_are_not_searched_on_the_simplex(loss, key):
+    written = [f"loss.sign={loss}", f"loss.sign.{key}=simplex"]
+    with pytest.raises(ValueError, match="each of its numbers counts by itself: values joined by commas, such as 1/2"):
+        build_space(Tiny(), ["equal"], read_options(written))
+    with pytest.raises(ValueError, match="it is not a number, so no range; list its values"):
+        build_space(Tiny(), ["equal"], read_options([written[0], f"loss.sign.{key}=0.5:2"]))
+    listed = build_space(Tiny(), ["equal"], read_options([written[0], f"loss.sign.{key}=1/2,2/1"]))
+    assert listed.dimensions[f"loss.sign.{key}"].parameter.grid(1) == [(1.0, 2.0), (2.0, 1.0)]

@@ -239,7 +239,7 @@ def test_weights_stay_on_the_simplex_and_are_flat_on_it():
         ("lr=1:0.1", "the lower bound must be below the upper one"),
         ("lr=1:x", "the bounds must be numbers"),
         ("lr=-1:1", "-1 must be at least 0"),
-        ("lr=simplex", "only ratios between the tasks lie on the simplex"),
+        ("lr=simplex", "it is no list of weights: a range or values joined by commas are wanted"),
         ("lr=1e-3,1e-3", "has a value twice"),
         ("lr=1e-3,,1e-2", "a choice is empty"),
         ("optimizer=adam,lion", "unknown optimizer 'lion': did you mean"),

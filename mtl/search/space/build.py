@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl.benchmarks.apart import tasks_of_losses
 from mtl.benchmarks.benchmark import Benchmark, Task
-from mtl.hyperparameters import Domain, defaults, domains, parse
+from mtl.hyperparameters import Domain, defaults, domains, kinds_of, parse
 from mtl.losses import Loss, make_loss
 from mtl.losses.spec import in_full, said
 from mtl.search.space.dimension import Condition, Dimension
@@ -84,7 +84,6 @@ def build_space(
 
 
 _ALWAYS = ""  # in place of a choice, where nothing is chosen from
-_SHARES = ("class_weights", "priors")  # hyperparameters of losses of which only ratios matter
 
 
 class _Searchable:
@@ -108,10 +107,12 @@ class _Searchable:
         self.searched = bool(self.free) and self.domain.search is not None
         usual = defaults(owner)[key]
         self.integer = isinstance(usual, int) and not isinstance(usual, bool)
-        # Of weights of classes only ratios matter too; there are as many as the task has outputs.
-        self.classes = classes if self.domain.tasks == "classes" and key in _SHARES else None
+        kinds = kinds_of(owner if isinstance(owner, type) else type(owner), key)
+        self.several = tuple in kinds
+        self.numeric = not self.domain.choices and bool(kinds & {int, float, Any})
+        # Of weights of classes there are as many as the task has outputs.
+        self.classes = classes if self.domain.tasks == "class ratios" else None
         self.weights = self.domain.tasks == "ratios" or self.classes is not None
-        self.numeric = not (self.domain.choices or isinstance(usual, tuple | bool | str))
 
     def declared(self, losses: int) -> Parameter:
         """The range that it declares itself."""
@@ -124,7 +125,7 @@ class _Searchable:
         """The range that the user wrote, checked; a `ValueError` says what is wrong with it."""
         if isinstance(text, Word):
             if not self.weights:
-                raise ValueError(f"{text.where}: {name}=simplex: only ratios between the tasks lie on the simplex")
+                raise ValueError(f"{text.where}: {name}=simplex: {self._off_the_simplex()}")
             return Simplex(self.classes or losses)
         if isinstance(text, Bounds):
             return self._interval(name, text)
@@ -136,6 +137,15 @@ class _Searchable:
         if len(set(values)) < len(values):
             raise ValueError(f"{text.where}: {name}={text} has a value twice")
         return Choice(values)
+
+    def _off_the_simplex(self) -> str:
+        """Why there is no simplex for it, and what may be written instead."""
+        if self.several:
+            why, wanted = "each of its numbers counts by itself", "values joined by commas, such as 1/2,2/1, are wanted"
+        else:
+            ranges = "a range or " if self.numeric else ""
+            why, wanted = "it is no list of weights", f"{ranges}values joined by commas are wanted"
+        return f"on the simplex lie weights of which ratios alone count, and {why}: {wanted}"
 
     def _interval(self, name: str, text: Bounds) -> Number:
         written = f"{text.where}: {name}={text.low}:{text.high}"
