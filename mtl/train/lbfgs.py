@@ -16,8 +16,16 @@ _WHOLE = ("max_iter", "max_eval", "history_size")
 _TOLERANCES = ("tolerance_grad", "tolerance_change")
 _SEARCHES = ("strong_wolfe", None)
 _SHORT = 0.1
-#: Settings that a search could vary and that have to stay as they are, with what leaves them so.
-_FIXED = {"clip": "none", "clip_value": "none", "head_lr": "none", "head_weighting": "weighted"}
+_WHOLE_GRADIENTS = "its steps are made of whole gradients"
+#: Settings that have to stay as they are, so that its steps are those of one function: what they are, and why.
+_KEPT: Mapping[str, tuple[Any, str]] = {
+    "accumulate": (1, "each evaluation is of a batch as a whole"),
+    "amp": ("off", "it goes by small differences, which that rounds away"),
+    "head_weighting": ("weighted", "heads and trunk would follow the gradients of two functions"),
+    "clip": (None, _WHOLE_GRADIENTS),
+    "clip_value": (None, _WHOLE_GRADIENTS),
+    "head_lr": (None, "it has one learning rate for all parameters"),
+}
 
 
 def check_arguments(text: str, arguments: Mapping[str, Any]) -> None:
@@ -41,24 +49,17 @@ def check_arguments(text: str, arguments: Mapping[str, Any]) -> None:
 
 def check_settings(settings: Settings) -> None:
     """Raise `ValueError` for the first setting of a run that would make its steps those of no one function."""
-    wrong = {
-        f"accumulate={settings.accumulate}": settings.accumulate > 1 and "each evaluation is of a batch as a whole",
-        f"amp={settings.amp}": settings.amp != "off" and "it goes by small differences, which that rounds away",
-        f"head_weighting={settings.head_weighting}": settings.head_weighting == "own"
-        and "heads and trunk would follow the gradients of two functions",
-        f"clip={settings.clip}": settings.clip is not None and "its steps are made of whole gradients",
-        f"clip_value={settings.clip_value}": settings.clip_value is not None
-        and "its steps are made of whole gradients",
-        f"head_lr={settings.head_lr}": settings.head_lr is not None and "it has one learning rate for all parameters",
-        **{
-            f"heads.{task}.lr={own['lr']}": "it has one learning rate for all parameters"
-            for task, own in settings.of_heads.items()
-            if "lr" in own
-        },
-    }
-    for setting, reason in wrong.items():
-        if reason:
-            raise ValueError(f"optimizer {settings.optimizer!r} does not go with {setting}: {reason}")
+    given = {name: getattr(settings, name) for name in _KEPT}
+    given |= {f"heads.{task}.lr": own["lr"] for task, own in settings.of_heads.items() if "lr" in own}
+    for name, value in given.items():
+        kept, reason = _KEPT[_like(name)]
+        if value != kept:
+            raise ValueError(f"optimizer {settings.optimizer!r} does not go with {name}={value}: {reason}")
+
+
+def _like(name: str) -> str:
+    """The setting whose rule a setting has: the rates of single heads have that of all."""
+    return "head_lr" if name.startswith("heads.") and name.endswith(".lr") else name
 
 
 def check_strategy(text: str, strategy: Strategy) -> None:
@@ -91,10 +92,10 @@ def check_run(text: str, learned: Sequence[str], *, processes: bool) -> None:
 def check_searched(text: str, names: Iterable[str]) -> None:
     """Raise `ValueError` for a searched setting that has to stay as it is."""
     for name in names:
-        if name in _FIXED or (name.startswith("heads.") and name.endswith(".lr")):
+        if (like := _like(name)) in _KEPT:
             raise ValueError(
                 f"optimizer {text!r} does not go with {name}, which is searched; mtl search --search "
-                f"{name}={_FIXED.get(name, 'none')} leaves it"
+                f"{name}={'none' if _KEPT[like][0] is None else _KEPT[like][0]} leaves it"
             )
 
 
