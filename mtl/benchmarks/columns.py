@@ -16,6 +16,8 @@ MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-"})
 ENDINGS = (".csv", ".tsv")
 _MOST_DISTINCT = 0.5  # share of rows from which words that differ are taken for names or texts
 _FEW = 50  # words that may all differ
+_NUMBERING = re.compile(r"index|id|row|row[ _-]?id|(unnamed: ?|column )\d+", re.IGNORECASE)  # a nameless one among them
+_NEARLY_ALL = 0.9  # share of rows in which a column of such a name differs
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400  # seconds
 
@@ -83,18 +85,30 @@ class TableColumn:
         others = f" and {len(self.odd) - 1:,} other" + "s" * (len(self.odd) > 2) if len(self.odd) > 1 else ""
         return f"all but {self.odd[0]!r}{others} are numbers"
 
-    def useless(self) -> str:
-        """Why nothing can be learned from it; empty where something may be."""
-        there = [word for word in self.words if word is not None]
+    def useless(self, different: int) -> str:
+        """Why nothing can be learned from it; empty where something may be.
+
+        Args:
+            different: how many different rows the table has.
+        """
+        there = len(self.words) - self.missing
         if len(self.distinct) < 2:
             return "the same everywhere"
-        if self.values is not None:
-            whole = all(value.is_integer() for value in self.values)
-            numbered = whole and len(set(self.values)) == len(self.values) == max(self.values) - min(self.values) + 1
-            return "numbers of rows" if numbered and not self.dated and len(there) > _FEW else ""
-        if len(self.distinct) > max(_FEW, _MOST_DISTINCT * len(there)):
+        if self.values is None and len(self.distinct) > max(_FEW, _MOST_DISTINCT * there):
             stray = f"; {self.stray}" if self.stray else ""
-            return f"{len(self.distinct):,} different words in {len(there):,} rows{stray}"
+            return f"{len(self.distinct):,} different words in {there:,} rows{stray}"
+        return self._numbering(different)
+
+    def _numbering(self, different: int) -> str:
+        """How it is seen that it numbers the rows; equal rows, of which a table may hold several, have one number."""
+        count = len(self.distinct)
+        if self.values is not None:
+            if self.dated or not all(value.is_integer() for value in self.values):
+                return ""
+            if count == different > _FEW and count == max(self.values) - min(self.values) + 1:
+                return "numbers of rows" + (", some of which are there twice" if different < len(self.words) else "")
+        if _NUMBERING.fullmatch(self.name) and count >= _NEARLY_ALL * different:
+            return f"named as numbers of rows are, and {count:,} different ones in {different:,} different rows"
         return ""
 
 

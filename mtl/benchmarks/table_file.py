@@ -183,7 +183,8 @@ def _inputs(
 ) -> tuple[list[TableColumn], dict[str, str]]:
     """The columns to predict from, and why others are left out."""
     others = [column for name, column in columns.items() if name not in kinds and name != _SPLIT]
-    reasons = {column.name: column.useless() for column in others}
+    different = len({*zip(*(column.words for column in columns.values()), strict=True)})
+    reasons = {column.name: column.useless(different) for column in others}
     left_out = {name: reason for name, reason in reasons.items() if reason}
     return [column for column in others if column.name not in left_out], left_out
 

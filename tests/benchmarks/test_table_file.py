@@ -311,6 +311,28 @@ def test_a_column_without_a_name_and_lines_of_blanks_are_no_fault(tmp_path):
     assert sum(len(split) for _, split in load_checked(found).items()) == ROWS
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "index", "ID", "row", "row_id"])
+def test_a_column_named_as_numbers_of_rows_are_is_left_out_where_nearly_all_differ(table, name):
+    def about(numbers):
+        rows = [{name: number, "a": math.sin(k), "y": k / 7} for k, number in enumerate(numbers)]
+        return find_benchmark(f"{table(rows)}:y").about
+
+    said = f"left out: {name or 'column 1'}, named as numbers of rows are, and 199 different ones in 200 different rows"
+    assert said in about([k + k // 9 for k in range(ROWS - 1)] + [5])  # rows were dropped; one number is there twice
+    assert f"inputs that are numbers: {name or 'column 1'}, a" in about([k // 2 for k in range(ROWS)])
+
+
+def test_numbers_of_rows_of_which_some_are_there_twice_are_left_out(table):
+    rows = [{"number": k, "a": math.sin(k // 4), "y": k // 4} for k in range(ROWS)]
+    found = find_benchmark(f"{table([*rows, *rows[:30]])}:y")
+    assert "left out: number, numbers of rows, some of which are there twice" in found.about
+    assert "inputs that are numbers: a" in found.about
+    seen = [set(split.take(slice(None)).inputs.flatten().tolist()) for _, split in load_checked(found).items()]
+    assert sum(map(len, seen)) == len(set().union(*seen)) == ROWS // 4  # rows that differ in their number alone are one
+    aged = [{**row, "number": 20 + k % 60} for k, row in enumerate(rows)]  # an age
+    assert "inputs that are numbers: number, a" in find_benchmark(f"{table(aged)}:y").about
+
+
 def test_long_ids_are_words_and_not_taken_for_one_number(table):
     rows = [{"id": 10**18 + k, "a": math.sin(k), "big": f"{k}e30", "y": k / 7} for k in range(ROWS)]
     found = find_benchmark(f"{table(rows)}:y")
