@@ -243,7 +243,11 @@ Missing labels reach it as NaN, or -100 among classes, and are for it to leave o
 batch, its buffers where the predictions are: one that changes them, such as a running mean, is refused.
 
 **Losses of torch.nn**: {torch}. Class logits have the classes on the last axis, as everywhere here; a loss of several
-inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `GaussianNLLLoss`: mean and variance).
+inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `CosineEmbeddingLoss`: (N, 2, D);
+`MarginRankingLoss`: (N, 2); `GaussianNLLLoss`: mean and variance). `mtl check-loss` tests each on predictions and
+labels that it takes. Some have faults that ours have not: `PoissonNLLLoss` and `SoftMarginLoss` are infinite for large
+predictions, `MultiMarginLoss` and `MultiLabelMarginLoss` hide one that is NaN, and at such a one `BCELoss` ends a run
+with an error.
 
 In the pictures: the loss (left) and its slope (right) over what the axis says; black with the default parameters,
 blue and orange at the ends of the range that a search tries for the first of them.

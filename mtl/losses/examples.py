@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -12,8 +13,24 @@ from mtl.losses.labels import IGNORE
 
 COUNT, WIDTH = 12, 4  # examples, and classes or labels of each
 _SIDE = 8  # of a picture, few of which are enough
-_SURE = 5.0  # a logit, or minus a log variance
+_SURE = 5.0  # a logit, a distance, or minus a log variance
+_END = -1  # of a list of classes
 Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of predictions and labels.
+
+    Attributes:
+        drawn: predictions and labels at random.
+        right: predictions that say what the labels say, from the labels and from predictions of that shape.
+        admitted: the predictions nearest to any numbers that a model of this kind can make.
+    """
+
+    drawn: Callable[[Generator], Pair]
+    right: Callable[[Tensor, Tensor], Tensor] = lambda target, like: target.reshape(like.shape)
+    admitted: Callable[[Tensor], Tensor] = lambda prediction: prediction
 
 
 def _numbers(draw: Generator) -> Pair:
@@ -24,21 +41,48 @@ def _several(draw: Generator) -> Pair:
     return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH)
 
 
-def _signs(draw: Generator) -> Pair:
-    prediction, target = _binary(draw)
-    return prediction, 2 * target - 1
+def _distributions(draw: Generator) -> Pair:
+    prediction, target = _several(draw)
+    return prediction.log_softmax(-1), target.softmax(-1)
 
 
 def _counts(draw: Generator) -> Pair:
     return _normal(draw, COUNT, 1), torch.poisson(2 + torch.zeros(COUNT, dtype=torch.float64), generator=draw)
 
 
+def _logarithms(target: Tensor, like: Tensor) -> Tensor:
+    return target.clamp(min=0.1).log().reshape(like.shape)
+
+
 def _binary(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, WIDTH), _ints(draw, 2, COUNT, WIDTH).double()
+    prediction, target = _normal(draw, COUNT, WIDTH), _ints(draw, 2, COUNT, WIDTH).double()
+    target[0], target[1] = 0, 1
+    return prediction, target
+
+
+def _probabilities(draw: Generator) -> Pair:
+    prediction, target = _binary(draw)
+    return prediction.sigmoid(), target
+
+
+def _logits(target: Tensor, _: Tensor) -> Tensor:
+    return _SURE * (2 * target - 1)
+
+
+def _signs(draw: Generator) -> Pair:
+    prediction, target = _binary(draw)
+    return prediction, 2 * target - 1
+
+
+def _distances(draw: Generator) -> Pair:
+    prediction, target = _signs(draw)
+    return prediction.abs(), target
 
 
 def _classes(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, WIDTH), _ints(draw, WIDTH, COUNT)
+    prediction, target = _normal(draw, COUNT, WIDTH), _ints(draw, WIDTH, COUNT)
+    target[:WIDTH] = torch.arange(WIDTH)
+    return prediction, target
 
 
 def _log_probabilities(draw: Generator) -> Pair:
@@ -46,8 +90,33 @@ def _log_probabilities(draw: Generator) -> Pair:
     return prediction.log_softmax(-1), target
 
 
+def _class_logits(target: Tensor, like: Tensor) -> Tensor:
+    return _SURE * torch.nn.functional.one_hot(target, like.shape[-1]).to(like.dtype)
+
+
+def _lists_of_classes(draw: Generator) -> Pair:
+    prediction, last = _classes(draw)
+    target = torch.stack([torch.randperm(WIDTH, generator=draw) for _ in range(COUNT)])
+    return prediction, torch.where(torch.arange(WIDTH) <= last[:, None], target, _END)
+
+
+def _listed(target: Tensor, like: Tensor) -> Tensor:
+    there = (target[..., None] == torch.arange(like.shape[-1])).any(1)
+    return _logits(there.to(like.dtype), like)
+
+
 def _mean_and_variance(draw: Generator) -> Pair:
     return _normal(draw, COUNT, 2), _normal(draw, COUNT)
+
+
+def _mean_and_plain_variance(draw: Generator) -> Pair:
+    prediction, target = _mean_and_variance(draw)
+    return torch.stack([prediction[:, 0], prediction[:, 1].exp()], -1), target
+
+
+def _not_below_zero(prediction: Tensor) -> Tensor:
+    """With variances, which stand beside the means, that are none below 0."""
+    return torch.stack([prediction[..., 0], prediction[..., 1].clamp(min=0)], -1)
 
 
 def _depth(draw: Generator) -> Pair:
@@ -62,22 +131,68 @@ def _embeddings(draw: Generator) -> Pair:
     return _normal(draw, COUNT, WIDTH), _ints(draw, 3, COUNT)
 
 
-KINDS: Mapping[str, Callable[[Generator], Pair]] = MappingProxyType(
+def _pairs(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, 2, WIDTH), _signs(draw)[1][:, 0]
+
+
+def _rankings(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, 2), _signs(draw)[1][:, 0]
+
+
+def _triplets(draw: Generator) -> Pair:
+    return _normal(draw, COUNT, 3, WIDTH), torch.zeros(COUNT, dtype=torch.float64)  # no label says more
+
+
+#: Those of which the first that runs is taken, where a loss does not say its own.
+USUAL: Mapping[str, Kind] = MappingProxyType(
     {
-        "numbers": _numbers,
-        "classes": _classes,
-        "log probabilities": _log_probabilities,
-        "yes or no": _binary,
-        "signs": _signs,
-        "counts": _counts,
-        "mean and variance": _mean_and_variance,
-        "depth": _depth,
-        "directions": _several,
-        "teacher": _several,
-        "pictures": _pictures,
-        "embeddings": _embeddings,
+        "numbers": Kind(_numbers),
+        "classes": Kind(_classes, _class_logits),
+        "log probabilities": Kind(
+            _log_probabilities,
+            lambda target, like: _class_logits(target, like).log_softmax(-1),
+            lambda prediction: prediction.log_softmax(-1),
+        ),
+        "yes or no": Kind(_binary, _logits),
+        "signs": Kind(_signs, lambda target, _: _SURE * target),
+        "counts": Kind(_counts, _logarithms),
+        "mean and variance": Kind(
+            _mean_and_variance, lambda target, _: torch.stack([target, torch.full_like(target, -_SURE)], -1)
+        ),
+        "depth": Kind(_depth, _logarithms),
+        "directions": Kind(_several),
+        "teacher": Kind(_several),
+        "pictures": Kind(_pictures),
+        "embeddings": Kind(_embeddings, _class_logits),
+        "probabilities": Kind(
+            _probabilities,
+            lambda target, like: _logits(target, like).sigmoid(),
+            lambda prediction: prediction.clamp(0, 1),
+        ),
     }
 )
+_OF_TORCH: Mapping[str, Kind] = MappingProxyType(
+    {
+        "distributions": Kind(
+            _distributions, lambda target, _: target.log(), lambda prediction: prediction.log_softmax(-1)
+        ),
+        "distances": Kind(
+            _distances, lambda target, _: _SURE * (1 - target) / 2, lambda prediction: prediction.clamp(min=0)
+        ),
+        "mean and plain variance": Kind(
+            _mean_and_plain_variance,
+            lambda target, _: torch.stack([target, torch.full_like(target, -_SURE).exp()], -1),
+            _not_below_zero,
+        ),
+        "rankings": Kind(_rankings, lambda target, _: _SURE * torch.stack([target, -target], -1)),
+        "pairs": Kind(_pairs, lambda target, like: torch.stack([like[:, 0], target[:, None] * like[:, 0]], 1)),
+        "triplets": Kind(_triplets, lambda _, like: torch.stack([like[:, 0], like[:, 0], like[:, 0] + _SURE], 1)),
+        "lists of classes": Kind(_lists_of_classes, _listed),
+    }
+)
+
+#: All kinds by name.
+KINDS: Mapping[str, Kind] = MappingProxyType({**USUAL, **_OF_TORCH})
 
 
 def example(kind: str, seed: int = 0) -> Pair:
@@ -87,34 +202,7 @@ def example(kind: str, seed: int = 0) -> Pair:
         kind: of `KINDS`.
         seed: of what is drawn.
     """
-    prediction, target = KINDS[kind](torch.Generator().manual_seed(seed))
-    if kind in ("classes", "log probabilities"):
-        target[:WIDTH] = torch.arange(WIDTH)
-    if kind in ("yes or no", "signs"):
-        target[0], target[1] = 0 if kind == "yes or no" else -1, 1
-    return prediction, target
-
-
-def right(kind: str, target: Tensor, like: Tensor) -> Tensor:
-    """Predictions that say what the labels say, and are sure of it.
-
-    Args:
-        kind: of `KINDS`.
-        target: labels, none missing.
-        like: predictions, for their shape.
-    """
-    if kind in ("classes", "log probabilities", "embeddings"):
-        sure = _SURE * torch.nn.functional.one_hot(target, like.shape[-1]).to(like.dtype)
-        return sure.log_softmax(-1) if kind == "log probabilities" else sure
-    if kind == "yes or no":
-        return _SURE * (2 * target - 1)
-    if kind == "signs":
-        return _SURE * target
-    if kind in ("counts", "depth"):
-        return target.clamp(min=0.1).log().reshape(like.shape)
-    if kind == "mean and variance":
-        return torch.stack([target, torch.full_like(target, -_SURE)], -1)
-    return target.reshape(like.shape)
+    return KINDS[kind].drawn(torch.Generator().manual_seed(seed))
 
 
 def with_missing(target: Tensor, rows: Tensor | slice) -> Tensor:

@@ -30,12 +30,7 @@ class Elementwise(Loss):
         return Terms(self.elements(prediction, torch.where(there, target, 0).to(prediction.dtype)), there)
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
-        if prediction[:1].numel() != target[:1].numel():
-            return (
-                f"takes one output for each label: here an example has outputs of shape {shape_of(prediction)} "
-                f"and labels of shape {shape_of(target)}"
-            )
-        return None
+        return not_one_each(prediction, target)
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:  # noqa: ARG002
         return means(target)
@@ -94,6 +89,16 @@ class Counts(Elementwise):
 
     def constant(self, target: Tensor, outputs: int | None = None) -> Tensor:  # noqa: ARG002
         return means(target).clamp(min=1e-6).log()
+
+
+def not_one_each(prediction: Tensor, target: Tensor) -> str | None:
+    """A complaint about more or fewer predictions than labels, or None."""
+    if prediction[:1].numel() == target[:1].numel():
+        return None
+    return (
+        f"takes one output for each label: here an example has outputs of shape {shape_of(prediction)} and labels of "
+        f"shape {shape_of(target)}"
+    )
 
 
 def not_a_share(target: Tensor) -> str | None:

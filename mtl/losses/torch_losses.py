@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mtl.losses.by_class import ONE_LOGIT, not_by_class, not_logarithms
 from mtl.losses.labels import IGNORE, classes_second, known, numbers
 from mtl.losses.loss import Terms, widened
-from mtl.losses.one_each import negative, not_a_share
+from mtl.losses.one_each import negative, not_a_share, not_one_each
 from mtl.losses.wrapped import Wrapped, same_dtype, wrapper
 
 _BY_CLASS = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
@@ -39,13 +39,22 @@ _WEIGHED = ("CrossEntropyLoss", "NLLLoss")
 _SHARES = ("BCELoss", "BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
 #: The kind of examples on which one can be tested, where others would run too.
 _KINDS = {
+    "BCELoss": "probabilities",
     "BCEWithLogitsLoss": "yes or no",
+    "CosineEmbeddingLoss": "pairs",
     "CrossEntropyLoss": "classes",
+    "GaussianNLLLoss": "mean and plain variance",
+    "HingeEmbeddingLoss": "distances",
+    "KLDivLoss": "distributions",
+    "MarginRankingLoss": "rankings",
+    "MultiLabelMarginLoss": "lists of classes",
     "MultiLabelSoftMarginLoss": "yes or no",
     "MultiMarginLoss": "classes",
     "NLLLoss": "log probabilities",
     "PoissonNLLLoss": "counts",
     "SoftMarginLoss": "signs",
+    "TripletMarginLoss": "triplets",
+    "TripletMarginWithDistanceLoss": "triplets",
 }
 _NOT = {
     "CTCLoss": "it needs the lengths of inputs and labels",
@@ -99,11 +108,14 @@ class OfTorch(Wrapped):
         pieces = prediction.unbind(axis)
         if len(pieces) != count:
             raise ValueError(f"an example's outputs must have {count} pieces on axis {axis}: here are {len(pieces)}")
-        if self.torch_name == "GaussianNLLLoss":
-            made.reduction, there = "none", known(target)
-            each = made(pieces[0], torch.where(there, numbers(target, prediction.dtype), 0.0), pieces[1])
-            return Terms(each, there).reduced(reduction)
-        return made(*pieces, target) if count == 2 else made(*pieces)  # type: ignore[no-any-return]
+        if count == 3:  # what is near and what is far stands in the prediction itself
+            return made(*pieces)  # type: ignore[no-any-return]
+        made.reduction, there = "none", known(target)
+        labels = torch.where(there, numbers(target, prediction.dtype), 1.0)
+        first, second = pieces
+        of_gaussian = self.torch_name == "GaussianNLLLoss"
+        each = made(first, labels, second) if of_gaussian else made(first, second, labels)
+        return Terms(each, there).reduced(reduction)
 
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
         if self.torch_name in _BY_CLASS and not target.is_floating_point():
@@ -117,6 +129,8 @@ class OfTorch(Wrapped):
         if self.torch_name in _SIGNS and len(wrong := target[known(target) & (target.abs() != 1)]):
             return f"takes labels 1 and -1, as torch has it: here is {wrong[0].item():g}"
         if self.torch_name in _SHARES and (said := not_a_share(target)):
+            return said
+        if self.torch_name in _EACH and (said := not_one_each(prediction, target)):
             return said
         if self.torch_name == "PoissonNLLLoss" and (said := negative(target)):
             return said

@@ -199,7 +199,7 @@ def wrapper(
         if default is parameter.empty:
             required.append(key)
             default = None
-        elif not (default is None or isinstance(default, bool | int | float | str)):
+        elif not (default is None or isinstance(default, bool | int | float | str)) or _is_function(parameter):
             continue  # a function, a device: not for a spec
         elif isinstance(default, int) and not isinstance(default, bool) and parameter.annotation in (float, "float"):
             default = float(default)
@@ -249,6 +249,11 @@ def _arguments(name: str, target: Any) -> Mapping[str, inspect.Parameter]:
             del found[key]
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {key: each for key, each in found.items() if key not in _NEVER and each.kind not in kinds}
+
+
+def _is_function(parameter: inspect.Parameter) -> bool:
+    """Whether an argument says that it is one."""
+    return "Callable" in str(parameter.annotation)
 
 
 def _names_of(cls: type) -> set[str]:

@@ -164,13 +164,22 @@ def test_losses_of_others_get_the_classes_of_pixels_where_torch_has_them(spec):
 
 
 @pytest.mark.parametrize(
-    "name", ["MSELoss", "BCEWithLogitsLoss", "SmoothL1Loss", "MultiMarginLoss", "CrossEntropyLoss", "GaussianNLLLoss"]
+    "name",
+    [
+        *("MSELoss", "BCEWithLogitsLoss", "SmoothL1Loss", "MultiMarginLoss", "CrossEntropyLoss", "GaussianNLLLoss"),
+        *("CosineEmbeddingLoss", "MarginRankingLoss"),
+    ],
 )
 def test_losses_of_torch_leave_out_missing_labels(name):
     prediction, target = theirs_of(name)
     without = target.clone()
     without[4:] = -100 if target.dtype == torch.int64 else torch.nan
     torch.testing.assert_close(make_loss(name)(prediction, without), make_loss(name)(prediction[:4], target[:4]))
+
+
+def test_losses_of_torch_with_a_prediction_for_each_label_refuse_others():
+    said = make_loss("L1Loss").complaint(torch.randn(4, 4), torch.randn(4))  # torch would take all 16 differences
+    assert said == "takes one output for each label: here an example has outputs of shape (4,) and labels of shape ()"
 
 
 def test_losses_of_torch_that_cannot_be_a_tasks_say_why():
@@ -180,4 +189,8 @@ def test_losses_of_torch_that_cannot_be_a_tasks_say_why():
         make_loss("SmothL1Loss")
     with pytest.raises(ValueError, match=r"SmoothL1Loss has no hyperparameter 'betta': did you mean beta"):
         make_loss("SmoothL1Loss:betta=1")
+    with pytest.raises(
+        ValueError, match="has no hyperparameter 'distance_function'"
+    ):  # a function, which no spec can say
+        make_loss("TripletMarginWithDistanceLoss:distance_function=1")
     assert not set(LOSSES) & set(torch_names()) and loss_class("L1Loss") is loss_class("L1Loss")

@@ -118,7 +118,7 @@ def test_an_edited_file_is_read_again(tmp_path):
 
 def test_a_users_loss_that_does_not_fit_says_why():
     assert "fails on outputs (12, 3)" in make_loss(f"{FILE}:logistic").complaint(torch.zeros(12, 3), TARGET)
-    assert "fails on outputs" in make_loss("SmoothL1Loss").complaint(torch.zeros(12, 5), TARGET)
+    assert "takes one output for each label" in make_loss("SmoothL1Loss").complaint(torch.zeros(12, 5), TARGET)
 
 
 def test_a_sum_weighs_its_parts():
