@@ -220,7 +220,12 @@ class AutoOptions(RunOptions):
     command: ClassVar[str] = "auto"
     about: ClassVar[str] = "decide on losses, weights, regularization, optimizer and architecture within a time"
     title: ClassVar[str] = ""
-    time: str = option("10m", "for everything, such as 90s, 10m or 1.5h", metavar="TIME")
+    time: str = option(
+        "10m",
+        "for everything, such as 90s, 10m or 1.5h; at least 1m is useful, and more on a busy machine, where start and "
+        "report alone can outlast 15s",
+        metavar="TIME",
+    )
     only: str | None = option(None, f"decide on some of {','.join(PARTS)} (default: all)", metavar="PARTS")
     objective: str = option("selection", "selection or TASK/METRIC", metavar="NAME")
     members: int | None = option(
