@@ -17,6 +17,7 @@ from mtl.auto.race import Race
 from mtl.auto.space import USUAL
 from mtl.auto.speed import Speed, measure_speed, step_seconds
 from mtl.auto.state import Leader, read_state
+from mtl.auto.usual import changes, usual_point
 from mtl.auto.verdict import compare
 from mtl.auto.winner import RACE_WEIGHTS
 from mtl.benchmarks import Splits
@@ -124,7 +125,7 @@ class Decider:
         recipe = run_length(self._setting)
         dear = self._dear(recipe)
         space = without(self._space, dear)
-        first = Race(Problem(space, recipe, recipe, self._wanted.seed), _TRIED, [USUAL]).begin()
+        first = self._race_of(Problem(space, recipe, recipe, self._wanted.seed), _TRIED).begin()
         speed = self._speed([start.values for start in first], _PROGRAMS)
         plan = make_plan(
             self.clock.limit,
@@ -162,18 +163,24 @@ class Decider:
         usual, *others = (make_member(values, self._wanted.seed) for values in (USUAL, *points))
         return measure_speed(self._cohorts(), usual, others, programs, self.clock.limit, self.clock.now)
 
+    def _race_of(self, problem: Problem, members: int, over: Callable[[], bool] = lambda: False) -> Race:
+        """What proposes and compares runs."""
+        return Race(problem, members, USUAL, usual_point(problem.space, self._setting.settings), over)
+
     def _race(self, plan: TimePlan, should_stop: Callable[[], bool]) -> TimePlan:
         """Race; the plan with what follows of it."""
         space = narrowed(without(self._space, plan.dear), plan.dropped)
         problem = Problem(space, plan.length, plan.interval, self._wanted.seed)
-        method = Race(problem, plan.members, [USUAL], self._ends(plan.race_until))
+        method = self._race_of(problem, plan.members, self._ends(plan.race_until))
         setting = self._of_length(plan.length, self._held.of_the_race)
         race = Search(
             RACE, "", method, problem, self._objective, cohort_maker(setting), phase="search", tell=setting.tell
         )
         self._run(race, should_stop)
         records = [record for record in self.directory.records() if record["phase"] == "search"]
-        finalists = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
+        best = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
+        recipe = self._setting.settings
+        finalists = [dataclasses.replace(each, values=changes(space, recipe, each.values)) for each in best]
         # How busy the machine is may have changed since the beginning.
         speed = self._speed([each.values for each in finalists], len(finalists))
         plan = plan.after_the_race(self.clock.elapsed, len(finalists) - 1, self._wanted.seeds, speed)

@@ -9,20 +9,16 @@ from typing import Any, NamedTuple
 from mtl.auto.clock import shown
 from mtl.auto.dear import Dear
 from mtl.auto.narrow import sentences
+from mtl.auto.near import ALIKE
+from mtl.auto.race import RUNGS
 from mtl.auto.speed import Speed
 
 # Shares of the time. Finals get the larger one where they would not have the recipe's length otherwise.
 FINALS, MOST_FINALS, PAGE = 0.26, 0.41, 0.05
 _MEASURING = 0.04  # in which the speed is measured again after the race
 RACE_SHARE = 1 - FINALS - _MEASURING - PAGE
-_PATH = 1 / 3  # of the finals' share, for the runs between the default and the winner
-# Intervals of a run, and runs that begin in its first bracket, of which one is left at the end: halving by three begins
-# at one, three or nine intervals. The second where evaluations are dear, or the race is worth few whole runs: a
-# twenty-seventh of a run says little of schedules that begin with low rates, which are the better ones in the end.
-_FINE, _COARSE = (27, 27), (9, 12)
-_MANY = 60  # whole runs that the race is worth, from which on it can afford to miss some of these
-_COSTLY = 0.4  # share of the evaluations in the cost of a run from which on they are
-_ALIKE, _HALVING = 3, 3  # runs that begin with one structure; one of so many goes on
+_PATH = 1 / 6  # of the finals' share, for the runs between the default and the winner
+_INTERVALS, MEMBERS = 9, 12  # of a run of the race, from one evaluation to the next; runs of its first bracket
 # Whole runs that the race is worth: one that passes through two of its brackets, or through one where that is not to be
 # had.
 _WHOLE_RUNS, _FEWEST_RUNS = 8, 4
@@ -55,7 +51,6 @@ class TimePlan:
     Attributes:
         length: steps of a whole run of the race.
         interval: steps from one comparison of the race to the next.
-        rungs: intervals of a whole run.
         members: runs of its first bracket.
         dropped: what is not decided because there is no time for it.
         dear: choices of architecture that are not tried because their runs take too long.
@@ -72,7 +67,6 @@ class TimePlan:
 
     length: int
     interval: int
-    rungs: int
     members: int
     dropped: tuple[str, ...]
     run: float
@@ -161,7 +155,7 @@ class TimePlan:
         runs = self.race_until / self.run if self.run > 0 else 0.0
         found.append(
             f"The race lasts until {shown(self.race_until)} of {shown(limit)}, worth about {runs:.0f} whole runs: "
-            f"{self.members} begin in its first bracket, and of three that are compared one goes on."
+            f"{self.members} begin in its first bracket, and of three one goes on after a third of its steps."
         )
         return found
 
@@ -214,21 +208,20 @@ def make_plan(
     longest = min(recipe, max(finals.length, enough))
     for dropped, kinds in spaces:
         cost = speed if not dropped else speed.alike
-        length, rungs, usual = _race_length(seconds, _WHOLE_RUNS, longest, cost, kinds)
+        length = _race_length(seconds, _WHOLE_RUNS, longest, cost, kinds)
         if length >= enough:
             break
     else:
         short = round(_SHORT * recipe)
         if length < short:
-            length, rungs, usual = _race_length(seconds, _FEWEST_RUNS, short, cost, kinds)
+            length = _race_length(seconds, _FEWEST_RUNS, short, cost, kinds)
     length = max(length, min(recipe, _FEWEST_STEPS))
     return TimePlan(
         length=length,
-        interval=max(1, length // rungs),
-        rungs=rungs,
-        members=members if members is not None else usual,
+        interval=max(1, length // _INTERVALS),
+        members=members if members is not None else MEMBERS,
         dropped=dropped,
-        run=cost.run(length, rungs, _together(usual, rungs, kinds)),
+        run=cost.run(length, _INTERVALS, _together(kinds)),
         finalists=finals.finalists,
         seeds=finals.seeds,
         final_length=finals.length,
@@ -243,8 +236,8 @@ def make_plan(
 def plan_finals(seconds: float, recipe: int, speed: Speed, finalists: int, seeds: int) -> FinalsPlan:
     """The finals within a time.
 
-    Seeds are dropped first, down to four, then finalists, down to one, then one more seed, then the runs between the
-    default and the winner; then steps.
+    Seeds are dropped first, down to four, then finalists, down to two, which tell more than a fourth seed does; then
+    that seed, the second finalist, the runs between the default and the winner, and steps.
 
     Args:
         seconds: of the finals and of these runs.
@@ -253,10 +246,10 @@ def plan_finals(seconds: float, recipe: int, speed: Speed, finalists: int, seeds
         finalists: beside the default, at most.
         seeds: of each, at most.
     """
-    few, fewest = min(seeds, _FEW_SEEDS), min(seeds, _FEWEST_SEEDS)
+    few, fewest, two = min(seeds, _FEW_SEEDS), min(seeds, _FEWEST_SEEDS), min(finalists, 2)
     choices = [(finalists, each) for each in range(seeds, few, -1)]
-    choices += [(each, few) for each in range(finalists, 0, -1)]
-    choices += [(min(finalists, 1), fewest)]
+    choices += [(each, few) for each in range(finalists, 1, -1)]
+    choices += [(two, fewest), (min(finalists, 1), few), (min(finalists, 1), fewest)]
     for count, each in choices:
         needed = _UNSURE * (count + 1) * each * speed.run(recipe, _EVALUATIONS, each)
         if needed <= (1 - _PATH) * seconds:
@@ -266,27 +259,19 @@ def plan_finals(seconds: float, recipe: int, speed: Speed, finalists: int, seeds
     return FinalsPlan(count, each, max(min(length, recipe), min(recipe, _FEWEST_STEPS)), min(needed, seconds))
 
 
-def _race_length(seconds: float, runs: int, longest: int, speed: Speed, kinds: int) -> tuple[int, int, int]:
-    """Steps of a run of a race that is worth so many, at most `longest`; its intervals, and the runs of a first
-    bracket.
-    """
-    for rungs, members in (_FINE, _COARSE):
-        together, evaluations = _together(members, rungs, kinds), rungs * speed.evaluation
-        length = min(longest, _steps(seconds / runs, speed.step(together), evaluations))
-        run = speed.run(length, rungs, together)
-        if evaluations <= _COSTLY * run and _MANY * run <= seconds:
-            break
-    return length, rungs, members
+def _race_length(seconds: float, runs: int, longest: int, speed: Speed, kinds: int) -> int:
+    """Steps of a run of a race that is worth so many, at most `longest`."""
+    return min(longest, _steps(seconds / runs, speed.step(_together(kinds)), _INTERVALS * speed.evaluation))
 
 
-def _together(members: int, rungs: int, kinds: int) -> float:
+def _together(kinds: int) -> float:
     """How many runs of a bracket share a program, in the mean over its steps, where choices need so many programs."""
-    steps, before, runs, programs, left, made = 1.0, 0.0, 0.0, 0.0, members, min(kinds, max(1, members // _ALIKE))
-    while left and before < rungs:
-        until = steps if left >= _HALVING else float(rungs)
-        runs += left * (until - before)
-        programs += min(made, left) * (until - before)
-        before, steps, left = until, min(steps * _HALVING, rungs), max(1, left // _HALVING)
+    left, begin, runs, programs = MEMBERS, 0.0, 0.0, 0.0
+    most = min(kinds, MEMBERS // ALIKE)
+    for end, kept in (*RUNGS, (1.0, 1.0)):
+        runs += left * (end - begin)
+        programs += min(most, left) * (end - begin)
+        begin, left = end, max(1, int(left * kept))
     return runs / programs
 
 

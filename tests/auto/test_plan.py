@@ -53,11 +53,12 @@ def test_with_time_enough_all_is_decided_in_runs_of_the_recipes_length():
 
 def test_seeds_and_finalists_are_dropped_before_steps_of_the_finals():
     speed = Speed(1e-3, 1e-3, 0.0)
-    found = [plan_finals(seconds, 1000, speed, 3, 5) for seconds in (60, 45, 20, 14, 9, 5)]
-    assert [each[:2] for each in found] == [(3, 5), (3, 4), (1, 4), (1, 3), (1, 3), (1, 3)]
-    assert [each.length for each in found[:4]] == [1000] * 4
+    times = (60, 34, 30, 20, 16, 14, 9, 5)
+    found = [plan_finals(seconds, 1000, speed, 3, 5) for seconds in times]
+    assert [each[:2] for each in found] == [(3, 5), (3, 4), (2, 4), (2, 3), (1, 4), (1, 3), (1, 3), (1, 3)]
+    assert [each.length for each in found[:6]] == [1000] * 6
     assert 300 < found[-1].length < found[-2].length < 1000
-    assert all(each.seconds <= seconds for each, seconds in zip(found, (60, 45, 20, 14, 9, 5), strict=True))
+    assert all(each.seconds <= seconds for each, seconds in zip(found, times, strict=True))
 
 
 def test_what_a_user_asks_of_the_finals_is_their_most():
@@ -68,13 +69,13 @@ def test_what_a_user_asks_of_the_finals_is_their_most():
 def test_less_is_decided_where_runs_would_be_too_short():
     """With programs that are dear beside their members."""
     speed = Speed(20e-3, 1e-3, 0.0, 1.5)
-    plans = [plan_of(limit, speed=speed) for limit in (600, 100, 70, 50)]
+    plans = [plan_of(limit, speed=speed) for limit in (600, 80, 60, 50)]
     assert [len(plan.dropped) for plan in plans] == [0, 1, 2, 3]
     assert all(plan.length >= 333 for plan in plans)
-    said = plan_of(70, speed=speed).words(70)
+    said = plan_of(60, speed=speed).words(60)
     assert said[:2] == [
-        "The architecture is left as it is: in 1:10 min there is no time to try more.",
-        "Of the strategies three are tried at most: in 1:10 min there is no time to try more.",
+        "The architecture is left as it is: in 1:00 min there is no time to try more.",
+        "Of the strategies three are tried at most: in 1:00 min there is no time to try more.",
     ]
 
 
@@ -94,24 +95,12 @@ def test_finals_fit_into_their_share_and_the_race_is_worth_its_runs(limit, evalu
     assert finals <= (FINALS if plan.final_length == 1000 and limit > 60 else MOST_FINALS) * limit
     assert 4 * plan.run <= plan.race_until and plan.race_until + finals < plan.path_until
     assert plan.race_until >= 0.499 * limit
-    assert plan.interval * plan.rungs <= plan.length
-
-
-def test_where_evaluations_are_dear_there_are_fewer_of_them():
-    cheap, dear = plan_of(600), plan_of(600, speed=Speed(1e-3, 1e-3, 0.5))
-    assert (cheap.rungs, dear.rungs) == (27, 9) and cheap.members > dear.members
-    assert dear.interval * 9 <= dear.length
-
-
-def test_a_race_that_is_worth_few_runs_compares_them_later():
-    short, long = plan_of(60), plan_of(600)
-    assert short.race_until < 60 * short.run and long.race_until > 60 * long.run
-    assert (short.rungs, long.rungs) == (9, 27)
+    assert plan.interval * 9 <= plan.length
 
 
 def test_the_finals_are_planned_again_at_the_pace_that_the_machine_has_then():
     plan = plan_of(120)
-    same, slow = (plan.after_the_race(80.0, 3, 5, Speed(cost, cost, 0.0)) for cost in (1e-3, 2e-2))
+    same, slow = (plan.after_the_race(85.0, 3, 5, Speed(cost, cost, 0.0)) for cost in (1e-3, 2e-2))
     assert (same.final_length, same.seeds, same.finalists) == (1000, 4, 2)
     assert slow.final_length < 1000 and (slow.seeds, slow.finalists) == (3, 1)
     assert slow.finals_until == slow.path_until == plan.path_until

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import optuna
 
@@ -15,21 +15,6 @@ from mtl.search.options import MethodOptions
 _RANDOM = 1 / 3  # rho: share of the runs that no model proposes
 _CANDIDATES = 64  # N_s: of which the one with the largest ratio of densities is taken
 _COIN = 5  # stream of the generator
-
-#: A point as Optuna knows it, and its scores.
-Told = tuple[Proposal, tuple[float, ...]]
-
-
-class Sampler(NamedTuple):
-    """What draws a point.
-
-    Attributes:
-        sampler: Optuna's.
-        informed: whether it is a model of the points before.
-    """
-
-    sampler: optuna.samplers.BaseSampler
-    informed: bool
 
 
 class BOHB(Hyperband):
@@ -56,35 +41,28 @@ class BOHB(Hyperband):
         self._size = 0
 
     def propose(self, count: int) -> list[Start]:
-        told, samplers = self._drawing(count)
-        starts, asked = self._drawn(told, samplers)
-        starts = [replace(start, informed=each.informed) for start, each in zip(starts, samplers, strict=True)]
+        seed = sampler_seed(self.problem, self._started)
+        free = optuna.samplers.RandomSampler(seed)
+        told = self._told()
+        informed = [False] * count
+        if told:
+            numbers = range(self._started, self._started + count)
+            informed = [self.problem.rng(_COIN, number).random() >= _RANDOM for number in numbers]
+        model = _model(seed)
+        starts, asked = proposals(self.problem, told, [model if each else free for each in informed])
         self._asked += asked
         varied = self.space.varied
         sizes = [sum(name in varied for name in start.values) for start in starts]
         self._size = max([self._size, *sizes])
-        return starts
+        return [replace(start, informed=each) for start, each in zip(starts, informed, strict=True)]
 
-    def _drawn(self, told: Sequence[Told], samplers: Sequence[Sampler]) -> tuple[list[Start], list[Proposal]]:
-        """The points, by the sampler of each."""
-        return proposals(self.problem, told, [each.sampler for each in samplers])
-
-    def _drawing(self, count: int) -> tuple[list[Told], list[Sampler]]:
-        """What the model is told, and the sampler of each of the next points."""
-        seed = sampler_seed(self.problem, self._started)
-        free = Sampler(optuna.samplers.RandomSampler(seed), informed=False)
+    def _told(self) -> list[tuple[Proposal, tuple[float, ...]]]:
+        """The points and scores that a model is fitted to; none where there are too few."""
         heard = Counter(budget for budget, *_ in self._seen)
         enough = [budget for budget, runs in heard.items() if runs >= self._size + 3]
-        told: list[Told] = []
-        samplers = [free] * count
-        if enough:
-            compared = [(run, score) for budget, run, score in self._seen if budget == max(enough)]
-            # Of a run that was given, rather than proposed, the model knows no point.
-            told = [(self._asked[run], (score,)) for run, score in compared if self._asked[run]]
-            model = Sampler(_model(seed), informed=True)
-            numbers = range(self._started, self._started + count)
-            samplers = [free if self.problem.rng(_COIN, number).random() < _RANDOM else model for number in numbers]
-        return told, samplers
+        if not enough:
+            return []
+        return [(self._asked[run], (score,)) for budget, run, score in self._seen if budget == max(enough)]
 
     def decide(self, reports: Sequence[Report]) -> Decision:
         for report in reports:
