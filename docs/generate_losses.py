@@ -160,6 +160,20 @@ different times or splits, such as famo and auto-lambda, which are refused. The 
 it tends to grow while it learns, and takes weight from other tasks where the strategy lets it. A step takes two more
 forward and three more backward passes for each loss that is learned.
 
+It can learn before training, too, as AdaLFL does in its offline phase:
+
+    mtl train multidigits --loss left=learned:start=random,offline_steps=1000
+    mtl train multidigits --loss left=learned:start=random,offline_steps=1000,inner_steps=3,rate=0 --strategy famo
+
+The network takes `offline_steps` steps, each on a new model that makes `inner_steps` plain steps down the network, is
+judged by the loss `of`, and is thrown away. `start=random` begins from random weights, as the papers do; without it
+the steps begin from the fit to the loss `of`. With `rate=0` the loss stays as it is then (ML3), and every strategy
+can weigh it. These steps precede the first one of the model and are made once: a checkpoint has what came of them,
+and a member that takes over another's state takes that, too. They follow from seed, data and settings alone, so that
+a run by itself, one in a population and one of several processes learn the same; members of a population make theirs
+one after another. Their time and passes are in `cost`, whose `steps` are the model's alone. What one run has learned
+so, others begin with by `start=FILE`.
+
 In a loop of your own:
 
     import torch
@@ -177,6 +191,8 @@ In a loop of your own:
         optimizer.step()
     loss.save("found.json")
     print(make_loss("learned:rate=0,start=found.json")(model(inputs), labels))
+
+`LearnedLoss("cross-entropy", offline_steps=1000).begin(make_model, batches, lr=0.1)` learns before such a loop.
 
 On multidigits, 1200 steps, test accuracy of the left digit whose loss is varied, and of the right digit whose loss is
 not, over 5 seeds, with the difference from cross-entropy (95 % intervals):

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mtl.hyperparameters import domains, hyper
 from mtl.losses.loss import Loss, Terms
-from mtl.losses.loss_network import network_size, network_terms, weights_near
+from mtl.losses.loss_network import network_size, network_terms, random_weights, weights_near
 
 #: Of what a network can be the loss.
 _KINDS = ("numbers", "classes", "yes or no")
 _FORMAT = "mtl-learned-loss-1"
+_RANDOM = "random"  # in the place of a file to start from
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,20 @@ class Learned(Loss):
     phi as it was before. Of classes the network is asked for each one, with the logarithm of its probability, and its
     outputs are summed. Validation and test data are measured by the loss `of`.
 
-    With `rate` 0 nothing is learned: the network is a loss like any other, such as one that was learned before and is
-    read from the file `start`. That is how ML3 uses it; AdaLFL goes on learning.
+    With `offline_steps` it learns before training, too (the offline initialization of AdaLFL). Each of these steps
+    draws a new model, as the run's own is drawn, and makes `inner_steps` plain steps down the network with it, each on
+    another batch. The loss `of` is read on the last of these batches, phi moves down its gradient through all steps,
+    with Adam and `offline_rate`, and the model is thrown away. Training then begins with a new Adam.
+
+    With `rate` 0 nothing is learned while the model trains: the network is a loss like any other, such as one that was
+    learned before and is read from the file `start`. That is how ML3 uses it; AdaLFL goes on learning.
 
     Without a file the network is near the loss `of` in value and slope: the last layer is fitted to it, the hidden ones
-    are drawn at random. Deviations: ML3 starts from random weights, and AdaLFL from what some thousand steps have
-    learned on models that are thrown away; it reads probabilities, and takes the mean over classes of losses that are
-    bent one by one, not their sum. The step that is looked ahead is a plain one of the optimizer's learning rate,
-    though the optimizer may take another, and of the task's own loss alone, whatever weighs the tasks.
+    are drawn at random. With `start=random` all are, as in ML3 and AdaLFL, and `offline_steps` make a loss of it.
+    Deviations: the network reads logarithms of probabilities, where AdaLFL gives it probabilities; its outputs for the
+    classes are summed and then bent, where AdaLFL bends each and takes the mean. The step that is looked ahead is a
+    plain one of the optimizer's learning rate, though the optimizer may take another, and of the task's own loss alone,
+    whatever weighs the tasks.
     """
 
     name: ClassVar[str] = "learned"
@@ -52,10 +59,13 @@ class Learned(Loss):
         "Functions, TMLR 2025 (AdaLFL)"
     )
     of: str = hyper("cross-entropy", text="SPEC", doc="loss that the task would have otherwise, and that judges it")
-    rate: float = hyper(1e-3, 0.0, search=(1e-5, 1e-2), log=True, doc="step size of the network; 0 learns nothing")
+    rate: float = hyper(1e-3, 0.0, search=(1e-5, 1e-2), log=True, doc="step size of the network in training, or 0")
     hidden: int = hyper(40, 1, doc="width of the network's two hidden layers")
     on: str = hyper("train", choices=("train", "validation"), doc="whose batch the given loss is read on")
-    start: str = hyper("", text="FILE", doc="file of a loss that was learned, to start from")
+    start: str = hyper("", text="FILE", doc="file of a loss that was learned, to start from, or `random`")
+    offline_steps: int = hyper(0, 0, doc="steps of the network before training, each on a new model")
+    inner_steps: int = hyper(1, 1, doc="steps that each of these models makes")
+    offline_rate: float = hyper(1e-3, 0.0, above=True, doc="step size of the network before training")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +75,9 @@ class Learned(Loss):
         if given.kind not in _KINDS or given.learns or not _one_term_a_label(given):
             raise ValueError(f"learned: of={self.of} must be a loss of {', '.join(_KINDS)} with a term for each label")
         object.__setattr__(self, "kind", given.kind)  # of the instance, whose predictions and labels are those of `of`
-        if self.start:
+        if self.start == _RANDOM and not self.learns:
+            raise ValueError("learned: start=random is no loss before something is learned: give it offline_steps")
+        if self._from_file:
             self._read()
             # What a run records is found from any folder, as the file of a user's own loss is.
             object.__setattr__(self, "start", str(Path(self.start).absolute()))
@@ -77,6 +89,11 @@ class Learned(Loss):
 
     @property
     def learns(self) -> bool:
+        return self.adapts or self.offline_steps > 0
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it goes on learning while the model trains, so that it is another loss from step to step."""
         return isinstance(self.rate, Tensor) or self.rate > 0
 
     @property
@@ -86,7 +103,13 @@ class Learned(Loss):
     @cached_property
     def weights(self) -> Tensor:
         """The weights (F,) from which it starts, in float64."""
-        return self._read() if self.start else weights_near(self.given, self.hidden)
+        if self._from_file:
+            return self._read()
+        return random_weights(self.hidden) if self.start else weights_near(self.given, self.hidden)
+
+    @property
+    def _from_file(self) -> bool:
+        return self.start not in ("", _RANDOM)
 
     def terms(self, prediction: Tensor, target: Tensor) -> Terms:
         return self.terms_at(self.weights.to(prediction.device, prediction.dtype), prediction, target)

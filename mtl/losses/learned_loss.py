@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from mtl.losses.unrolled import unrolled_gradient
 from mtl.step.passes import called_with, frozen_statistics
 from mtl.strategies.learned import Moments, descend
 
-_STATE = ("weights", "first", "second", "updates", "lost")
+_MOVED = ("weights", "first", "second", "updates")
+_STATE = (*_MOVED, "lost", "begun")
 
 
 class LearnedLoss(nn.Module):
@@ -32,11 +35,12 @@ class LearnedLoss(nn.Module):
             optimizer.step()
         loss.save("found.json")  # `make_loss("learned:start=found.json,rate=0")` is that loss
 
-    All that it learns is in buffers, which `state_dict()` holds and which no optimizer of the model's changes.
+    All that it learns is in buffers, which `state_dict()` holds and which no optimizer of the model's changes. With
+    `offline_steps` it learns on new models before: `loss.begin(make_model, batches, lr=0.1)`.
 
     Args:
         of: the loss that it starts near and learns from, as a spec; or a `Learned` with all that follows.
-        settings: hyperparameters of `Learned`: `rate`, `hidden`, `start`.
+        settings: hyperparameters of `Learned`, such as `rate`, `hidden`, `start`.
 
     Raises:
         ValueError: the loss `of` is none that a network can be near, or a setting is out of range.
@@ -47,13 +51,15 @@ class LearnedLoss(nn.Module):
     second: Tensor
     updates: Tensor
     lost: Tensor
+    begun: Tensor
 
     def __init__(self, of: str | Learned = "cross-entropy", **settings: Any) -> None:
         super().__init__()
         self.spec = of if isinstance(of, Learned) else Learned(of=of, **settings)
         weights = self.spec.weights.to(torch.get_default_dtype())
         zeros, zero = torch.zeros_like(weights), torch.zeros_like(weights[:1])
-        for name, value in zip(_STATE, (weights, zeros, zeros, zero, zero), strict=True):
+        begun = zero if self.spec.offline_steps else torch.ones_like(zero)
+        for name, value in zip(_STATE, (weights, zeros, zeros, zero, zero, begun), strict=True):
             self.register_buffer(name, value.clone())
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -98,21 +104,56 @@ class LearnedLoss(nn.Module):
             validation: inputs and labels that the given loss is read on; the training batch if not given.
             predict: from what the model returns to the prediction that the loss is of, where that is a part of it.
         """
+        batch = inputs, target
+        gradient = self._gradient(model, [batch], batch if validation is None else validation, lr, predict)
+        self.take(moved(self.state(), gradient, self.spec.rate))
+
+    def begin(
+        self,
+        make_model: Callable[[], nn.Module],
+        batches: Iterator[tuple[Any, Tensor]],
+        *,
+        lr: float,
+        predict: Callable[[Any], Tensor] = lambda predicted: predicted,
+    ) -> None:
+        """Make the steps that precede training, `offline_steps`, each on a new model and `inner_steps` batches.
+
+        Args:
+            make_model: gives a new model, with parameters drawn anew.
+            batches: inputs and labels of training batches, without end.
+            lr: of the models' steps.
+            predict: as of `meta_step`.
+        """
+        for _ in range(self.spec.offline_steps):
+            some = list(itertools.islice(batches, self.spec.inner_steps))
+            gradient = self._gradient(make_model(), some, some[-1], lr, predict)
+            self.take(moved(self.state(), gradient, self.spec.offline_rate))
+        self.take(settled(self.state()))
+
+    def _gradient(
+        self,
+        model: nn.Module,
+        batches: Sequence[tuple[Any, Tensor]],
+        ahead: tuple[Any, Tensor],
+        lr: float,
+        predict: Callable[[Any], Tensor],
+    ) -> Tensor:
         names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
 
         def predicted(at: Any, some: Any) -> Tensor:
             with frozen_statistics():
                 return predict(called_with(model, dict(zip(names, at, strict=True)), some))
 
-        ahead = (inputs, target) if validation is None else validation
-        gradient = unrolled_gradient(
+        def learned(at: Any, weights: Tensor, *, batch: tuple[Any, Tensor]) -> Tensor:
+            return self.present(weights, predicted(at, batch[0]), batch[1])
+
+        return unrolled_gradient(
             self.weights,
             parameters,
-            lambda at, weights: self.present(weights, predicted(at, inputs), target),
+            [partial(learned, batch=batch) for batch in batches],
             lambda at: self.given_present(predicted(at, ahead[0]), ahead[1]),
             lr,
         )
-        self.take(moved(self.state(), gradient, self.spec.rate))
 
     def take(self, new: Mapping[str, Tensor]) -> None:
         """Write other values into all buffers, by name."""
@@ -147,9 +188,15 @@ def moved(state: dict[str, Tensor], gradient: Tensor, rate: float | Tensor) -> d
     counts = sound & (gradient != 0).any(-1, keepdim=True)
     before = Moments(state["first"], state["second"], state["updates"])
     weights, after = descend(state["weights"], torch.where(sound, gradient, 0), before, rate)
-    new = dict(zip(_STATE, (weights, *after), strict=False))
-    found = {name: torch.where(counts, new[name].to(state[name]), state[name]) for name in _STATE[:-1]}
-    return {**found, "lost": state["lost"] + ~sound}
+    new = dict(zip(_MOVED, (weights, *after), strict=True))
+    found = {name: torch.where(counts, new[name].to(state[name]), state[name]) for name in _MOVED}
+    return {**state, **found, "lost": state["lost"] + ~sound}
+
+
+def settled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The buffers of a learned loss when what precedes training is done: the same weights, and a new Adam."""
+    new = {name: torch.zeros_like(state[name]) for name in _MOVED[1:]}
+    return {**state, **new, "begun": torch.ones_like(state["begun"])}
 
 
 def _mean(terms: Terms) -> Tensor:

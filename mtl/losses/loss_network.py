@@ -131,6 +131,20 @@ def weights_near(given: Loss, hidden: int) -> Tensor:
     return torch.cat([layers, last])
 
 
+def random_weights(hidden: int) -> Tensor:
+    """Weights (network_size(hidden),) in float64 that are drawn as torch draws those of linear layers.
+
+    They are always the same for a width.
+    """
+    draw = torch.Generator().manual_seed(0)
+    bounds = [1 / math.sqrt(inputs) for inputs in (2, 2, hidden, hidden, hidden)]
+    pieces = [
+        bound * (2 * torch.rand(size, dtype=torch.float64, generator=draw) - 1)
+        for bound, size in zip(bounds, _pieces(hidden), strict=True)
+    ]
+    return torch.cat(pieces)
+
+
 def _before(values: Tensor) -> tuple[Tensor, Tensor]:
     """Where the smooth leaky ReLU has these values, found by halving, and its slope there."""
     low, high = -values.abs() / _LEAK - 1, values.abs() + 1

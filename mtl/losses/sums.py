@@ -45,7 +45,9 @@ class Sum(Loss):
                 raise ValueError(f"{self.name}: weight{number}={weight:g} of {name} must be above 0 to be weighed")
         for _, part in self.weighed:
             if part.learns:
-                raise ValueError(f"{self.name}: {part} learns, which it cannot as a part of a sum: give it rate=0")
+                raise ValueError(
+                    f"{self.name}: {part} learns, which it cannot as a part of a sum: give it rate=0, offline_steps=0"
+                )
 
     @functools.cached_property  # asked for several times a step
     def weighed(self) -> Sequence[tuple[Any, Loss]]:

@@ -35,7 +35,7 @@ class Group:
 
     def __init__(self, ground: Ground, stepper: Stepper, runs: Sequence[Run], ids: Sequence[int]) -> None:
         self.stepper, self.ids, self.over = stepper, list(ids), False
-        self._ground = ground
+        self._ground, self._begun = ground, False
         self.runs = runs
 
     @classmethod
@@ -74,6 +74,9 @@ class Group:
         """
         started = time.perf_counter()
         with threads(self._runs[0].job.settings.threads):
+            if not self._begun:
+                self.stepper.begin()
+                self._begun = True
             falls = [run.state.falls for run in self._runs]
             self.stepper.step([run.state.step + self._ahead for run in self._runs], falls)
         self._ahead += 1
@@ -230,6 +233,7 @@ class Group:
         if self.stepper.most != source.stepper.most:
             raise ValueError(f"member {self.ids[row]}: one of the two is trained one at a time, the other not")
         self.stepper.take_over(row, source.stepper, 0)
+        self._begun = False  # as the source may have made no step
         self._put(row, self.runs[row].gone_on_from(source.runs[0], best=best))
 
     def change(self, jobs: Mapping[int, Job]) -> None:

@@ -16,7 +16,7 @@ from mtl.train import compiled, lbfgs
 from mtl.train.average import decay, share_of_mean
 from mtl.train.batches import steps_per_epoch
 from mtl.train.ground import Ground
-from mtl.train.learning import check_learning, learning
+from mtl.train.learning import adapting, check_learning
 from mtl.train.member import Member
 from mtl.train.optimizers import OptimizerSpec, read_optimizer
 from mtl.train.schedules import read_schedule
@@ -54,10 +54,10 @@ def check_together(
         processes: whether several train the run together.
     """
     compiled.check_strategy(settings, strategy)
-    check_learning(tasks, strategy, processes=processes)
+    check_learning(tasks, strategy)
     if read_optimizer(settings.optimizer).searches:
         lbfgs.check_strategy(settings.optimizer, strategy)
-        learned = [task.name for task in tasks if learning(task)]
+        learned = [task.name for task in tasks if adapting(task)]
         lbfgs.check_run(settings.optimizer, learned, processes=processes)
 
 
@@ -96,7 +96,7 @@ class Job:
     def key(self) -> Hashable:
         """Equal for jobs that one program can do together."""
         losses = tuple(
-            (structure(task.loss), task.loss.learns) if isinstance(task.loss, Loss) else id(task.loss)
+            (structure(task.loss), adapting(task)) if isinstance(task.loss, Loss) else id(task.loss)
             for task in self.tasks
         )
         settings = tuple(getattr(self.settings, name) for name in _STRUCTURAL)

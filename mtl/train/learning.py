@@ -27,8 +27,14 @@ def with_learned(model: nn.Module, tasks: Sequence[Task]) -> nn.Module:
 
 
 def learning(task: Task) -> Learned | None:
-    """The loss of a task, if it is learned while the model trains."""
+    """The loss of a task, if it is learned while the model trains, or before."""
     return task.loss if isinstance(task.loss, Learned) and task.loss.learns else None
+
+
+def adapting(task: Task) -> bool:
+    """Whether the loss of a task is another one from step to step."""
+    loss = learning(task)
+    return loss is not None and loss.adapts
 
 
 def learned_losses(model: nn.Module) -> dict[int, LearnedLoss]:
@@ -61,11 +67,12 @@ def without_learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def still_learned(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The learned losses in a model's state, as another model has them; its own where that has none of their size."""
-    return {
-        name: theirs if (theirs := other.get(name)) is not None and theirs.shape == value.shape else value
-        for name, value in own.items()
-        if is_learned(name)
-    }
+
+    def fits(name: str) -> bool:
+        weights = f"{name.rpartition('.')[0]}.weights"
+        return weights in other and other[weights].shape == own[weights].shape
+
+    return {name: other[name] if fits(name) else value for name, value in own.items() if is_learned(name)}
 
 
 def in_place_of(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,20 +112,12 @@ def found_losses(tasks: Sequence[Task], state: Mapping[str, Tensor]) -> dict[str
     }
 
 
-def check_learning(tasks: Sequence[Task], strategy: Strategy, *, processes: bool = False) -> None:
-    """Raise `ValueError` where a task's loss is learned and the strategy, or the way of training, does not allow it.
-
-    Args:
-        tasks: with their losses.
-        strategy: that weights them.
-        processes: whether several train the run together.
-    """
-    learned = next((task for task in tasks if learning(task)), None)
+def check_learning(tasks: Sequence[Task], strategy: Strategy) -> None:
+    """Raise `ValueError` where a task's loss is learned and the strategy does not allow it."""
+    learned = next(filter(adapting, tasks), None)
     if learned is None:
         return
     where = f"task {learned.name!r}: its loss {learned.loss} is learned while the model trains"
     for signal, reason in _TIMED.items():
         if signal in strategy.needs:
             raise ValueError(f"{where}, and {strategy} {reason}, when it is another loss: take another strategy")
-    if processes:
-        raise ValueError(f"{where}, which it cannot by several processes: train it by one")

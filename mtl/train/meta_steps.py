@@ -20,8 +20,10 @@ from mtl.population.population import Population
 from mtl.population.program import LossFunction, ModelCall
 from mtl.population.values import lookahead_lr
 from mtl.step.passes import called_with, frozen_statistics
+from mtl.step.ranks import Ranks
 from mtl.train.augment import Augmented
-from mtl.train.learning import buffer_name, learned_losses, learning
+from mtl.train.learning import adapting, buffer_name, learned_losses, learning
+from mtl.train.processes import Processes, examples
 
 #: Passes of a model that a step of a loss takes: here and ahead; back from both, and back through the first.
 FORWARDS, BACKWARDS = 2, 3
@@ -58,26 +60,26 @@ def read_rows(batch: Mapping[str, Any], task: str, *, own: bool) -> LossReading:
     return LossReading(inputs, batch["targets"][task], (batch["partner"][task], batch["share"][task]))
 
 
-class _Readings(NamedTuple):
+class Readings(NamedTuple):
     """What the two losses of a step are read on.
 
     Attributes:
         task: whose losses they are.
         own: whether tasks have examples of their own.
-        here: the learned loss.
-        there: the given one, after the step.
+        here: the learned loss, in each step of the model that is looked ahead.
+        there: the given one, after these.
+        processes: that each predict for a part of the inputs; None where one predicts for all.
     """
 
     task: str
     own: bool
-    here: LossReading
+    here: Sequence[LossReading]
     there: LossReading
+    processes: Processes | None = None
 
     def loss(self, loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, reading: LossReading) -> Tensor:
         """A loss of a model's prediction for the task."""
-        some = {"only": (self.task,)} if self.own and isinstance(model, Shared) else {}
-        with coming(model):
-            prediction: Tensor = model(reading.inputs, **some)[self.task]
+        prediction = self._prediction(model, reading.inputs)
         found = loss(prediction, reading.target)
         if not reading.mixed:
             return found
@@ -85,9 +87,22 @@ class _Readings(NamedTuple):
         mixed: Tensor = share * found + (1 - share) * loss(prediction, partner)
         return mixed
 
+    def _prediction(self, model: nn.Module, inputs: Any) -> Tensor:
+        some = {"only": (self.task,)} if self.own and isinstance(model, Shared) else {}
+        with coming(model):
+            if self.processes is None:
+                return model(inputs, **some)[self.task]  # type: ignore[no-any-return]
+            part = model(self.processes.part_of(inputs), **some)[self.task]
+        return self.processes.gathered(part, examples(inputs))
+
 
 def steps_alone(
-    model: nn.Module, tasks: Sequence[Task], batch: Augmented, ahead: Callable[[], Augmented], lr: float
+    model: nn.Module,
+    tasks: Sequence[Task],
+    batch: Augmented,
+    ahead: Callable[[], Augmented],
+    lr: float,
+    processes: Processes | None = None,
 ) -> list[Callable[[], None]]:
     """The steps of all learned losses that a model holds, to be made when the model has made its own.
 
@@ -100,20 +115,30 @@ def steps_alone(
         batch: that it trains on.
         ahead: gives another, for losses that are learned on validation data.
         lr: of the step that is looked ahead.
+        processes: that train it together, each with its part of both batches.
     """
-    held = learned_losses(model)
+    held = {place: loss for place, loss in learned_losses(model).items() if adapting(tasks[place])}
     other = ahead() if any(loss.spec.on == "validation" for loss in held.values()) else batch
     steps: list[Callable[[], None]] = []
     for place, loss in held.items():
         task = tasks[place].name
         there = read_alone(other if loss.spec.on == "validation" else batch, task)
         own = isinstance(batch.batch, OwnExamples)
-        gradient = _gradient_alone(model, loss, _Readings(task, own, read_alone(batch, task), there), lr)
+        on = Readings(task, own, [read_alone(batch, task)], there, processes)
+        gradient = gradient_alone(model, loss, on, lr)
         steps.append(partial(loss.take, moved(loss.state(), gradient, loss.spec.rate)))
     return steps
 
 
-def _gradient_alone(model: nn.Module, loss: LearnedLoss, on: _Readings, lr: float) -> Tensor:
+def gradient_alone(model: nn.Module, loss: LearnedLoss, on: Readings, lr: float) -> Tensor:
+    """The gradient of the loss that a learned one learns from, after steps of a model, by the weights of the latter.
+
+    Args:
+        model: at the parameters that its steps begin at.
+        loss: the learned one.
+        on: what both are read on.
+        lr: of the steps.
+    """
     names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
 
     def read(function: Callable[[Tensor, Tensor], Tensor], at: Sequence[Tensor], reading: LossReading) -> Tensor:
@@ -122,12 +147,16 @@ def _gradient_alone(model: nn.Module, loss: LearnedLoss, on: _Readings, lr: floa
             found: Tensor = called_with(ModelCall(model, partial(on.loss, function)), swapped, reading)
         return found
 
+    def learned(at: Sequence[Tensor], weights: Tensor, *, reading: LossReading) -> Tensor:
+        return read(partial(loss.present, weights), at, reading)
+
     return unrolled_gradient(
         loss.weights,
         parameters,
-        lambda at, weights: read(partial(loss.present, weights), at, on.here),
+        [partial(learned, reading=reading) for reading in on.here],
         lambda at: read(loss.given_present, at, on.there),
         lr,
+        None if on.processes is None else Ranks(on.processes.group).average,
     )
 
 
@@ -145,24 +174,25 @@ def step_of_rows(
     Args:
         population: at the parameters that its step begins at.
         tasks: in the order of the models'.
-        rates: step sizes of the losses (N, 1), by the place of the task.
+        rates: step sizes of the losses that make a step (N, 1), by the place of the task.
         batch: that it trains on.
         ahead: gives another, for losses that are learned on validation data.
         own: whether tasks have examples of their own.
     """
-    held, fixed, found = learned_losses(population.program.model), population.state["fixed"], dict[str, Tensor]()
+    every, fixed, found = learned_losses(population.program.model), population.state["fixed"], dict[str, Tensor]()
+    held = {place: every[place] for place in rates}
     other = ahead() if any(loss.spec.on == "validation" for loss in held.values()) else batch
     for place, loss in held.items():
         task = tasks[place].name
         there = read_rows(other if loss.spec.on == "validation" else batch, task, own=own)
-        on = _Readings(task, own, read_rows(batch, task, own=own), there)
+        on = Readings(task, own, [read_rows(batch, task, own=own)], there)
         state = {name: fixed[buffer_name(place, name)] for name, _ in loss.named_buffers()}
         new = moved(state, _gradient_of_rows(population, loss, state["weights"], on), rates[place])
         found |= {buffer_name(place, name): value for name, value in new.items()}
     return found
 
 
-def _gradient_of_rows(population: Population, loss: LearnedLoss, weights: Tensor, on: _Readings) -> Tensor:
+def _gradient_of_rows(population: Population, loss: LearnedLoss, weights: Tensor, on: Readings) -> Tensor:
     program, rows, fixed = population.program, population.state["parameters"], population.state["fixed"]
 
     def read(function: LossFunction, at: Sequence[Tensor], batch: Any) -> Tensor:
@@ -180,14 +210,14 @@ def _gradient_of_rows(population: Population, loss: LearnedLoss, weights: Tensor
     return unrolled_gradient(
         weights,
         [rows],
-        lambda at, weights: read(learned, at, (on.here, weights)),
+        [lambda at, weights: read(learned, at, (on.here[0], weights))],
         lambda at: read(given, at, on.there),
         lookahead_lr(population.values, program.shared_tensors).to(rows.dtype),
     )
 
 
 def rates_of(tasks: Sequence[Sequence[Task]], like: Tensor) -> dict[int, Tensor]:
-    """The step sizes (N, 1) of learned losses, by the place of the task.
+    """The step sizes (N, 1) of the losses that go on learning, by the place of the task.
 
     Args:
         tasks: of each member.
@@ -196,5 +226,5 @@ def rates_of(tasks: Sequence[Sequence[Task]], like: Tensor) -> dict[int, Tensor]
     return {
         place: torch.tensor([[loss.rate] for loss in losses], dtype=like.dtype, device=like.device)
         for place, each in enumerate(zip(*tasks, strict=True))
-        if (losses := [loss for task in each if (loss := learning(task)) is not None])
+        if (losses := [loss for task in each if (loss := learning(task)) is not None and loss.adapts])
     }

@@ -17,8 +17,9 @@ from mtl.train.batches import derived_seed
 from mtl.train.evaluate import Measured, measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.learning import in_place_of, with_learned
+from mtl.train.learning import in_place_of, learned_losses, with_learned
 from mtl.train.model import build_model
+from mtl.train.offline import learn_before
 from mtl.train.stepper import Snapshot
 from mtl.train.surroundings import Randomness
 from mtl.train.update import Updates
@@ -50,6 +51,18 @@ class Single:
             self.model = with_learned(model, job.tasks).to(ground.device)
         self._updates = Updates(ground, job, self.model)
         self._average = Average(job, self.model, train) if settings.averages else None
+
+    def begin(self) -> None:
+        """Let losses learn that do so before training; of several processes the leading one does it for all."""
+        held, processes = learned_losses(self.model), self._ground.processes
+        due = {place: loss.state() for place, loss in held.items() if not bool(loss.begun)}
+        if not due:
+            return
+        learn = partial(learn_before, self._ground, self._job, due)
+        found = learn() if processes is None else processes.said(learn)
+        for place, state in found.states.items():
+            held[place].take(state)
+        self._updates.count(found.forwards, found.backwards)
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step."""

@@ -95,6 +95,7 @@ class Updates:
         self._fresh_batches = self._of_split(train, settings, seed, 2)
         self._made = 0  # forward passes, but for the balancer's and those of learned losses
         self._learned = 0  # steps of learned losses
+        self._before = (0, 0)  # forward and backward passes before training
         self.losses: dict[str, Tensor] = {}
         self._weights = torch.empty(0)
 
@@ -185,7 +186,7 @@ class Updates:
         def ahead() -> Augmented:
             return self._of_a_step(self._align_batches[step])
 
-        steps = steps_alone(self._model, self._job.tasks, batch, ahead, lr)
+        steps = steps_alone(self._model, self._job.tasks, batch, ahead, lr, self._ground.processes)
         self._learned += len(steps)
         return steps
 
@@ -210,7 +211,12 @@ class Updates:
         """Forward and backward passes so far: one forward pass a micro-batch, and what the balancer made."""
         forward, backward = (self._balancer.passes[name] for name in ("forward", "backward"))
         backward += 0 if self._searched is None else self._searched.backwards
+        forward, backward = forward + self._before[0], backward + self._before[1]
         return self._made + forward + FORWARDS * self._learned, backward + BACKWARDS * self._learned
+
+    def count(self, forwards: int, backwards: int) -> None:
+        """Add passes that were made before training."""
+        self._before = self._before[0] + forwards, self._before[1] + backwards
 
     def close(self) -> None:
         """End processes that read batches ahead; they begin again at the next step."""
@@ -240,7 +246,8 @@ class Updates:
         else:
             kept = {name: saved[name] for name in ("noise", "steps", "passes", "skipped")}
             self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
-        self._made, self._learned, self.losses = before._made, before._learned, before.losses
+        self._made, self._learned, self._before = before._made, before._learned, before._before
+        self.losses = before.losses
         self._scaled.load_state_dict(before._scaled.state_dict())
         if self._searched is not None and before._searched is not None:
             self._searched.load_state_dict(before._searched.state_dict())
@@ -284,6 +291,7 @@ class Updates:
             "losses": self.losses,
             "made": self._made,
             "learned": self._learned,
+            "before": [*self._before],
             "scaled": self._scaled.state_dict(),
             "searched": {} if self._searched is None else self._searched.state_dict(),
         }
@@ -294,6 +302,7 @@ class Updates:
         self._balancer.load_state_dict(saved["balancer"])
         self.losses, self._made = dict(saved["losses"]), saved["made"]
         self._learned = saved.get("learned", 0)
+        self._before = (saved["before"][0], saved["before"][1]) if "before" in saved else (0, 0)
         self._scaled.load_state_dict(saved.get("scaled", {}))
         self._penalties.directions = dict(saved["directions"])
         if self._searched is not None:

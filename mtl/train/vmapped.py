@@ -26,9 +26,18 @@ from mtl.train.evaluate import CHUNK, Measured, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
-from mtl.train.learning import buffer_name, in_place_of, learning, training_tasks, with_learned, with_lost
+from mtl.train.learning import (
+    buffer_name,
+    in_place_of,
+    learned_losses,
+    learning,
+    training_tasks,
+    with_learned,
+    with_lost,
+)
 from mtl.train.meta_steps import BACKWARDS, FORWARDS, rates_of, step_of_rows
 from mtl.train.model import build_model, dropouts, predictions
+from mtl.train.offline import learn_before
 from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
@@ -89,6 +98,27 @@ class Vmapped:
         self._renewing = renewing_batches(jobs[0], population.program.model, splits.train)
         self._steady = all(job.steady for job in jobs)
         self._rates = rates_of([job.tasks for job in jobs], population.state["parameters"])
+
+    def begin(self) -> None:
+        """Let losses learn that do so before training, of one row after another."""
+        fixed, held = self.population.state["fixed"], learned_losses(self.population.program.model)
+        begun = {place: fixed[buffer_name(place, "begun")].flatten().tolist() for place in held}
+        for row, job in enumerate(self.jobs):
+            due = {
+                place: {name: fixed[buffer_name(place, name)][row] for name in loss.state()}
+                for place, loss in held.items()
+                if not begun[place][row]
+            }
+            if not due:
+                continue
+            found = learn_before(self.ground, job, due)
+            for place, state in found.states.items():
+                for name, value in state.items():
+                    of_rows = fixed[buffer_name(place, name)].clone()
+                    of_rows[row] = value
+                    fixed[buffer_name(place, name)] = of_rows
+            self.population.counts["forward"][row] += found.forwards
+            self.population.counts["backward"][row] += found.backwards
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step of every row; where memory runs out, none is made."""
@@ -164,7 +194,8 @@ class Vmapped:
     def skipped(self, row: int) -> dict[str, int]:
         """Steps of a row by what was wrong in them."""
         counts, fixed = self.population.counts, self.population.state["fixed"]
-        lost = sum(int(fixed[buffer_name(place, "lost")][row]) for place in self._rates)
+        held = learned_losses(self.population.program.model)
+        lost = sum(int(fixed[buffer_name(place, "lost")][row]) for place in held)
         return with_lost({kind: int(counts[kind][row]) for kind in KINDS if counts[kind][row]}, lost)
 
     def passes(self, row: int) -> tuple[int, int]:

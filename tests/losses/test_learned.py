@@ -1,5 +1,6 @@
 """A loss that is a network: near the loss it starts from, moved by the gradient of an unrolled step, saved and read."""
 
+import itertools
 import json
 
 import pytest
@@ -61,7 +62,7 @@ def by_the_module(loss, model, inputs, target, lr):
     return unrolled_gradient(
         loss.weights,
         list(named.values()),
-        lambda at, weights: loss.present(weights, predicted(at), target),
+        [lambda at, weights: loss.present(weights, predicted(at), target)],
         lambda at: loss.given_present(predicted(at), target),
         lr,
     )
@@ -74,6 +75,38 @@ def test_the_gradient_is_that_of_a_step_unrolled_by_hand(of):
     target = with_missing(target, slice(2))
     found = by_the_module(loss, model, inputs, target, 0.3)
     expected = by_hand(loss, model, inputs, target, 0.3)
+    assert expected.norm() > 1e-6
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_the_gradient_through_several_steps_is_that_of_steps_unrolled_by_hand():
+    loss, lr = LearnedLoss("cross-entropy", hidden=5), 0.3
+    model, inputs, target = problem("cross-entropy")
+    named, parts = dict(model.named_parameters()), (slice(0, 5), slice(5, None), slice(None))
+    assert len(target) > 8
+
+    def predicted(at, part):
+        return functional_call(model, at, (inputs[part],))
+
+    phi, at = loss.weights.clone().requires_grad_(), named
+    for part in parts:
+        value = loss.present(phi, predicted(at, part), target[part])
+        slopes = torch.autograd.grad(value, list(at.values()), create_graph=True)
+        at = {name: old - lr * slope for (name, old), slope in zip(at.items(), slopes, strict=True)}
+    (expected,) = torch.autograd.grad(loss.given(predicted(at, parts[-1]), target[parts[-1]]), phi)
+
+    found = unrolled_gradient(
+        loss.weights,
+        list(named.values()),
+        [
+            lambda at, phi, part=part: loss.present(
+                phi, predicted(dict(zip(named, at, strict=True)), part), target[part]
+            )
+            for part in parts
+        ],
+        lambda at: loss.given_present(predicted(dict(zip(named, at, strict=True)), parts[-1]), target[parts[-1]]),
+        lr,
+    )
     assert expected.norm() > 1e-6
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
 
@@ -111,6 +144,38 @@ def test_a_step_is_one_of_adam_and_leaves_the_model_as_it_is():
     for name, value in model.state_dict().items():
         if "running" not in name and "batches" not in name:  # those the test's own passes have moved
             torch.testing.assert_close(value, kept[name], rtol=0, atol=0)
+
+
+def test_what_precedes_training_are_steps_on_new_models_and_a_new_adam_follows():
+    loss = LearnedLoss("mse", hidden=3, start="random", offline_steps=3, offline_rate=0.01, rate=0.5)
+    same = LearnedLoss("mse", hidden=3, start="random", rate=0.01)
+    _, inputs, target = problem("mse")
+    batches = [(inputs[some], target[some]) for some in (slice(6), slice(6, 12), slice(3, 9), slice(6))]
+    loss.begin(map(lambda seed: problem("mse", seed)[0], range(9)).__next__, iter(batches), lr=0.3)
+    for seed, batch in enumerate(batches[:3]):
+        same.meta_step(problem("mse", seed)[0], *batch, lr=0.3)
+    assert torch.equal(loss.weights, same.weights) and not torch.equal(loss.weights, loss.spec.weights)
+    assert loss.begun == 1 and loss.updates == 0 and not loss.first.any() and same.updates == 3
+
+
+def test_it_learns_from_random_weights_what_the_loss_is_for():
+    loss = LearnedLoss("mse", hidden=10, start="random", offline_steps=300, inner_steps=3, offline_rate=0.01)
+    torch.manual_seed(0)
+    inputs = torch.randn(64, 4)
+    target = inputs.sum(1)
+
+    def after_three_steps():
+        model = nn.Linear(4, 1)
+        for _ in range(3):
+            slopes = torch.autograd.grad(loss(model(inputs), target), list(model.parameters()))
+            with torch.no_grad():
+                for parameter, slope in zip(model.parameters(), slopes, strict=True):
+                    parameter -= 0.1 * slope
+        return float(loss.given(model(inputs), target).detach())
+
+    before = sum(after_three_steps() for _ in range(8)) / 8
+    loss.begin(lambda: nn.Linear(4, 1), itertools.repeat((inputs, target)), lr=0.1)
+    assert sum(after_three_steps() for _ in range(8)) / 8 < 0.3 * before
 
 
 def test_statistics_of_normalisation_stay_as_they_are():
@@ -167,6 +232,7 @@ def test_what_was_learned_is_a_loss_that_a_spec_names(tmp_path):
         ("learned:of=crossentropy", "unknown loss 'crossentropy': did you mean cross-entropy"),
         ("learned:rate=-1", "rate=-1.0 must be at least 0"),
         ("mae+learned:of=mse", "learns, which it cannot as a part of a sum: give it rate=0"),
+        ("learned:start=random,rate=0", "start=random is no loss before something is learned: give it offline_steps"),
         ("learned:start=nowhere.json", "start=nowhere.json cannot be read: No such file or directory"),
     ],
 )

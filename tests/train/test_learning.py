@@ -1,15 +1,14 @@
 """Losses that are learned while a run trains: alone and side by side, resumed, with missing labels, and refused."""
 
 import io
+import json
 
 import pytest
 import torch
 
 from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
-from mtl.strategies import make
 from mtl.train import Cohort, Member, Settings, train
-from mtl.train.learning import check_learning
 from tests.benchmarks.domains import Domains
 from tests.population.problem import Normed, Three, ThreeMissing, assert_is_the_single_run, close
 
@@ -126,6 +125,98 @@ def test_a_member_takes_over_what_another_has_learned_and_may_change_its_loss(ve
     assert all(each.finite for each in made.evaluate())
 
 
+BEFORE = {
+    "sign": {"name": "learned:hidden=4,start=random,offline_steps=3,offline_rate=0.02"},
+    "product": {"name": "learned:of=mse,hidden=4,on=validation,offline_steps=2,inner_steps=2"},
+}
+
+
+@pytest.mark.parametrize("benchmark", [Three, ThreeMissing, Normed])
+def test_a_population_learns_before_training_what_single_runs_learn(benchmark):
+    members = [
+        Member("equal", 0, losses=BEFORE),
+        Member("mgda", 1, {"lr": 3e-2}, BEFORE),
+        Member("equal", 2, losses={"sign": {**BEFORE["sign"], "rate": 0}}),
+    ]
+    settings = Settings.of(benchmark.recipe, {"steps": 6, "batch_size": 4, "evaluate_every": 1, "mixup": 0.2})
+    made = finished(members, benchmark(), settings)
+    alone = finished(members, benchmark(), settings, vectorised=False)
+    for member, result, other in zip(members, made.results(), alone.results(), strict=True):
+        assert_is_the_single_run(result, benchmark(), benchmark().load(), member, settings)
+        assert (result.cost["forwards"], result.cost["backwards"]) == (other.cost["forwards"], other.cost["backwards"])
+        for task, about in other.learned.items():
+            close(result.learned[task]["weights"], about["weights"], 1e-7)
+
+
+def test_tasks_with_examples_of_their_own_learn_on_these_before_training():
+    benchmark = Domains()
+    losses = {"web": {**BEFORE["product"], "rate": 0}, "lens": {**BEFORE["sign"], "rate": 0}}
+    settings = Settings.of(benchmark.recipe, {"steps": 2})
+    made = Cohort(benchmark, load_checked(benchmark), [Member("equal", 1, losses=losses)], settings)
+    made.advance(2)
+    (result,) = made.results()
+    for task, about in result.learned.items():
+        assert (torch.tensor(about["weights"]) - make_loss(losses[task]["name"]).weights).abs().max() > 1e-3
+
+
+def test_training_goes_on_as_from_a_file_of_what_was_learned_before(tmp_path):
+    spec = "learned:hidden=4,offline_steps=3,inner_steps=2"
+    settings = Settings.of(Three.recipe, {"steps": 12, "dropout": 0.2, "ema": 0.9, "evaluate_every": 1})
+    still, begun = finished(
+        [Member("equal", 1, losses={"sign": {"name": f"{spec},rate={rate}"}}) for rate in (0, 0.01)],
+        settings=settings,
+        vectorised=False,
+    ).results()
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(still.learned["sign"]))
+    named = {"sign": {"name": f"learned:hidden=4,rate=0.01,start={path}"}}
+    (other,) = finished([Member("equal", 1, losses=named)], settings=settings, vectorised=False).results()
+    assert begun.history == other.history and begun.learned["sign"]["weights"] == other.learned["sign"]["weights"]
+    assert begun.learned["sign"]["weights"] != still.learned["sign"]["weights"]
+    # Each of the three steps reads the model three times, and goes back through it five times.
+    assert begun.cost["forwards"] == other.cost["forwards"] + 9
+    assert begun.cost["backwards"] == other.cost["backwards"] + 15
+    assert (still.cost["forwards"], still.cost["backwards"]) == (12 + 9, 12 + 15)
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_what_was_learned_before_training_is_learned_once(vectorised):
+    members = [Member("gradnorm", seed, losses=BEFORE) for seed in (0, 1)]
+    whole, begun, again = (cohort(members, vectorised=vectorised) for _ in range(3))
+    whole.advance(12)
+    begun.advance(5)
+    again.load_state_dict(begun.state_dict())
+    again.exploit({1: 1})
+    again.advance(7)
+    for one, other in zip(whole.results(), again.results(), strict=True):
+        assert one.learned == other.learned and one.metrics == other.metrics
+        assert one.cost["forwards"] == other.cost["forwards"] and one.cost["backwards"] == other.cost["backwards"]
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_a_loss_that_another_follows_is_learned_before_it_is_trained_on(vectorised):
+    made = cohort([Member("equal", seed) for seed in (0, 1)], told=True, vectorised=vectorised)
+    made.advance(4)
+    sign = {"name": "learned:hidden=4,rate=0,offline_steps=3"}
+    made.replace({0: Member("equal", 0, losses={"sign": sign})})
+    made.advance(1)
+    found = _weights(made, 0)
+    assert (found - make_loss(sign["name"]).weights).abs().max() > 1e-4
+    made.replace({0: Member("equal", 0, losses={"sign": {"name": "learned:hidden=4,rate=0,offline_steps=5"}})})
+    made.advance(1)
+    assert torch.equal(_weights(made, 0), found)  # it was learned once
+    made.replace({0: Member("equal", 0, losses={"sign": {"name": "learned:hidden=5,rate=0,offline_steps=3"}})})
+    made.advance(1)
+    start = make_loss("learned:hidden=5").weights
+    assert _weights(made, 0).shape == start.shape and (_weights(made, 0) - start).abs().max() > 1e-4
+
+
+def test_a_loss_that_learns_before_training_alone_goes_with_strategies_that_compare_losses_over_time():
+    settings = Settings.of(Three.recipe, {"steps": 3})
+    members = [Member(strategy, losses={"sign": {**BEFORE["sign"], "rate": 0}}) for strategy in ("famo", "auto-lambda")]
+    assert [each.status for each in finished(members, settings=settings).results()] == ["done", "done"]
+
+
 def _weights(made, number):
     """The network of the loss of `sign` as it is in a member's state now."""
     state = made.extract(number)["group"]["stepper"]
@@ -150,13 +241,6 @@ def test_strategies_that_compare_losses_over_time_are_refused(strategy, said):
         cohort([Member(strategy, losses={"sign": SIGN})])
     assert "\n" not in str(refused.value)
     cohort([Member(strategy, losses={"sign": {**SIGN, "rate": 0}})])
-
-
-def test_several_processes_are_refused():
-    tasks = Member("equal", losses={"sign": SIGN}).tasks(Three.tasks)
-    with pytest.raises(ValueError, match=r"task 'sign': .* which it cannot by several processes: train it by one"):
-        check_learning(tasks, make("equal"), processes=True)
-    check_learning(Three.tasks, make("famo"), processes=True)
 
 
 @pytest.mark.parametrize(

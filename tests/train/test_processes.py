@@ -95,6 +95,8 @@ class Dropping(Three):
         return HardSharing(trunk, {task.name: nn.Linear(8, task.outputs) for task in tasks})
 
 
+LEARNED = {"name": "learned:hidden=4,rate=0.05,start=random,offline_steps=2,inner_steps=2"}
+LEARNED_AHEAD = {"name": "learned:of=mse,hidden=4,rate=0.05,on=validation"}
 SAME = [
     *((Three, strategy, {}) for strategy in ("equal", "uncertainty", "gradnorm", "mgda", "pcgrad", "graddrop", "famo")),
     *((Three, strategy, {}) for strategy in ("auto-lambda", "sdmgrad", "moco", "dwa")),
@@ -117,24 +119,28 @@ SAME = [
     (Domains, "auto-lambda", {"batch_size": 8, "mixup": 0.3, "noise": 0.1, "ema": 0.9}),
     (DomainsOnDisk, "gradnorm", {"batch_size": 8}),
     (DomainsOnDisk, "sdmgrad", {"batch_size": 6, "accumulate": 2, "mixup": 0.2}),
+    (Three, "mgda", {"losses": {"sign": LEARNED, "product": LEARNED_AHEAD}}),
+    (ThreeMissing, "gradnorm", {"batch_size": 4, "mixup": 0.3, "losses": {"sign": LEARNED}}),
+    (Stored, "equal", {"batch_size": 7, "accumulate": 2, "losses": {"product": LEARNED_AHEAD}}),
+    (Domains, "equal", {"batch_size": 6, "accumulate": 3, "losses": {"web": LEARNED_AHEAD, "lens": LEARNED}}),
 ]
 OWN = [(Normed, "mgda", {"ema": 0.9}), (Dropping, "famo", {})]
 
 
 def made(benchmark, strategy, changes, processes=None):
     changes = dict(changes)
-    seed = changes.pop("seed", 1)
+    member = Member(strategy, changes.pop("seed", 1), losses=changes.pop("losses", {}))
     settings = Settings(**{"steps": 12, "lr": 1e-2, "batch_size": 16} | changes)
     chosen = benchmark()
-    return Cohort(
-        chosen, load_checked(chosen), [Member(strategy, seed)], settings, vectorised=False, processes=processes
-    )
+    return Cohort(chosen, load_checked(chosen), [member], settings, vectorised=False, processes=processes)
 
 
 def ended(cohort):
     train_to_the_end(cohort)
     (found,) = cohort.results()
-    return {"history": found.history, "metrics": found.metrics, "skipped": found.skipped, "weights": cohort.weights(0)}
+    weights = cohort.weights(0)
+    weights |= {f"loss of {task}": torch.tensor(about["weights"]) for task, about in found.learned.items()}
+    return {"history": found.history, "metrics": found.metrics, "skipped": found.skipped, "weights": weights}
 
 
 def resumed(case, processes):
