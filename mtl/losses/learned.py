@@ -81,6 +81,8 @@ class Learned(Loss):
             self._read()
             # What a run records is found from any folder, as the file of a user's own loss is.
             object.__setattr__(self, "start", str(Path(self.start).absolute()))
+        if not self.learns:
+            _ = self.weights  # made now: in a step it would be made within the transformations of a program
 
     @property
     def given(self) -> Loss:

@@ -240,8 +240,10 @@ class Groups:
         try:
             trial = Vmapped(self._ground, [jobs[0], jobs[-1]])
             trial.population.compiled = None  # a program for two would be made for nothing
-            taken = bytes_a_member(trial.population, lambda: trial.step([0, 0], [0, 0]))
-            return trial.most if self._limit is None else max(1, int(self._limit / taken))
+            if self._limit is None:  # only measured where it counts: `torch.func` in a loss cannot be measured
+                trial.step([0, 0], [0, 0])
+                return trial.most
+            return max(1, int(self._limit / bytes_a_member(trial.population, lambda: trial.step([0, 0], [0, 0]))))
         except torch.OutOfMemoryError:
             return 1
         except ValueError:

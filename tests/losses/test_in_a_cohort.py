@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
@@ -41,6 +42,26 @@ def test_members_with_losses_of_every_origin_equal_single_runs():
         single = train(Changed(), load_checked(Tiny()), "equal", SETTINGS, seed=5)
         assert found.status == single.status == "done"
         assert found.metrics["product"]["mae"] == pytest.approx(single.metrics["product"]["mae"], abs=1e-5)
+
+
+def by_torch_func(prediction, target):
+    """The squared error, by a gradient of its own."""
+    slope = torch.func.grad(lambda at: (at.reshape(-1) - target).square().sum() / 2)(prediction)
+    return slope.square().mean()
+
+
+@pytest.mark.parametrize("loss", [by_torch_func, make_loss("mse+0.5*learned:of=mse,rate=0,hidden=6"), "learned"])
+def test_members_train_together_the_first_time_too_where_a_loss_takes_gradients_itself(loss):
+    if loss == "learned":
+        loss = make_loss("learned:of=mse,rate=0,hidden=7")  # a width that no other test has, so that it is made here
+
+    class Own(Tiny):
+        tasks = (Tiny.tasks[0], dataclasses.replace(Tiny.tasks[1], loss=loss))
+
+    told = []
+    cohort = Cohort(Own(), Own().load(), [Member("equal", seed) for seed in (1, 2)], SETTINGS, tell=told.append)
+    cohort.advance(2)
+    assert told == [] and all(evaluation.finite for evaluation in cohort.evaluate())
 
 
 def test_a_search_over_losses_names_their_arguments(monkeypatch):
