@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtl.files.lineage import read_events, tupled, winning_line
+from mtl.files.lineage import Stage, read_events, tupled, winning_line
 from mtl.files.whole import write_whole
 from mtl.report.read import RecordedRun
 
@@ -34,11 +35,15 @@ def again(config: Mapping[str, Any], run: RecordedRun | None, runs: Sequence[Rec
         recipe = recipe_of(config, run.record)
     except ValueError as error:
         return {**found, "fault": str(error)}
-    remarks = [*_schedule(run), *_evaluations(config, run)]
+    stages = _line_of(run)
+    if stages:  # the best evaluation of a run may be one that it took over, of a run with another seed
+        recipe = replace(recipe, seed=stages[-1].seed)
+    remarks = [*_schedule(run, stages), *_evaluations(config, run)]
     fresh = max(each.seed for each in runs) + 1
     said = [f"{run.record['run']} of a study of {config['benchmark']}: mtl train --config {FILE}", *remarks]
     return {
         **found,
+        "seed": recipe.seed,
         "values": [list(pair) for pair in recipe.words()],
         "line": recipe.line(fresh),
         "file": recipe.text("\n".join(said)),
@@ -69,26 +74,37 @@ def again_in_words(found: Mapping[str, Any] | None, out: Path) -> list[str]:
     ]
 
 
-def _schedule(run: RecordedRun) -> list[str]:
-    """A remark where the values changed on the way."""
+def _line_of(run: RecordedRun) -> list[Stage] | None:
+    """The stages that led to the best evaluation of a run of a search; None where the schedule does not say.
+
+    Of a run of no search there are none.
+    """
     search = run.record.get("search")
     if not search:
         return []
     try:
-        stages = winning_line(read_events(run.directory / "schedule.jsonl", search), run.record)
+        return winning_line(read_events(run.directory / "schedule.jsonl", search), run.record)
     except ValueError:
+        return None
+
+
+def _schedule(run: RecordedRun, stages: Sequence[Stage] | None) -> list[str]:
+    """A remark where the values changed on the way, or its state came from other runs."""
+    if stages is None:
         return ["How its values came about is not known; these are those at its best evaluation."]
     # A run under a fresh seed changes its values as the run that it repeats did; of that there are no events.
     repeats = len(stages) == 1 and stages[0].values != tupled(run.record["hyperparameters"])
-    if len({repr(stage.values) for stage in stages}) < 2 and not repeats:
+    changes, takeovers = len({repr(stage.values) for stage in stages}) > 1 or repeats, len(stages) - 1
+    if not changes and not takeovers:
         return []
-    times = "once on the way" if len(stages) == 2 else f"{len(stages) - 1} times on the way"
-    how = "on the way, as those of the tuned run did" if repeats else times
-    return [
-        f"Its values changed {how}: these are the last ones, and trained by them from the "
-        "start it becomes another model. The schedule is in schedule.jsonl"
-        + ("; mtl replay trains it again." if run.record["phase"] == "search" else ".")
-    ]
+    times = "once on the way" if takeovers == 1 else f"{takeovers} times on the way"
+    if changes:
+        how = "on the way, as those of the tuned run did" if repeats else times
+        what = f"Its values changed {how}: these are the last ones, and trained by them from the start"
+    else:
+        what = f"It took over the state of another run {times}: trained from the start"
+    replayed = "; mtl replay trains it again." if run.record["phase"] == "search" else "."
+    return [f"{what} it becomes another model. The schedule is in schedule.jsonl{replayed}"]
 
 
 def _evaluations(config: Mapping[str, Any], run: RecordedRun) -> list[str]:

@@ -77,6 +77,30 @@ def test_of_a_schedule_it_says_that_the_values_are_the_last_ones(tmp_path):
     assert read_values(tmp_path / "best.yaml")["lr"] == found["schedule"][-1]["hyperparameters"]["lr"]
 
 
+ALIKE = ["--method=pbt", "--members=4", "--quantile=0.5", "--optimizer=sgd", "--search", "weight_decay=0"]
+
+
+def test_of_a_best_evaluation_that_was_taken_over_the_seed_is_that_of_the_run_that_made_it(tmp_path):
+    out, again = tmp_path / "search", tmp_path / "again"
+    search = [*ALIKE, "lr=0.3", "--interval=8", "--seed=3"]  # so large a rate that the first evaluation is the best
+    assert call("search", TINY, *search, *QUIET, f"--out={out}") == 0
+    best, found = best_of(out), summary_of(out)["again"]
+    assert best["best_trial"] != best["trial"] and best["best_step"] == 8 and found["remarks"] == []
+    assert found["seed"] == 3 + best["best_trial"] == read_values(out / "best.yaml")["seed"]
+    assert call("train", "--config", out / "best.yaml", *QUIET, f"--out={again}") == 0
+    [record] = records_of(again)
+    assert record["best_step"] == 8
+    for task, metrics in best["metrics"].items():
+        assert record["metrics"][task] == pytest.approx(metrics, abs=1e-5)
+
+
+def test_of_a_state_that_was_taken_over_it_says_so_where_all_values_are_alike(tmp_path):
+    assert call("search", TINY, *ALIKE, "lr=0.01", "--interval=4", *QUIET, f"--out={tmp_path}") == 0
+    found = summary_of(tmp_path)
+    assert len({stage["trial"] for stage in found["schedule"]}) > 1
+    assert found["again"]["remarks"][0].startswith("It took over the state of another run ")
+
+
 def test_a_run_under_a_fresh_seed_that_repeats_a_schedule_says_so(tmp_path):
     options = ["--strategies=equal", "--tune=pbt", "--budget=4", "--seeds=1", "--steps=16", "--no-single-task"]
     assert call("compare", TINY, *options, *QUIET, f"--out={tmp_path}") == 0
