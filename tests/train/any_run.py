@@ -149,9 +149,9 @@ _OF_YES = (
     "hinge:margin={}",
     "multi-label:positive_weights={}",
 )
-_LOSSES = {"kind": _OF_CLASSES, "amount": _OF_NUMBERS, "yes": _OF_YES}
+LOSSES = {"kind": _OF_CLASSES, "amount": _OF_NUMBERS, "yes": _OF_YES}
 
-_OPTIMIZERS = (
+OPTIMIZERS = (
     "adam",
     "adamw:betas=0.{}5/0.9{}5",
     "sgd",
@@ -171,7 +171,7 @@ _COMBINATORS = ("every:n=2", "ema:beta=0.{}5", "normalize", "clip")
 _ARCHITECTURES = ("cross-stitch", "mmoe:experts=2", "cgc", "mtan:norm=none", "dselect-k:experts=2,k=1")
 
 
-def _filled(text: str, numbers: random.Random) -> str:
+def filled(text: str, numbers: random.Random) -> str:
     """A text with a digit in each {} after a dot, and a number in each other one."""
     parts = text.split("{}")
     found = parts[0]
@@ -200,7 +200,7 @@ def _unit(name: str, tasks: int, shape: random.Random, numbers: random.Random) -
 def draw_strategy(tasks: int, shape: random.Random, numbers: random.Random) -> str:
     """A spec: one strategy, a chain of two, or either with combinators."""
     units = [_unit(shape.choice(sorted(REGISTRY)), tasks, shape, numbers) for _ in range(shape.choice((1, 1, 1, 2)))]
-    units += [_filled(shape.choice(_COMBINATORS), numbers) for _ in range(shape.choice((0, 0, 0, 1, 2)))]
+    units += [filled(shape.choice(_COMBINATORS), numbers) for _ in range(shape.choice((0, 0, 0, 1, 2)))]
     return "+".join(units)
 
 
@@ -208,7 +208,7 @@ def _losses(benchmark: Mixed, shape: random.Random, numbers: random.Random) -> d
     found: dict[str, dict[str, object]] = {}
     for task in benchmark.tasks:
         if shape.random() < 0.6:
-            found[task.name] = {"name": _filled(shape.choice(_LOSSES[task.name]), numbers)}
+            found[task.name] = {"name": filled(shape.choice(LOSSES[task.name]), numbers)}
         elif task.name == "amount" and shape.random() < 0.5:
             found[task.name] = {"delta": numbers.uniform(0.1, 2)}
     return found
@@ -219,7 +219,7 @@ def _settings(benchmark: Mixed, shape: random.Random, numbers: random.Random) ->
     task = shape.choice(benchmark.tasks).name
     # What shapes the program: whether it is there, and how it is drawn.
     structural = {
-        "optimizer": lambda: _filled(shape.choice(_OPTIMIZERS), numbers),
+        "optimizer": lambda: filled(shape.choice(OPTIMIZERS), numbers),
         "batch_size": lambda: shape.choice((4, 8, 30)),
         "head_weighting": lambda: "own",
         "scale": lambda: "raw",
