@@ -26,6 +26,7 @@ _FEWEST = 9  # runs from which on a forest is fitted
 # A few trees of the forest judge each point: which ones differs, and so do the points (Thompson sampling).
 _TREES, _JUDGES, _LEAF = 60, 3, 2
 _POOL = 240  # points of which the best is taken
+_DIGITS = 4  # of a number; what the fifth changes is less than what another seed does
 _DRAWS = 20  # of which one is new, where there is still something new
 _AT_RANDOM = 1 / 4  # share of the structures that nothing is known of
 _MUTATED, _SPREAD = 0.2, 0.2  # chance that a value moves, and by which part of its range
@@ -95,6 +96,7 @@ def proposed(problem: Problem, usual: Values, seen: Sequence[Ranked], first: int
             draw = partial(_beside, problem.space, leader[0].values, draw, rng)
         else:
             known = judges is not None and rng.random() >= _AT_RANDOM
+        draw = partial(_in_few_digits, problem.space, draw)
         values = _best(problem.space, partial(_new, draw, tried), judges if known else None, rng)
         tried.append(values)
         found.append(Start(values, informed=known))
@@ -138,6 +140,16 @@ def _beside(space: Space, leader: Values, draw: Callable[[], Values], rng: Gener
     for name, parameter in space.active(values):
         fixed = isinstance(parameter, Choice) and name not in SIDE_BY_SIDE
         values[name] = leader[name] if fixed else drawn[name] if name in drawn else parameter.sample(rng)
+    return values
+
+
+def _in_few_digits(space: Space, draw: Callable[[], Values]) -> Values:
+    """A draw whose numbers have few digits, so that the line that repeats it can be read."""
+    values = draw()
+    for name, value in values.items():
+        parameter = space.dimensions[name].parameter
+        if isinstance(parameter, Number) and not parameter.integer:
+            values[name] = min(max(float(f"{value:.{_DIGITS}g}"), parameter.low), parameter.high)
     return values
 
 

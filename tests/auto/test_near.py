@@ -59,7 +59,7 @@ def test_points_are_complete_and_lie_in_the_space_whatever_choices_they_have():
     starts = [start.values for start in proposed(problem, usual_point(space, Settings()), [], 0, 60)]
     for values in starts:
         assert {name for name, _ in space.active(values)} == {*values}
-        assert 1e-4 <= values["lr"] <= 1e-2
+        assert 1e-4 <= values["lr"] <= 1e-2 and values["lr"] == float(f"{values['lr']:.4g}")
     assert {values["strategy"] for values in starts} == {"equal", "famo", "static"}
 
 
