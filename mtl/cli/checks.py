@@ -18,7 +18,7 @@ from mtl.losses.spec import make_loss
 from mtl.ray.tune.asked import method_like, scheduler_of, searcher_of
 from mtl.search.methods import MethodOptions, find_method, make_options
 from mtl.search.objective import SELECTION, Objective
-from mtl.search.plan import make_method
+from mtl.search.plan import check_searched_settings, make_method
 from mtl.search.space import Space
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import Range, read_file, read_options, read_varied
@@ -189,6 +189,7 @@ def read_search(options: SearchOptions, benchmark: Benchmark) -> Asked:
     _check_heard(options, settings, searched, space)
     _check_learning(benchmark, searched, space)
     _check_optimizers(settings, space, searched)
+    check_searched_settings(space, settings)
     _check_method(name, made, space, objective, settings)
     return Asked(name, searched, ranges, space, objective, made)
 

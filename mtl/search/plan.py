@@ -20,7 +20,7 @@ from mtl.search.search import Search
 from mtl.search.sifted import sifted
 from mtl.search.space import Space
 from mtl.search.space.dimension import Dimension
-from mtl.search.space.parameters import Choice
+from mtl.search.space.parameters import Choice, Number, Parameter
 from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setup import StudySetup
@@ -171,6 +171,27 @@ def decided(space: Space, setting: StudySetup) -> Space:
             condition = dataclasses.replace(condition, choices=new)
         dimensions[name] = Dimension(parameter, condition)
     return Space(dimensions)
+
+
+def check_searched_settings(space: Space, settings: Settings) -> None:
+    """Raise `ValueError` for the first two values of settings that do not go with each other, as `ema` and `swa`.
+
+    Settings are drawn independently of each other, so that any two of their values meet in some run.
+    """
+    names = {field.name for field in dataclasses.fields(Settings)} & {*space.dimensions}
+    grids = {name: _outermost(space.dimensions[name].parameter) for name in sorted(names)}
+    first = {name: grid[0] for name, grid in grids.items()}
+    for one, other in itertools.combinations(grids, 2):
+        for values in itertools.product(grids[one], grids[other]):
+            settings.over({**first, one: values[0], other: values[1]})
+    for name, grid in grids.items():
+        for value in grid:
+            settings.over({**first, name: value})
+
+
+def _outermost(parameter: Parameter) -> list[Any]:
+    """Both ends of a range, or all choices."""
+    return [parameter.at(0.0), parameter.at(1.0)] if isinstance(parameter, Number) else parameter.grid(1)
 
 
 def check_searched_batches(space: Space, setting: StudySetup) -> None:

@@ -20,6 +20,7 @@ from mtl.strategies import make, units
 from mtl.train.member import Member
 from mtl.train.optimizers import read_optimizer
 from mtl.train.settings import Settings
+from mtl.train.smoothing import takes_smoothing
 from mtl.train.values import make_member
 
 ALIGNED = frozenset({"align", "implicit"})  # signals that are read on the split of `align_data`
@@ -116,7 +117,7 @@ def make_recipe(name: str, benchmark: Benchmark, settings: Settings, member: Mem
         elif value is False:
             if own:
                 raise ValueError(f"{key}=false: the benchmark has it, and no option takes that away")
-        elif _heard(key, settings, member):
+        elif _heard(key, settings, member, benchmark.tasks):
             training[key] = value
     changed = frozenset(key for key, value in training.items() if value != getattr(usual, key))
     if usual.steps is not None and "epochs" in training:
@@ -169,10 +170,12 @@ def member_of(record: Mapping[str, Any]) -> Member:
     return make_member(values, seed) if "strategy" in values else Member(str(record["strategy"]), seed)
 
 
-def _heard(key: str, settings: Settings, member: Member) -> bool:
+def _heard(key: str, settings: Settings, member: Member, tasks: Sequence[Task]) -> bool:
     """Whether a setting has an effect; `mtl train` refuses some that have none."""
     if key == "epochs":
         return settings.steps is None
     if key == "momentum":
         return read_optimizer(settings.optimizer).hears_momentum
+    if key == "label_smoothing":
+        return takes_smoothing(member.tasks(tasks))
     return key != "align_data" or bool(make(member.strategy).needs & ALIGNED)

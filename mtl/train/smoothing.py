@@ -24,9 +24,14 @@ def smoothed(tasks: Sequence[Task], share: float) -> list[Task]:
 
 def check_smoothing(tasks: Sequence[Task], share: float) -> None:
     """Raise `ValueError` for label smoothing that no loss of the tasks can have."""
-    if share and not any(_keys(task) for task in tasks):
+    if share and not takes_smoothing(tasks):
         losses = ", ".join(f"{task.name}: {task.loss}" for task in tasks)
         raise ValueError(f"label_smoothing={share:g}: no loss has label smoothing, as cross-entropy has ({losses})")
+
+
+def takes_smoothing(tasks: Sequence[Task]) -> bool:
+    """Whether a loss of the tasks can have label smoothing."""
+    return any(_keys(task) for task in tasks)
 
 
 def _keys(task: Task) -> list[str]:

@@ -169,6 +169,13 @@ def test_the_line_leaves_out_what_has_no_effect_and_what_the_benchmark_has():
     assert "momentum" not in recipe.training and "align_data" not in recipe.training
 
 
+def test_label_smoothing_is_left_out_where_no_loss_has_some():
+    member = Member("equal", 0, {"label_smoothing": 0.1}, {"sign": {"name": "focal"}})
+    assert "label_smoothing" not in make_recipe("tiny", Tiny(), Settings.of(Tiny.recipe), member).training
+    plain = Member("equal", 0, {"label_smoothing": 0.1})
+    assert make_recipe("tiny", Tiny(), Settings.of(Tiny.recipe), plain).training["label_smoothing"] == 0.1
+
+
 def test_what_no_option_can_say_is_said():
     class Clipped(Tiny):
         recipe = {**Tiny.recipe, "clip": 1.0, "patience": 2}  # noqa: RUF012

@@ -228,6 +228,9 @@ def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(t
         (["--strategies", "famo", "famo"], "is given twice"),
         (["--method=asha", "--interval=7"], "asha needs a divisor of the 24 steps"),
         (["--search", "dropout=0:0.9999"], "must be in [0, 0.95]"),
+        (["--search", "ema=none,0.9", "swa=none,0.5"], "ema=0.9 and swa=0.5 are both averages of weights"),
+        (["--search", "swa=0.5:0.9", "--ema=0.9"], "ema=0.9 and swa=0.5 are both averages of weights"),
+        (["--search", "batch_size=1:8", "--accumulate=2"], "accumulate=2 must be at most batch_size=1"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_2_before_any_work(arguments, message, tmp_path, capsys):
