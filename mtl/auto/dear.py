@@ -11,7 +11,7 @@ from mtl.search.space import Space, Values
 from mtl.search.space.dimension import Dimension
 from mtl.search.space.parameters import Choice
 
-_ENOUGH = 8  # whole runs for which the race should have time, if each took as long as one of a choice
+_ENOUGH = 4  # whole runs of it that the race should have time for, or twelve that end when they are first compared
 
 
 class Dear(NamedTuple):
