@@ -168,11 +168,11 @@ It can learn before training, too, as AdaLFL does in its offline phase:
 The network takes `offline_steps` steps, each on a new model that makes `inner_steps` plain steps down the network, is
 judged by the loss `of`, and is thrown away. `start=random` begins from random weights, as the papers do; without it
 the steps begin from the fit to the loss `of`. With `rate=0` the loss stays as it is then (ML3), and every strategy
-can weigh it. These steps precede the first one of the model and are made once: a checkpoint has what came of them,
-and a member that takes over another's state takes that, too. They follow from seed, data and settings alone, so that
-a run by itself, one in a population and one of several processes learn the same; members of a population make theirs
-one after another. Their time and passes are in `cost`, whose `steps` are the model's alone. What one run has learned
-so, others begin with by `start=FILE`.
+can weigh it. These steps precede the first one of the model and are made once: a signal stops in them, `--resume`
+goes on where they were, and a member that takes over another's state takes what came of them. They follow from seed,
+data and settings alone, so that a run by itself, one in a population and one of several processes learn the same;
+members of a population make theirs one after another. Their time and passes are in `cost`, whose `steps` are the
+model's alone. What one run has learned so, others begin with by `start=FILE`.
 
 In a loop of your own:
 

@@ -21,7 +21,7 @@ from mtl.step.passes import called_with, frozen_statistics
 from mtl.strategies.learned import Moments, descend
 
 _MOVED = ("weights", "first", "second", "updates")
-_STATE = (*_MOVED, "lost", "begun")
+_STATE = (*_MOVED, "lost", "waiting")
 
 
 class LearnedLoss(nn.Module):
@@ -51,15 +51,15 @@ class LearnedLoss(nn.Module):
     second: Tensor
     updates: Tensor
     lost: Tensor
-    begun: Tensor
+    waiting: Tensor
 
     def __init__(self, of: str | Learned = "cross-entropy", **settings: Any) -> None:
         super().__init__()
         self.spec = of if isinstance(of, Learned) else Learned(of=of, **settings)
         weights = self.spec.weights.to(torch.get_default_dtype())
         zeros, zero = torch.zeros_like(weights), torch.zeros_like(weights[:1])
-        begun = zero if self.spec.offline_steps else torch.ones_like(zero)
-        for name, value in zip(_STATE, (weights, zeros, zeros, zero, zero, begun), strict=True):
+        steps = torch.full_like(zero, self.spec.offline_steps)
+        for name, value in zip(_STATE, (weights, zeros, zeros, zero, zero, steps), strict=True):
             self.register_buffer(name, value.clone())
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class LearnedLoss(nn.Module):
         lr: float,
         predict: Callable[[Any], Tensor] = lambda predicted: predicted,
     ) -> None:
-        """Make the steps that precede training, `offline_steps`, each on a new model and `inner_steps` batches.
+        """Make the steps that precede training, each on a new model and `inner_steps` batches, as far as they wait.
 
         Args:
             make_model: gives a new model, with parameters drawn anew.
@@ -124,11 +124,10 @@ class LearnedLoss(nn.Module):
             lr: of the models' steps.
             predict: as of `meta_step`.
         """
-        for _ in range(self.spec.offline_steps):
+        for _ in range(int(self.waiting)):
             some = list(itertools.islice(batches, self.spec.inner_steps))
             gradient = self._gradient(make_model(), some, some[-1], lr, predict)
-            self.take(moved(self.state(), gradient, self.spec.offline_rate))
-        self.take(settled(self.state()))
+            self.take(moved_before(self.state(), gradient, self.spec.offline_rate))
 
     def _gradient(
         self,
@@ -193,10 +192,19 @@ def moved(state: dict[str, Tensor], gradient: Tensor, rate: float | Tensor) -> d
     return {**state, **found, "lost": state["lost"] + ~sound}
 
 
-def settled(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The buffers of a learned loss when what precedes training is done: the same weights, and a new Adam."""
-    new = {name: torch.zeros_like(state[name]) for name in _MOVED[1:]}
-    return {**state, **new, "begun": torch.ones_like(state["begun"])}
+def moved_before(state: dict[str, Tensor], gradient: Tensor, rate: float) -> dict[str, Tensor]:
+    """The buffers of a learned loss after a step of those that precede training; with a new Adam after the last.
+
+    Args:
+        state: the buffers, with the number of the steps that wait.
+        gradient: by the weights.
+        rate: step size.
+    """
+    new = moved(state, gradient, rate)
+    new["waiting"] = state["waiting"] - 1
+    if int(new["waiting"]) > 0:
+        return new
+    return {**new, **{name: torch.zeros_like(state[name]) for name in _MOVED[1:]}}
 
 
 def _mean(terms: Terms) -> Tensor:

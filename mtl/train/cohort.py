@@ -125,11 +125,19 @@ class Cohort:
         return [group.runs[row].finished for group, row in self._groups.places()]
 
     def advance(self, steps: int, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Make so many optimizer steps with every member that is not finished; between two steps ask `should_stop`."""
-        for _ in range(steps):
-            if self.over or should_stop():
-                break
-            self._groups.step()
+        """Make so many optimizer steps with every member that is not finished; between two steps ask `should_stop`.
+
+        What precedes the first step comes before them.
+        """
+        made = 0
+        while made < steps and not self.over and not should_stop():
+            if not self.begin():
+                self._groups.step()
+                made += 1
+
+    def begin(self) -> bool:
+        """Do a piece of what precedes the first step of members, some seconds long; whether any was left to do."""
+        return self._groups.begin()
 
     def agreed(self, wish: bool) -> bool:
         """Whether this process wishes it, or any of those that train together."""

@@ -46,7 +46,7 @@ class Group:
     @property
     def runs(self) -> Sequence[Run]:
         """The runs as they are now."""
-        if self._ahead:
+        if self._ahead or self._seconds:
             self.runs = [run.stepped(self._ahead, self._seconds) for run in self._runs]
         return self._runs
 
@@ -67,6 +67,16 @@ class Group:
         """Steps made by the run that has made the most."""
         return max(run.state.step for run in self._runs) + self._ahead
 
+    def begin(self) -> bool:
+        """A piece of what precedes the first step, some seconds long; whether there was any left to do."""
+        if self._begun:
+            return False
+        started = time.perf_counter()
+        with threads(self._runs[0].job.settings.threads):
+            self._begun = not self.stepper.begin()
+        self._seconds += (time.perf_counter() - started) / len(self._runs)
+        return not self._begun
+
     def step(self) -> bool:
         """One optimizer step of every run, with the point of the curves and the evaluation that fall on it.
 
@@ -74,9 +84,6 @@ class Group:
         """
         started = time.perf_counter()
         with threads(self._runs[0].job.settings.threads):
-            if not self._begun:
-                self.stepper.begin()
-                self._begun = True
             falls = [run.state.falls for run in self._runs]
             self.stepper.step([run.state.step + self._ahead for run in self._runs], falls)
         self._ahead += 1

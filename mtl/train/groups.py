@@ -48,6 +48,19 @@ class Groups:
         found = {number: (group, row) for group in self.all for row, number in enumerate(group.ids)}
         return [found[number] for number in range(len(found))]
 
+    def begin(self) -> bool:
+        """A piece of what precedes the first step of runs that are not finished; whether there was any left to do."""
+        more = False
+        for group in [group for group in self.all if not group.over]:
+            try:
+                more = group.begin() or more
+            except torch.OutOfMemoryError:
+                raise  # one model at a time is made, so that fewer runs would not help
+            except Exception as error:
+                self._failed(group, error)
+                self._retire(group)
+        return more
+
     def step(self) -> bool:
         """One optimizer step of every run that is not finished; False if there is none."""
         running = [group for group in self.all if not group.over]
@@ -64,13 +77,17 @@ class Groups:
             for half in self._halves(group):
                 self._step(half)
             return
-        except Exception as error:  # a loss or a model of a user's may raise anything
-            if not self._ground.told:
-                raise
-            group.fail(f"a training step raises {in_one_line(error)}")
+        except Exception as error:
+            self._failed(group, error)
             look = True
         if look:
             self._retire(group)
+
+    def _failed(self, group: Group, error: Exception) -> None:
+        """What a loss or a model of a user's raises, which may be anything, ends the group where others may go on."""
+        if not self._ground.told:
+            raise error
+        group.fail(f"a training step raises {in_one_line(error)}")
 
     def _halves(self, group: Group) -> list[Group]:
         torch.cuda.empty_cache()

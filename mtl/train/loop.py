@@ -35,7 +35,7 @@ def train_to_the_end(
         save: writes a checkpoint; called after each evaluation but the last, where the last call is as long ago as the
             cohort's `checkpoint_minutes`, and before the training stops.
         progress: called with (steps made, steps in all) after each step.
-        should_stop: asked before each step.
+        should_stop: asked before each step, and now and then in what precedes the first.
         clock: gives seconds.
 
     Raises:
@@ -48,11 +48,13 @@ def train_to_the_end(
             if cohort.agreed(should_stop()):
                 save()
                 raise Stopped
-            cohort.advance(1)
+            stepped = not cohort.begin()
+            if stepped:
+                cohort.advance(1)
             made = cohort.step
             progress(made, length)
             old = minutes is not None and cohort.agreed(clock() - saved >= 60 * minutes)
-            if (made % stretch == 0 or old) and not cohort.over:
+            if ((stepped and made % stretch == 0) or old) and not cohort.over:
                 save()
                 saved = clock()
     finally:

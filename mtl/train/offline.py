@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from mtl.losses.learned_loss import LearnedLoss, moved, settled
+from mtl.losses.learned_loss import LearnedLoss, moved_before
 from mtl.train.accumulate import cut
 from mtl.train.augment import Augmented
 from mtl.train.batches import Batches, derived_seed, micro_batches
@@ -19,11 +20,12 @@ from mtl.train.model import build_model
 from mtl.train.parts import lookahead_factor, parts_of
 from mtl.train.surroundings import Randomness
 
+_PIECE = 5.0  # seconds until who trains may stop
 _TRAIN, _AHEAD, _MODELS = 9, 10, 11  # beside the streams of batches, augmentation, averages and processes
 
 
 class LearnedBefore(NamedTuple):
-    """What was learned before training.
+    """What was learned before training, or a piece of that.
 
     Attributes:
         states: buffers of the losses, on the CPU, by the place of their task.
@@ -37,35 +39,37 @@ class LearnedBefore(NamedTuple):
 
 
 def learn_before(ground: Ground, job: Job, states: Mapping[int, Mapping[str, Tensor]]) -> LearnedBefore:
-    """The steps of learned losses that precede the training of a run (AdaLFL, algorithm 1).
+    """The steps of learned losses that precede the training of a run (AdaLFL, algorithm 1), or the first of them.
 
-    Each step draws a model as that of the run is drawn, from a seed of its own, which serves all losses. What is
-    learned follows from the run's seed, data and settings, and moves neither its random numbers nor its batches.
-    Batches are neither moved, mixed nor noisy, and dropout lets everything through.
+    Each step draws a model as that of the run is drawn, from a seed of its own, which serves all losses. A step follows
+    from the run's seed, data and settings and from how many steps wait, and moves neither the run's random numbers nor
+    its batches. Batches are neither moved, mixed nor noisy, and dropout lets everything through.
 
     Args:
         ground: benchmark, data and device.
         job: the run.
-        states: buffers of the losses that are due, by the place of their task.
+        states: buffers of the losses of which steps wait, by the place of their task.
     """
     losses = {place: _loss_in(job, place, state).to(ground.device) for place, state in states.items()}
+    waiting, begun = {place: int(loss.waiting) for place, loss in losses.items()}, time.monotonic()
     drawn, forwards, backwards = _Drawn(ground, job, losses), 0, 0
     try:
-        for step in range(max(loss.spec.offline_steps for loss in losses.values())):
+        for step in range(max(waiting.values()), 0, -1):
             with Randomness(ground.device, derived_seed(job.member.seed, _MODELS, step)).drawing():
                 model = drawn.model()
                 lr = job.settings.lr * lookahead_factor(parts_of(model, job.settings.of_heads))
-                for place, loss in losses.items():
-                    if step < loss.spec.offline_steps:
-                        gradient = gradient_alone(model, loss, drawn.readings(place, step), lr)
-                        loss.take(moved(loss.state(), gradient, loss.spec.offline_rate))
-                        forwards += loss.spec.inner_steps + 1
-                        backwards += 2 * loss.spec.inner_steps + 1
+                for place in [place for place, steps in waiting.items() if steps == step]:
+                    loss, spec = losses[place], losses[place].spec
+                    gradient = gradient_alone(model, loss, drawn.readings(place, step), lr)
+                    loss.take(moved_before(loss.state(), gradient, spec.offline_rate))
+                    waiting[place] -= 1
+                    forwards, backwards = forwards + spec.inner_steps + 1, backwards + 2 * spec.inner_steps + 1
+            if time.monotonic() - begun > _PIECE:
+                break
     finally:
         drawn.close()
-    found = {place: settled(loss.state()) for place, loss in losses.items()}
-    on_cpu = {place: {name: value.cpu() for name, value in state.items()} for place, state in found.items()}
-    return LearnedBefore(on_cpu, forwards, backwards)
+    found = {place: {name: value.cpu() for name, value in loss.state().items()} for place, loss in losses.items()}
+    return LearnedBefore(found, forwards, backwards)
 
 
 def _loss_in(job: Job, place: int, state: Mapping[str, Tensor]) -> LearnedLoss:

@@ -29,8 +29,9 @@ class Stepper(Protocol):
         """Rows that it can hold, were there no limit of memory."""
         ...
 
-    def begin(self) -> None:
-        """Do what precedes the first step of a run, for rows of which it is not done yet."""
+    def begin(self) -> bool:
+        """Do a piece of what precedes the first step of runs, some seconds long; whether there was any left to do."""
+        ...
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """Make one optimizer step with each row, at these steps of their own; all of them or none.

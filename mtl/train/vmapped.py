@@ -99,26 +99,27 @@ class Vmapped:
         self._steady = all(job.steady for job in jobs)
         self._rates = rates_of([job.tasks for job in jobs], population.state["parameters"])
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
         """Let losses learn that do so before training, of one row after another."""
         fixed, held = self.population.state["fixed"], learned_losses(self.population.program.model)
-        begun = {place: fixed[buffer_name(place, "begun")].flatten().tolist() for place in held}
-        for row, job in enumerate(self.jobs):
-            due = {
-                place: {name: fixed[buffer_name(place, name)][row] for name in loss.state()}
-                for place, loss in held.items()
-                if not begun[place][row]
-            }
-            if not due:
-                continue
-            found = learn_before(self.ground, job, due)
-            for place, state in found.states.items():
-                for name, value in state.items():
-                    of_rows = fixed[buffer_name(place, name)].clone()
-                    of_rows[row] = value
-                    fixed[buffer_name(place, name)] = of_rows
-            self.population.counts["forward"][row] += found.forwards
-            self.population.counts["backward"][row] += found.backwards
+        waiting = {place: fixed[buffer_name(place, "waiting")].flatten().tolist() for place in held}
+        row = next((row for row in range(len(self.jobs)) if any(steps[row] for steps in waiting.values())), None)
+        if row is None:
+            return False
+        due = {
+            place: {name: fixed[buffer_name(place, name)][row] for name in held[place].state()}
+            for place, steps in waiting.items()
+            if steps[row]
+        }
+        found = learn_before(self.ground, self.jobs[row], due)
+        for place, state in found.states.items():
+            for name, value in state.items():
+                of_rows = fixed[buffer_name(place, name)].clone()
+                of_rows[row] = value
+                fixed[buffer_name(place, name)] = of_rows
+        self.population.counts["forward"][row] += found.forwards
+        self.population.counts["backward"][row] += found.backwards
+        return True
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step of every row; where memory runs out, none is made."""

@@ -155,7 +155,7 @@ def test_what_precedes_training_are_steps_on_new_models_and_a_new_adam_follows()
     for seed, batch in enumerate(batches[:3]):
         same.meta_step(problem("mse", seed)[0], *batch, lr=0.3)
     assert torch.equal(loss.weights, same.weights) and not torch.equal(loss.weights, loss.spec.weights)
-    assert loss.begun == 1 and loss.updates == 0 and not loss.first.any() and same.updates == 3
+    assert loss.waiting == 0 and loss.updates == 0 and not loss.first.any() and same.updates == 3
 
 
 def test_it_learns_from_random_weights_what_the_loss_is_for():

@@ -1,6 +1,7 @@
 """Losses that are learned while a run trains: alone and side by side, resumed, with missing labels, and refused."""
 
 import io
+import itertools
 import json
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
-from mtl.train import Cohort, Member, Settings, train
+from mtl.train import Cohort, Member, Settings, offline, train
+from mtl.train.loop import Stopped, train_to_the_end
 from tests.benchmarks.domains import Domains
 from tests.population.problem import Normed, Three, ThreeMissing, assert_is_the_single_run, close
 
@@ -188,6 +190,28 @@ def test_what_was_learned_before_training_is_learned_once(vectorised):
     again.load_state_dict(begun.state_dict())
     again.exploit({1: 1})
     again.advance(7)
+    for one, other in zip(whole.results(), again.results(), strict=True):
+        assert one.learned == other.learned and one.metrics == other.metrics
+        assert one.cost["forwards"] == other.cost["forwards"] and one.cost["backwards"] == other.cost["backwards"]
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_what_precedes_training_can_be_stopped_and_goes_on_where_it_was(vectorised, monkeypatch):
+    members = [Member("equal", seed, losses=BEFORE) for seed in (0, 1)]
+    whole, begun, again = (cohort(members, vectorised=vectorised) for _ in range(3))
+    whole.advance(12)
+    monkeypatch.setattr(offline, "_PIECE", 0.0)  # a piece is one step then
+    asked, saved = itertools.count(), []
+    with pytest.raises(Stopped):
+        train_to_the_end(
+            begun, lambda: saved.append(begun.state_dict()), should_stop=lambda: next(asked) == 2 + vectorised
+        )
+    assert begun.step == 0 and len(saved) == 1
+    between = _weights(begun, 0)
+    again.load_state_dict(saved[0])
+    assert not torch.equal(between, make_loss(BEFORE["sign"]["name"]).weights)
+    assert again.states[0].seconds > 0
+    train_to_the_end(again)
     for one, other in zip(whole.results(), again.results(), strict=True):
         assert one.learned == other.learned and one.metrics == other.metrics
         assert one.cost["forwards"] == other.cost["forwards"] and one.cost["backwards"] == other.cost["backwards"]
