@@ -162,7 +162,7 @@ forward and three more backward passes for each loss that is learned.
 
 It can learn before training, too, as AdaLFL does in its offline phase:
 
-    mtl train multidigits --loss left=learned:start=random,offline_steps=1000
+    mtl train multidigits --loss left=learned:start=random,offline_steps=1000,rate=1e-5
     mtl train multidigits --loss left=learned:start=random,offline_steps=1000,inner_steps=3,rate=0 --strategy famo
 
 The network takes `offline_steps` steps, each on a new model that makes `inner_steps` plain steps down the network, is
@@ -245,6 +245,24 @@ cross-entropy, and differs from that by −0.0209 ± 0.0062 with `rate=1e-3`, �
         --no-single-task
     mtl compare census --vary loss.income=binary-cross-entropy,learned:of=binary-cross-entropy,rate=1e-4 --steps 300 \\
         --seeds 5 --no-single-task
+
+The fit is where a learned loss starts unless told otherwise, because it gains more than offline steps do, and costs
+nothing. On multidigits as above, with 1000 offline steps from random weights:
+
+| loss of the left digit | left | difference | right | difference | forward passes |
+| --- | --- | --- | --- | --- | --- |
+| `learned` | 0.975 ± 0.005 | +0.024 ± 0.003 | 0.946 ± 0.004 | −0.020 ± 0.003 | 3600 |
+| 1000 offline steps, `rate=0` | 0.966 ± 0.010 | +0.015 ± 0.007 | 0.956 ± 0.009 | −0.009 ± 0.011 | 3200 |
+| 1000 offline steps, `rate=1e-5` | 0.965 ± 0.012 | +0.014 ± 0.009 | 0.953 ± 0.016 | −0.013 ± 0.017 | 5600 |
+| 1000 offline steps, `rate=1e-3` | 0.947 ± 0.011 | −0.004 ± 0.012 | 0.936 ± 0.017 | −0.030 ± 0.018 | 5600 |
+
+    mtl compare multidigits --vary loss.left=cross-entropy,learned:start=random,offline_steps=1000,rate=1e-5 \\
+        --lr 0.005 --steps 1200 --seeds 5 --no-single-task
+
+So a loss that was learned before training is to change little or not at all in it. One such step takes 9 ms of a CPU
+here, one of training with a learned loss 12, with cross-entropy 3. Offline steps from the fit are no way: after 500
+of them, and 600 steps with imtl-g over 3 seeds, the left digit is at 0.76 ± 0.35, and at 0.95 ± 0.04 without. A step
+or two of a new model show the loss no good predictions, and what the fit says of these is lost.
 
 So try label smoothing first, which is one number and costs nothing. A learned loss is for a task that matters more than
 the others, or for a strategy that does not mind the level of a loss, and its rate is to be tuned.
