@@ -99,7 +99,7 @@ def test_cost_sorts_strategies_and_is_refused_for_the_rest(capsys):
         ("compare digits --budget 4", "--budget 4: it is an option of --tune METHOD"),
         ("search digits --engine ray --shards 0", "--shards 0: must be at least 1"),
         ("search digits --engine tune --scheduler pbbt", "did you mean pbt"),
-        ("search digits --memberz 4", "did you mean members"),
+        ("search digits --memberz 4", "did you mean --members?"),
         ("train digits --config nowhere.yaml", "No such file"),
         ("submit search digits --asynchronous --members few", "invalid int value"),
         ("submit compare --nodes=1 digits", "`--` must stand before the arguments of mtl"),

@@ -83,7 +83,9 @@ def test_new_rows_need_no_targets_and_no_order_of_columns(trained, tmp_path):
     assert call("predict", out, some) == 0
     assert call("predict", out, path, f"--out={tmp_path / 'all.csv'}") == 0
     for few, whole in zip(read(out / "predictions.csv"), read(tmp_path / "all.csv"), strict=False):
-        assert few["predicted price"] == whole["predicted price"] and few["town"] == whole["town"]
+        # How many rows are predicted together changes the order of sums.
+        assert float(few["predicted price"]) == pytest.approx(float(whole["predicted price"]), rel=1e-5)
+        assert few["town"] == whole["town"]
 
 
 @pytest.mark.parametrize(
