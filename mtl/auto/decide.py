@@ -179,8 +179,8 @@ class Decider:
         self._run(race, should_stop)
         records = [record for record in self.directory.records() if record["phase"] == "search"]
         best = choose_finalists(records, self._objective.higher_is_better(), self._wanted.finalists, dict(USUAL))
-        recipe = self._setting.settings
-        finalists = [dataclasses.replace(each, values=changes(space, recipe, each.values)) for each in best]
+        recipe, tasks = self._setting.settings, self._setting.benchmark.tasks
+        finalists = [dataclasses.replace(each, values=changes(space, recipe, tasks, each.values)) for each in best]
         # How busy the machine is may have changed since the beginning.
         speed = self._speed([each.values for each in finalists], len(finalists))
         plan = plan.after_the_race(self.clock.elapsed, len(finalists) - 1, self._wanted.seeds, speed)

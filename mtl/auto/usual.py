@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mtl.benchmarks import Task
 from mtl.search.space import Space, Values
 from mtl.search.space.parameters import Choice, Number
 from mtl.train import Settings
@@ -31,20 +34,22 @@ def usual_point(space: Space, settings: Settings) -> Values:
     return values
 
 
-def changes(space: Space, settings: Settings, values: Values) -> Values:
+def changes(space: Space, settings: Settings, tasks: Sequence[Task], values: Values) -> Values:
     """What a point changes of the recipe: without values that are its own, and with its strategy.
 
     Args:
         space: of the race; the first choice of a loss, a model or an architecture is the recipe's.
         settings: of the recipe.
+        tasks: of the benchmark. Of a choice that is no loss of a task, such as a parameter, the first is nobody's own.
         values: complete, as of a point of the space.
     """
     parents = {each.condition.parent for name, each in space.dimensions.items() if each.condition and name in values}
+    first_is_own = {"model", "architecture", *(f"loss.{task.name}" for task in tasks)}
     kept: Values = {}
     for name, value in values.items():
         parameter = space.dimensions[name].parameter
         own = getattr(settings, name, None)
-        first = isinstance(parameter, Choice) and not own and value == parameter.choices[0]
+        first = name in first_is_own and isinstance(parameter, Choice) and not own and value == parameter.choices[0]
         if name == "strategy" or name in parents or not (first or value == own):
             kept[name] = value
     return kept

@@ -35,8 +35,10 @@ def test_what_a_point_changes_is_what_the_recipe_does_not_say():
     space = auto_space(benchmark, load_checked(benchmark), settings, PARTS, ()).space
     usual = usual_point(space, settings)
     nothing = {"strategy", "clip", "noise", "dropout", "weight_decay", "loss.sign", "loss.sign.label_smoothing"}
-    assert changes(space, settings, usual).keys() <= nothing, "a loss stays where a number of it is searched"
-    doubled = changes(space, settings, {**usual, "lr": 2 * usual["lr"], "schedule": "cosine"})
+    assert changes(space, settings, benchmark.tasks, usual).keys() <= nothing, (
+        "a loss stays where a number of it is searched"
+    )
+    doubled = changes(space, settings, benchmark.tasks, {**usual, "lr": 2 * usual["lr"], "schedule": "cosine"})
     assert (doubled["lr"], doubled["schedule"]) == (2 * usual["lr"], "cosine")
 
 
