@@ -136,11 +136,9 @@ def _moved(space: Space, values: Values, rng: Generator) -> Values:
 
 def _beside(space: Space, leader: Values, draw: Callable[[], Values], rng: Generator) -> Values:
     """A point with the structure of another, and numbers of a new draw."""
-    drawn, values = draw(), dict[str, Any]()
-    for name, parameter in space.active(values):
-        fixed = isinstance(parameter, Choice) and name not in SIDE_BY_SIDE
-        values[name] = leader[name] if fixed else drawn[name] if name in drawn else parameter.sample(rng)
-    return values
+    choices = {name for name, each in space.dimensions.items() if isinstance(each.parameter, Choice)} - SIDE_BY_SIDE
+    structure = {name: value for name, value in leader.items() if name in choices}
+    return space.completed({**draw(), **structure}, rng)
 
 
 def _in_few_digits(space: Space, draw: Callable[[], Values]) -> Values:
