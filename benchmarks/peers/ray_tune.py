@@ -26,7 +26,8 @@ from ray.tune.schedulers import PopulationBasedTraining
 from mtl.balancer import Balancer
 from mtl.bench.search_problem import RANGES, STRATEGY, Size, SmallProblem
 from mtl.train.batches import Batches
-from mtl.train.evaluate import constant_metrics, evaluate, selection, task_losses
+from mtl.train.evaluate import constant_metrics, evaluate, selection
+from mtl.train.tally import task_losses
 
 
 class TuneMember(tune.Trainable):

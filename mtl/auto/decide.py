@@ -28,6 +28,7 @@ from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
 from mtl.search.search import Search, SearchObserver
 from mtl.search.space import Space, Values, make_member
+from mtl.stats.examples import BLOCKS
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
 from mtl.train import check_losses
@@ -225,7 +226,7 @@ class Decider:
     def _side_by_side(
         self, name: str, phase: str, finalists: Sequence[Finalist], seeds: int, plan: TimePlan, until: float
     ) -> Finals:
-        setting = self._of_length(plan.final_length, self._held.of_finalists)
+        setting = dataclasses.replace(self._of_length(plan.final_length, self._held.of_finalists), blocks=BLOCKS)
         problem = Problem(self._space, plan.final_length, plan.final_interval, self._wanted.seed)
         fresh = [self._wanted.seed + 1 + k for k in range(seeds)]
         return Finals(

@@ -21,11 +21,12 @@ from mtl.search.space import Values
 from mtl.search.trial import Trial
 from mtl.study.setup import StudySetup
 from mtl.train import Member, Result
-from mtl.train.evaluate import Metrics, measure_model, selection
+from mtl.train.evaluate import measure_model, selection
 from mtl.train.model import build_model
 from mtl.train.outcome import DONE
 from mtl.train.references import references
 from mtl.train.surroundings import threads
+from mtl.train.tally import Metrics
 
 USUAL_LABEL = "default"
 
@@ -112,9 +113,10 @@ class Finals(Search):
         record, history = super().record(trial, result, benchmark)
         status = DONE if record["status"] == "stopped" else record["status"]
         record |= {"strategy": self._labels[trial.number], "status": status, "holdout": result.metrics, "metrics": {}}
-        record["holdout_score"] = None
+        record["holdout_score"], record["holdout_without"] = None, None
         if status == DONE:
             record["holdout_score"] = self._score(result.metrics)
+            record["holdout_without"] = [self._score(metrics) for metrics in result.without]
             record["metrics"] = measured(self._setting, trial.member, self.weights(trial.number), self._held.test)
         return record, history
 

@@ -13,13 +13,13 @@ from mtl.auto.decide import PATH
 from mtl.auto.finals import USUAL_LABEL, Finalist
 from mtl.auto.path import importance_in, last_part
 from mtl.auto.state import AutoState, read_state
-from mtl.auto.verdict import Compared, Verdict, compare
+from mtl.auto.verdict import Compared, OnHoldout, Verdict, compare
 from mtl.auto.winner import in_python, recipe_for
 from mtl.benchmarks import Benchmark, find_benchmark
 from mtl.files.config import Config, read_config
 from mtl.report.files import json_values
 from mtl.report.read import RecordedRun, read_runs
-from mtl.stats import mean_interval, paired
+from mtl.stats import mean_interval
 from mtl.stats.intervals import Interval
 from mtl.train.recipe import RunRecipe
 
@@ -160,6 +160,7 @@ def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
             **_plain(compared.against.difference),
             "p_value": compared.against.p_value,
             "effect_size": compared.against.effect_size,
+            "of_examples": compared.against.of_examples,
         },
         "better": compared.better,
         "doubt": compared.doubt,
@@ -179,17 +180,20 @@ def _path(study: AutoStudy) -> list[dict[str, Any]]:
     labels = [USUAL_LABEL, *(each.label for each in points), winner.label]
     if len({runs[label, seed].cost("steps") for label in labels for seed in seeds}) > 1:
         return []  # time ended some of them earlier, so that they cannot be compared
-    scores = [{seed: runs[label, seed].record["holdout_score"] for seed in seeds} for label in labels]
+    reached = [OnHoldout({}, {}) for _ in labels]
+    for label, each in zip(labels, reached, strict=True):
+        for seed in seeds:
+            each.add(runs[label, seed].record)
     last = last_part(usual.values, winner.values, points)
     parts = ["", *(each.label.removeprefix("+ ") for each in points), last]
     found = []
     for place, (label, part) in enumerate(zip(labels, parts, strict=True)):
-        gain = None if place == 0 else paired(scores[place], scores[place - 1])
+        gain = None if place == 0 else reached[place].against(reached[place - 1])
         found.append(
             {
                 "label": label,
                 "part": part,
-                "holdout": _plain(mean_interval(list(scores[place].values()))),
+                "holdout": _plain(mean_interval(list(reached[place].scores.values()))),
                 "gain": None if gain is None else {**_plain(gain.difference), "p_value": gain.p_value},
             }
         )

@@ -1,19 +1,40 @@
-"""Who won, and how sure that is: paired tests over seeds on examples that played no part in the race."""
+"""Who won, and how sure that is: paired tests over seeds and examples that played no part in the race."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtl.auto.finals import USUAL_LABEL
-from mtl.stats import Paired, mean_interval, paired
+from mtl.stats import Paired, mean_interval, paired_over_examples
 from mtl.stats.intervals import Interval
 
 _LEVEL = 0.05
-#: A winner is taken where the chance that it is the worse one is at most this.
-MOST_DOUBT = 0.2
+#: A winner is taken where the chance that it is the worse one is at most this: half of that of its being better.
+MOST_DOUBT = 1 / 3
+
+
+class OnHoldout(NamedTuple):
+    """What a point reached on the holdout.
+
+    Attributes:
+        scores: by seed, higher is better; None for a run without a result.
+        without: by seed, the scores without each block of the examples in turn; empty where they are not known.
+    """
+
+    scores: dict[int, float | None]
+    without: dict[int, Sequence[float | None]]
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add a run."""
+        self.scores[record["seed"]] = record["holdout_score"]
+        self.without[record["seed"]] = record.get("holdout_without") or ()
+
+    def against(self, other: OnHoldout) -> Paired:
+        """The gain over another point under the same seeds, for other seeds and other examples."""
+        return paired_over_examples(self.scores, other.scores, self.without, other.without)
 
 
 @dataclass(frozen=True)
@@ -43,7 +64,7 @@ class Compared:
 
     @property
     def better(self) -> bool:
-        """Whether it is better than the default beyond what seeds explain."""
+        """Whether it is better than the default beyond what seeds and the choice of examples explain."""
         p_value = None if self.against is None else self.against.p_value
         return self.ahead and p_value is not None and p_value < _LEVEL
 
@@ -55,10 +76,11 @@ class Compared:
 
     @property
     def doubt(self) -> float | None:
-        """The chance that it is worse than the default, from what seeds explain; None where they cannot tell.
+        """The chance that it is worse than the default, from what seeds and the choice of examples explain; None where
+        they cannot tell.
 
-        That is the one-sided p-value of the paired t-test: the posterior probability, where nothing was known of the
-        difference and its spread (Jeffreys' prior).
+        That is the one-sided p-value of the test: the posterior probability, where nothing was known of the difference
+        and its spread (Jeffreys' prior).
         """
         p_value = None if self.against is None else self.against.p_value
         if p_value is None:
@@ -78,7 +100,7 @@ class Verdict:
     Attributes:
         compared: the finalists, the best mean on the examples that select first; those with runs without a result last.
         winner: label of the first. It is picked by these, so that its test on the holdout is a single one.
-        chosen: label of what is recommended: the winner where it is four times as likely better than the default as
+        chosen: label of what is recommended: the winner where it is twice as likely better than the default as
             worse, in runs that are long enough to tell; otherwise the default.
         rivals: labels of finalists that cannot be told apart from the winner.
     """
@@ -105,34 +127,30 @@ def compare(
     """
     name, higher = next(iter(objective.items()))
     reached: dict[str, list[float]] = {}
-    scores: dict[str, dict[int, float | None]] = {}
+    found: dict[str, OnHoldout] = {}
     seconds: dict[str, list[float]] = {}
     for record in records:
-        scores.setdefault(record["strategy"], {})[record["seed"]] = record["holdout_score"]
+        found.setdefault(record["strategy"], OnHoldout({}, {})).add(record)
         value = (record.get("objective") or {}).get(name)
         reached.setdefault(record["strategy"], []).append(-math.inf if value is None else value if higher else -value)
         seconds.setdefault(record["strategy"], []).append(float((record.get("cost") or {}).get("seconds") or 0.0))
-    usual = scores.get(USUAL_LABEL, {})
-    if not any(score is not None for score in usual.values()):
+    usual = found.get(USUAL_LABEL)
+    if usual is None or not any(score is not None for score in usual.scores.values()):
         return None
-    against = {label: paired(found, usual) for label, found in scores.items() if label != USUAL_LABEL}
     compared = [
         Compared(
             label,
-            found,
-            mean_interval(list(found.values())),
-            against.get(label),
+            each.scores,
+            mean_interval(list(each.scores.values())),
+            None if label == USUAL_LABEL else each.against(usual),
             sum(reached[label]) / len(reached[label]),
             sum(seconds[label]) / len(seconds[label]),
         )
-        for label, found in scores.items()
+        for label, each in found.items()
     ]
     compared.sort(key=lambda each: (not each.whole, -each.picked_by))
     winner = compared[0]
-    alike = [
-        each.label
-        for each in compared[1:]
-        if each.whole and ((p := paired(each.scores, winner.scores).p_value) is None or p >= _LEVEL)
-    ]
+    between = {each.label: found[each.label].against(found[winner.label]).p_value for each in compared[1:]}
+    alike = [each.label for each in compared[1:] if each.whole and ((p := between[each.label]) is None or p >= _LEVEL)]
     chosen = winner.label if telling and winner.worth_it else USUAL_LABEL
     return Verdict(compared, winner.label, chosen, alike)

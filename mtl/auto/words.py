@@ -9,9 +9,11 @@ from mtl.auto.clock import shown
 from mtl.auto.finals import USUAL_LABEL
 from mtl.report.numbers import ABSENT, count, decimals, four_digits, interval, number, p_value, rounded
 from mtl.report.table import Cell, Column, ReportTable
+from mtl.stats.examples import BLOCKS
 
 Summary = Mapping[str, Any]
 TEST = "test"
+_PERCENT = 0.01
 _FEW = 4  # tasks that the terminal shows one by one
 
 
@@ -200,10 +202,10 @@ def notes(summary: Summary, remarks: Sequence[str]) -> list[str]:
     holdout, race = summary["holdout"], summary["race"]
     found = [
         f"The race selected on other examples than the {count(holdout['examples'])} that were held out of the "
-        f"{holdout['from']} split; finalists were compared on these, under fresh seeds, by paired t-tests. The "
+        f"{holdout['from']} split; finalists were compared on these, under fresh seeds, by paired tests. The "
         "winner was picked by what it reached on the others under these seeds, so that its test is a single one; the p "
         "of other finalists is not adjusted. The test split decided nothing.",
-        "Intervals cover the spread over seeds (initialisation, batches) on one holdout, not the choice of examples.",
+        _covered(summary),
     ]
     if summary["winner"] is not None and len(summary["seeds"]) < 3:
         found.append(
@@ -227,6 +229,27 @@ def notes(summary: Summary, remarks: Sequence[str]) -> list[str]:
     if race["diverged"] or race["failed"]:
         found.append(f"Of the race {race['diverged']} runs diverged, and {race['failed']} failed.")
     return [*found, *remarks]
+
+
+def _covered(summary: Summary) -> str:
+    """What intervals and p-values hold for."""
+    against = [each["against_default"] for each in summary["finalists"] if each["against_default"]]
+    shares = [each.get("of_examples") for each in against if each["n"] > 1]
+    if not shares or None in shares:
+        few = summary["holdout"]["examples"] < 2 * BLOCKS
+        why = f"of fewer than {2 * BLOCKS} examples" if few else "on which a metric is undefined without some of them"
+        return (
+            "Intervals and p cover the spread over seeds (initialisation, batches) alone, on one holdout"
+            + (f" {why}" if shares else "")
+            + ": other examples could tell otherwise."
+        )
+    return (
+        "Differences and p hold for other seeds (initialisation, batches) and for other examples than those held out: "
+        "the covariance over examples is added to the spread over seeds, as for readers and cases (Obuchowski and "
+        f"Rockette 1995, Hillis 2007). The choice of examples has {min(shares):.0%}"
+        + (f" to {max(shares):.0%}" if max(shares) - min(shares) >= _PERCENT else "")
+        + " of the variance. Intervals of single finalists cover seeds alone."
+    )
 
 
 def path_table(summary: Summary) -> ReportTable:

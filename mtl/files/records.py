@@ -39,6 +39,10 @@ class Record(TypedDict, total=False):
     seed: int | None
     task: Annotated[str | None, Meta(description="the only one that it trained")]
     metrics: Annotated[Metrics | None, Meta(description="on test data")]
+    metrics_without: Annotated[
+        dict[str, dict[str, list[float | None]]] | None,
+        Meta(description="on test data without each block of it in turn"),
+    ]
     validation: Annotated[Metrics | None, Meta(description="on validation data")]
     cost: Cost | None
     skipped: Annotated[dict[str, int] | None, Meta(description="steps that changed nothing, by reason")]
@@ -56,6 +60,7 @@ class Record(TypedDict, total=False):
     spent: Annotated[int | None, Meta(description="steps of all runs of the search when it ended")]
     holdout: Annotated[Metrics | None, Meta(description="of a finalist of mtl auto, on what the race never saw")]
     holdout_score: Annotated[float | None, Meta(description="its objective there, higher is better")]
+    holdout_without: Annotated[list[float | None] | None, Meta(description="the same without each block of it in turn")]
     shards: Annotated[int | None, Meta(description="in how many shards the search was trained")]
 
 

@@ -56,6 +56,7 @@ def cohort_maker(setting: StudySetup) -> MakeCohort:
             vectorised=not setting.one_at_a_time,
             told=True,
             tell=setting.tell,
+            blocks=setting.blocks,
         )
 
     return make

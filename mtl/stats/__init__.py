@@ -4,6 +4,7 @@ None stands for a number that cannot be given (no run, one seed, an undefined me
 """
 
 from mtl.stats.delta_m import comparable_metrics, delta_m_over_metrics, delta_m_over_tasks, relative_gains
+from mtl.stats.examples import paired_over_examples
 from mtl.stats.intervals import Interval, interval_against, mean_interval
 from mtl.stats.ranking import mean_ranks, ranks
 from mtl.stats.significance import Paired, holm, paired
@@ -23,6 +24,7 @@ __all__ = [
     "mean_interval",
     "mean_ranks",
     "paired",
+    "paired_over_examples",
     "ranks",
     "relative_gains",
 ]

@@ -24,12 +24,17 @@ class Paired:
         p_value: of the paired t-test; None with fewer than two pairs.
         wilcoxon_p: of the signed-rank test; None with fewer than six pairs.
         effect_size: Cohen's d_z, mean over standard deviation of the differences; None when they do not vary.
+        spread: standard deviation of the differences; None with fewer than two pairs, or where they do not vary.
+        of_examples: share of the variance of the mean that is due to the choice of examples; None where the test is
+            over seeds alone.
     """
 
     difference: Interval
     p_value: float | None
     wilcoxon_p: float | None
     effect_size: float | None
+    spread: float | None = None
+    of_examples: float | None = None
 
 
 def paired(values: Mapping[Key, float | None], reference: Mapping[Key, float | None]) -> Paired:
@@ -60,7 +65,7 @@ def paired(values: Mapping[Key, float | None], reference: Mapping[Key, float | N
     if spread <= _ROUNDING * scale:
         return Paired(interval, 1.0, signed_rank, 0.0 if identical else None)
     t_test = float(stats.ttest_rel(ours, theirs).pvalue)
-    return Paired(interval, t_test, signed_rank, float(differences.mean()) / spread)
+    return Paired(interval, t_test, signed_rank, float(differences.mean()) / spread, spread)
 
 
 def holm(p_values: Mapping[Key, float | None]) -> dict[Key, float | None]:

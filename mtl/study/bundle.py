@@ -187,6 +187,7 @@ def cohort_of(runs: Sequence[RunPlan], setting: StudySetup, *, alone: bool, obse
         tell=setting.tell,
         observe=observe,
         processes=setting.processes,
+        blocks=setting.blocks,
     )
 
 

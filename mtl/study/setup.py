@@ -49,6 +49,7 @@ class StudySetup:
         tell: called with what a user should know.
         processes: that train each run together; None for this one alone.
         variants: by label; what a run counts for is one of them, or a strategy's spec.
+        blocks: of the test split, without each of which results are measured too; see `mtl.train.Cohort`.
     """
 
     benchmark: Benchmark
@@ -59,6 +60,7 @@ class StudySetup:
     tell: Callable[[str], None] = print
     processes: Processes | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    blocks: int = 0
 
     def of(self, run: RunPlan) -> StudySetup:
         """The setting of one run: with the losses and training settings of its variant."""
@@ -108,6 +110,7 @@ def record_of(
         error: what it failed with.
         traceback: the file that holds more of that, within the run directory.
     """
+    without = {"metrics_without": result.by_block} if result.without else {}
     return {
         "run": run.name,
         "benchmark": setting.benchmark.name,
@@ -117,6 +120,7 @@ def record_of(
         "phase": run.phase,
         "task": run.task,
         "metrics": result.metrics,
+        **without,
         "validation": result.validation,
         "cost": result.cost,
         "status": result.status,

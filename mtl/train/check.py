@@ -20,7 +20,7 @@ from mtl.messages import in_one_line, kind_of
 from mtl.population.normalisation import normalisations
 from mtl.train.batches import check_batches
 from mtl.train.compiled import check_compiler
-from mtl.train.evaluate import MetricFailed, value_of
+from mtl.train.evaluate import value_of
 from mtl.train.model import build_model, no_architecture, no_trunk
 from mtl.train.moving import check_cutmix, check_moves, is_picture
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
@@ -28,6 +28,7 @@ from mtl.train.parts import optimizer_groups
 from mtl.train.references import defined, one_sided, references
 from mtl.train.settings import Settings
 from mtl.train.smoothing import check_smoothing
+from mtl.train.tally import MetricFailed
 
 _LISTED = 5  # absent classes that are named
 

@@ -54,6 +54,8 @@ class Cohort:
         tell: called with what a user should know.
         observe: called with (number of a member, its step, values by name) at each new point of its curves.
         processes: that train each run together, one run after another; each makes such a cohort, and calls the same.
+        blocks: into which the test split is divided at random: results have the metrics without each of them too,
+            by which `mtl.stats.paired_over_examples` knows what another test split could change. 0 for none.
 
     Attributes:
         members: as they are now.
@@ -77,6 +79,7 @@ class Cohort:
         tell: Callable[[str], None] = _silent,
         observe: Observe | None = None,
         processes: Processes | None = None,
+        blocks: int = 0,
     ) -> None:
         self.settings = settings
         self.members: list[Member] = []
@@ -89,6 +92,7 @@ class Cohort:
                 told=told,
                 observe=observe,
                 processes=processes,
+                blocks=blocks,
             )
         self._groups = Groups(self._ground, memory_limit, vectorised and processes is None, tell)
         self.add(members)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mtl.train.evaluate import Measured
+from mtl.train.tally import Measured
 
 
 class Point(NamedTuple):

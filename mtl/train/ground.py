@@ -11,9 +11,9 @@ from mtl.benchmarks.benchmark import Benchmark, Examples, Splits, Task
 from mtl.benchmarks.losses import fitted_tasks
 from mtl.benchmarks.own import OwnExamples
 from mtl.losses.labels import known
-from mtl.train.evaluate import Metrics
 from mtl.train.processes import Processes
 from mtl.train.references import references
+from mtl.train.tally import Metrics
 
 #: Called with a member's number, its step and the values of a new point of its curves, by name.
 Observe = Callable[[int, int, dict[str, float]], None]
@@ -33,6 +33,7 @@ class Ground:
         told: whoever drives the cohort decides when members are evaluated and which evaluation is a member's best.
         observe: told of each new point of the curves; None for nobody.
         processes: that train each run together, each on its part of every batch; None for this one alone.
+        blocks: of the test split, without each of which the metrics of a result are measured too; 0 for none.
     """
 
     benchmark: Benchmark
@@ -44,6 +45,7 @@ class Ground:
     told: bool = False
     observe: Observe | None = None
     processes: Processes | None = None
+    blocks: int = 0
 
     @property
     def own(self) -> bool:
@@ -61,13 +63,14 @@ class Ground:
         told: bool = False,
         observe: Observe | None = None,
         processes: Processes | None = None,
+        blocks: int = 0,
     ) -> Ground:
         """With the data on the device, and with what follows from it."""
         splits = splits.only(tasks).to(device)
         tasks = fitted_tasks(tasks, splits.train)
         reference, _ = references(tasks, splits.train, splits.validation)
         missing = _labels_missing(splits.train, tasks)
-        return cls(benchmark, splits, tasks, device, reference, missing, told, observe, processes)
+        return cls(benchmark, splits, tasks, device, reference, missing, told, observe, processes, blocks)
 
 
 def _labels_missing(split: Examples, tasks: Sequence[Task]) -> bool:

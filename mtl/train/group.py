@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtl.train.curves import evaluation_values
-from mtl.train.evaluate import Measured, selection, undefined
+from mtl.train.evaluate import selection, undefined
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.learning import found_losses, learning, without_learned
@@ -18,6 +18,7 @@ from mtl.train.outcome import Result, bad_steps, result_of
 from mtl.train.run import Run
 from mtl.train.stepper import Snapshot, Stepper
 from mtl.train.surroundings import Randomness, threads
+from mtl.train.tally import Measured
 
 
 class Group:
@@ -184,7 +185,10 @@ class Group:
         others = [row for row in range(len(self.runs)) if row not in judged]
         splits, tasks, reference = self._ground.splits, self._ground.tasks, self._ground.reference
         with self._aside():
-            validation, test = (self._at_best(judged, split) for split in (splits.validation, splits.test))
+            validation, test = (
+                self._at_best(judged, split, blocks)
+                for split, blocks in ((splits.validation, 0), (splits.test, self._ground.blocks))
+            )
             last = dict(zip(others, self.stepper.measured(others, splits.validation) if others else [], strict=True))
         unjudged = {row: undefined(tasks, found.metrics, reference) for row, found in last.items()}
         sound, stumbled = self.stepper.sound(), self.stepper.stumbled()
@@ -211,11 +215,11 @@ class Group:
             return {}
         return found_losses(run.job.tasks, self.stepper.weights(run.best))
 
-    def _at_best(self, rows: Sequence[int], split: Any) -> dict[int, Measured]:
+    def _at_best(self, rows: Sequence[int], split: Any, blocks: int) -> dict[int, Measured]:
         if not rows:
             return {}
         snapshots: list[Snapshot] = [self.runs[row].best for row in rows]
-        return dict(zip(rows, self.stepper.measured_at(rows, snapshots, split), strict=True))
+        return dict(zip(rows, self.stepper.measured_at(rows, snapshots, split, blocks), strict=True))
 
     # --- exploit and explore ---------------------------------------------------------------------------------------
 

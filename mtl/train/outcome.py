@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.train.evaluate import Measured, Metrics
 from mtl.train.run import Run
+from mtl.train.tally import Measured, Metrics
 
 DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 LEARNED = "learned_losses"  # what was learned of losses, beside the curves of a run
@@ -36,6 +36,7 @@ class Result:
         metrics: on the test split, of the parameters that did best on validation data; a metric that is undefined
             there is NaN. Empty where no evaluation was judged.
         validation: the same parameters' metrics on the validation split.
+        without: the metrics on the test split without each block of its examples in turn, where they were asked for.
         cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
         skipped: steps by what was wrong in them.
         history: curves of weights, losses and the validation selection; `tasks` names the columns of validation losses,
@@ -56,11 +57,21 @@ class Result:
     weights: dict[str, Tensor] | None = field(repr=False, default=None)
     learned: dict[str, dict[str, Any]] = field(repr=False, default_factory=dict)
     reason: str = ""
+    without: Sequence[Metrics] = field(repr=False, default_factory=list)
 
     @property
     def written(self) -> dict[str, Any]:
         """What is written of it beside its line in results.jsonl: its curves, and what was learned of losses."""
         return {**self.history, LEARNED: self.learned} if self.learned else self.history
+
+    @property
+    def by_block(self) -> dict[str, dict[str, list[float]]]:
+        """By task and metric, the values without each block of the test split, to eight digits; empty without any."""
+        first = self.without[0] if self.without else {}
+        return {
+            task: {name: [float(f"{each[task][name]:.8g}") for each in self.without] for name in metrics}
+            for task, metrics in first.items()
+        }
 
     @classmethod
     def of_failure(cls, reason: str) -> Result:
@@ -113,6 +124,7 @@ def result_of(
         },
         skipped=skipped,
         learned=learned or {},
+        without=list(test.without) if test else [],
         history=run.curves.history([task.name for task in run.job.tasks], run.job.losses),
     )
 

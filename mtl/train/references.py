@@ -12,7 +12,8 @@ from mtl.benchmarks.benchmark import Examples, Task
 from mtl.losses import over_outputs, takes_classes
 from mtl.losses.labels import known
 from mtl.metrics import Metric
-from mtl.train.evaluate import Metrics, constant_metrics, value_or_nan
+from mtl.train.evaluate import constant_metrics, value_or_nan
+from mtl.train.tally import Metrics
 
 
 def perfect_prediction(task: Task, labels: Tensor) -> Tensor:

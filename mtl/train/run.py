@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtl.train.curves import Curves, Judgement, Point
-from mtl.train.evaluate import Measured
 from mtl.train.job import Job
 from mtl.train.state import RunState
 from mtl.train.stepper import Snapshot
+from mtl.train.tally import Measured
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mtl.benchmarks.benchmark import Examples
 from mtl.train.average import copied
 from mtl.train.averaged import Average
 from mtl.train.batches import derived_seed
-from mtl.train.evaluate import Measured, measure_model
+from mtl.train.evaluate import measure_model
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.learning import in_place_of, learned_losses, with_learned
@@ -22,6 +22,7 @@ from mtl.train.model import build_model
 from mtl.train.offline import learn_before
 from mtl.train.stepper import Snapshot
 from mtl.train.surroundings import Randomness
+from mtl.train.tally import Measured
 from mtl.train.update import Updates
 
 _RANKS = 7  # tells the seeds of what processes draw from those of batches
@@ -116,21 +117,23 @@ class Single:
             return self.measured_at(rows, [self._average.values for _ in rows], split)
         return [self._measure(split) for _ in rows]
 
-    def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
+    def measured_at(
+        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, blocks: int = 0
+    ) -> list[Measured]:
         """The same at the parameters of a snapshot."""
         present, found = copied(self.model.state_dict()), []
         try:
             for _, snapshot in zip(rows, snapshots, strict=True):
                 self.model.load_state_dict(snapshot)
-                found.append(self._measure(split))
+                found.append(self._measure(split, blocks))
         finally:
             self.model.load_state_dict(present)
         return found
 
-    def _measure(self, split: Examples) -> Measured:
+    def _measure(self, split: Examples, blocks: int = 0) -> Measured:
         """The model on a split; of several processes the leading one measures it for all."""
         processes = self._ground.processes
-        measure = partial(measure_model, self.model, self._job.tasks, split)
+        measure = partial(measure_model, self.model, self._job.tasks, split, blocks)
         return measure() if processes is None else processes.said(measure)
 
     def snapshot(self, row: int) -> Snapshot:  # noqa: ARG002

@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from mtl.benchmarks.benchmark import Examples
-from mtl.train.evaluate import Measured
 from mtl.train.job import Job
+from mtl.train.tally import Measured
 
 #: The parameters and buffers of one row at some time, as its stepper keeps them: tensors that are never written to.
 Snapshot = Any
@@ -62,8 +62,10 @@ class Stepper(Protocol):
     def measured(self, rows: Sequence[int], split: Examples) -> list[Measured]:
         """Loss and metrics of rows on a split, at their present parameters; at the average of these under `ema`."""
 
-    def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
-        """The same at the parameters of snapshots, one a row."""
+    def measured_at(
+        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, blocks: int = 0
+    ) -> list[Measured]:
+        """The same at the parameters of snapshots, one a row; `blocks` as in `mtl.train.evaluate.measure_members`."""
 
     def snapshot(self, row: int) -> Snapshot:
         """A copy of the present parameters and buffers of a row; of their average under `ema`."""

@@ -22,7 +22,7 @@ from mtl.population.strategies import structure, substituted
 from mtl.population.values import PENALTIES
 from mtl.train.average import copied, follow
 from mtl.train.averaged import renewing_batches, renewing_inputs
-from mtl.train.evaluate import CHUNK, Measured, measure_members
+from mtl.train.evaluate import CHUNK, measure_members
 from mtl.train.feed import Feed
 from mtl.train.ground import Ground
 from mtl.train.job import Job
@@ -41,6 +41,7 @@ from mtl.train.offline import learn_before
 from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
 from mtl.train.stepper import MOST_FRESH, Snapshot
+from mtl.train.tally import Measured
 
 _FEWEST = 128
 _EXACT, _LOWER = 1e-3, 0.05  # how far the gradient of a compiled program may differ, in full and in lower precision
@@ -231,18 +232,20 @@ class Vmapped:
         index = torch.tensor(rows, device=self.ground.device)
         return self._measured(rows, state["parameters"][index], members_of(state["fixed"], index), split)
 
-    def measured_at(self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples) -> list[Measured]:
+    def measured_at(
+        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, blocks: int = 0
+    ) -> list[Measured]:
         """The same at the parameters of snapshots, one a row."""
         parameters = torch.stack([parameters for parameters, _ in snapshots])
         fixed = {name: torch.stack([each[name] for _, each in snapshots]) for name in self.population.program.fixed}
-        return self._measured(rows, parameters, fixed, split)
+        return self._measured(rows, parameters, fixed, split, blocks)
 
     def _measured(
-        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
+        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples, blocks: int = 0
     ) -> list[Measured]:
         """The same at parameters (N, P) and buffers; where memory runs out, for half of the rows at a time."""
         try:
-            return self._measured_at_once(rows, parameters, fixed, split)
+            return self._measured_at_once(rows, parameters, fixed, split, blocks)
         except torch.OutOfMemoryError:
             half = len(rows) // 2
             if not half:
@@ -250,11 +253,11 @@ class Vmapped:
         torch.cuda.empty_cache()
         found: list[Measured] = []
         for some in (slice(half), slice(half, None)):
-            found += self._measured(rows[some], parameters[some], members_of(fixed, some), split)
+            found += self._measured(rows[some], parameters[some], members_of(fixed, some), split, blocks)
         return found
 
     def _measured_at_once(
-        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples
+        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples, blocks: int
     ) -> list[Measured]:
         predict_each = partial(predictions, own=self.ground.own)
 
@@ -262,7 +265,7 @@ class Vmapped:
             return self.population.program.evaluate(predict_each, parameters, fixed, inputs)  # type: ignore[no-any-return]
 
         size = max(CHUNK // len(rows), _FEWEST)
-        return measure_members([self.jobs[row].tasks for row in rows], split, predict, size)
+        return measure_members([self.jobs[row].tasks for row in rows], split, predict, size, blocks)
 
     def snapshot(self, row: int) -> Snapshot:
         """A copy of the present parameters (P,) and buffers of a row, or of their average."""

@@ -3,12 +3,14 @@
 import dataclasses
 
 import pytest
+import torch
 from scipy import stats
 
 from mtl.auto.finals import choose_finalists
 from mtl.auto.space import USUAL
 from mtl.auto.verdict import compare
 from mtl.auto.winner import recipe_for
+from mtl.auto.words import notes
 from mtl.auto.words import tested as reached_on_test
 from mtl.auto.words import verdict as in_words
 from mtl.benchmarks import find_benchmark
@@ -39,14 +41,49 @@ def test_one_that_cannot_be_told_apart_from_the_default_is_not():
     assert (found.winner, found.chosen) == ("found-1", "default") and "default" in found.rivals
 
 
-@pytest.mark.parametrize(("differences", "taken"), [([0.02, -0.005, 0.02], True), ([0.02, -0.02, 0.02], False)])
+@pytest.mark.parametrize(("differences", "taken"), [([0.02, -0.005, 0.02], True), ([0.02, -0.02, 0.005], False)])
 def test_one_that_is_probably_better_is_taken(differences, taken):
     usual = [0.5, 0.6, 0.55]
     records = finals(default=usual, found_1=[score + gain for score, gain in zip(usual, differences, strict=True)])
     found = compare(records, SELECTION)
     one_sided = stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue
     assert found.of("found-1").doubt == pytest.approx(one_sided) and not found.of("found-1").better
-    assert found.chosen == ("found-1" if taken else "default") and taken == (one_sided <= 0.2)
+    assert found.chosen == ("found-1" if taken else "default") and taken == (one_sided <= 1 / 3)
+
+
+@pytest.mark.parametrize(("swing", "taken"), [(0.0, True), (0.02, True), (0.2, False)])
+def test_seeds_that_agree_on_examples_that_do_not_are_no_reason_to_take_one(swing, taken):
+    blocks = torch.linspace(-1, 1, 20)
+    records = finals(default=[0.5, 0.6, 0.55], found_1=[0.53, 0.62, 0.58])
+    for record in records:
+        shift = swing * blocks if record["strategy"] == "found-1" else 0 * blocks
+        record["holdout_without"] = (record["holdout_score"] + shift).tolist()
+    found = compare(records, SELECTION)
+    against = found.of("found-1").against
+    assert found.chosen == ("found-1" if taken else "default")
+    of_examples = 19 / 20 * float((swing * blocks).square().sum())
+    assert against.of_examples == pytest.approx(of_examples / (of_examples + against.spread**2 / 3), abs=1e-6)
+    assert found.of("found-1").better == (swing < 0.005) and found.rivals == ([] if swing < 0.005 else ["default"])
+
+
+def test_what_intervals_hold_for_is_said():
+    default, found = entry("default", 0.0, None), entry("found-1", 0.05, 0.003)
+
+    def covered(examples=750, **known):
+        against = {**found["against_default"], **known}
+        entries = [
+            {**each, "steps": 0, "without_result": 0} for each in (found | {"against_default": against}, default)
+        ]
+        summary = {
+            "holdout": {"examples": examples, "from": "validation"}, "race": {"diverged": 0, "failed": 0},
+            "finalists": entries, "winner": None, "seeds": [1, 2, 3], "plan": None, "time": {"ended": {}},
+        }  # fmt: skip
+        return notes(summary, [])[1]
+
+    assert "The choice of examples has 40% of the variance." in covered(of_examples=0.4)
+    assert "other examples could tell otherwise" in covered(of_examples=None)
+    assert "of fewer than 40 examples" in covered(30, of_examples=None)
+    assert "undefined without some of them" in covered(of_examples=None)
 
 
 def test_the_chance_of_a_finalist_that_lags_behind_and_of_one_seed():

@@ -15,6 +15,7 @@ from mtl.stats import (
     mean_interval,
     mean_ranks,
     paired,
+    paired_over_examples,
     ranks,
 )
 
@@ -136,3 +137,54 @@ def test_holm_by_hand() -> None:
     )
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
     assert holm({}) == {}
+
+
+def of_blocks(values, block):
+    """By seed, the mean of all values and the means without each block."""
+    whole = {seed: float(row.mean()) for seed, row in enumerate(values)}
+    without = {seed: [float(row[block != each].mean()) for each in range(20)] for seed, row in enumerate(values)}
+    return whole, without
+
+
+def test_a_comparison_over_seeds_and_examples_is_that_of_readers_and_cases() -> None:
+    rng = np.random.default_rng(3)
+    per_example = rng.normal(0, 1, 400) + rng.normal(0, 1, (5, 400)) + rng.normal(0.2, 0.05, (5, 1))
+    block = np.arange(400) % 20
+    ours, zero = of_blocks(per_example, block), of_blocks(np.zeros((5, 400)), block)
+    found = paired_over_examples(ours[0], zero[0], ours[1], zero[1])
+    seeds = paired(ours[0], zero[0])
+    # Covariances of the means from those of the means of blocks, without a jackknife.
+    of_means = np.cov(np.stack([per_example[:, block == each].mean(1) for each in range(20)], 1)) / 20
+    shared = float(of_means[~np.eye(5, dtype=bool)].mean())
+    over_seeds = float(per_example.mean(1).var(ddof=1)) / 5
+    error = math.sqrt(over_seeds + shared)
+    freedom = 4 * (1 + shared / over_seeds) ** 2
+    assert found.of_examples == pytest.approx(shared / error**2)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(per_example.mean() / error, freedom))
+    half = stats.t.ppf(0.975, freedom) * error
+    assert (found.difference.mean, found.difference.half_width) == pytest.approx((per_example.mean(), half))
+    assert (found.effect_size, found.wilcoxon_p) == (seeds.effect_size, seeds.wilcoxon_p)
+
+
+def test_methods_that_are_equally_good_are_found_apart_in_one_of_twenty_comparisons() -> None:
+    rng = np.random.default_rng(0)
+    block, apart, by_seeds_alone = np.arange(240) % 20, 0, 0
+    for _ in range(400):
+        values = rng.normal(0, 1, 240) + rng.normal(0, 1, (5, 240)) + rng.normal(0, 0.05, (5, 1))
+        ours, zero = of_blocks(values, block), of_blocks(np.zeros((5, 240)), block)
+        apart += paired_over_examples(ours[0], zero[0], ours[1], zero[1]).p_value < 0.05
+        by_seeds_alone += paired(ours[0], zero[0]).p_value < 0.05
+    assert 0.03 < apart / 400 < 0.08 and by_seeds_alone / 400 > 0.15
+
+
+def test_where_examples_are_not_known_a_comparison_is_over_seeds() -> None:
+    values, reference = {0: 0.7, 1: 0.8, 2: 0.75}, {0: 0.6, 1: 0.65, 2: 0.7}
+    alone = paired(values, reference)
+    known = {seed: [0.5, 0.6] for seed in values}
+    for without in ({}, {**known, 1: [0.5, None]}, {**known, 2: [math.nan, 0.5]}, {**known, 0: [0.5]}):
+        assert paired_over_examples(values, reference, without, known) == alone and alone.of_examples is None
+    other = paired_over_examples({**values, 3: None}, reference, known, known)
+    assert other.of_examples == 0.0 and other.p_value == pytest.approx(alone.p_value)
+    assert paired_over_examples({0: 0.7}, reference, known, known).p_value is None
+    equal = paired_over_examples(values, values, known, known)
+    assert equal.p_value == 1.0 and equal.of_examples is None

@@ -9,7 +9,7 @@ import mtl
 from mtl.benchmarks import Split, Splits, load_checked
 from mtl.cli.main import main
 from mtl.metrics import absolute_error, mean_angle, mean_iou, pixel_accuracy, relative_error, within_22
-from mtl.train import Cohort, Member, Settings, check_model, evaluate, train
+from mtl.train import Cohort, Member, Settings, check_model, evaluate, tally, train
 from mtl.train.augment import augment
 from tests.benchmarks.nested import Rooms, Text, Views
 
@@ -165,9 +165,9 @@ def test_metrics_of_predictions_too_many_to_hold_are_summed_up(vectorised, monke
         return cohort.results()
 
     held = results()
-    for name, value in [("_HELD", 100), ("_NUMBERS", 200), ("CHUNK", 7)]:
-        monkeypatch.setattr(evaluate, name, value)
-    monkeypatch.setattr(evaluate._Kept, "update", None)
+    for module, name, value in [(tally, "_HELD", 100), (evaluate, "_NUMBERS", 200), (evaluate, "CHUNK", 7)]:
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(tally.Kept, "update", None)
     for one, other in zip(held, results(), strict=True):
         for task, values in one.metrics.items():
             assert values == pytest.approx(other.metrics[task], abs=1e-5)
