@@ -68,7 +68,7 @@ run_mtl() {
   if [ -z "$failed$retry" ]; then
     case $status in 137 | 253) if saved "$out"; then retry='mtl was killed'; else failed=$status; fi ;; esac
   fi
-  # While it is still loading, and while it writes its report, a signal kills mtl: nothing is lost either time.
+  # A signal ends mtl so before there is anything to go on with: nothing is lost.
   case $status in $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) status=75 ;; esac
   if not_started "$status" && [ -z "$failed" ] && [ "$retry" != 'mtl was killed' ]; then
     say "SLURM did not start mtl: srun ended with $status"

@@ -25,9 +25,10 @@ from mtl.benchmarks.reviews import Reviews
 from mtl.benchmarks.rf1 import RF1
 from mtl.benchmarks.sarcos import Sarcos
 from mtl.benchmarks.scenes import Scenes
-from mtl.benchmarks.table_file import TableFile, named_table, parted_table
+from mtl.benchmarks.table_file import TableFile, named_table
 from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
+from mtl.files.table_name import parted_table
 from mtl.messages import in_one_line
 from mtl.suggestions import nearest
 

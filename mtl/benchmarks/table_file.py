@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from mtl.benchmarks.benchmark import Benchmark, Split, Splits
 from mtl.benchmarks.columns import ENDINGS, TableColumn, TableText, days, read_columns, read_table
 from mtl.benchmarks.stratified import stratified_parts
 from mtl.benchmarks.tables import encoding
+from mtl.files.table_name import parted_table
 from mtl.suggestions import nearest
 
-_PLACE = re.compile(r"(?P<path>.+\.(csv|tsv))(:(?P<targets>.*))?", re.IGNORECASE | re.DOTALL)
 _SHARES = (0.7, 0.15)  # of training and validation; the rest is for the test
 _FEWEST_ROWS = 40
 _FEWEST = 5  # training rows of a word with a code of its own
@@ -27,12 +26,6 @@ _SPLITS = ("train", "validation", "test")
 _SPLIT = "split"  # a column that says which split a row belongs to
 _NAMES: Mapping[str, int] = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "test": 2}
 _EXAMPLES = 100_000  # of all epochs together that training sees at least, so that small tables are learned
-
-
-def parted_table(name: str) -> tuple[str, list[str]] | None:
-    """Path and targets of `PATH.csv:TARGET,TARGET:KIND`; None for a name that is none of a table."""
-    found = _PLACE.fullmatch(name)
-    return found and (found["path"], [part for part in (found["targets"] or "").split(",") if part])
 
 
 def named_table(path: str, targets: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from mtl.cli.checks import read_search
 from mtl.cli.errors import BadInput
 from mtl.cli.options import DEFAULT_BUDGET, SearchOptions
 from mtl.cli.outcome import reporting
+from mtl.cli.place import out_of
 from mtl.cli.searching import search_one
-from mtl.cli.shared import make_setting, out_of, tell
+from mtl.cli.shared import make_setting, tell
 from mtl.search.methods import Method, MethodOptions
 from mtl.search.plan import make_method, run_length
 from mtl.search.several import equal_options

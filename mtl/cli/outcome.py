@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from mtl.cli.errors import BadInput, Failed, Interrupted
+from mtl.cli.interrupt import as_interrupt
 from mtl.cli.shared import tell
 from mtl.cli.terminal import console
 from mtl.extras import missing
@@ -63,7 +64,8 @@ def reporting(directory: Path) -> Iterator[None]:
     """
     kept = f"all runs are finished and saved, and `mtl report {directory}` writes their report"
     try:
-        yield
+        with as_interrupt():
+            yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {kept}") from None
     except OSError as error:
@@ -82,7 +84,8 @@ def at_work(command: str, directory: RunDirectory) -> Iterator[None]:
     """
     kept = f"what was finished is saved, and the same command with --resume --out {directory.path} continues"
     try:
-        yield
+        with as_interrupt():
+            yield
     except (BadInput, Failed, Interrupted, Stopped):
         raise
     except OSError as error:

@@ -18,11 +18,11 @@ from mtl.benchmarks import Benchmark, Splits, find_benchmark, load_checked
 from mtl.benchmarks.catalogue import resolved_name
 from mtl.benchmarks.digest import check_repeats, difference, of_study, of_tasks
 from mtl.benchmarks.losses import fitted
-from mtl.benchmarks.table_file import parted_table
 from mtl.cli.checks import read_settings
 from mtl.cli.config_file import options_of
 from mtl.cli.errors import BadInput
 from mtl.cli.options import CompareOptions, RunOptions
+from mtl.cli.place import out_of
 from mtl.cli.torchrun import leads
 from mtl.files.config import Config
 from mtl.study.described import described
@@ -143,7 +143,7 @@ def run_directory(
         directory.models = Models(directory.path, options.keep_models, config.get("search", {}).get("objective"))
         try:
             yield directory, recorded
-        except BadInput:
+        except (BadInput, KeyboardInterrupt):
             if before is None:
                 directory.forget()
             raise
@@ -155,11 +155,6 @@ def recorded_config(options: RunOptions) -> Config | None:
         return RunDirectory(out_of(options)).config()
     except ValueError:  # is said when the directory is opened
         return None
-
-
-def out_of(options: RunOptions) -> Path:
-    """The output directory: that of `--out`, or `runs/COMMAND-BENCHMARK`."""
-    return options.out or Path("runs") / f"{options.command}-{_slug(options.benchmark)}"
 
 
 def _check_same(
@@ -179,11 +174,3 @@ def _check_same(
         raise BadInput(
             f"output directory {str(path)!r} was started with {key}={old}, now {key}={new}; use another --out"
         )
-
-
-def _slug(benchmark: str) -> str:
-    if table := parted_table(benchmark):
-        return Path(table[0]).stem
-    return (
-        Path(benchmark.rpartition(":")[0]).stem + "-" + benchmark.rpartition(":")[2] if ":" in benchmark else benchmark
-    )

@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from mtl.files.begun import begun
 from mtl.files.config import FILE, Config, read_config
 from mtl.files.json_lines import append_line, to_json
 from mtl.files.learned import learned_loss_file
@@ -108,8 +109,8 @@ class RunDirectory:
         return path
 
     def begun(self) -> bool:
-        """Whether there is more than settings: results, a schedule or checkpoints."""
-        return any(path.exists() for path in (self.results_path, self.schedule_path, self.path / "checkpoints"))
+        """Whether there is more than settings."""
+        return begun(self.path)
 
     def forget(self) -> None:
         """Undo `write_config` of a study that could not begin; nothing happens once there is more than its settings."""

@@ -11,8 +11,8 @@ from typing import Any
 from mtl.benchmarks import Benchmark, Task, find_benchmark
 from mtl.benchmarks.losses import fitted_tasks, parted, spec_of
 from mtl.benchmarks.split import Examples
-from mtl.benchmarks.table_file import parted_table
 from mtl.files.lineage import tupled
+from mtl.files.table_name import parted_table
 from mtl.files.yaml_files import write_values
 from mtl.hyperparameters import defaults, domains, show
 from mtl.losses import make_loss
