@@ -226,12 +226,12 @@ class Decider:
     def _side_by_side(
         self, name: str, phase: str, finalists: Sequence[Finalist], seeds: int, plan: TimePlan, until: float
     ) -> Finals:
-        setting = dataclasses.replace(self._of_length(plan.final_length, self._held.of_finalists), blocks=BLOCKS)
+        setting = self._of_length(plan.final_length, self._held.of_finalists)
         problem = Problem(self._space, plan.final_length, plan.final_interval, self._wanted.seed)
         fresh = [self._wanted.seed + 1 + k for k in range(seeds)]
         return Finals(
-            name, finalists, fresh, problem, self._objective, setting, self._held, cohort_maker(setting),
-            self._ends(until), phase,
+            name, finalists, fresh, problem, self._objective, setting, self._held,
+            cohort_maker(setting, BLOCKS), self._ends(until), phase,
         )  # fmt: skip
 
     def _run(self, search: Search, should_stop: Callable[[], bool]) -> None:

@@ -92,6 +92,8 @@ def _schedule(run: RecordedRun, stages: Sequence[Stage] | None) -> list[str]:
     """A remark where the values changed on the way, or its state came from other runs."""
     if stages is None:
         return ["How its values came about is not known; these are those at its best evaluation."]
+    if not stages:
+        return []
     # A run under a fresh seed changes its values as the run that it repeats did; of that there are no events.
     repeats = len(stages) == 1 and stages[0].values != tupled(run.record["hyperparameters"])
     changes, takeovers = len({repr(stage.values) for stage in stages}) > 1 or repeats, len(stages) - 1

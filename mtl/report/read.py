@@ -54,6 +54,11 @@ class RecordedRun:
         """Test metrics by task; empty when the run has none."""
         return self.record.get("metrics") or {}
 
+    @property
+    def without(self) -> Mapping[str, Mapping[str, Sequence[float | None]]]:
+        """Test metrics by task without each block of the examples in turn; empty when they were not measured."""
+        return self.record.get("metrics_without") or {}
+
     def cost(self, what: str) -> float | None:
         """One number of its cost."""
         value = (self.record.get("cost") or {}).get(what)

@@ -9,6 +9,15 @@ from typing import Any
 
 from mtl.report.again import again
 from mtl.report.files import json_values
+from mtl.report.gains import (
+    baseline_of,
+    baselines_without_each_seed,
+    delta_m_by_seed,
+    gains_without_blocks,
+    intervals_of,
+    judged,
+    plain_interval,
+)
 from mtl.report.read import RecordedRun, Study
 from mtl.stats import (
     Directions,
@@ -24,6 +33,7 @@ from mtl.stats import (
     mean_interval,
     mean_ranks,
     paired,
+    paired_over_examples,
 )
 
 OVER_TASKS = "gain_over_tasks"  # higher is better; what the ranking goes by
@@ -38,30 +48,34 @@ def summarize(study: Study) -> dict[str, Any]:
     diverged or failed ranks below all that finished every run, however well its other seeds did. With one task both go
     by its primary metric, for which its runs were selected; with several, by all metrics.
     """
-    baseline, kind = _baseline(study)
-    others = _baselines_without_each_seed(study) if kind == "single_task" else []
-    gains = {spec: _delta_m_by_seed(study.of("final", spec), baseline, study) for spec in study.strategies}
+    baseline, kind = baseline_of(study)
+    others = baselines_without_each_seed(study) if kind == "single_task" else []
+    gains = {spec: delta_m_by_seed(study.of("final", spec), baseline, study) for spec in study.strategies}
     ranks = _ranks_by_seed(study)
     reference_gains = gains.get(study.reference, {})
     tests = {
         spec: paired(gains[spec], reference_gains) if spec != study.reference else None for spec in study.strategies
     }
     adjusted = holm({spec: test.p_value if test else None for spec, test in tests.items()})
+    blocks = gains_without_blocks(study)
+    over_examples = {spec: _over_examples(spec, study.reference, gains, blocks) for spec in study.strategies}
+    examples_adjusted = holm({spec: test.p_value if test else None for spec, test in over_examples.items()})
     strategies = {}
     for spec in study.strategies:
         runs = study.of("final", spec)
         strategies[spec] = {
             **_counts(runs),
             "missing": len(set(study.seeds) - {run.seed for run in runs}),
-            "metrics": _metrics(runs, study),
+            "metrics": intervals_of(runs, study),
             "delta_m": {
-                OVER_TASKS: _interval(_over(delta_m_over_tasks, runs, baseline, others, study)),
-                OVER_METRICS: _interval(_over(delta_m_over_metrics, runs, baseline, others, study)),
+                OVER_TASKS: plain_interval(_over(delta_m_over_tasks, runs, baseline, others, study)),
+                OVER_METRICS: plain_interval(_over(delta_m_over_metrics, runs, baseline, others, study)),
             },
             "delta_m_by_seed": {str(seed): gain for seed, gain in gains[spec].items()},
-            "mean_rank": _interval(mean_interval(ranks[spec])),
+            "mean_rank": plain_interval(mean_interval(ranks[spec])),
             **_test(tests[spec]),
             "p_adjusted": adjusted[spec],
+            "over_examples": _with_examples(over_examples[spec], examples_adjusted[spec]),
             "budget": _budget(runs),
             "search_budget": _search_budget(study.searched(strategy=spec)),
             "skipped": _skipped(runs),
@@ -79,7 +93,7 @@ def summarize(study: Study) -> dict[str, Any]:
         "losses": study.losses(),
         "baseline": kind,
         "judged_by": next(iter(study.primary.values())) if len(study.directions) == 1 else None,
-        "left_out": [f"{task}/{metric}" for task, metric in comparable_metrics(baseline, _judged(study))[1]],
+        "left_out": [f"{task}/{metric}" for task, metric in comparable_metrics(baseline, judged(study))[1]],
         "ranking": _ranking(strategies),
         "strategies": strategies,
         "single_task": _single_task(study),
@@ -87,53 +101,6 @@ def summarize(study: Study) -> dict[str, Any]:
         "again": again(study.config_of(best), best, study.runs),
     }
     return {key: json_values(value) for key, value in summary.items()}
-
-
-def _judged(study: Study) -> Directions:
-    """The metrics that Δm and ranks go by."""
-    if len(study.directions) > 1:
-        return study.directions
-    return {task: {study.primary[task]: metrics[study.primary[task]]} for task, metrics in study.directions.items()}
-
-
-def _baseline(study: Study) -> tuple[Metrics, str | None]:
-    """Mean single-task metrics; without single-task runs the reference strategy's own, so that changes can be shown."""
-    single = [run for run in study.of("single_task") if run.done]
-    if single:
-        return _mean_metrics(single, study), "single_task"
-    reference = [run for run in study.of("final", study.reference) if run.done]
-    return _mean_metrics(reference, study), "reference" if reference else None
-
-
-def _baselines_without_each_seed(study: Study) -> list[Metrics]:
-    """The single-task baseline with each of its seeds left out in turn, which tells how sure the baseline itself is."""
-    single = [run for run in study.of("single_task") if run.done]
-    seeds = sorted({run.seed for run in single})
-    return (
-        [_mean_metrics([run for run in single if run.seed != left], study) for left in seeds] if len(seeds) > 1 else []
-    )
-
-
-def _mean_metrics(runs: Sequence[RecordedRun], study: Study) -> Metrics:
-    return {
-        task: {metric: entry["mean"] for metric, entry in metrics.items()}
-        for task, metrics in _metrics(runs, study).items()
-    }
-
-
-def _metrics(runs: Sequence[RecordedRun], study: Study) -> dict[str, dict[str, dict[str, Any]]]:
-    """Of the runs that finished: what a diverged run leaves is no result."""
-    return {
-        task: {
-            metric: _interval(mean_interval([run.metrics.get(task, {}).get(metric) for run in runs if run.done]))
-            for metric in metrics
-        }
-        for task, metrics in study.directions.items()
-    }
-
-
-def _delta_m_by_seed(runs: Sequence[RecordedRun], baseline: Metrics, study: Study) -> dict[int, float | None]:
-    return {run.seed: delta_m_over_tasks(run.metrics, baseline, _judged(study)) if run.done else None for run in runs}
 
 
 def _over(
@@ -147,7 +114,7 @@ def _over(
     done = [run.metrics for run in runs if run.done]
 
     def against(base: Metrics) -> list[float | None]:
-        return [delta_m(metrics, base, _judged(study)) for metrics in done]
+        return [delta_m(metrics, base, judged(study)) for metrics in done]
 
     return interval_against(against(baseline), [mean_interval(against(base)).mean for base in others])
 
@@ -156,7 +123,7 @@ def _ranks_by_seed(study: Study) -> dict[str, list[float | None]]:
     collected: dict[str, list[float | None]] = {spec: [] for spec in study.strategies}
     for seed in study.seeds:
         entries = {run.strategy: run.metrics if run.done else None for run in study.of("final") if run.seed == seed}
-        for spec, rank in mean_ranks(entries, _judged(study)).items():
+        for spec, rank in mean_ranks(entries, judged(study)).items():
             collected[spec].append(rank)
     return collected
 
@@ -184,7 +151,7 @@ def _single_task(study: Study) -> dict[str, Any]:
     for task in study.directions:
         runs = [run for run in study.of("single_task") if run.record.get("task") == task]
         if runs:
-            metrics = _metrics(runs, study)[task]
+            metrics = intervals_of(runs, study)[task]
             entries[task] = {
                 **_counts(runs),
                 "metrics": metrics,
@@ -215,16 +182,36 @@ def _skipped(runs: Sequence[RecordedRun]) -> dict[str, int]:
     return {key: total[key] for key in sorted(total) if total[key]}
 
 
-def _interval(interval: Interval) -> dict[str, Any]:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
-
-
 def _test(test: Paired | None) -> dict[str, Any]:
     if test is None:
         return {"difference": None, "effect_size": None, "wilcoxon_p": None, "p_value": None}
     return {
-        "difference": _interval(test.difference),
+        "difference": plain_interval(test.difference),
         "effect_size": test.effect_size,
         "wilcoxon_p": test.wilcoxon_p,
         "p_value": test.p_value,
+    }
+
+
+def _over_examples(
+    spec: str,
+    reference: str,
+    gains: Mapping[str, Mapping[int, float | None]],
+    blocks: Mapping[str, Mapping[int, list[float | None]]],
+) -> Paired | None:
+    """The test for other seeds and other examples; None of the reference, and where it cannot be made."""
+    if spec == reference or not {spec, reference} <= blocks.keys():
+        return None
+    found = paired_over_examples(gains[spec], gains[reference], blocks[spec], blocks[reference])
+    return None if found.of_examples is None else found
+
+
+def _with_examples(test: Paired | None, adjusted: float | None) -> dict[str, Any] | None:
+    if test is None:
+        return None
+    return {
+        "difference": plain_interval(test.difference),
+        "p_value": test.p_value,
+        "p_adjusted": adjusted,
+        "of_examples": test.of_examples,
     }

@@ -22,6 +22,7 @@ def ranking(summary: Mapping[str, Any]) -> ReportTable:
     """Strategies, best first."""
     reference, published = summary["reference"], summary["baseline"] == "single_task"
     named, labels = reference_in_heads(summary), table_labels(summary)
+    known = any(entry["over_examples"] for entry in summary["strategies"].values())
     among = f" in {summary['judged_by']}" if summary["judged_by"] else ""
     gain = "Δm over tasks" if published else f"gain{among} on {named}"
     drop = "Δm over metrics" if published else f"drop{among} from {named}"
@@ -33,6 +34,7 @@ def ranking(summary: Mapping[str, Any]) -> ReportTable:
         Column("mean rank", _fields("mean_rank"), False),
         Column(f"minus {named}", _fields("difference")),
         Column("p\u00a0(Holm)", ("p_adjusted", "p_value", "wilcoxon_p")),
+        *([Column("p, other examples", ("p_examples_adjusted", "p_examples"))] if known else []),
         Column("d", ("effect_size",)),
         Column("runs", ("finished", "diverged", "failed", "missing"), numeric=False),
     ]
@@ -54,12 +56,20 @@ def ranking(summary: Mapping[str, Any]) -> ReportTable:
                 "reference" if spec == reference else numbers.p_value(entry["p_adjusted"]),
                 (entry["p_adjusted"], entry["p_value"], entry["wilcoxon_p"]),
             ),
+            *([_over_examples(entry["over_examples"])] if known else []),
             Cell(numbers.number(entry["effect_size"], 1, signed=True), (entry["effect_size"],)),
             Cell(runs_text(entry), (finished(entry), entry["diverged"], entry["failed"], entry["missing"])),
         ]
         for place, (spec, entry) in enumerate(zip(summary["ranking"], entries, strict=True), 1)
     ]
     return ReportTable(columns, rows, excluded=_excluded(entries))
+
+
+def _over_examples(wider: Mapping[str, Any] | None) -> Cell:
+    """The p-value for other seeds and other test examples."""
+    if wider is None:
+        return Cell(numbers.ABSENT, (None, None))
+    return Cell(numbers.p_value(wider["p_adjusted"]), (wider["p_adjusted"], wider["p_value"]))
 
 
 def metrics(summary: Mapping[str, Any]) -> ReportTable:
@@ -145,8 +155,10 @@ def terminal(summary: Mapping[str, Any], width: int = 100) -> TerminalTable:
     gain = "Δm, % ↑" if summary["baseline"] == "single_task" else f"gain on\n{reference_in_heads(summary, 16)}, % ↑"
     named = noun(summary)
     heads = ["#", named, gain, "mean rank ↓", "p (Holm)", "runs"]
-    columns = [[row[index].text for row in full.rows] for index in (0, 1, 2, 4, 6, 8)]
-    best: list[set[int]] = [full.best(index) for index in (0, 1, 2, 4, 6, 8)]
+    titles = [column.title for column in full.columns]
+    shown = (0, 1, 2, 4, 6, titles.index("runs"))
+    columns = [[row[index].text for row in full.rows] for index in shown]
+    best: list[set[int]] = [full.best(index) for index in shown]
     extra = [
         (f"{column.group}\n{column.title_with_arrow}", index)
         for index, column in enumerate(values.columns)

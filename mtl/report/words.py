@@ -42,7 +42,20 @@ def verdict(summary: Mapping[str, Any], mark: Callable[[str], str] = str) -> str
     unit = " points of Δm" if summary["baseline"] == "single_task" else " %"
     unit += f" in {summary['judged_by']}" if summary["judged_by"] else ""
     difference = number(abs(entry["difference"]["mean"]), 2) + unit
-    return f"{first}, significantly {side} the reference {reference} by {difference} ({_p(p)})."
+    found = f"{first}, significantly {side} the reference {reference} by {difference} ({_p(p)})"
+    return found + _with_examples(entry["over_examples"])
+
+
+def _with_examples(wider: Mapping[str, Any] | None) -> str:
+    """Whether a difference that seeds show holds for other test examples too."""
+    if wider is None:
+        return ". That holds for other seeds; what other test examples would show is not known."
+    if wider["p_adjusted"] < SIGNIFICANT:
+        return f", for other test examples too ({_p(wider['p_adjusted'])})."
+    return (
+        f". That holds for other seeds on these test examples; other examples could turn it "
+        f"({_p(wider['p_adjusted'])}): {wider['of_examples']:.0%} of the variance comes from their choice."
+    )
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
@@ -115,7 +128,7 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "± and bars",
-            "95 % Student t-interval over seeds: initialisation, batches and noise, not the choice of test set. "
+            "95 % Student t-interval over seeds: initialisation, batches and noise, not the choice of test examples. "
             "That of Δm on single-task baselines also counts their own spread over seeds (a jackknife), with Welch and "
             "Satterthwaite's degrees of freedom.",
         ),
@@ -125,11 +138,26 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             "adjusted by Holm's method for the number of them; d is the mean of the differences over their "
             "standard deviation. From six seeds on, Wilcoxon's p is in the CSV table and in summary.json.",
         ),
+        *_other_examples(summary),
         (
             "Selection",
             "Each run is tested once, with the parameters that did best on validation data. Bold is the best mean of a "
             "column, whether or not the difference is significant.",
         ),
+    ]
+
+
+def _other_examples(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not any(entry["over_examples"] for entry in summary["strategies"].values()):
+        return []
+    return [
+        (
+            "p, other examples",
+            "The same difference, tested for other seeds and other test examples: to the spread over seeds comes the "
+            "mean covariance over examples of the differences under two seeds, by a jackknife over 20 blocks of the "
+            "test split, as for readers and cases (Obuchowski & Rockette, 1995; degrees of freedom of Hillis, 2007). "
+            "Adjusted by Holm's method.",
+        )
     ]
 
 

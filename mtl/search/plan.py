@@ -42,8 +42,8 @@ def member_settings(setting: StudySetup) -> Settings:
     return dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
 
 
-def cohort_maker(setting: StudySetup) -> MakeCohort:
-    """What makes cohorts in this process."""
+def cohort_maker(setting: StudySetup, blocks: int = 0) -> MakeCohort:
+    """What makes cohorts in this process; `blocks` as in `mtl.train.Cohort`."""
     settings = member_settings(setting)
 
     def make(members: Sequence[Member]) -> SearchCohort:
@@ -56,7 +56,7 @@ def cohort_maker(setting: StudySetup) -> MakeCohort:
             vectorised=not setting.one_at_a_time,
             told=True,
             tell=setting.tell,
-            blocks=setting.blocks,
+            blocks=blocks,
         )
 
     return make

@@ -56,6 +56,9 @@ def test_a_variant_is_the_run_that_its_loss_and_settings_give(tmp_path):
     summary = summary_of(tmp_path / "vary")
     assert summary["reference"] == "famo, loss.product=mse, weight_decay=0" and len(summary["ranking"]) == 4
     assert summary["strategies"][label]["p_adjusted"] is not None
+    assert len(record["metrics_without"]["product"]["mae"]) == 20 == len(record["metrics_without"]["sign"]["accuracy"])
+    over_examples = summary["strategies"][label]["over_examples"]
+    assert 0 <= over_examples["of_examples"] < 1 and over_examples["p_value"] is not None
 
 
 def test_with_one_task_the_reference_is_the_baseline(tmp_path):

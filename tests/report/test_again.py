@@ -47,6 +47,7 @@ def test_the_line_gives_the_settings_of_the_best_run_and_a_fresh_seed(tmp_path, 
     assert call("compare", TINY, *vary, *shared, f"--out={out}") == 0
     said = capsys.readouterr().out
     found = summary_of(out)["again"]
+    assert found["remarks"] == [] and "took over" not in said
     assert f"On a fresh seed: {found['line']}\n" in said and str(out / "best.yaml") in said
     assert found["line"].endswith(f"--steps 8 --clip 0.5 --seed {2}")
     assert best_of(out)["strategy"].partition("=")[2] in found["line"]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from mtl.report.read import read_study
 from mtl.report.summary import OVER_METRICS, OVER_TASKS, summarize
@@ -213,3 +216,65 @@ def test_one_task_is_judged_by_the_metric_that_its_runs_were_selected_by(tmp_pat
 def test_several_tasks_are_judged_by_all_their_metrics(tmp_path: Path) -> None:
     summary = summarize(read_study([write_study(tmp_path, ("equal", "famo"), histories=False)]))
     assert summary["judged_by"] is None and ranking(summary).columns[2].title.startswith("Δm over tasks")
+
+
+def with_blocks(line, swing):  # type: ignore[no-untyped-def]
+    """A run whose metrics move by some share without each of 20 blocks; of `famo` in another direction."""
+    shares = [swing * (block - 9.5) / 9.5 * (-1 if line["strategy"] == "famo" else 1) for block in range(20)]
+    line["metrics_without"] = {
+        task: {name: value and [value * (1 + share) for share in shares] for name, value in each.items()}
+        for task, each in line["metrics"].items()
+    }
+    return line
+
+
+def test_a_difference_is_tested_for_other_test_examples_too(tmp_path: Path) -> None:
+    seeds = range(6)
+    directory = write_study(tmp_path, ("equal", "famo", "nash"), seeds, histories=False, tasks={"left": TASKS["left"]})
+    found = {}
+    for swing in (0.0, 0.001, 0.2):
+        rewrite(directory, lambda line, swing=swing: with_blocks(line, swing))
+        summary = summarize(read_study([directory]))
+        found[swing] = summary["strategies"]["famo"]
+        wider = found[swing]["over_examples"]
+        # By hand: all differences move alike over blocks, so that their covariance is the variance of one of them.
+        gains = {spec: summary["strategies"][spec]["delta_m_by_seed"] for spec in ("famo", "equal")}
+        differences = np.array([gains["famo"][str(seed)] - gains["equal"][str(seed)] for seed in seeds])
+        over_seeds = differences.var(ddof=1) / 6
+        assert wider["difference"]["mean"] == pytest.approx(differences.mean())
+        error = math.sqrt(over_seeds / (1 - wider["of_examples"]))
+        freedom = 5 / (1 - wider["of_examples"]) ** 2
+        assert wider["p_value"] == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / error, freedom))
+        assert summary["strategies"]["equal"]["over_examples"] is None
+    assert found[0.0]["over_examples"]["of_examples"] == 0.0
+    assert found[0.0]["over_examples"]["p_value"] == pytest.approx(found[0.0]["p_value"])
+    assert found[0.2]["over_examples"]["of_examples"] > 0.9 > found[0.001]["over_examples"]["of_examples"]
+    assert found[0.2]["p_value"] == found[0.0]["p_value"], "the test over seeds is as before"
+    titles = [column.title for column in ranking(summary).columns]
+    assert titles.index("p, other examples") == titles.index("p\u00a0(Holm)") + 1
+    assert any(term == "p, other examples" for term, _ in method(summary))
+
+
+def test_without_blocks_of_every_run_there_is_no_test_for_other_examples(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"), histories=False)
+    rewrite(directory, lambda line: line if line["seed"] == 1 else with_blocks(line, 0.1))
+    summary = summarize(read_study([directory]))
+    assert summary["strategies"]["famo"]["over_examples"] is None
+    assert "p, other examples" not in [column.title for column in ranking(summary).columns]
+
+
+def test_the_first_sentence_says_whether_a_difference_holds_for_other_examples(tmp_path: Path) -> None:
+    directory = write_study(tmp_path, ("equal", "famo"), range(6), histories=False, tasks={"left": TASKS["left"]})
+
+    def better(line):  # type: ignore[no-untyped-def]
+        sure = 0.9 if line["strategy"] == "famo" else 0.8
+        line["metrics"]["left"]["accuracy"] = sure + 0.001 * line["seed"] ** (2 if sure > 0.8 else 1)
+        return line
+
+    rewrite(directory, better)
+    assert verdict(summarize(read_study([directory]))).endswith("what other test examples would show is not known.")
+    rewrite(directory, lambda line: with_blocks(line, 0.0001))
+    assert ", for other test examples too (p" in verdict(summarize(read_study([directory])))
+    rewrite(directory, lambda line: with_blocks(line, 0.2))
+    said = verdict(summarize(read_study([directory])))
+    assert "significantly ahead" in said and "other examples could turn it (p\u00a0=\u00a0" in said
