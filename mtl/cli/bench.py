@@ -56,7 +56,7 @@ def bench(asked: BenchOptions) -> int:
             shown.add_row(*map(escape, line))
         # Figures are not cut where the terminal is narrow.
         wanted = console.measure(shown, options=console.options.update(width=1000)).maximum
-        Console(width=max(console.width, wanted)).print(shown)
+        Console(width=max(console.width, wanted), emoji=False).print(shown)
         console.print()
     for bar in chosen.bars(rows):
         console.print(

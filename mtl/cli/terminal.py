@@ -22,7 +22,7 @@ class Terminal:
         self.quiet = quiet
         self.width = max(len(_label(run)) for run in plan.runs)
         self.progress_bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -45,12 +45,12 @@ class Terminal:
 
     def begin(self, run: RunPlan, hyperparameters: dict[str, Any]) -> None:  # noqa: ARG002
         """Show the run in the lower bar."""
-        self.progress_bars.reset(self.current, description=escape(f"{_label(run)} seed {run.seed}"))
+        self.progress_bars.reset(self.current, description=f"{_label(run)} seed {run.seed}")
 
     def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
         """Show the runs in the lower bar, and move it."""
         seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
-        label = escape(f"{_label(runs[0])} {seeds}")
+        label = f"{_label(runs[0])} {seeds}"
         self.progress_bars.update(self.current, description=label, completed=done, total=total)
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:

@@ -28,6 +28,15 @@ def test_a_users_loss_with_a_fault_fails(capsys):
     assert f"{FILE}:total: failed: batch" in out and "a sum: it grows with the batch" in " ".join(out.split())
 
 
+def test_specs_are_shown_as_they_are_written(capsys, tmp_path):
+    spec = f"{FILE}:fire:width=2"
+    assert main(["check-loss", spec]) == 0
+    assert f"\n{spec}: can be used" in capsys.readouterr().out
+    options = ["--strategies=equal", "--no-single-task", "--seeds=1", "--steps=1", "--wandb=disabled"]
+    assert main(["compare", TINY, "--vary", f"loss.product={spec},mse", *options, f"--out={tmp_path}"]) == 0
+    assert capsys.readouterr().out.count("user_losses.py:fire:width=2") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -38,6 +38,9 @@ def test_best_yaml_repeats_the_best_variant_to_the_last_bit(tmp_path):
     assert best["strategy"] == summary_of(out)["ranking"][0]
     assert (record["metrics"], record["seed"]) == (best["metrics"], best["seed"])
     assert record["validation"] == best["validation"]
+    for folder in (out, again):  # no search, so there is nothing that its values or its state came from
+        assert summary_of(folder)["again"]["remarks"] == []
+        assert "took over" not in (folder / "best.yaml").read_text()
 
 
 def test_the_line_gives_the_settings_of_the_best_run_and_a_fresh_seed(tmp_path, capsys):
