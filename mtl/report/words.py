@@ -199,13 +199,25 @@ def _others(summary: Mapping[str, Any], specs: Sequence[str], one: str) -> str:
     if not tested:
         return "Nothing could be tested."
     different = sum(p < SIGNIFICANT for p in tested)
+    lasting = _lasting([summary["strategies"][spec] for spec in specs])
     if len(tested) == 1:
-        return f"The other {one} {'differs' if different else 'does not differ'} from it significantly."
-    if different in (0, len(tested)):
-        return (
-            f"{'All' if different else 'None'} of the {len(tested)} others tested {_differ(different)} significantly."
-        )
-    return f"{different} of the {len(tested)} others tested {_differ(different)} significantly."
+        return f"The other {one} {'differs' if different else 'does not differ'} from it significantly{lasting}."
+    those = {0: "None", len(tested): "All"}.get(different, str(different))
+    return f"{those} of the {len(tested)} others tested {_differ(different)} significantly{lasting}."
+
+
+def _lasting(entries: Sequence[Mapping[str, Any]]) -> str:
+    """How many of those that differ significantly would do so on other test examples, as far as that is known."""
+    different = [entry for entry in entries if (p := entry["p_adjusted"]) is not None and p < SIGNIFICANT]
+    wider = [entry["over_examples"] for entry in different if entry["over_examples"]]
+    if not wider:
+        return ""
+    lasting = sum(each["p_adjusted"] < SIGNIFICANT for each in wider)
+    if lasting == len(different):
+        return ", for other test examples too"
+    if len(different) == 1:
+        return ", but could do otherwise on other test examples"
+    return f", {lasting or 'none'} of them for other test examples too"
 
 
 def _differ(count: int) -> str:

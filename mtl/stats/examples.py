@@ -25,7 +25,6 @@ def paired_over_examples(
     reference: Mapping[Key, float | None],
     without: Without[Key],
     reference_without: Without[Key],
-    confidence: float = 0.95,
 ) -> Paired:
     """Compare by seed, where the examples on which all are measured are a sample too.
 
@@ -40,11 +39,10 @@ def paired_over_examples(
         reference: of the reference strategy, by seed.
         without: of the strategy, by seed (G,): without each of G blocks of the examples, the same blocks for all.
         reference_without: of the reference strategy.
-        confidence: of the interval.
 
     Returns:
-        What `paired` returns, with the interval and the p-value for seeds and examples, and `of_examples`. Where some
-        value without a block is unknown, or there are fewer than two seeds, it is that of seeds alone.
+        What `paired` returns, with the 95 % interval and the p-value for seeds and examples, and `of_examples`. Where
+        some value without a block is unknown, or there are fewer than two seeds, it is that of seeds alone.
     """
     found = paired(values, reference)
     common = [seed for seed in values if finite(values[seed]) and finite(reference.get(seed))]
@@ -60,8 +58,9 @@ def paired_over_examples(
     total = over_seeds + shared
     freedom = total**2 / (over_seeds**2 / (count - 1))
     error = math.sqrt(total)
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    # No surer than seeds alone, as the larger degrees of freedom would be where examples add next to nothing.
+    half = max(float(stats.t.ppf(0.975, freedom)) * error, found.difference.half_width or 0.0)
+    p_value = max(2 * float(stats.t.sf(abs(mean) / error, freedom)), found.p_value or 0.0)
     return replace(
         found,
         difference=Interval(mean, mean - half, mean + half, count),

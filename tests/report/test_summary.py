@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,13 +137,16 @@ def test_a_gain_is_no_surer_than_the_baseline_that_it_is_measured_against(tmp_pa
         assert wide > 3 * narrow
 
 
-def sentences(tmp_path: Path, tested: list[float | None]) -> str:
-    """The verdict of a study whose reference is best, with these adjusted p-values of the others."""
+def sentences(tmp_path: Path, tested: list[float | None], wider: Sequence[float] = ()) -> str:
+    """The verdict of a study whose reference is best, with these adjusted p-values of the others, and with those for
+    other examples."""
     names = ["equal", *(f"other-{place}" for place in range(len(tested)))]
     summary = summarize(read_study([write_study(tmp_path / str(tested), names, histories=False)]))
     summary["ranking"] = names
     for name, p in zip(names[1:], tested, strict=True):
         summary["strategies"][name]["p_adjusted"] = p
+    for name, p in zip(names[1:], wider, strict=False):
+        summary["strategies"][name]["over_examples"] = {"p_adjusted": p, "of_examples": 0.5}
     return verdict(summary)
 
 
@@ -160,6 +164,21 @@ def sentences(tmp_path: Path, tested: list[float | None]) -> str:
 )
 def test_sentences_are_right_for_none_one_and_several(tmp_path: Path, tested: list[float | None], text: str) -> None:
     assert sentences(tmp_path, tested).endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("tested", "wider", "text"),
+    [
+        ([0.01], [0.02], "differs from it significantly, for other test examples too."),
+        ([0.01], [0.2], "differs from it significantly, but could do otherwise on other test examples."),
+        ([0.01, 0.01, 0.5], [0.02, 0.2, 0.5], "differ from it significantly, 1 of them for other test examples too."),
+        ([0.01, 0.01, 0.5], [0.2, 0.2, 0.5], "differ from it significantly, none of them for other test examples too."),
+        ([0.01, 0.01], [0.02, 0.03], "differ from it significantly, for other test examples too."),
+        ([0.5, 0.5], [0.5, 0.5], "None of the 2 others tested differ from it significantly."),
+    ],
+)
+def test_it_is_said_how_many_differences_hold_for_other_examples(tmp_path, tested, wider, text) -> None:  # type: ignore[no-untyped-def]
+    assert sentences(tmp_path, tested, wider).endswith(text)
 
 
 def test_equal_results_are_not_ranked(tmp_path: Path) -> None:
@@ -244,7 +263,8 @@ def test_a_difference_is_tested_for_other_test_examples_too(tmp_path: Path) -> N
         assert wider["difference"]["mean"] == pytest.approx(differences.mean())
         error = math.sqrt(over_seeds / (1 - wider["of_examples"]))
         freedom = 5 / (1 - wider["of_examples"]) ** 2
-        assert wider["p_value"] == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / error, freedom))
+        by_hand = 2 * stats.t.sf(abs(differences.mean()) / error, freedom)
+        assert wider["p_value"] == pytest.approx(max(by_hand, found[swing]["p_value"]))
         assert summary["strategies"]["equal"]["over_examples"] is None
     assert found[0.0]["over_examples"]["of_examples"] == 0.0
     assert found[0.0]["over_examples"]["p_value"] == pytest.approx(found[0.0]["p_value"])

@@ -148,7 +148,7 @@ def of_blocks(values, block):
 
 def test_a_comparison_over_seeds_and_examples_is_that_of_readers_and_cases() -> None:
     rng = np.random.default_rng(3)
-    per_example = rng.normal(0, 1, 400) + rng.normal(0, 1, (5, 400)) + rng.normal(0.2, 0.05, (5, 1))
+    per_example = rng.normal(0, 1, 400) + rng.normal(0, 1, (5, 400)) + rng.normal(0.1, 0.01, (5, 1))
     block = np.arange(400) % 20
     ours, zero = of_blocks(per_example, block), of_blocks(np.zeros((5, 400)), block)
     found = paired_over_examples(ours[0], zero[0], ours[1], zero[1])
