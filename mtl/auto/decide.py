@@ -15,14 +15,13 @@ from mtl.auto.path import importance_in, path_between
 from mtl.auto.plan import RACE_SHARE, TimePlan, make_plan
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
-from mtl.auto.speed import Speed, measure_speed, step_seconds
+from mtl.auto.speed import MakeTried, Speed, measure_speed, step_seconds
 from mtl.auto.state import Leader, read_state
 from mtl.auto.usual import changes, usual_point
 from mtl.auto.verdict import compare
 from mtl.auto.winner import RACE_WEIGHTS
 from mtl.benchmarks import Splits
 from mtl.report.read import read_runs
-from mtl.search.cohort import MakeCohort
 from mtl.search.methods import Problem
 from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
@@ -95,6 +94,7 @@ class Decider:
         self.directory, self.clock, self._observers = directory, clock, list(observers)
         check_losses(setting.benchmark, held.of_the_race, setting.settings, searched_losses(setting.benchmark, space))
         self.state = read_state(directory.path)
+        self._search: Search | None = None  # that is carried out
 
     def carry_out(self, should_stop: Callable[[], bool]) -> None:
         """Decide.
@@ -110,6 +110,11 @@ class Decider:
             self._finals(plan, should_stop)
         if PATH not in self.state.ended:
             self._path(plan, should_stop)
+
+    @property
+    def learning(self) -> str:
+        """While losses of runs learn before training, how far they are; otherwise empty."""
+        return "" if self._search is None else self._search.learning
 
     def keep(self, **changes: object) -> None:
         """Save how far the decision is."""
@@ -155,7 +160,7 @@ class Decider:
             RACE_SHARE * limit,
         )
 
-    def _cohorts(self) -> MakeCohort:
+    def _cohorts(self) -> MakeTried:
         """What trains runs of which only the speed counts."""
         return cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
 
@@ -235,6 +240,7 @@ class Decider:
         )  # fmt: skip
 
     def _run(self, search: Search, should_stop: Callable[[], bool]) -> None:
+        self._search = search
         search.run(self.directory, self._setting.benchmark.name, [*self._observers, _Keeper(self)], should_stop)
 
     def _of_length(self, steps: int, splits: Splits) -> StudySetup:

@@ -23,8 +23,10 @@ _INTERVALS, MEMBERS = 9, 12  # of a run of the race, from one evaluation to the 
 # had.
 _WHOLE_RUNS, _FEWEST_RUNS = 8, 4
 _ENOUGH, _SHORT = 1 / 3, 1 / 5  # shares of the recipe's length that runs should have, and have unless nothing is left
+_FEWEST_MEMBERS = 4
 _FEW_SEEDS, _FEWEST_SEEDS, _FEWEST_STEPS = 4, 3, 27
 _EVALUATIONS = 20  # of a run of a finalist
+_LEARNING = 0.5  # share of the race that the first bracket may take for losses that learn before training
 _UNSURE = 1.3  # by which a cost may be wrong
 
 
@@ -53,7 +55,6 @@ class TimePlan:
         interval: steps from one comparison of the race to the next.
         members: runs of its first bracket.
         dropped: what is not decided because there is no time for it.
-        dear: choices of architecture that are not tried because their runs take too long.
         run: seconds of a whole run of the race.
         finalists: beside the default.
         seeds: of each finalist.
@@ -63,6 +64,8 @@ class TimePlan:
         finals_until: seconds at which the finals end.
         path_until: seconds at which the runs between default and winner end.
         recipe: steps of a run of the benchmark's recipe.
+        dear: choices of architecture that are not tried because their runs take too long.
+        learning: seconds of a run in which its losses learn before its first step.
     """
 
     length: int
@@ -79,6 +82,7 @@ class TimePlan:
     path_until: float
     recipe: int
     dear: tuple[Dear, ...] = ()
+    learning: float = 0.0
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -142,6 +146,7 @@ class TimePlan:
             *dear,
             *sentences(self.dropped, limit),
             f"A run of {self.length} steps takes about {took} in the race.",
+            *self._words_of_learning(limit),
         ]
         if self.length < self.recipe:
             found.append(
@@ -158,6 +163,18 @@ class TimePlan:
             f"{self.members} begin in its first bracket, and of three one goes on after a third of its steps."
         )
         return found
+
+    def _words_of_learning(self, limit: float) -> list[str]:
+        """What losses that learn before training cost each run."""
+        if not self.learning:
+            return []
+        each = f"{self.learning:.0f} s" if self.learning >= 1 else f"{1e3 * self.learning:.0f} ms"
+        said = f"Of each run {each} are its losses' steps before training"
+        least = self.learning * (self.members + (self.finalists + 1) * self.seeds)
+        if least <= limit:
+            return [f"{said}."]
+        many = f"of the fewest runs together {shown(least)}"
+        return [f"{said}, and {many}: it takes more --time or fewer offline_steps."]
 
     def words_of_finals(self) -> str:
         """What was decided of the finals."""
@@ -206,20 +223,24 @@ def make_plan(
     race_until = until - _MEASURING * limit - min(share, finals.seconds / (1 - _PATH))
     seconds, enough = max(0.0, race_until - elapsed), max(1, round(_ENOUGH * recipe))
     longest = min(recipe, max(finals.length, enough))
+    if members is None:
+        room = _LEARNING * seconds / speed.learning if speed.learning else MEMBERS
+        members = max(_FEWEST_MEMBERS, min(MEMBERS, int(room)))
     for dropped, kinds in spaces:
         cost = speed if not dropped else speed.alike
-        length = _race_length(seconds, _WHOLE_RUNS, longest, cost, kinds)
+        learning = (members + members // 2) * speed.learning  # of the runs that begin in two brackets
+        length = _race_length(seconds - learning, _WHOLE_RUNS, longest, cost, kinds)
         if length >= enough:
             break
     else:
         short = round(_SHORT * recipe)
         if length < short:
-            length = _race_length(seconds, _FEWEST_RUNS, short, cost, kinds)
+            length = _race_length(seconds - members * speed.learning, _FEWEST_RUNS, short, cost, kinds)
     length = max(length, min(recipe, _FEWEST_STEPS))
     return TimePlan(
         length=length,
         interval=max(1, length // _INTERVALS),
-        members=members if members is not None else MEMBERS,
+        members=members,
         dropped=dropped,
         run=cost.run(length, _INTERVALS, _together(kinds)),
         finalists=finals.finalists,
@@ -230,6 +251,7 @@ def make_plan(
         finals_until=min(until, race_until + _MEASURING * limit + finals.seconds),
         path_until=until,
         recipe=recipe,
+        learning=speed.learning,
     )
 
 
@@ -255,7 +277,7 @@ def plan_finals(seconds: float, recipe: int, speed: Speed, finalists: int, seeds
         if needed <= (1 - _PATH) * seconds:
             return FinalsPlan(count, each, recipe, needed)
     share = seconds / _UNSURE / (count + 1) / each
-    length = _steps(share, speed.step(each), _EVALUATIONS * speed.evaluation)
+    length = _steps(share, speed.step(each), speed.learning + _EVALUATIONS * speed.evaluation)
     return FinalsPlan(count, each, max(min(length, recipe), min(recipe, _FEWEST_STEPS)), min(needed, seconds))
 
 

@@ -6,13 +6,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mtl.search.cohort import MakeCohort, SearchCohort
-from mtl.train import Member
+from mtl.train import Cohort, Member
 
 _ALIKE = 9  # runs of one structure whose speed is compared with that of one alone
 _MEASURED = 0.01  # share of the time that each of three measurements takes
 # The median of several looks is taken: whatever else the machine does comes in bursts.
 _FEWEST_LOOKS, _MOST_LOOKS, _STEPS_A_LOOK = 3, 15, 3
+
+#: Makes cohorts whose runs are tried for a moment.
+MakeTried = Callable[[Sequence[Member]], Cohort]
 
 
 class Speed(NamedTuple):
@@ -23,12 +25,14 @@ class Speed(NamedTuple):
         member: what each of these runs adds.
         evaluation: of a run on the examples that select.
         unlike: how many times as much steps cost where runs differ in all that is searched.
+        learning: what precedes the first step of a run, each by itself: steps of losses that learn before training.
     """
 
     program: float
     member: float
     evaluation: float
     unlike: float = 1.0
+    learning: float = 0.0
 
     def step(self, together: float) -> float:
         """Of a run where so many share a program."""
@@ -36,7 +40,7 @@ class Speed(NamedTuple):
 
     def run(self, steps: int, evaluations: int, together: float) -> float:
         """Of a whole run where so many share a program."""
-        return steps * self.step(together) + evaluations * self.evaluation
+        return self.learning + steps * self.step(together) + evaluations * self.evaluation
 
     @property
     def alike(self) -> Speed:
@@ -45,7 +49,7 @@ class Speed(NamedTuple):
 
 
 def measure_speed(
-    make_cohort: MakeCohort,
+    make_cohort: MakeTried,
     usual: Member,
     unlike: Sequence[Member],
     programs: int,
@@ -68,22 +72,35 @@ def measure_speed(
     member = max(0.0, min(many / _ALIKE, (many - alone) / (_ALIKE - 1)))
     program = max(0.0, alone - member)
     expected = programs * program + len(unlike) * member
-    return Speed(program, member, evaluation / _ALIKE, max(1.0, mixed / expected) if expected > 0 else 1.0)
+    ratio = max(1.0, mixed / expected) if expected > 0 else 1.0
+    return Speed(program, member, evaluation / _ALIKE, ratio, learning_seconds(make_cohort([usual]), now))
 
 
-def step_seconds(cohort: SearchCohort, limit: float, now: Callable[[], float]) -> float:
+def learning_seconds(cohort: Cohort, now: Callable[[], float]) -> float:
+    """What the losses of a run that learn before training take for it, from a few of their steps."""
+    if not (waiting := cohort.waiting):
+        return 0.0
+    taken = []
+    for _ in range(1 + _FEWEST_LOOKS):
+        before, left = now(), cohort.waiting
+        if left and cohort.begin(seconds=0.0):
+            taken.append((now() - before) / (left - cohort.waiting))
+    return waiting * statistics.median(taken[1:] or taken)  # the first takes longer
+
+
+def step_seconds(cohort: Cohort, limit: float, now: Callable[[], float]) -> float:
     """What a step of all runs of a cohort takes."""
     return _seconds(cohort, limit, now)[0]
 
 
-def _seconds(cohort: SearchCohort, limit: float, now: Callable[[], float]) -> tuple[float, float]:
-    """What a step and an evaluation of all runs take."""
-    cohort.advance(2, lambda: False)
+def _seconds(cohort: Cohort, limit: float, now: Callable[[], float]) -> tuple[float, float]:
+    """What a step and an evaluation of all runs take, without what precedes the first step."""
+    cohort.try_steps(2)
     cohort.evaluate()  # the first of each takes longer
     begun, trained, evaluated = now(), list[float](), list[float]()
     while len(trained) < _FEWEST_LOOKS or (now() - begun < _MEASURED * limit and len(trained) < _MOST_LOOKS):
         before = now()
-        cohort.advance(_STEPS_A_LOOK, lambda: False)
+        cohort.try_steps(_STEPS_A_LOOK)
         between = now()
         cohort.evaluate()
         trained.append((between - before) / _STEPS_A_LOOK)

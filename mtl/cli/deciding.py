@@ -102,10 +102,11 @@ def _in_directory(
         decider = Decider(
             setting, held, decided.space, objective, wanted, directory, clock, terminal.say, [terminal, log]
         )
+        terminal.learning = lambda: decider.learning
         stopped = False
         try:
             with stop_on_signals() as should_stop:
-                decider.carry_out(should_stop)
+                decider.carry_out(terminal.heeding(should_stop))
         except Stopped:
             stopped = True
         terminal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,8 @@ class DecisionTerminal:
     def __init__(self, clock: Clock, *, quiet: bool) -> None:
         self._clock, self._quiet = clock, quiet
         self._now = ""
+        #: Says how far losses are that learn before training; empty where none does.
+        self.learning: Callable[[], str] = str
         self._live: Live | None = None
         self._said = time.monotonic()
 
@@ -59,12 +62,27 @@ class DecisionTerminal:
         else:
             step = max((trial.step for trial in search.trials), default=0)
             self._now = f"{search.name}: {len(search.trials)} runs at step {step} of {search.problem.length}"
-        if self._live is None and time.monotonic() - self._said >= _SECONDS:
+        self._line_when_due()
+
+    def heeding(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+        """`should_stop`, which is asked within a segment too, with a line now and then of one that lasts."""
+
+        def asked() -> bool:
+            self._line_when_due()
+            return should_stop()
+
+        return asked
+
+    def _line_when_due(self) -> None:
+        if self._live is None and time.monotonic() - self._said >= _SECONDS and (words := self._words()):
             self._said = time.monotonic()
-            self.say(self._now)
+            self.say(words)
+
+    def _words(self) -> str:
+        return "; ".join(filter(None, (self._now, self.learning())))
 
     def trial(self, search: Search, record: dict[str, Any]) -> None:
         """Runs are too many to print one by one."""
 
     def _drawn(self) -> Text:
-        return Text(f"[{shown(self._clock.elapsed)} of {shown(self._clock.limit)}] {self._now}")
+        return Text(f"[{shown(self._clock.elapsed)} of {shown(self._clock.limit)}] {self._words()}")

@@ -63,6 +63,8 @@ class Progress:
     def pace(self) -> str:
         """Steps, their rate, and the time that is left."""
         rate, left = self.rate, self.left
+        if learning := self.search.learning:
+            return learning
         words = f"{self.search.totals.steps:,} of {self.search.method.work:,} steps"
         return words if rate is None or left is None else f"{words}, {rate:,.0f} a second, {_clock(left)} left"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -52,11 +53,25 @@ class SearchTerminal:
             now, self._now = self._now, None
             if not self.quiet:
                 self._print(f"{now.title}: {now.best()}; {search.totals.steps:,} steps, {now.counts()}{now.informed()}")
-        elif self._live is None and not self.quiet and time.monotonic() - self._said >= _SECONDS:
-            self._print(self._now.line())
+        else:
+            self._line_when_due()
+
+    def heeding(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+        """`should_stop`, which is asked within a segment too, with a line now and then of one that lasts."""
+
+        def asked() -> bool:
+            self._line_when_due()
+            return should_stop()
+
+        return asked
 
     def trial(self, search: Search, record: dict[str, Any]) -> None:
         """Runs are too many to print one by one."""
+
+    def _line_when_due(self) -> None:
+        due = time.monotonic() - self._said >= _SECONDS
+        if due and self._now is not None and self._live is None and not self.quiet:
+            self._print(self._now.line())
 
     def _print(self, text: str) -> None:
         self._said = time.monotonic()

@@ -130,7 +130,7 @@ def _in_directory(
                     def watched() -> Search:
                         return terminal.watch(make(), engine.lost)
 
-                    records = engine.run(watched, directory, name, [terminal, log], should_stop)
+                    records = engine.run(watched, directory, name, [terminal, log], terminal.heeding(should_stop))
         except Stopped:
             tell(f"stopped; the same command with --resume --out {directory.path} continues")
             return 75

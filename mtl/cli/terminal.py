@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mtl.cli.console import console as console
 from mtl.study.plan import Plan, RunPlan
 
+_SECONDS = 30.0  # from one line to the next where the output is not a terminal
 _STYLES = {"done": "green", "diverged": "yellow", "failed": "red"}
 
 
@@ -20,6 +22,7 @@ class Terminal:
 
     def __init__(self, plan: Plan, finished: int, *, quiet: bool) -> None:
         self.quiet = quiet
+        self._said = time.monotonic()
         self.width = max(len(_label(run)) for run in plan.runs)
         self.progress_bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -52,6 +55,14 @@ class Terminal:
         seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
         label = f"{_label(runs[0])} {seeds}"
         self.progress_bars.update(self.current, description=label, completed=done, total=total)
+
+    def learning(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """Show in the lower bar how far losses are that learn before training; say so where nothing moves."""
+        label = f"{_label(runs[0])}: learning {'its' if len(runs) == 1 else 'their'} losses before training"
+        self.progress_bars.update(self.current, description=escape(label), completed=done, total=total)
+        if not self.quiet and not console.is_terminal and time.monotonic() - self._said >= _SECONDS:
+            self._said = time.monotonic()
+            console.print(escape(f"{label}, {done:,} of {total:,} steps"), highlight=False, soft_wrap=True)
 
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """Curves are not shown in the terminal."""

@@ -15,6 +15,7 @@ from mtl.cli.outcome import at_work, exit_code, report_comparison
 from mtl.cli.search_terminal import SearchTerminal
 from mtl.cli.shared import run_directory, tell
 from mtl.files.config import Config
+from mtl.search.cohort import MakeCohort
 from mtl.search.plan import cohort_maker
 from mtl.search.search import Search
 from mtl.search.tune import make_tuning, of_one_task, tune_and_rerun
@@ -50,7 +51,7 @@ def compare_tuned(
             (task, of_one_task(setting, task)) for task in dict.fromkeys(run.task for run in plan.runs if run.task)
         ]
         # Each with what trains its runs. Baselines are trained in this process, whose benchmark has one task for them.
-        tunings = [
+        tunings: list[tuple[Callable[[], Search], MakeCohort]] = [
             (partial(make_tuning, alone, equal, method, budget, seeds, cohorts, task), cohorts)
             for task, alone in baselines
             for cohorts in [cohort_maker(alone)]
@@ -83,7 +84,7 @@ def compare_tuned(
                         def watched() -> Search:
                             return terminal.watch(make_one(), engine.lost)
 
-                        return engine.run(watched, directory, name, [terminal, log], should_stop)
+                        return engine.run(watched, directory, name, [terminal, log], terminal.heeding(should_stop))
 
                     for make_one, cohorts in tunings:
                         records += tune_and_rerun(make_one, cohorts, seeds, directory, carry_out)

@@ -161,7 +161,7 @@ class Host:
 
     def _try(self, member: Member, count: int) -> None:
         cohort = self._cohort([member] * count, lambda _text: None)
-        cohort.advance(1)
+        cohort.try_steps(1)
         cohort.evaluate()
 
 

@@ -82,6 +82,16 @@ class Scattered(Protocol):
 
 
 @runtime_checkable
+class Learning(Protocol):
+    """A cohort that says how far the losses of its members are that learn before training."""
+
+    @property
+    def learning(self) -> tuple[int, int] | None:
+        """While they do, how many of their steps were made, and how many there are in all."""
+        ...
+
+
+@runtime_checkable
 class Arriving(Protocol):
     """A cohort whose shards do not wait for each other.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl.search.cohort import Arriving, MakeCohort, Place, Scattered, SearchCohort
+from mtl.search.cohort import Arriving, Learning, MakeCohort, Place, Scattered, SearchCohort
 from mtl.search.takeover import Takeover
 from mtl.train import Evaluation, Member, Result
 
@@ -33,6 +33,11 @@ class LivingRuns:
         """The number of shards that the runs are spread over; None where there is one only, wherever it is."""
         shards = self._made.shards if isinstance(self._made, Scattered) else 1
         return shards if shards > 1 else None
+
+    @property
+    def learning(self) -> tuple[int, int] | None:
+        """While losses learn before training, in this process, their steps made and all."""
+        return self._made.learning if isinstance(self._made, Learning) else None
 
     def begin(self, members: Sequence[Member]) -> None:
         """Begin new runs, after those that are alive."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from mtl.benchmarks.benchmark import Benchmark
 from mtl.benchmarks.losses import fitted_tasks
 from mtl.losses import Loss, make_loss
-from mtl.search.cohort import MakeCohort, SearchCohort
+from mtl.search.cohort import MakeCohort
 from mtl.search.methods import SPECIAL, Method, MethodOptions, Problem, find_method
 from mtl.search.objective import DELTA_M, Objective
 from mtl.search.search import Search
@@ -42,11 +42,11 @@ def member_settings(setting: StudySetup) -> Settings:
     return dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
 
 
-def cohort_maker(setting: StudySetup, blocks: int = 0) -> MakeCohort:
+def cohort_maker(setting: StudySetup, blocks: int = 0) -> Callable[[Sequence[Member]], Cohort]:
     """What makes cohorts in this process; `blocks` as in `mtl.train.Cohort`."""
     settings = member_settings(setting)
 
-    def make(members: Sequence[Member]) -> SearchCohort:
+    def make(members: Sequence[Member]) -> Cohort:
         return Cohort(
             setting.benchmark,
             setting.splits,

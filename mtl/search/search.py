@@ -214,6 +214,12 @@ class Search:
         return self.standing.best
 
     @property
+    def learning(self) -> str:
+        """While losses learn before training, in this process, how far they are; otherwise empty."""
+        found = self._living.learning
+        return "" if found is None else f"learning losses before training, {found[0]:,} of {found[1]:,} steps"
+
+    @property
     def places(self) -> Sequence[Place]:
         """Where the living runs are trained; empty if it is in this process."""
         return self.elsewhere if self._living.places is None else self._living.places

@@ -148,10 +148,10 @@ class Bundle:
             Stopped: `should_stop` said so; they are checkpointed.
             OSError: a record could not be written, or another process of the run has ended (`ProcessLost`).
         """
-        progress = partial(self._watchers.progress, self._runs)
+        progress, learning = (partial(tell, self._runs) for tell in (self._watchers.progress, self._watchers.learning))
         processes = self._setting.processes
         with contextlib.nullcontext() if processes is None else processes.noticing():
-            train_to_the_end(self._cohort, self._save, progress, should_stop)
+            train_to_the_end(self._cohort, self._save, progress, should_stop, learning=learning)
             results = self._cohort.results()
         written = self._directory.finished()  # those of several, where the process was killed while they were written
         records = [

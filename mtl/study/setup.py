@@ -33,6 +33,9 @@ class Observer(Protocol):
     def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
         """A step was made in a run, or in several at once."""
 
+    def learning(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """Losses of a run, or of several at once, have learned for a while before training: so many of their steps."""
+
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """A point of the run's curves."""
 

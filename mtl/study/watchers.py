@@ -30,6 +30,10 @@ class Watchers:
         """A step was made in a run, or in several at once."""
         self._each(lambda observer: observer.progress(runs, done, total))
 
+    def learning(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """Losses of a run, or of several at once, have learned for a while before training."""
+        self._each(lambda observer: observer.learning(runs, done, total))
+
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """A point of the run's curves."""
         self._each(lambda observer: observer.row(run, step, values))

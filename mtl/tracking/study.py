@@ -33,6 +33,9 @@ class StudyTracker:
     def progress(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
         """Steps are not logged one by one."""
 
+    def learning(self, runs: Sequence[RunPlan], done: int, total: int) -> None:
+        """Nor are those of losses before training."""
+
     def row(self, run: RunPlan, step: int, values: dict[str, float]) -> None:
         """Log a point of the curves."""
         self._tracker.row(run.name, step, values)

@@ -15,6 +15,7 @@ from mtl.train.ground import Ground, Observe
 from mtl.train.groups import Groups
 from mtl.train.job import Job
 from mtl.train.member import Evaluation, Member
+from mtl.train.offline import PIECE
 from mtl.train.outcome import Result
 from mtl.train.processes import Processes
 from mtl.train.settings import Settings
@@ -139,9 +140,29 @@ class Cohort:
                 self._groups.step()
                 made += 1
 
-    def begin(self) -> bool:
-        """Do a piece of what precedes the first step of members, some seconds long; whether any was left to do."""
-        return self._groups.begin()
+    def begin(self, seconds: float = PIECE) -> bool:
+        """Do a piece of what precedes the first step of members; whether any was left to do.
+
+        Args:
+            seconds: that it takes, about; at 0 every program makes one step of the losses that learn before training.
+        """
+        return self._groups.begin(seconds)
+
+    def try_steps(self, steps: int) -> None:
+        """Make steps of which only the cost counts; what precedes the first, and may take long, is left out."""
+        for _ in range(steps):
+            self._groups.step()
+
+    @property
+    def learning(self) -> tuple[int, int] | None:
+        """While losses learn before training, how many of their steps were made, and how many there are in all."""
+        return self._groups.learning
+
+    @property
+    def waiting(self) -> int:
+        """Steps that losses have yet to make before training, those of all members together."""
+        made, steps = self._groups.before()
+        return steps - made
 
     def agreed(self, wish: bool) -> bool:
         """Whether this process wishes it, or any of those that train together."""

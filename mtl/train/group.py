@@ -68,15 +68,21 @@ class Group:
         """Steps made by the run that has made the most."""
         return max(run.state.step for run in self._runs) + self._ahead
 
-    def begin(self) -> bool:
-        """A piece of what precedes the first step, some seconds long; whether there was any left to do."""
+    def begin(self, seconds: float) -> bool:
+        """A piece of what precedes the first step, about so long; whether there was any left to do."""
         if self._begun:
             return False
         started = time.perf_counter()
         with threads(self._runs[0].job.settings.threads):
-            self._begun = not self.stepper.begin()
+            self._begun = not self.stepper.begin(seconds)
         self._seconds += (time.perf_counter() - started) / len(self._runs)
         return not self._begun
+
+    def before(self) -> tuple[int, int]:
+        """Steps of losses that learn before training: those that were made, and all, of all runs together."""
+        losses = [learning(task) for run in self._runs for task in run.job.tasks]
+        steps = sum(loss.offline_steps for loss in losses if loss is not None)
+        return steps - (self.stepper.waiting() if steps else 0), steps
 
     def step(self) -> bool:
         """One optimizer step of every run, with the point of the curves and the evaluation that fall on it.

@@ -35,6 +35,8 @@ class Groups:
     def __init__(self, ground: Ground, memory_limit: int | None, vectorised: bool, tell: Callable[[str], None]) -> None:
         self._ground, self._limit, self._vectorised, self._tell = ground, memory_limit, vectorised, tell
         self.all: list[Group] = []
+        #: While losses learn before training, how many of their steps were made, and all. Another thread may read it.
+        self.learning: tuple[int, int] | None = None
         #: Runs that one group of a structure holds; 0 where they cannot be vectorised.
         self._rooms: dict[Hashable, int] = {}
         self._said: set[str] = set()
@@ -48,18 +50,28 @@ class Groups:
         found = {number: (group, row) for group in self.all for row, number in enumerate(group.ids)}
         return [found[number] for number in range(len(found))]
 
-    def begin(self) -> bool:
-        """A piece of what precedes the first step of runs that are not finished; whether there was any left to do."""
+    def begin(self, seconds: float) -> bool:
+        """A piece of what precedes the first step of runs that are not finished; whether there was any left to do.
+
+        Args:
+            seconds: that a group takes for it, about.
+        """
         more = False
         for group in [group for group in self.all if not group.over]:
             try:
-                more = group.begin() or more
+                more = group.begin(seconds) or more
             except torch.OutOfMemoryError:
                 raise  # one model at a time is made, so that fewer runs would not help
             except Exception as error:
                 self._failed(group, error)
                 self._retire(group)
+        self.learning = self.before() if more else None
         return more
+
+    def before(self) -> tuple[int, int]:
+        """Steps of losses that learn before training, of runs that are not finished: those that were made, and all."""
+        each = [group.before() for group in self.all if not group.over]
+        return sum(made for made, _ in each), sum(steps for _, steps in each)
 
     def step(self) -> bool:
         """One optimizer step of every run that is not finished; False if there is none."""

@@ -27,6 +27,7 @@ def train_to_the_end(
     progress: Callable[[int, int], None] = nothing,
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
+    learning: Callable[[int, int], None] = nothing,
 ) -> None:
     """Train the members of a cohort until none has anything left to do.
 
@@ -37,6 +38,7 @@ def train_to_the_end(
         progress: called with (steps made, steps in all) after each step.
         should_stop: asked before each step, and now and then in what precedes the first.
         clock: gives seconds.
+        learning: called with (steps made, steps in all) now and then while losses learn before training.
 
     Raises:
         Stopped: `should_stop` said so.
@@ -52,7 +54,10 @@ def train_to_the_end(
             if stepped:
                 cohort.advance(1)
             made = cohort.step
-            progress(made, length)
+            if cohort.learning is None:
+                progress(made, length)
+            else:
+                learning(*cohort.learning)
             old = minutes is not None and cohort.agreed(clock() - saved >= 60 * minutes)
             if ((stepped and made % stretch == 0) or old) and not cohort.over:
                 save()

@@ -20,7 +20,7 @@ from mtl.train.model import build_model
 from mtl.train.parts import lookahead_factor, parts_of
 from mtl.train.surroundings import Randomness
 
-_PIECE = 5.0  # seconds until who trains may stop
+PIECE = 2.0  # seconds until who trains may stop, and somebody is told how far it is
 _TRAIN, _AHEAD, _MODELS = 9, 10, 11  # beside the streams of batches, augmentation, averages and processes
 
 
@@ -38,7 +38,9 @@ class LearnedBefore(NamedTuple):
     backwards: int
 
 
-def learn_before(ground: Ground, job: Job, states: Mapping[int, Mapping[str, Tensor]]) -> LearnedBefore:
+def learn_before(
+    ground: Ground, job: Job, states: Mapping[int, Mapping[str, Tensor]], seconds: float = PIECE
+) -> LearnedBefore:
     """The steps of learned losses that precede the training of a run (AdaLFL, algorithm 1), or the first of them.
 
     Each step draws a model as that of the run is drawn, from a seed of its own, which serves all losses. A step follows
@@ -49,6 +51,7 @@ def learn_before(ground: Ground, job: Job, states: Mapping[int, Mapping[str, Ten
         ground: benchmark, data and device.
         job: the run.
         states: buffers of the losses of which steps wait, by the place of their task.
+        seconds: after which no further step is begun; at least one is made.
     """
     losses = {place: _loss_in(job, place, state).to(ground.device) for place, state in states.items()}
     waiting, begun = {place: int(loss.waiting) for place, loss in losses.items()}, time.monotonic()
@@ -64,7 +67,7 @@ def learn_before(ground: Ground, job: Job, states: Mapping[int, Mapping[str, Ten
                     loss.take(moved_before(loss.state(), gradient, spec.offline_rate))
                     waiting[place] -= 1
                     forwards, backwards = forwards + spec.inner_steps + 1, backwards + 2 * spec.inner_steps + 1
-            if time.monotonic() - begun > _PIECE:
+            if time.monotonic() - begun >= seconds:
                 break
     finally:
         drawn.close()

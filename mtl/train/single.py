@@ -53,18 +53,22 @@ class Single:
         self._updates = Updates(ground, job, self.model)
         self._average = Average(job, self.model, train) if settings.averages else None
 
-    def begin(self) -> bool:
+    def begin(self, seconds: float) -> bool:
         """Let losses learn that do so before training; of several processes the leading one does it for all."""
         held, processes = learned_losses(self.model), self._ground.processes
         due = {place: loss.state() for place, loss in held.items() if bool(loss.waiting)}
         if not due:
             return False
-        learn = partial(learn_before, self._ground, self._job, due)
+        learn = partial(learn_before, self._ground, self._job, due, seconds)
         found = learn() if processes is None else processes.said(learn)
         for place, state in found.states.items():
             held[place].take(state)
         self._updates.count(found.forwards, found.backwards)
         return True
+
+    def waiting(self) -> int:
+        """Steps that losses have yet to make before training."""
+        return sum(int(loss.waiting) for loss in learned_losses(self.model).values())
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step."""

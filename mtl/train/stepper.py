@@ -29,8 +29,12 @@ class Stepper(Protocol):
         """Rows that it can hold, were there no limit of memory."""
         ...
 
-    def begin(self) -> bool:
-        """Do a piece of what precedes the first step of runs, some seconds long; whether there was any left to do."""
+    def begin(self, seconds: float) -> bool:
+        """Do a piece of what precedes the first step of runs, about so long; whether there was any left to do."""
+        ...
+
+    def waiting(self) -> int:
+        """Steps of losses that learn before training which have yet to be made, of all rows."""
         ...
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:

@@ -100,7 +100,7 @@ class Vmapped:
         self._steady = all(job.steady for job in jobs)
         self._rates = rates_of([job.tasks for job in jobs], population.state["parameters"])
 
-    def begin(self) -> bool:
+    def begin(self, seconds: float) -> bool:
         """Let losses learn that do so before training, of one row after another."""
         fixed, held = self.population.state["fixed"], learned_losses(self.population.program.model)
         waiting = {place: fixed[buffer_name(place, "waiting")].flatten().tolist() for place in held}
@@ -112,7 +112,7 @@ class Vmapped:
             for place, steps in waiting.items()
             if steps[row]
         }
-        found = learn_before(self.ground, self.jobs[row], due)
+        found = learn_before(self.ground, self.jobs[row], due, seconds)
         for place, state in found.states.items():
             for name, value in state.items():
                 of_rows = fixed[buffer_name(place, name)].clone()
@@ -121,6 +121,12 @@ class Vmapped:
         self.population.counts["forward"][row] += found.forwards
         self.population.counts["backward"][row] += found.backwards
         return True
+
+    def waiting(self) -> int:
+        """Steps that losses have yet to make before training."""
+        fixed = self.population.state["fixed"]
+        held = learned_losses(self.population.program.model)
+        return sum(int(fixed[buffer_name(place, "waiting")].sum()) for place in held)
 
     def step(self, steps: Sequence[int], falls: Sequence[int]) -> None:
         """One optimizer step of every row; where memory runs out, none is made."""

@@ -131,3 +131,16 @@ def test_every_dimension_belongs_to_a_part():
 def test_an_unknown_part_is_refused_with_what_may_have_been_meant():
     with pytest.raises(ValueError, match=r"--only loses: 'loses' is none of losses, .* did you mean losses"):
         read_parts("loses")
+
+
+def test_what_losses_learn_before_training_is_part_of_the_plan_and_said():
+    """Each run pays for it, however short it is, and all of the first bracket at once."""
+    speed = Speed(1e-3, 1e-3, 0.0, learning=8.0)
+    without, plan = plan_of(200), plan_of(200, speed=speed)
+    assert plan.members < without.members and plan_of(100, speed=speed).length < plan_of(100).length
+    assert plan.members * 8.0 <= plan.race_until / 2
+    assert plan.run > 8.0 and plan.final_run > 8.0 and plan.seeds * (plan.finalists + 1) * plan.final_run < 200
+    assert "Of each run 8 s are its losses' steps before training." in plan.words(200)
+    assert not [line for line in without.words(200) if "before training" in line]
+    (line,) = [line for line in plan_of(30, speed=speed).words(30) if "before training" in line]
+    assert line.endswith(": it takes more --time or fewer offline_steps.")

@@ -3,19 +3,22 @@
 import pytest
 
 from mtl.auto.speed import measure_speed
+from mtl.benchmarks import load_checked
+from mtl.train import Cohort, Member, Settings
 from tests.auto.ticking import Ticking
+from tests.tiny import Tiny
 
 
 class Counted:
     """A cohort whose steps take a time: of its program, and of each of its members."""
 
-    now = Ticking(0.0)
+    now, waiting = Ticking(0.0), 0
 
     def __init__(self, members):
         self.cost = sum(members) if len({*members}) > 1 else 0.02 + 0.001 * len(members)
         self.evaluation = 0.01 * len(members)
 
-    def advance(self, steps, _should_stop):
+    def try_steps(self, steps):
         self.now.at += steps * self.cost
 
     def evaluate(self):
@@ -24,7 +27,7 @@ class Counted:
 
 def test_programs_and_their_members_are_told_apart_and_unlike_runs_from_both():
     speed = measure_speed(Counted, 0.5, [0.04, 0.06, 0.026], 3, limit=10.0, now=Counted.now)
-    assert speed == pytest.approx((0.02, 0.001, 0.01, 2.0))
+    assert speed == pytest.approx((0.02, 0.001, 0.01, 2.0, 0.0))
     assert speed.step(4) == pytest.approx(2 * 0.006) and speed.alike.step(4) == pytest.approx(0.006)
     assert speed.run(100, 5, 4) == pytest.approx(1.2 + 0.05)
 
@@ -38,3 +41,26 @@ def test_a_burst_of_other_work_does_not_count():
             return super().__call__()
 
     assert measure_speed(Counted, 0.5, [0.02, 0.03], 1, limit=400.0, now=Busy(0.05)) == pytest.approx(calm)
+
+
+def test_losses_that_learn_before_training_are_not_learned_to_measure_and_count_all_the_same():
+    built = []
+
+    class Building(Tiny):
+        def model(self, tasks, inputs):
+            built.append(now.at)
+            now.at += 0.01  # each of their steps makes a model
+            return super().model(tasks, inputs)
+
+    now, benchmark = Ticking(0.0), Building()
+    splits, settings = load_checked(benchmark), Settings.of(benchmark.recipe, {"steps": 9})
+    spec = "learned:hidden=4,start=random,offline_steps=500"
+    member = Member("equal", 0, losses={"sign": {"name": spec}})
+
+    def make(members):
+        return Cohort(benchmark, splits, members, settings, told=True)
+
+    speed = measure_speed(make, member, [member, Member("mgda", 0)], 2, limit=0.01, now=now)
+    assert speed.learning == pytest.approx(500 * 0.01)
+    assert speed.run(100, 5, 4) >= 5.0 and len(built) < 30
+    assert make([member]).waiting == 500 and make([Member("equal", 0)]).waiting == 0

@@ -7,6 +7,7 @@ import pytest
 
 from mtl.cli.main import main
 from mtl.files.yaml_files import read_values
+from mtl.train import Cohort
 from tests.written import records_of, summary_of
 
 FILE = str(Path(__file__).parents[1] / "losses" / "user_losses.py")
@@ -84,3 +85,20 @@ def test_a_strategy_weighs_the_edges_of_pictures_and_how_alike_they_look(tmp_pat
     assert config["tasks"]["depth"]["loss"] == "apart:mae+0.1*gradient"
     # The range of the training labels, as a number.
     assert re.fullmatch(r"mse\+ssim:window=3,data_range=[0-9.]+", config["tasks"]["again"]["loss"])
+
+
+@pytest.mark.parametrize("command", ["train", "search"])
+def test_what_is_learned_before_training_is_shown_while_it_lasts(command, tmp_path, monkeypatch, capsys):
+    begin = Cohort.begin
+    monkeypatch.setattr(Cohort, "begin", lambda self: begin(self, seconds=0.0))
+    for terminal in ("terminal", "search_terminal"):
+        monkeypatch.setattr(f"mtl.cli.{terminal}._SECONDS", 0.0)
+    extra = ["--members=2", "--method=random", "--search", "lr=1e-3:1e-2"] if command == "search" else []
+    arguments = [command, "tests/tiny.py:Tiny", "--steps=4", "--wandb=disabled", f"--out={tmp_path}", *extra]
+    assert main([*arguments, "--loss", "sign=learned:hidden=4,start=random,offline_steps=3"]) == 0
+    out = capsys.readouterr().out
+    said = {
+        "train": "equal: learning its losses before training, 2 of 3 steps",
+        "search": "before training, 2 of 6 steps",
+    }
+    assert said[command] in out

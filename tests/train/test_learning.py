@@ -9,7 +9,7 @@ import torch
 
 from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
-from mtl.train import Cohort, Member, Settings, offline, train
+from mtl.train import Cohort, Member, Settings, train
 from mtl.train.loop import Stopped, train_to_the_end
 from tests.benchmarks.domains import Domains
 from tests.population.problem import Normed, Three, ThreeMissing, assert_is_the_single_run, close
@@ -24,6 +24,12 @@ BOTH = {"sign": SIGN, "product": PRODUCT}
 def cohort(members, benchmark=None, settings=SETTINGS, **options):
     benchmark = benchmark or Three()
     return Cohort(benchmark, benchmark.load(), members, settings, **options)
+
+
+def in_single_steps(monkeypatch):
+    """What precedes the first step is done in pieces of one step, and not of some seconds."""
+    begin = Cohort.begin
+    monkeypatch.setattr(Cohort, "begin", lambda self: begin(self, seconds=0.0))
 
 
 def finished(members, *arguments, **options):
@@ -200,7 +206,7 @@ def test_what_precedes_training_can_be_stopped_and_goes_on_where_it_was(vectoris
     members = [Member("equal", seed, losses=BEFORE) for seed in (0, 1)]
     whole, begun, again = (cohort(members, vectorised=vectorised) for _ in range(3))
     whole.advance(12)
-    monkeypatch.setattr(offline, "_PIECE", 0.0)  # a piece is one step then
+    in_single_steps(monkeypatch)
     asked, saved = itertools.count(), []
     with pytest.raises(Stopped):
         train_to_the_end(
@@ -285,3 +291,19 @@ def test_a_loss_is_learned_with_every_architecture_alone_as_in_a_population(arch
     member = Member("equal", 1, losses={task: {"name": "learned:of=mse,hidden=4,rate=0.05"}})
     (result,) = finished([member], benchmark(), settings).results()
     assert_is_the_single_run(result, benchmark(), benchmark().load(), member, settings, 1e-7)
+
+
+def test_whoever_trains_is_told_how_far_losses_are_that_learn_before(monkeypatch):
+    in_single_steps(monkeypatch)
+    spec = "learned:hidden=4,offline_steps=3"
+    made = cohort([Member("equal", seed, losses={"sign": {"name": spec}}) for seed in (0, 1)])
+    learned, trained = [], []
+    train_to_the_end(made, progress=lambda *at: trained.append(at), learning=lambda *at: learned.append(at))
+    assert learned == [(made, 6) for made in range(1, 7)] and made.learning is None
+    assert trained == [(step, 12) for step in range(1, 13)]
+
+
+def test_steps_that_are_tried_leave_out_what_precedes_them():
+    made = cohort([Member("equal", 0, losses={"sign": {"name": "learned:hidden=4,offline_steps=3"}})])
+    made.try_steps(2)
+    assert (made.step, made.waiting) == (2, 3)
