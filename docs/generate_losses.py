@@ -276,8 +276,12 @@ path.py:Name` tests its gradient, sign, scale, mean over the batch, the edges, h
 labels, and exits 1 if something fails. An argument called as what every loss has is written with `_`: `kind_`, `name_`.
 Where every pixel or word has a class, such a loss gets the classes on the second axis, as torch and other libraries
 have them: predictions (N, C, H, W) for labels (N, H, W), wherever the model has them.
-Missing labels reach it as NaN, or -100 among classes, and are for it to leave out. A module is made anew for each
-batch, its buffers where the predictions are: one that changes them, such as a running mean, is refused.
+Missing labels reach it as NaN, or -100 among classes, and are for it to leave out. A loss is a function
+of both and keeps nothing, since runs are trained together, resumed and evaluated by it: a module is made anew for each
+batch, its buffers where the predictions are. One that changes a buffer or a number that it holds (a running mean, a
+counter of steps), draws its buffers at random, or has parameters that are not frozen is refused; nothing hands it the
+step or the epoch. Such losses are for a loop of your own, with a `Balancer`. Where `reduction` is `none` or `sum`
+unless given, it is set to `mean`. Random numbers of torch that it draws follow from seed and step.
 
 **Losses of torch.nn**: {torch}. Class logits have the classes on the last axis, as everywhere here; a loss of several
 inputs gets them as pieces of one prediction (`TripletMarginLoss`: (N, 3, D); `CosineEmbeddingLoss`: (N, 2, D);

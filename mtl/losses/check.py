@@ -57,15 +57,16 @@ def check_loss(loss: Loss, kind: str | None = None) -> Checked:
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"--kind {kind}: known are {', '.join(KINDS)}")
-    told = kind or loss.kind or (loss.examples if isinstance(loss, Wrapped) else "")
-    found = told or _first_kind(loss)
+    told = kind or loss.kind or (loss.examples if isinstance(loss, Wrapped) else "") or _first_kind(loss)
+    found = told or "numbers"
     prediction, target = example(found)
-    if said := _refused(loss, prediction, target):
+    if said := _refused(loss, prediction, target) or loss.impurity(prediction, target):
         others = "" if told else f"takes none of the kinds {', '.join(USUAL)}; with {found} it "
         return Checked(found, [Finding("runs", FAIL, others + said)])
     width = prediction.shape[-1] if prediction.ndim > 1 else 1
     subject = _Subject(loss.fitted(target, width), found, isinstance(loss, Wrapped))
-    unsure = not told and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
+    stated = kind or loss.kind or (isinstance(loss, Wrapped) and loss.examples)
+    unsure = not stated and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
     hint = f"; it runs with classes as well, which --kind {_CLASSES} tests" if unsure else ""
     text = f"one number, from predictions {tuple(prediction.shape)} of kind {found!r}{hint}"
     findings = [Finding("runs", OK, text)]
@@ -95,8 +96,8 @@ class _Subject:
 
 
 def _first_kind(loss: Loss) -> str:
-    """The first that the loss takes, or numbers."""
-    return next((kind for kind in USUAL if _refused(loss, *example(kind)) is None), "numbers")
+    """The first that the loss takes; empty where there is none."""
+    return next((kind for kind in USUAL if _refused(loss, *example(kind)) is None), "")
 
 
 def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
@@ -123,14 +124,15 @@ def _failure(error: Exception) -> str:
 
 
 def _gradient(subject: _Subject) -> Iterator[Finding]:
-    if not torch.equal(subject.value(subject.prediction), subject.value(subject.prediction)):
-        yield Finding(
-            "gradient", FAIL, "draws at random, or counts its calls: two with the same predictions give two numbers"
-        )
+    first = subject.value(subject.prediction)
+    if not torch.equal(first, subject.value(subject.prediction)):
+        yield Finding("gradient", FAIL, "draws at random: two calls with the same predictions give two numbers")
         return
     leaf = subject.prediction.clone().requires_grad_()
+    # Some add up in float32 whatever they are given, such as metrics of torchmetrics.
+    step, close = (1e-6, 1e-5) if first.dtype == torch.float64 else (1e-2, 1e-2)
     try:
-        torch.autograd.gradcheck(lambda p: subject.value(p).reshape(()), leaf, eps=1e-6, atol=1e-5, rtol=1e-4)
+        torch.autograd.gradcheck(lambda p: subject.value(p).reshape(()), leaf, eps=step, atol=close, rtol=10 * close)
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         yield Finding("gradient", FAIL, f"differs from what small steps of the prediction show: {reason}")

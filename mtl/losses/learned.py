@@ -120,6 +120,9 @@ class Learned(Loss):
         """The loss of each label under other weights (F,) of the network."""
         return network_terms(weights, self.hidden, prediction, target, numbers=self.kind == "numbers")
 
+    def impurity(self, prediction: Tensor, target: Tensor) -> str | None:
+        return self.given.impurity(prediction, target)
+
     def complaint(self, prediction: Tensor, target: Tensor) -> str | None:
         said = self.given.complaint(prediction, target)
         return None if said is None else f"learns from {self.given.name}, which {said}"

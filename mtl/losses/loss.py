@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -114,6 +114,15 @@ class Loss(ABC):
             target: all labels of a split, (N, ...).
         """
 
+    def impurity(self, prediction: Tensor, target: Tensor) -> str | None:  # noqa: ARG002
+        """Why the loss is no function of predictions and labels alone, or None; ours all are.
+
+        Args:
+            prediction: of some examples (n, ...).
+            target: their labels (n, ...).
+        """
+        return None
+
     def fitted(self, target: Tensor, outputs: int) -> Loss:
         """The same loss with what training labels decide, such as `class_weights=inverse`, as numbers.
 
@@ -198,9 +207,15 @@ def loss_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> Tensor:
 
 def beside(function: Callable[..., Tensor], prediction: Tensor) -> Callable[..., Tensor]:
     """`function`; a module with its buffers, such as weights of classes, on the device of the predictions."""
-    if isinstance(function, nn.Module) and any(each.device != prediction.device for each in function.buffers()):
+    if isinstance(function, nn.Module) and any(each.device != prediction.device for each in tensors_of(function)):
         function.to(prediction.device)
     return function
+
+
+def tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    """Buffers, and parameters: those of a loss are frozen, such as a network that compares pictures."""
+    yield from module.buffers()
+    yield from module.parameters()
 
 
 def losses_of(loss: TaskLoss, prediction: Tensor, target: Tensor) -> list[Tensor]:

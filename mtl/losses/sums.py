@@ -92,6 +92,12 @@ class Sum(Loss):
                 return f"cannot take {part.name}: it {said}"
         return None
 
+    def impurity(self, prediction: Tensor, target: Tensor) -> str | None:
+        for _, part in self.weighed:
+            if said := part.impurity(prediction, target):
+                return f"cannot take {part.name}: it {said}"
+        return None
+
     def fitted(self, target: Tensor, outputs: int) -> Loss:
         values: dict[str, Any] = {}
         for (_, part), names in zip(self.weighed, self.fields_of, strict=True):

@@ -136,6 +136,9 @@ class OfTorch(Wrapped):
             return said
         return super().complaint(prediction, target)
 
+    def impurity(self, prediction: Tensor, target: Tensor) -> str | None:  # noqa: ARG002
+        return None
+
     def by_class(self, target: Tensor, outputs: int) -> bool:
         if self.torch_name in _BY_CLASS:
             return not target.is_floating_point()

@@ -22,7 +22,8 @@ from mtl.hyperparameters import hyper
 from mtl.losses.by_class import class_frequencies
 from mtl.losses.constant import mean_or_logit
 from mtl.losses.labels import by_class, changed, classes_second, known, versions
-from mtl.losses.loss import Loss, Terms, aligned, beside, widened
+from mtl.losses.loss import Loss, Terms, aligned, beside, tensors_of, widened
+from mtl.losses.purity import drawn_as_made, impure, trainable
 from mtl.messages import in_one_line, kind_of
 
 _NEVER = ("self", "reduction", "size_average", "reduce", "device", "dtype", "args", "kwargs")
@@ -42,6 +43,8 @@ class Wrapped(Loss):
     required: ClassVar[tuple[str, ...]] = ()
     #: The argument that each hyperparameter is.
     arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    #: Arguments that are the same in every spec.
+    always: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     takes_tensors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class Wrapped(Loss):
 
     def settings(self) -> dict[str, Any]:
         """The arguments that were given, tuples as tensors."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = dict(self.always)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in self.required or value != field.default:
@@ -77,8 +80,8 @@ class Wrapped(Loss):
             made = self.wraps(**self.settings())
         except Exception as error:
             raise ValueError(f"{self.name}: {self.wraps.__name__}() failed: {in_one_line(error)[:300]}") from error
-        if isinstance(made, nn.Module) and any(True for _ in made.parameters()):
-            raise ValueError(f"{self.name}: it has parameters of its own, which nothing would train")
+        if said := trainable(made):
+            raise ValueError(f"{self.name}: it {said}")
         if not callable(made):
             raise ValueError(f"{self.name}: {self.wraps.__name__} makes something that cannot be called")
         return made  # type: ignore[no-any-return]
@@ -110,23 +113,18 @@ class Wrapped(Loss):
             return f"fails on {shapes}: {in_one_line(error)[:300]}"
         if said := changed(before, some, labels):
             return said
-        if buffer := self._changed_buffer(some, labels):
-            return f"changes its buffer {buffer!r} when it computes; a loss is a function of predictions and labels"
         if not isinstance(found, Tensor) or found.numel() != 1:
             shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind_of(found)
             return f"returns {shape}; one number is wanted, the mean"
         return None
 
-    def _changed_buffer(self, prediction: Tensor, target: Tensor) -> str:
-        """A buffer that is another one after a call; a module is made anew for each, so what it keeps is lost."""
-        function: Any = _like(self.function(), widened(prediction))
-        if not isinstance(function, nn.Module) or not any(True for _ in function.buffers()):
-            return ""
-        tried = copy.deepcopy(function)
-        before = {name: buffer.clone() for name, buffer in tried.named_buffers()}
-        with torch.no_grad():
-            _called(tried, widened(prediction), target)
-        return next((name for name, buffer in tried.named_buffers() if not torch.equal(buffer, before[name])), "")
+    def impurity(self, prediction: Tensor, target: Tensor) -> str | None:
+        whole = known(target).reshape(len(target), -1).all(1)
+        if not bool(whole.any()):
+            return None
+        some, labels = widened(prediction.detach()[whole]), target[whole]
+        function = _like(self.function(), some)
+        return drawn_as_made(self.function) or impure(function, lambda tried: _called(tried, some, labels))
 
     def by_class(self, target: Tensor, outputs: int) -> bool:
         return by_class(target, outputs)
@@ -150,7 +148,7 @@ def _like(function: Callable[..., Any], prediction: Tensor) -> Callable[..., Any
     """`function`; a module with its buffers where the predictions are, and in their precision."""
     function = beside(function, prediction)
     others = isinstance(function, nn.Module) and any(
-        each.is_floating_point() and each.dtype != prediction.dtype for each in function.buffers()
+        each.is_floating_point() and each.dtype != prediction.dtype for each in tensors_of(function)
     )
     return copy.deepcopy(function).to(prediction.dtype) if others else function  # type: ignore[attr-defined]
 
@@ -163,6 +161,11 @@ def _made_again(found_by: Callable[[str], type[Loss]], name: str, values: Mappin
 @dataclass(frozen=True)
 class Instance(Wrapped):
     """A loss that stands ready in a user's file, such as `loss = nn.HuberLoss(delta=3)`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if said := trainable(self.wraps):
+            raise ValueError(f"{self.name}: it {said}")
 
     def function(self) -> Callable[..., Any]:
         return self.wraps  # type: ignore[no-any-return]
@@ -209,7 +212,7 @@ def wrapper(
         fields.append((key, kind, hyper(default, text=word, tasks=tasks, doc=f"of {target.__name__}")))
     made = dataclasses.make_dataclass(target.__name__, fields, bases=(base,), frozen=True, kw_only=True)
     made.name, made.required = name, tuple(required)  # type: ignore[attr-defined]
-    made.arguments = MappingProxyType(arguments)  # type: ignore[attr-defined]
+    made.arguments, made.always = MappingProxyType(arguments), MappingProxyType(_mean(target))  # type: ignore[attr-defined]
     # A function that is an attribute of a class would become a method of it.
     made.wraps = target if isinstance(target, type) else staticmethod(target)  # type: ignore[attr-defined]
     made.found_by = staticmethod(found_by)  # type: ignore[attr-defined]
@@ -249,6 +252,12 @@ def _arguments(name: str, target: Any) -> Mapping[str, inspect.Parameter]:
             del found[key]
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {key: each for key, each in found.items() if key not in _NEVER and each.kind not in kinds}
+
+
+def _mean(target: Any) -> dict[str, str]:
+    """What asks for the mean where something else is usual, as in `torchvision.ops:sigmoid_focal_loss`."""
+    reduction = inspect.signature(target).parameters.get("reduction")
+    return {} if reduction is None or reduction.default not in ("none", "sum") else {"reduction": "mean"}
 
 
 def _is_function(parameter: inspect.Parameter) -> bool:

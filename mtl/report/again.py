@@ -96,8 +96,7 @@ def _schedule(run: RecordedRun, stages: Sequence[Stage] | None) -> list[str]:
         return []
     # A run under a fresh seed changes its values as the run that it repeats did; of that there are no events.
     repeats = len(stages) == 1 and stages[0].values != tupled(run.record["hyperparameters"])
-    changes = len({repr(stage.values) for stage in stages}) > 1 or repeats
-    takeovers = len(stages[1:])  # a run of no search has no stage at all
+    changes, takeovers = len({repr(stage.values) for stage in stages}) > 1 or repeats, len(stages) - 1
     if not changes and not takeovers:
         return []
     times = "once on the way" if takeovers == 1 else f"{takeovers} times on the way"

@@ -13,8 +13,9 @@ from mtl.benchmarks.losses import fitted
 from mtl.benchmarks.own import OwnExamples
 from mtl.benchmarks.tree import first_tensor, named_leaves
 from mtl.benchmarks.trunk import reads_trunk
-from mtl.losses import Loss, loss_of, takes_classes
+from mtl.losses import Loss, TaskLoss, loss_of, takes_classes
 from mtl.losses.labels import changed, classes_last, elementwise, known, numbers, versions
+from mtl.losses.purity import impure, trainable
 from mtl.losses.wrapped import Wrapped
 from mtl.messages import in_one_line, kind_of
 from mtl.population.normalisation import normalisations
@@ -121,7 +122,10 @@ def check_losses(
                 except ValueError as error:
                     raise ValueError(f"{where}, task {task!r}: {error}") from error
             for name, split in splits.items():
-                if said := loss.complaint(classes_last(predictions[task], split.targets[task]), split.targets[task]):
+                prediction, labels = classes_last(predictions[task], split.targets[task]), split.targets[task]
+                rows = _two(labels)
+                here = torch.arange(2, device=prediction.device) % len(prediction)
+                if said := loss.complaint(prediction, labels) or loss.impurity(prediction[here], labels[rows]):
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
 
 
@@ -188,6 +192,8 @@ def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows
     if not isinstance(task.loss, Loss) and takes_classes(task.loss, labels, task.outputs):
         _check_classes(where, task, labels)
     loss = _loss(where, task, prediction, labels[rows])
+    if said := _impurity(task.loss, prediction.detach(), labels[rows]):
+        raise ValueError(f"{where}: its loss {said}")
     if model.training and loss.requires_grad:
         try:
             torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
@@ -212,6 +218,13 @@ def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows
                 f"{where}: labels are missing, and its loss of them is not finite: a function has to leave out "
                 "labels that are NaN or -100, as the losses of mtl.losses do"
             )
+
+
+def _impurity(loss: TaskLoss, prediction: Tensor, labels: Tensor) -> str | None:
+    """Why a loss is no function of predictions and labels, or None."""
+    if isinstance(loss, Loss):
+        return loss.impurity(classes_last(prediction, labels), labels)
+    return trainable(loss) or impure(loss, lambda tried: loss_of(tried, prediction, labels))
 
 
 def _check_classes(where: str, task: Task, labels: Tensor) -> None:

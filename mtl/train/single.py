@@ -20,8 +20,8 @@ from mtl.train.job import Job
 from mtl.train.learning import in_place_of, learned_losses, with_learned
 from mtl.train.model import build_model
 from mtl.train.offline import learn_before
-from mtl.train.stepper import Snapshot
-from mtl.train.surroundings import Randomness
+from mtl.train.stepper import MEASURED, Snapshot
+from mtl.train.surroundings import Randomness, seeded
 from mtl.train.tally import Measured
 from mtl.train.update import Updates
 
@@ -138,7 +138,8 @@ class Single:
         """The model on a split; of several processes the leading one measures it for all."""
         processes = self._ground.processes
         measure = partial(measure_model, self.model, self._job.tasks, split, blocks)
-        return measure() if processes is None else processes.said(measure)
+        with seeded(self._ground.device, self._job.member.seed, MEASURED):
+            return measure() if processes is None else processes.said(measure)
 
     def snapshot(self, row: int) -> Snapshot:  # noqa: ARG002
         """A copy of the present parameters and buffers, or of their average, by name."""

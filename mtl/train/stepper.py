@@ -15,6 +15,7 @@ from mtl.train.tally import Measured
 Snapshot = Any
 
 MOST_FRESH = 2  # further training batches that a step may read (`cross`), so that none is read twice
+MEASURED = 10  # tells the seed of what a model or a loss draws in an evaluation from those of training
 
 
 class Stepper(Protocol):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtl.benchmarks.reading import derived_seed
+
 
 class Randomness:
     """The random numbers of one run, which it draws from torch's global generators as if it were alone.
@@ -44,6 +46,13 @@ class Randomness:
         """Continue from `state_dict()`; on a device of another kind its generator stays at the start of its seed."""
         states = [saved["cpu"].cpu(), *(state.cpu() for state in saved["device"])]
         self._states = [*states[: len(self._states)], *self._states[len(states) :]]
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, *entropy: int) -> Iterator[None]:
+    """Inside the block torch's global generators are at the start of a seed; after it they are as they were before."""
+    with Randomness(device, derived_seed(*entropy)).drawing():
+        yield
 
 
 def _exchanged(generators: list[torch.Generator], states: list[Tensor]) -> list[Tensor]:

@@ -40,10 +40,12 @@ from mtl.train.model import build_model, dropouts, predictions
 from mtl.train.offline import learn_before
 from mtl.train.parts import Part, differ, parts_of, values_of
 from mtl.train.precision import lower
-from mtl.train.stepper import MOST_FRESH, Snapshot
+from mtl.train.stepper import MEASURED, MOST_FRESH, Snapshot
+from mtl.train.surroundings import seeded
 from mtl.train.tally import Measured
 
 _FEWEST = 128
+_DRAWN = 9  # tells the seeds of what a step draws for all rows from those of batches
 _EXACT, _LOWER = 1e-3, 0.05  # how far the gradient of a compiled program may differ, in full and in lower precision
 
 
@@ -146,8 +148,11 @@ class Vmapped:
         self._absent: Tensor | None = batch.get("absent")
         learned = self._steps_of_losses(batch, lambda: self._align.take(steps))
         compiled = compiling("a population") if self.population.compiled is not None else nullcontext()
+        # What a population does not draw for each member, such as random numbers of a user's loss, comes from the
+        # global generators. Those begin anew at each step, so that a run that is resumed draws what it would have.
+        drawn = seeded(self.ground.device, self.jobs[0].member.seed, _DRAWN, *steps[:1])
         # A population makes its forward passes in lower precision itself.
-        with compiled, lower(self.jobs[0].settings, self.ground.device):
+        with compiled, drawn, lower(self.jobs[0].settings, self.ground.device):
             self._losses = self.population.step(
                 batch, validation=lambda: self._align.take(steps), fresh=another, absent=self._absent
             )
@@ -271,7 +276,8 @@ class Vmapped:
             return self.population.program.evaluate(predict_each, parameters, fixed, inputs)  # type: ignore[no-any-return]
 
         size = max(CHUNK // len(rows), _FEWEST)
-        return measure_members([self.jobs[row].tasks for row in rows], split, predict, size, blocks)
+        with seeded(self.ground.device, self.jobs[rows[0]].member.seed, MEASURED):
+            return measure_members([self.jobs[row].tasks for row in rows], split, predict, size, blocks)
 
     def snapshot(self, row: int) -> Snapshot:
         """A copy of the present parameters (P,) and buffers of a row, or of their average."""

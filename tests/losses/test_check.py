@@ -101,7 +101,44 @@ def test_buffers_of_a_module_have_the_precision_and_the_device_of_the_prediction
 
 def test_a_module_that_changes_its_buffers_is_refused():
     checked = check_loss(make_loss(f"{FILE}:Moving"))
-    assert not checked.passed and "changes its buffer 'scale' when it computes" in checked.findings[0].text
+    assert not checked.passed and checked.findings[0].text.startswith("changes its buffer 'scale' when it computes")
+
+
+IMPURE = {
+    "Counting": "changes its attribute 'calls' when it computes; a loss is a function of predictions and labels",
+    "counting": "changes its attribute 'calls' when it computes",
+    "remembers": "gives another number when it is called again: it counts its calls, keeps what it saw",
+    "Projected": "draws 'directions' at random when it is made, which is anew for each batch",
+}
+
+
+@pytest.mark.parametrize("name", IMPURE)
+def test_a_loss_that_keeps_something_from_call_to_call_is_refused(name):
+    checked = check_loss(make_loss(f"{FILE}:{name}"))
+    assert (not checked.passed, checked.findings[0].text.find(IMPURE[name])) == (True, 0), checked.findings[0]
+    (finding,) = check_loss(make_loss(f"mse+0.1*{FILE}:{name}")).findings
+    assert IMPURE[name] in finding.text
+
+
+def test_parameters_of_a_module_are_refused_unless_they_are_frozen():
+    for name in ("Learning", "learning"):
+        with pytest.raises(ValueError, match=rf":{name}: it has parameters of its own, which nothing would train$"):
+            make_loss(f"{FILE}:{name}")
+    assert check_loss(make_loss(f"{FILE}:Perceptual")).passed
+
+
+def test_a_loss_that_is_another_reduction_unless_asked_is_asked_for_the_mean():
+    prediction, target = torch.randn(6, 1), torch.randn(6)
+    expected = nn.functional.mse_loss(prediction[:, 0], target)
+    for name in ("Unreduced", "summed"):
+        torch.testing.assert_close(make_loss(f"{FILE}:{name}")(prediction, target), expected)
+        assert check_loss(make_loss(f"{FILE}:{name}")).passed
+
+
+def test_metrics_of_torchmetrics_pass_though_they_add_up_in_float32():
+    pytest.importorskip("torchmetrics")
+    checked = check_loss(make_loss("torchmetrics:MeanSquaredError"))
+    assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
 
 
 @pytest.mark.parametrize(

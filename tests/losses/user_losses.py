@@ -88,6 +88,78 @@ class Moving(nn.Module):
         return error / self.scale
 
 
+class Counting:
+    """Counts its calls, but every batch has one of its own."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, prediction, target):
+        self.calls += 1
+        return (prediction - target).square().mean() * min(1.0, self.calls / 20)
+
+
+seen = []
+
+
+def remembers(prediction, target):
+    """The same, in the whole module."""
+    seen.append(prediction)
+    return (prediction - target).square().mean() * len(seen)
+
+
+class Projected(nn.Module):
+    """Compares along directions that are drawn anew with every module."""
+
+    def __init__(self, directions: int = 3):
+        super().__init__()
+        self.register_buffer("directions", torch.randn(1, directions))
+
+    def forward(self, prediction, target):
+        return ((prediction - target).reshape(-1, 1) @ self.directions).square().mean()
+
+
+class Perceptual(nn.Module):
+    """Compares what a network that is frozen makes of both."""
+
+    def __init__(self):
+        super().__init__()
+        weight = torch.linspace(-1.0, 1.0, 4).reshape(4, 1)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def forward(self, prediction, target):
+        seen, wanted = (torch.tanh(each.reshape(-1, 1) @ self.weight.T) for each in (prediction, target))
+        return (seen - wanted).square().mean()
+
+
+class Learning(nn.Module):
+    """Has a width that it would learn."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = nn.Parameter(torch.ones(()))
+
+    def forward(self, prediction, target):
+        return ((prediction - target) / self.width).square().mean() + self.width.log()
+
+
+class Unreduced(nn.Module):
+    """As in some libraries, it is not the mean unless asked for."""
+
+    def __init__(self, power: float = 2.0, reduction: str = "none"):
+        super().__init__()
+        self.power, self.reduction = power, reduction
+
+    def forward(self, prediction, target):
+        each = (prediction - target).abs() ** self.power
+        return each if self.reduction == "none" else each.mean()
+
+
+def summed(prediction, target, reduction="sum"):
+    each = (prediction - target).square()
+    return each.sum() if reduction == "sum" else each.mean()
+
+
 class Needs:
     """A loss with an argument that has no default."""
 
@@ -146,6 +218,7 @@ class Overlap(nn.Module):
         return 1 - (prediction.softmax(1) * truth).sum((2, 3)).mean() / truth[0, 0].numel()
 
 
+learning, counting = Learning(), Counting()
 crossed_instance = nn.CrossEntropyLoss()
 made = nn.HuberLoss(delta=3.0)
 number = 3

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from mtl.benchmarks import Task
+from mtl.metrics import mae
 from mtl.train import Cohort, Member, Settings, train
-from tests.tiny import TinyWithDropout
+from tests.tiny import Tiny, TinyWithDropout
 
 SETTINGS = Settings.of(TinyWithDropout.recipe, {"steps": 12})
 
@@ -41,6 +43,31 @@ def test_members_do_not_depend_on_the_generator_of_their_caller(vectorised):
             cohort.advance(1)
         found.append([result.history for result in cohort.results()])
     assert found[0] == found[1]
+
+
+class Drawing(Tiny):
+    """A loss of it draws at random."""
+
+    tasks = (
+        Task("product", lambda p, t: (p + 0.1 * torch.randn_like(p) - t).square().mean(), (mae,)),
+        *Tiny.tasks[:1],
+    )
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_what_a_loss_draws_follows_from_the_seed_and_goes_on_from_a_checkpoint(vectorised):
+    benchmark, found = Drawing(), []
+    for cut in (None, 5, 7):
+        torch.manual_seed(cut or 0)
+        members = [Member("equal", 1), Member("equal", 2)]
+        cohort = Cohort(benchmark, benchmark.load(), members, SETTINGS, vectorised=vectorised)
+        if cut:
+            cohort.advance(cut)
+            saved, cohort = cohort.state_dict(), Cohort(benchmark, benchmark.load(), members, SETTINGS)
+            cohort.load_state_dict(saved)
+        cohort.advance(100)
+        found.append([(result.history, result.metrics, result.validation) for result in cohort.results()])
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("vectorised", [True, False])
