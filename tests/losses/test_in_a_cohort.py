@@ -11,7 +11,7 @@ from mtl.benchmarks import load_checked
 from mtl.losses import make_loss
 from mtl.search.space.build import build_space
 from mtl.search.space.grammar import read_options
-from mtl.search.space.parameters import Simplex
+from mtl.search.space.parameters import Number, Simplex
 from mtl.train import Cohort, Member, Settings, train
 from tests.tiny import Tiny
 
@@ -133,3 +133,32 @@ def test_weights_of_which_the_size_counts_are_not_searched_on_the_simplex(loss, 
         build_space(Tiny(), ["equal"], read_options([written[0], f"loss.sign.{key}=0.5:2"]))
     listed = build_space(Tiny(), ["equal"], read_options([written[0], f"loss.sign.{key}=1/2,2/1"]))
     assert listed.dimensions[f"loss.sign.{key}"].parameter.grid(1) == [(1.0, 2.0), (2.0, 1.0)]
+
+
+@pytest.mark.parametrize("specs", ["CrossEntropyLoss,MultiMarginLoss", "MultiMarginLoss,CrossEntropyLoss"])
+def test_losses_that_share_a_parameter_judge_each_by_itself_what_is_searched_of_it(specs):
+    """Whichever stands last: of one the ratios count, of the other the size of each number too."""
+    written = [f"loss.sign={specs}", "loss.sign.weight=simplex"]
+    with pytest.raises(ValueError, match=r"weight=simplex: .* \(it is a parameter of MultiMarginLoss\)$"):
+        build_space(Tiny(), ["equal"], read_options(written))
+    listed = build_space(Tiny(), ["equal"], read_options([written[0], "loss.sign.weight=1/2,2/1"]))
+    assert listed.dimensions["loss.sign.weight"].parameter.grid(1) == [(1.0, 2.0), (2.0, 1.0)]
+
+
+def test_a_range_that_two_losses_read_otherwise_is_refused_and_one_that_both_read_alike_is_searched():
+    written = [f"loss.product={FILE}:Fourth,{FILE}:Sixth"]
+
+    def read(*more):
+        return (
+            build_space(Tiny(), ["equal"], read_options([*written, *more])).dimensions["loss.product.scale"].parameter
+        )
+
+    with pytest.raises(
+        ValueError, match=r"^loss\.product\.scale is searched unasked in unlike ways \(0\.5:2 of .*Fourth"
+    ):
+        read()
+    assert read("loss.product.scale=0.5:3") == Number(0.5, 3.0, False, False)
+    with pytest.raises(
+        ValueError, match=r"scale=0\.05:2: 0\.05 must be at least 0\.1 \(it is a parameter of .*:Fourth\)$"
+    ):
+        read("loss.product.scale=0.05:2")

@@ -233,3 +233,14 @@ class Fourth(Regression):
 
     def of_error(self, error):
         return (error / self.scale) ** 4
+
+
+@dataclass(frozen=True)
+class Sixth(Fourth):
+    """Sixth power, of which a search tries other scales unless it is told."""
+
+    name = "sixth"
+    scale: float = hyper(1.0, 0.01, search=(1.0, 10.0), doc="divides the error")
+
+    def of_error(self, error):
+        return (error / self.scale) ** 6

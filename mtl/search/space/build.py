@@ -61,7 +61,11 @@ def build_space(
     for spec in specs:
         make(spec).check_tasks(weighed)
     kept = {spec: {*fixed, *set_by([written])} for spec, written in zip(specs, asked, strict=True)}
-    searchable = {**_of_strategies(kept), **_of_losses(tasks, dimensions), **_of_settings(tasks)}
+    searchable: dict[str, _Searchable | _Shared] = {
+        **_of_strategies(kept),
+        **_of_losses(tasks, dimensions),
+        **_of_settings(tasks),
+    }
     for name, text in given.items():
         if name not in searchable:
             raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *searchable])}")
@@ -72,7 +76,7 @@ def build_space(
         if written is not None:
             parameter, choices = one.read(name, written, weighed), [*one.having]
         else:
-            parameter, choices = one.declared(weighed), one.free
+            parameter, choices = one.declared(name, weighed), one.free
         dimensions[name] = Dimension(parameter, _beside(dimensions.get(one.parent), one.parent, choices))
     _check_models(benchmark, dimensions)
     _check_optimizers(dimensions)
@@ -114,7 +118,7 @@ class _Searchable:
         self.classes = classes if self.domain.tasks == "class ratios" else None
         self.weights = self.domain.tasks == "ratios" or self.classes is not None
 
-    def declared(self, losses: int) -> Parameter:
+    def declared(self, _name: str, losses: int) -> Parameter:
         """The range that it declares itself."""
         if self.weights:
             return Simplex(self.classes or losses)
@@ -168,6 +172,49 @@ class _Searchable:
         return Number(low, high, log, self.integer)
 
 
+class _Shared:
+    """A parameter that losses of a task have by one name; each judges by itself what is searched of it.
+
+    Args:
+        each: by the spec of the loss; at least one.
+    """
+
+    def __init__(self, each: Mapping[str, _Searchable]) -> None:
+        self._each, first = each, next(iter(each.values()))
+        self.parent, self.having = first.parent, first.having
+        self._unasked = {spec: one for spec, one in each.items() if one.searched}
+        self.searched, self.free = bool(self._unasked), [spec for spec in first.free if spec in self._unasked]
+
+    def declared(self, name: str, losses: int) -> Parameter:
+        """The range that they declare themselves; a `ValueError` where they declare unlike ones."""
+        found = {spec: one.declared(name, losses) for spec, one in self._unasked.items()}
+        return _alike(name, found, "is searched unasked")
+
+    def read(self, name: str, text: Range, losses: int) -> Parameter:
+        """What the user wrote, as each reads it; a `ValueError` says which of them cannot take it."""
+        found = {}
+        for spec, one in self._each.items():
+            try:
+                found[spec] = one.read(name, text, losses)
+            except ValueError as error:
+                raise ValueError(f"{error} (it is a parameter of {spec})" if spec else str(error)) from None
+        return _alike(f"{text.where}: {name}={text}", found, "is read")
+
+
+def _alike(where: str, found: Mapping[str, Parameter], how: str) -> Parameter:
+    """The range that losses have in common.
+
+    Raises:
+        ValueError: one has another than the first, since trials with either draw from one range.
+    """
+    (first, parameter), *others = found.items()
+    for spec, other in others:
+        if other != parameter:
+            each = f"{parameter.describe()} of {first}, {other.describe()} of {spec}"
+            raise ValueError(f"{where} {how} in unlike ways ({each}): write a range for both, or search one of them")
+    return parameter
+
+
 def _check_models(benchmark: Benchmark, dimensions: Mapping[str, Dimension]) -> None:
     """Raise `ValueError` for a trunk or an architecture that cannot be read, or that would have no effect."""
     for name in ("model", "architecture"):
@@ -209,7 +256,7 @@ def _of_strategies(kept: Mapping[str, Collection[str]]) -> dict[str, _Searchable
     }
 
 
-def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> dict[str, _Searchable]:
+def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -> dict[str, _Shared]:
     searchable = {}
     for task in tasks.values():
         place = f"loss.{task.name}"
@@ -217,14 +264,12 @@ def _of_losses(tasks: Mapping[str, Task], dimensions: Mapping[str, Dimension]) -
             owners = {spec: make_loss(spec) for spec in dimensions[place].parameter.grid(1)}
         else:  # nothing is searched of a loss that nobody names
             owners = {_ALWAYS: task.loss} if isinstance(task.loss, Loss) else {}
-        keys = {key: owner for owner in owners.values() for key in domains(owner)}
-        for key, owner in keys.items():
-            having = {
-                spec: spec != _ALWAYS and key not in said(spec)
-                for spec, other in owners.items()
-                if key in domains(other)
-            }
-            searchable[f"{place}.{key}"] = _Searchable(owner, key, place, having, task.outputs)
+        for key in dict.fromkeys(key for owner in owners.values() for key in domains(owner)):
+            those = {spec: owner for spec, owner in owners.items() if key in domains(owner)}
+            having = {spec: spec != _ALWAYS and key not in said(spec) for spec in those}
+            searchable[f"{place}.{key}"] = _Shared(
+                {spec: _Searchable(owner, key, place, having, task.outputs) for spec, owner in those.items()}
+            )
     return searchable
 
 
