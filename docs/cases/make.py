@@ -39,6 +39,7 @@ SMALL = {
     "search": {"--steps": "4", "--interval": "2"},
 }
 _BLOCK = re.compile(r"(<!-- show: (?P<what>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_LISTS = re.compile(r"\[[-+.e\d,\snul]+\]")
 _LOOP = re.compile(r"for (\w+) in (.+?); do")
 
 
@@ -121,9 +122,21 @@ def collected(folder: Path) -> dict[str, Any]:
         "tasks": tasks,
         "steps": sum(record["cost"]["steps"] for record in records),
         "searched": sum(record["phase"] == "search" for record in records),
-        "runs": [{key: record[key] for key in kept} for record in finals or _best(records)],
+        "runs": [{key: record[key] for key in kept} | _without(record) for record in finals or _best(records)],
         "curves": _curves(folder, finals),
     }
+
+
+def _without(record: dict[str, Any]) -> dict[str, Any]:
+    """The test metrics without each block of the examples in turn, to six digits, where they were measured."""
+    metrics = record.get("metrics_without")
+    return {"without": _rounded(metrics)} if metrics else {}
+
+
+def _rounded(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _rounded(each) for key, each in found.items()}
+    return [None if each is None else float(f"{each:.6g}") for each in found]
 
 
 def _best(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -165,9 +178,14 @@ def make(name: str, runs: Path, out: Path, *, small: bool = False) -> None:
         "versions": {"mtl": mtl.__version__, "torch": torch.__version__.partition("+")[0]},
     }
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=1).replace(f"{ROOT}/", "")  # of losses in files
+    text = _LISTS.sub(_in_a_line, json.dumps(results, indent=1)).replace(f"{ROOT}/", "")  # of losses in files
     (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     write(name, out)
+
+
+def _in_a_line(numbers: re.Match[str]) -> str:
+    """A list of numbers without line breaks."""
+    return re.sub(r",\s+", ", ", re.sub(r"\[\s+|\s+\]", lambda end: end[0].strip(), numbers[0]))
 
 
 def write(name: str, out: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from mtl.stats import Paired, holm, mean_interval, paired
+from mtl.stats import Paired, holm, mean_interval, paired, paired_over_examples
 
 SKILL = "skill"  # the mean over tasks of the skill of their primary metrics
 
@@ -20,11 +20,14 @@ class Measured:
         name: as the head of a column.
         higher: whether higher is better.
         values: by variant and seed; None where a run came to no end.
+        without: by variant and seed, the values without each block of the test split in turn; empty where they were not
+            measured.
     """
 
     name: str
     higher: bool
     values: Mapping[str, Mapping[int, float | None]]
+    without: Mapping[str, Mapping[int, Sequence[float | None]]] = field(default_factory=dict)
 
     def best_first(self) -> list[str]:
         """The variants by their mean."""
@@ -42,6 +45,7 @@ def measured(run: Mapping[str, Any], metric: str, split: str = "metrics") -> Mea
         split: `metrics` of test data, or `validation`.
     """
     values: dict[str, dict[int, float | None]] = {}
+    without: dict[str, dict[int, list[float | None]]] = {}
     for record in run["runs"]:
         if record["status"] != "done":
             found = None
@@ -50,12 +54,24 @@ def measured(run: Mapping[str, Any], metric: str, split: str = "metrics") -> Mea
         else:
             found = _value(record[split], run["tasks"], metric)
         values.setdefault(record["strategy"], {})[record["seed"]] = found
+        each = [_value(metrics, run["tasks"], metric) for metrics in blocks(record)] if split == "metrics" else []
+        without.setdefault(record["strategy"], {})[record["seed"]] = each
     if metric == SKILL:
-        return Measured(SKILL, True, values)
+        return Measured(SKILL, True, values, without)
     task, name = metric.split("/")
     tasks = [task] if task != "*" else [each for each, about in run["tasks"].items() if name in about["metrics"]]
     head = f"{task} {name}" if len(run["tasks"]) > 1 and task != "*" else name
-    return Measured(head, run["tasks"][tasks[0]]["metrics"][name]["higher_is_better"], values)
+    return Measured(head, run["tasks"][tasks[0]]["metrics"][name]["higher_is_better"], values, without)
+
+
+def blocks(record: Mapping[str, Any]) -> list[dict[str, dict[str, float | None]]]:
+    """The test metrics of a run without each block of the examples in turn; none where they were not measured."""
+    found = record.get("without") or {}
+    count = min((len(each) for metrics in found.values() for each in metrics.values()), default=0)
+    return [
+        {task: {name: each[block] for name, each in metrics.items()} for task, metrics in found.items()}
+        for block in range(count)
+    ]
 
 
 def _value(metrics: Mapping[str, Any], tasks: Mapping[str, Any], metric: str) -> float | None:
@@ -99,6 +115,19 @@ def shown(words: Sequence[str], results: Mapping[str, Any]) -> str:
     raise ValueError(f"show: {what!r} is none of table, answer, methods, cost")
 
 
+def wider(found: Measured, reference: str) -> dict[str, Paired]:
+    """Each variant but the reference against it, for other test examples too; empty where that is not known."""
+    each = {
+        variant: paired_over_examples(
+            values, found.values[reference], found.without.get(variant, {}), found.without.get(reference, {})
+        )
+        for variant, values in found.values.items()
+        if variant != reference
+    }
+    known = any(test.of_examples is not None for test in each.values())
+    return each if known else {}
+
+
 def tests(found: Measured, reference: str) -> tuple[dict[str, Paired], dict[str, float | None]]:
     """Each variant but the reference against it, and the p-values after Holm's correction."""
     each = {
@@ -116,14 +145,17 @@ def table(run: Mapping[str, Any], metrics: Sequence[str], *, tuned: bool = True)
     differences, adjusted = tests(first, reference)
     settings = {variant: text for variant in first.values if (text := _tuned(run, variant))} if tuned else {}
     heads = ["variant", *(f"{each.name} {'↑' if each.higher else '↓'}" for each in columns)]
-    heads += [f"{first.name} − reference", "p (Holm)", *(["tuned"] if settings else [])]
+    examples = holm({variant: test.p_value for variant, test in wider(first, reference).items()})
+    heads += [f"{first.name} − reference", "p (Holm)", *(["p, other examples"] if examples else [])]
+    heads += ["tuned"] if settings else []
     rows = [heads, ["---"] * len(heads)]
     for variant in first.best_first():
         cells = [f"`{short(variant, first.values)}`", *(_interval(each.values[variant]) for each in columns)]
         if variant == reference:
-            cells += ["reference", ""]
+            cells += ["reference", "", *([""] if examples else [])]
         else:
             cells += [_difference(differences[variant]), _p(adjusted[variant])]
+            cells += [_p(examples[variant])] if examples else []
         rows.append([*cells, *([settings.get(variant, "")] if settings else [])])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
@@ -144,7 +176,17 @@ def answer(run: Mapping[str, Any], metric: str) -> str:
         f"`{short(reference, found.values)}`: {found.name} {_interval(found.values[chosen])} against "
         f"{_interval(found.values[reference])}, difference {_difference(difference)}, "
         f"p {_equals(difference.p_value)} (paired t-test over {difference.difference.n} seeds)."
+        + _other_examples(wider(found, reference).get(chosen), sure=sure)
     )
+
+
+def _other_examples(test: Paired | None, *, sure: bool) -> str:
+    """Whether a sure difference holds for other test examples."""
+    if test is None or test.p_value is None or not sure:
+        return ""
+    if test.p_value < 0.05:
+        return f" That holds for other test examples too (p {_equals(test.p_value)})."
+    return f" Other test examples could turn it (p {_equals(test.p_value)} with their choice counted)."
 
 
 def together(runs: Mapping[str, Any], prefix: str, methods: Sequence[str]) -> dict[str, Any]:
