@@ -15,7 +15,8 @@ from mtl.benchmarks.split import Examples
 from mtl.benchmarks.stored import Labels, Stored
 from mtl.train.references import references
 
-_FEWEST = 100  # examples that select, and as many that are held out, for the validation split to be halved
+# Examples in half of the validation split for it to be halved; with enough, whatever training could give instead.
+_FEWEST, _ENOUGH = 100, 500
 _OF_VALIDATION, _OF_TRAINING = 1 / 2, 1 / 5
 
 
@@ -48,7 +49,9 @@ class HeldOut(NamedTuple):
 
 
 def hold_out(tasks: Sequence[Task], splits: Splits, seed: int) -> HeldOut:
-    """Half of the validation split is held out; a fifth of the training split, where the other is too small for that.
+    """Half of the validation split is held out; where that is few, a fifth of the training split if it is more.
+
+    A race among many candidates is led by the peculiarities of the examples that select, the more the fewer they are.
 
     Args:
         tasks: of the benchmark; each needs a metric that can judge on both halves.
@@ -59,7 +62,8 @@ def hold_out(tasks: Sequence[Task], splits: Splits, seed: int) -> HeldOut:
         ValueError: no task could be judged on either; one line.
     """
     faults = []
-    if _fewest(splits.validation) >= 2 * _FEWEST:
+    half, of_training = _OF_VALIDATION * _fewest(splits.validation), _OF_TRAINING * _fewest(splits.train)
+    if half >= _ENOUGH or half >= max(_FEWEST, of_training):
         selection, holdout = _parts(splits.validation, _OF_VALIDATION, seed)
         found = HeldOut(splits.train, selection, holdout, splits.test, "validation")
         if not (fault := _fault(tasks, found)):

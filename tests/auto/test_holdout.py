@@ -37,6 +37,17 @@ def test_a_small_validation_split_stays_whole_and_training_examples_are_held_out
     assert not rows(found.holdout) & rows(found.train)
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "source"),
+    [(1450, 482, "training"), (1000, 482, "validation"), (9000, 1000, "validation"), (300, 199, "training")],
+)
+def test_few_examples_select_all_where_training_has_more_to_give(train, validation, source):
+    found = hold_out(Tiny.tasks, splits_of(train, validation), seed=0)
+    assert found.source == source
+    held = train // 5 if source == "training" else validation // 2
+    assert (len(found.holdout), len(found.selection) + len(found.train)) == (held, train + validation - held)
+
+
 def test_the_race_gets_neither_holdout_nor_test():
     found = hold_out(Tiny.tasks, splits_of(), seed=0)
     kept = [rows(split) for _, split in found.of_the_race.items()]
