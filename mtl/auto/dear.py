@@ -36,20 +36,20 @@ class Dear(NamedTuple):
 
 
 def dear_choices(
-    space: Space, usual: Values, cost: Callable[[Values], float], length: int, seconds: float
+    space: Space, usual: Values, default: float, cost: Callable[[Values], float], length: int, seconds: float
 ) -> list[Dear]:
     """The choices of architecture that cost more than the default and leave the race too few runs.
 
     Args:
         space: of the race; the first choice of a dimension is the default's.
         usual: the default.
-        cost: seconds of an optimizer step of a run with such values, by itself.
+        default: seconds of an optimizer step of it, by itself.
+        cost: seconds of an optimizer step of a run with such values, the same.
         length: steps of a whole run.
         seconds: of the race.
     """
-    found, default = [], 0.0
+    found = []
     for name, choice in _choices(space):
-        default = default or cost(usual)
         step = cost({**usual, name: choice})
         if step > default > 0 and _ENOUGH * length * step > seconds:
             found.append(Dear(name, choice, step / default))

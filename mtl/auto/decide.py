@@ -15,7 +15,7 @@ from mtl.auto.path import importance_in, path_between
 from mtl.auto.plan import RACE_SHARE, TimePlan, make_plan
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
-from mtl.auto.speed import MakeTried, Speed, measure_speed, step_seconds
+from mtl.auto.speed import Alone, MakeTried, Speed, measure_alone, measure_speed, step_seconds
 from mtl.auto.state import Leader, read_state
 from mtl.auto.usual import changes, usual_point
 from mtl.auto.verdict import compare
@@ -129,10 +129,11 @@ class Decider:
             self.keep(plan=self.state.plan.within(self.clock.limit))
             return self.state.plan
         recipe = run_length(self._setting)
-        dear = self._dear(recipe)
+        alone = self._alone()
+        dear = self._dear(recipe, alone)
         space = without(self._space, dear)
         first = self._race_of(Problem(space, recipe, recipe, self._wanted.seed), _TRIED).begin()
-        speed = self._speed([start.values for start in first], _PROGRAMS)
+        speed = self._speed(alone, [start.values for start in first], _PROGRAMS)
         plan = make_plan(
             self.clock.limit,
             self.clock.elapsed,
@@ -149,12 +150,18 @@ class Decider:
             self._say(line)
         return plan
 
-    def _dear(self, recipe: int) -> list[Dear]:
+    def _alone(self) -> Alone:
+        """What the default costs just now."""
+        usual = make_member(USUAL, self._wanted.seed)
+        return measure_alone(self._cohorts()([usual]), self.clock.limit, self.clock.now)
+
+    def _dear(self, recipe: int, alone: Alone) -> list[Dear]:
         """The choices of architecture for which there is no time."""
         make_cohort, limit, now = self._cohorts(), self.clock.limit, self.clock.now
         return dear_choices(
             self._space,
             USUAL,
+            alone.step,
             lambda values: step_seconds(make_cohort([make_member(values, self._wanted.seed)]), limit, now),
             recipe,
             RACE_SHARE * limit,
@@ -164,10 +171,10 @@ class Decider:
         """What trains runs of which only the speed counts."""
         return cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
 
-    def _speed(self, points: Sequence[Values], programs: int) -> Speed:
+    def _speed(self, alone: Alone, points: Sequence[Values], programs: int) -> Speed:
         """What runs cost just now, those of some unlike points too."""
         usual, *others = (make_member(values, self._wanted.seed) for values in (USUAL, *points))
-        return measure_speed(self._cohorts(), usual, others, programs, self.clock.limit, self.clock.now)
+        return measure_speed(self._cohorts(), alone, usual, others, programs, self.clock.limit, self.clock.now)
 
     def _race_of(self, problem: Problem, members: int, over: Callable[[], bool] = lambda: False) -> Race:
         """What proposes and compares runs."""
@@ -188,7 +195,7 @@ class Decider:
         recipe, tasks = self._setting.settings, self._setting.benchmark.tasks
         finalists = [dataclasses.replace(each, values=changes(space, recipe, tasks, each.values)) for each in best]
         # How busy the machine is may have changed since the beginning.
-        speed = self._speed([each.values for each in finalists], len(finalists))
+        speed = self._speed(self._alone(), [each.values for each in finalists], len(finalists))
         plan = plan.after_the_race(self.clock.elapsed, len(finalists) - 1, self._wanted.seeds, speed)
         self.keep(plan=plan, finalists=tuple(finalists[: plan.finalists + 1]), ended=self._ended(RACE))
         self._say(

@@ -48,8 +48,33 @@ class Speed(NamedTuple):
         return self._replace(unlike=1.0)
 
 
+class Alone(NamedTuple):
+    """What a run of the default by itself costs, in seconds.
+
+    Attributes:
+        step: of it.
+        learning: what precedes the first.
+    """
+
+    step: float
+    learning: float
+
+
+def measure_alone(cohort: Cohort, limit: float, now: Callable[[], float]) -> Alone:
+    """Train the default for a moment.
+
+    Args:
+        cohort: of it alone.
+        limit: the whole time, of which little is used.
+        now: tells the time.
+    """
+    learning = learning_seconds(cohort, now)  # which a cohort that has made its steps would not tell
+    return Alone(step_seconds(cohort, limit, now), learning)
+
+
 def measure_speed(
     make_cohort: MakeTried,
+    alone: Alone,
     usual: Member,
     unlike: Sequence[Member],
     programs: int,
@@ -60,20 +85,20 @@ def measure_speed(
 
     Args:
         make_cohort: trains.
+        alone: what a run of the default costs, just now.
         usual: the default.
         unlike: runs that differ as those of the race, or of the finals, do.
         programs: how many programs train these.
         limit: the whole time, of which little is used.
         now: tells the time.
     """
-    alone, _ = _seconds(make_cohort([usual]), limit, now)
     many, evaluation = _seconds(make_cohort([usual] * _ALIKE), limit, now)
     mixed, _ = _seconds(make_cohort(unlike), limit, now)
-    member = max(0.0, min(many / _ALIKE, (many - alone) / (_ALIKE - 1)))
-    program = max(0.0, alone - member)
+    member = max(0.0, min(many / _ALIKE, (many - alone.step) / (_ALIKE - 1)))
+    program = max(0.0, alone.step - member)
     expected = programs * program + len(unlike) * member
     ratio = max(1.0, mixed / expected) if expected > 0 else 1.0
-    return Speed(program, member, evaluation / _ALIKE, ratio, learning_seconds(make_cohort([usual]), now))
+    return Speed(program, member, evaluation / _ALIKE, ratio, alone.learning)
 
 
 def learning_seconds(cohort: Cohort, now: Callable[[], float]) -> float:

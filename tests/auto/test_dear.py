@@ -18,7 +18,7 @@ def cost(values):
 
 @pytest.mark.parametrize(("seconds", "names"), [(4 * LENGTH * 0.03, []), (4 * LENGTH * 0.03 - 1, ["architecture"])])
 def test_a_choice_is_left_out_where_there_is_no_time_for_four_runs_of_it(seconds, names):
-    dear = dear_choices(space_of(), USUAL, cost, LENGTH, seconds)
+    dear = dear_choices(space_of(), USUAL, 0.01, cost, LENGTH, seconds)
     assert [each.name for each in dear] == names
     for each in dear:
         assert each.times == pytest.approx(3.0)
@@ -27,7 +27,7 @@ def test_a_choice_is_left_out_where_there_is_no_time_for_four_runs_of_it(seconds
 
 def test_what_costs_no_more_than_the_default_stays_however_short_the_time_is():
     space = space_of()
-    smaller = without(space, dear_choices(space, USUAL, cost, LENGTH, 1.0))
+    smaller = without(space, dear_choices(space, USUAL, 0.01, cost, LENGTH, 1.0))
     assert smaller.dimensions["model"] == space.dimensions["model"]
     drawn = [start.values for start in random_starts(Problem(smaller, 10, 1, 0), 30)]
     assert {each.get("architecture", "hard-sharing") for each in drawn} == {"hard-sharing"}

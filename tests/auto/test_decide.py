@@ -20,7 +20,7 @@ from mtl.study.models import Models
 from mtl.study.rundir import open_run_directory
 from mtl.study.setup import StudySetup
 from mtl.tracking import SearchTracker, Tracker
-from mtl.train import Settings, Stopped
+from mtl.train import Cohort, Settings, Stopped
 from tests.auto.ticking import Ticking
 from tests.tiny import Tiny
 from tests.wandb_files import read_files
@@ -259,3 +259,19 @@ def test_neither_holdout_nor_test_labels_change_what_the_race_finds(tmp_path):
         for h in (plain, other)
     ]
     assert kept[0] == kept[1] and plain.summary["finalists"] != other.summary["finalists"]
+
+
+def test_no_runs_are_tried_twice_before_the_race(tmp_path, monkeypatch):
+    """Neither those of the default, beside which choices of architecture are measured too."""
+    tried, try_steps = [], Cohort.try_steps
+
+    def noted(cohort, steps):
+        if not tried or tried[-1] is not cohort:
+            tried.append(cohort)
+        try_steps(cohort, steps)
+
+    monkeypatch.setattr(Cohort, "try_steps", noted)
+
+    Here(tmp_path, only=("architecture",)).carry_out(should_stop=lambda: True)
+    each = [[member.plain() for member in cohort.members] for cohort in tried]
+    assert len(each) > 3 and not [one for place, one in enumerate(each) if one in each[:place]]
