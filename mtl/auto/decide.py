@@ -27,7 +27,6 @@ from mtl.search.objective import Objective
 from mtl.search.plan import cohort_maker, decided, run_length, searched_losses
 from mtl.search.search import Search, SearchObserver
 from mtl.search.space import Space, Values, make_member
-from mtl.stats.examples import BLOCKS
 from mtl.study.rundir import RunDirectory
 from mtl.study.setup import StudySetup
 from mtl.train import check_losses
@@ -243,7 +242,7 @@ class Decider:
         fresh = [self._wanted.seed + 1 + k for k in range(seeds)]
         return Finals(
             name, finalists, fresh, problem, self._objective, setting, self._held,
-            cohort_maker(setting, BLOCKS), self._ends(until), phase,
+            cohort_maker(setting), self._ends(until), phase,
         )  # fmt: skip
 
     def _run(self, search: Search, should_stop: Callable[[], bool]) -> None:

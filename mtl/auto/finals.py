@@ -112,6 +112,7 @@ class Finals(Search):
         """What is written of a run; a run's metrics here are on the holdout until the record is made."""
         record, history = super().record(trial, result, benchmark)
         status = DONE if record["status"] == "stopped" else record["status"]
+        record.pop("metrics_without", None)  # of the holdout, as its metrics are until here
         record |= {"strategy": self._labels[trial.number], "status": status, "holdout": result.metrics, "metrics": {}}
         record["holdout_score"], record["holdout_without"] = None, None
         if status == DONE:

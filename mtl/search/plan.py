@@ -42,8 +42,8 @@ def member_settings(setting: StudySetup) -> Settings:
     return dataclasses.replace(setting.settings, steps=run_length(setting), patience=None)
 
 
-def cohort_maker(setting: StudySetup, blocks: int = 0) -> Callable[[Sequence[Member]], Cohort]:
-    """What makes cohorts in this process; `blocks` as in `mtl.train.Cohort`."""
+def cohort_maker(setting: StudySetup) -> Callable[[Sequence[Member]], Cohort]:
+    """What makes cohorts in this process."""
     settings = member_settings(setting)
 
     def make(members: Sequence[Member]) -> Cohort:
@@ -56,7 +56,6 @@ def cohort_maker(setting: StudySetup, blocks: int = 0) -> Callable[[Sequence[Mem
             vectorised=not setting.one_at_a_time,
             told=True,
             tell=setting.tell,
-            blocks=blocks,
         )
 
     return make

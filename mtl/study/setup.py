@@ -52,7 +52,7 @@ class StudySetup:
         tell: called with what a user should know.
         processes: that train each run together; None for this one alone.
         variants: by label; what a run counts for is one of them, or a strategy's spec.
-        blocks: of the test split, without each of which its runs are measured too; see `mtl.train.Cohort`.
+        blocks: of the test split, without each of which its runs are measured too; see `mtl.train.Cohort.results`.
     """
 
     benchmark: Benchmark

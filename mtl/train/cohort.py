@@ -55,8 +55,6 @@ class Cohort:
         tell: called with what a user should know.
         observe: called with (number of a member, its step, values by name) at each new point of its curves.
         processes: that train each run together, one run after another; each makes such a cohort, and calls the same.
-        blocks: into which the test split is divided at random: results have the metrics without each of them too,
-            by which `mtl.stats.paired_over_examples` knows what another test split could change. 0 for none.
 
     Attributes:
         members: as they are now.
@@ -80,7 +78,6 @@ class Cohort:
         tell: Callable[[str], None] = _silent,
         observe: Observe | None = None,
         processes: Processes | None = None,
-        blocks: int = 0,
     ) -> None:
         self.settings = settings
         self.members: list[Member] = []
@@ -93,7 +90,6 @@ class Cohort:
                 told=told,
                 observe=observe,
                 processes=processes,
-                blocks=blocks,
             )
         self._groups = Groups(self._ground, memory_limit, vectorised and processes is None, tell)
         self.add(members)
@@ -183,9 +179,15 @@ class Cohort:
             group, row = self._groups.place(number)
             group.remember(row)
 
-    def results(self) -> list[Result]:
-        """The result of each member: test split, parameters that did best on validation data."""
-        return self._in_order((group.ids, group.results()) for group in self._groups.all)
+    def results(self, blocks: int = 0) -> list[Result]:
+        """The result of each member: test split, parameters that did best on validation data.
+
+        Args:
+            blocks: into which the test split is divided at random, always in the same way: results have the metrics
+                without each of them too, by which `mtl.stats.paired_over_examples` knows what other examples could
+                change. 0 for none; there are none either where a block would have fewer than two examples.
+        """
+        return self._in_order((group.ids, group.results(blocks)) for group in self._groups.all)
 
     def close(self) -> None:
         """End processes that read batches ahead; they begin again at the next step."""

@@ -33,7 +33,6 @@ class Ground:
         told: whoever drives the cohort decides when members are evaluated and which evaluation is a member's best.
         observe: told of each new point of the curves; None for nobody.
         processes: that train each run together, each on its part of every batch; None for this one alone.
-        blocks: of the test split, without each of which the metrics of a result are measured too; 0 for none.
     """
 
     benchmark: Benchmark
@@ -45,7 +44,6 @@ class Ground:
     told: bool = False
     observe: Observe | None = None
     processes: Processes | None = None
-    blocks: int = 0
 
     @property
     def own(self) -> bool:
@@ -63,14 +61,13 @@ class Ground:
         told: bool = False,
         observe: Observe | None = None,
         processes: Processes | None = None,
-        blocks: int = 0,
     ) -> Ground:
         """With the data on the device, and with what follows from it."""
         splits = splits.only(tasks).to(device)
         tasks = fitted_tasks(tasks, splits.train)
         reference, _ = references(tasks, splits.train, splits.validation)
         missing = _labels_missing(splits.train, tasks)
-        return cls(benchmark, splits, tasks, device, reference, missing, told, observe, processes, blocks)
+        return cls(benchmark, splits, tasks, device, reference, missing, told, observe, processes)
 
 
 def _labels_missing(split: Examples, tasks: Sequence[Task]) -> bool:

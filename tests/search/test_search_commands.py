@@ -186,6 +186,7 @@ def test_single_task_baselines_are_tuned_like_the_strategies(tmp_path):
         assert [line["seed"] for line in final] == [0, 1]
         assert all(line["hyperparameters"] == best["hyperparameters"] for line in final)
         assert all([*line["metrics"]] == [task] for line in searched + final)
+        assert all([*line["metrics_without"]] == [task] for line in final)
         entry = summary_of(out)["single_task"][task]
         assert entry["runs"] == 2 and entry["search_budget"]["trials"] == 3
     assert summary_of(out)["strategies"]["equal"]["search_budget"]["trials"] == 3
@@ -203,6 +204,8 @@ def test_tuning_gives_every_strategy_the_same_trials_and_reruns_on_other_seeds(t
     tuned = {line["seed"] for line in lines if line["phase"] == "search"}
     final = {line["seed"] for line in lines if line["phase"] == "final"}
     assert final == {0, 1} and not tuned & final
+    assert all(("metrics_without" in line) == (line["phase"] == "final") for line in lines)
+    assert summary_of(out)["strategies"]["gradnorm"]["over_examples"]["p_value"] is not None
     for entry in summary_of(out)["strategies"].values():
         assert entry["runs"] == 2
         assert entry["search_budget"]["trials"] == 4 and entry["search_budget"]["steps"] == 4 * 16

@@ -20,7 +20,7 @@ def results_of(benchmark, splits=None, seeds=(0, 1), *, vectorised=True, blocks=
     splits = splits or load_checked(benchmark)
     settings = Settings.of(benchmark.recipe, {"steps": 6, "evaluate_every": 3})
     members = [Member(make("equal"), seed) for seed in seeds]
-    cohort = Cohort(benchmark, splits, members, settings, vectorised=vectorised, blocks=blocks)
+    cohort = Cohort(benchmark, splits, members, settings, vectorised=vectorised)
     cohort.advance(settings.steps)
     models = []
     for number in range(len(seeds)):
@@ -28,7 +28,7 @@ def results_of(benchmark, splits=None, seeds=(0, 1), *, vectorised=True, blocks=
         model = build_model(benchmark, tasks, splits.train.first(2), settings)
         model.load_state_dict(cohort.weights(number))
         models.append(model)
-    return cohort.results(), models, splits
+    return cohort.results(blocks), models, splits
 
 
 def near(found, expected):
