@@ -59,14 +59,14 @@ def check_loss(loss: Loss, kind: str | None = None) -> Checked:
         raise ValueError(f"--kind {kind}: known are {', '.join(KINDS)}")
     told = kind or loss.kind or (loss.examples if isinstance(loss, Wrapped) else "") or _first_kind(loss)
     found = told or "numbers"
-    prediction, target = example(found)
+    prediction, target = _example(loss, found)
     if said := _refused(loss, prediction, target) or loss.impurity(prediction, target):
         others = "" if told else f"takes none of the kinds {', '.join(USUAL)}; with {found} it "
         return Checked(found, [Finding("runs", FAIL, others + said)])
     width = prediction.shape[-1] if prediction.ndim > 1 else 1
     subject = _Subject(loss.fitted(target, width), found, isinstance(loss, Wrapped))
     stated = kind or loss.kind or (isinstance(loss, Wrapped) and loss.examples)
-    unsure = not stated and found != _CLASSES and _refused(loss, *example(_CLASSES)) is None
+    unsure = not stated and found != _CLASSES and _refused(loss, *_example(loss, _CLASSES)) is None
     hint = f"; it runs with classes as well, which --kind {_CLASSES} tests" if unsure else ""
     text = f"one number, from predictions {tuple(prediction.shape)} of kind {found!r}{hint}"
     findings = [Finding("runs", OK, text)]
@@ -83,7 +83,7 @@ class _Subject:
 
     def __init__(self, loss: Loss, kind: str, foreign: bool) -> None:
         self.loss, self.kind, self.foreign = loss, kind, foreign
-        self.prediction, self.target = example(kind)
+        self.prediction, self.target = _example(loss, kind)
 
     def value(self, prediction: Tensor, target: Tensor | None = None) -> Tensor:
         return self.loss(KINDS[self.kind].admitted(prediction), self.target if target is None else target)
@@ -97,7 +97,14 @@ class _Subject:
 
 def _first_kind(loss: Loss) -> str:
     """The first that the loss takes; empty where there is none."""
-    return next((kind for kind in USUAL if _refused(loss, *example(kind)) is None), "")
+    return next((kind for kind in USUAL if _refused(loss, *_example(loss, kind)) is None), "")
+
+
+def _example(loss: Loss, kind: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """With as many classes or labels as the loss has weights."""
+    given = [getattr(loss, key) for key in domains(loss)]
+    lengths = [len(value) for value in given if isinstance(value, tuple) and len(value) > 1]
+    return example(kind, seed, *lengths[:1])
 
 
 def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
@@ -284,7 +291,7 @@ def _half_of(subject: _Subject, dtype: torch.dtype) -> str | None:
 
 
 def _vectorised(subject: _Subject) -> Iterator[Finding]:
-    predictions = torch.stack([example(subject.kind, seed)[0] for seed in range(_MEMBERS)])
+    predictions = torch.stack([_example(subject.loss, subject.kind, seed)[0] for seed in range(_MEMBERS)])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that torch has no faster way for one of its own losses

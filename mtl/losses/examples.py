@@ -23,30 +23,30 @@ class Kind:
     """A kind of predictions and labels.
 
     Attributes:
-        drawn: predictions and labels at random.
+        drawn: predictions and labels at random, of so many classes or labels of each where there are several.
         right: predictions that say what the labels say, from the labels and from predictions of that shape.
         admitted: the predictions nearest to any numbers that a model of this kind can make.
     """
 
-    drawn: Callable[[Generator], Pair]
+    drawn: Callable[[Generator, int], Pair]
     right: Callable[[Tensor, Tensor], Tensor] = lambda target, like: target.reshape(like.shape)
     admitted: Callable[[Tensor], Tensor] = lambda prediction: prediction
 
 
-def _numbers(draw: Generator) -> Pair:
+def _numbers(draw: Generator, width: int) -> Pair:  # noqa: ARG001
     return _normal(draw, COUNT, 1), _normal(draw, COUNT)
 
 
-def _several(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH)
+def _several(draw: Generator, width: int) -> Pair:
+    return _normal(draw, COUNT, width), _normal(draw, COUNT, width)
 
 
-def _distributions(draw: Generator) -> Pair:
-    prediction, target = _several(draw)
+def _distributions(draw: Generator, width: int) -> Pair:
+    prediction, target = _several(draw, width)
     return prediction.log_softmax(-1), target.softmax(-1)
 
 
-def _counts(draw: Generator) -> Pair:
+def _counts(draw: Generator, width: int) -> Pair:  # noqa: ARG001
     return _normal(draw, COUNT, 1), torch.poisson(2 + torch.zeros(COUNT, dtype=torch.float64), generator=draw)
 
 
@@ -54,14 +54,14 @@ def _logarithms(target: Tensor, like: Tensor) -> Tensor:
     return target.clamp(min=0.1).log().reshape(like.shape)
 
 
-def _binary(draw: Generator) -> Pair:
-    prediction, target = _normal(draw, COUNT, WIDTH), _ints(draw, 2, COUNT, WIDTH).double()
+def _binary(draw: Generator, width: int) -> Pair:
+    prediction, target = _normal(draw, COUNT, width), _ints(draw, 2, COUNT, width).double()
     target[0], target[1] = 0, 1
     return prediction, target
 
 
-def _probabilities(draw: Generator) -> Pair:
-    prediction, target = _binary(draw)
+def _probabilities(draw: Generator, width: int) -> Pair:
+    prediction, target = _binary(draw, width)
     return prediction.sigmoid(), target
 
 
@@ -69,24 +69,25 @@ def _logits(target: Tensor, _: Tensor) -> Tensor:
     return _SURE * (2 * target - 1)
 
 
-def _signs(draw: Generator) -> Pair:
-    prediction, target = _binary(draw)
+def _signs(draw: Generator, width: int) -> Pair:
+    prediction, target = _binary(draw, width)
     return prediction, 2 * target - 1
 
 
-def _distances(draw: Generator) -> Pair:
-    prediction, target = _signs(draw)
+def _distances(draw: Generator, width: int) -> Pair:
+    prediction, target = _signs(draw, width)
     return prediction.abs(), target
 
 
-def _classes(draw: Generator) -> Pair:
-    prediction, target = _normal(draw, COUNT, WIDTH), _ints(draw, WIDTH, COUNT)
-    target[:WIDTH] = torch.arange(WIDTH)
+def _classes(draw: Generator, width: int) -> Pair:
+    count = max(COUNT, 2 * width)
+    prediction, target = _normal(draw, count, width), _ints(draw, width, count)
+    target[:width] = torch.arange(width)
     return prediction, target
 
 
-def _log_probabilities(draw: Generator) -> Pair:
-    prediction, target = _classes(draw)
+def _log_probabilities(draw: Generator, width: int) -> Pair:
+    prediction, target = _classes(draw, width)
     return prediction.log_softmax(-1), target
 
 
@@ -94,10 +95,10 @@ def _class_logits(target: Tensor, like: Tensor) -> Tensor:
     return _SURE * torch.nn.functional.one_hot(target, like.shape[-1]).to(like.dtype)
 
 
-def _lists_of_classes(draw: Generator) -> Pair:
-    prediction, last = _classes(draw)
-    target = torch.stack([torch.randperm(WIDTH, generator=draw) for _ in range(COUNT)])
-    return prediction, torch.where(torch.arange(WIDTH) <= last[:, None], target, _END)
+def _lists_of_classes(draw: Generator, width: int) -> Pair:
+    prediction, last = _classes(draw, width)
+    target = torch.stack([torch.randperm(width, generator=draw) for _ in range(len(last))])
+    return prediction, torch.where(torch.arange(width) <= last[:, None], target, _END)
 
 
 def _listed(target: Tensor, like: Tensor) -> Tensor:
@@ -105,12 +106,12 @@ def _listed(target: Tensor, like: Tensor) -> Tensor:
     return _logits(there.to(like.dtype), like)
 
 
-def _mean_and_variance(draw: Generator) -> Pair:
+def _mean_and_variance(draw: Generator, width: int) -> Pair:  # noqa: ARG001
     return _normal(draw, COUNT, 2), _normal(draw, COUNT)
 
 
-def _mean_and_plain_variance(draw: Generator) -> Pair:
-    prediction, target = _mean_and_variance(draw)
+def _mean_and_plain_variance(draw: Generator, width: int) -> Pair:
+    prediction, target = _mean_and_variance(draw, width)
     return torch.stack([prediction[:, 0], prediction[:, 1].exp()], -1), target
 
 
@@ -119,28 +120,28 @@ def _not_below_zero(prediction: Tensor) -> Tensor:
     return torch.stack([prediction[..., 0], prediction[..., 1].clamp(min=0)], -1)
 
 
-def _depth(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, WIDTH), _normal(draw, COUNT, WIDTH).exp()
+def _depth(draw: Generator, width: int) -> Pair:
+    return _normal(draw, COUNT, width), _normal(draw, COUNT, width).exp()
 
 
-def _pictures(draw: Generator) -> Pair:
+def _pictures(draw: Generator, width: int) -> Pair:  # noqa: ARG001
     return _normal(draw, 3, _SIDE, _SIDE, 1), _normal(draw, 3, _SIDE, _SIDE)
 
 
-def _embeddings(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, WIDTH), _ints(draw, 3, COUNT)
+def _embeddings(draw: Generator, width: int) -> Pair:
+    return _normal(draw, COUNT, width), _ints(draw, 3, COUNT)
 
 
-def _pairs(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, 2, WIDTH), _signs(draw)[1][:, 0]
+def _pairs(draw: Generator, width: int) -> Pair:
+    return _normal(draw, COUNT, 2, width), _signs(draw, width)[1][:, 0]
 
 
-def _rankings(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, 2), _signs(draw)[1][:, 0]
+def _rankings(draw: Generator, width: int) -> Pair:
+    return _normal(draw, COUNT, 2), _signs(draw, width)[1][:, 0]
 
 
-def _triplets(draw: Generator) -> Pair:
-    return _normal(draw, COUNT, 3, WIDTH), torch.zeros(COUNT, dtype=torch.float64)  # no label says more
+def _triplets(draw: Generator, width: int) -> Pair:
+    return _normal(draw, COUNT, 3, width), torch.zeros(COUNT, dtype=torch.float64)  # no label says more
 
 
 #: Those of which the first that runs is taken, where a loss does not say its own.
@@ -195,14 +196,15 @@ _OF_TORCH: Mapping[str, Kind] = MappingProxyType(
 KINDS: Mapping[str, Kind] = MappingProxyType({**USUAL, **_OF_TORCH})
 
 
-def example(kind: str, seed: int = 0) -> Pair:
+def example(kind: str, seed: int = 0, width: int = WIDTH) -> Pair:
     """Predictions and labels of a kind, in float64; whole numbers are int64. No class and no answer is lacking.
 
     Args:
         kind: of `KINDS`.
         seed: of what is drawn.
+        width: classes, or labels of each example, where the kind has several.
     """
-    return KINDS[kind].drawn(torch.Generator().manual_seed(seed))
+    return KINDS[kind].drawn(torch.Generator().manual_seed(seed), width)
 
 
 def with_missing(target: Tensor, rows: Tensor | slice) -> Tensor:

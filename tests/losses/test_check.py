@@ -70,6 +70,27 @@ def test_it_passes_in_its_other_forms_too(spec):
         assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "cross-entropy:class_weights=1/2/4",
+        "cross-entropy:class_weights=" + "/".join(map(str, range(1, 27))),
+        "logit-adjusted:priors=0.7/0.3",
+        "multi-label:positive_weights=1/2/3/4/5",
+        "focal+0.5*CrossEntropyLoss:weight=1/2/3",
+        "BCEWithLogitsLoss:pos_weight=1/2/3",
+    ],
+)
+def test_weights_of_any_number_of_classes_are_tested_on_as_many(spec):
+    checked = check_loss(make_loss(spec))
+    assert checked.passed, [finding for finding in checked.findings if finding.status == "FAIL"]
+
+
+def test_a_loss_that_labels_have_decided_is_tested_on_as_many_classes():
+    labels = torch.tensor([0] * 90 + [1] * 25 + [2] * 5)
+    assert check_loss(make_loss("cross-entropy:class_weights=effective").fitted(labels, outputs=3)).passed
+
+
 @pytest.mark.parametrize("name", [name for name in dir(nn) if "Loss" in name and isinstance(getattr(nn, name), type)])
 def test_every_loss_of_torch_is_tested_on_labels_that_it_takes_or_refused_in_a_line(name):
     if name not in OF_TORCH:
