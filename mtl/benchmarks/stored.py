@@ -47,6 +47,14 @@ class Labels(Mapping[str, Tensor]):
         """The numbers of the examples whose labels these are."""
         return self._read[0]
 
+    def part(self, reading: Reading, index: Tensor) -> Labels:
+        """Those of the examples at `index` (n,), which `reading` reads; not read again where all were."""
+        found = Labels(reading, self._workers)
+        if "_read" in vars(self) and len(self.index) == self.examples:
+            held = {task: labels[index] for task, labels in self._read[1].items()}
+            vars(found)["_read"] = torch.arange(len(index)), held
+        return found
+
     @cached_property
     def _read(self) -> tuple[Tensor, dict[str, Tensor]]:
         first = self._of(torch.arange(min(2, self.examples)))

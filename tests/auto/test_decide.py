@@ -99,7 +99,8 @@ def test_the_default_meets_the_best_of_the_race_under_seeds_that_the_race_has_no
     assert len({record["cost"]["steps"] for record in finals}) == 1
     best = max(race, key=lambda record: record["objective"]["selection"] or -9)
     values = next(record["hyperparameters"] for record in finals if record["strategy"] == "found-1")
-    assert best["hyperparameters"] in (values, {"strategy": "equal"})
+    of_best = best["hyperparameters"]  # with what is as in the recipe, which a finalist has not
+    assert of_best == {"strategy": "equal"} or (len(values) > 1 and values.items() <= of_best.items())
 
 
 def test_race_finals_and_path_are_logged_as_one_group(done):

@@ -5,8 +5,11 @@ import torch
 from torch.utils.data import Dataset
 
 from mtl.auto.holdout import hold_out
-from mtl.benchmarks import Split, Splits
+from mtl.benchmarks import Split, Splits, Task
 from mtl.benchmarks.reading import ReadFailed
+from mtl.benchmarks.shuffled import shuffled_parts
+from mtl.losses import BinaryCrossEntropy
+from mtl.metrics import accuracy
 from tests.benchmarks.domains import Domains
 from tests.tiny import Tiny
 
@@ -68,6 +71,65 @@ def test_of_tasks_with_their_own_examples_each_is_cut():
         assert rows(found.holdout.parts[task]) | rows(found.train.parts[task]) == rows(part)
 
 
+def with_rare(splits, shares):
+    """The splits with so large a share of ones among the labels of `sign`."""
+    for split in (splits.train, splits.validation):
+        split.targets["sign"] = (torch.rand(len(split), generator=torch.Generator().manual_seed(1)) < shares).long()
+    return splits
+
+
+@pytest.mark.parametrize("validation", [300, 60])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_rare_class_has_its_share_in_both_parts(validation, seed):
+    splits = with_rare(splits_of(validation=validation), 0.03)
+    found = hold_out(Tiny.tasks, splits, seed=seed)
+    kept, one_of = (found.selection, 2) if found.source == "validation" else (found.train, 5)
+    held, rest = (int(part.targets["sign"].sum()) for part in (found.holdout, kept))
+    assert held + rest >= 5 and abs(held - (held + rest) / one_of) < 1
+
+
+def test_of_several_tasks_the_rarest_class_is_shared_out_first_and_missing_labels_are_a_class_of_their_own():
+    splits, generator = splits_of(validation=400), torch.Generator().manual_seed(2)
+    labels = {
+        "even": torch.rand(400, generator=generator) < 0.5,
+        "rare": (torch.rand(400, generator=generator) < 0.02).float().where(torch.arange(400) % 4 > 0, torch.nan),
+    }
+    splits.validation.targets.update(labels)
+    tasks = [*Tiny.tasks, *(Task(name, BinaryCrossEntropy(), (accuracy,)) for name in labels)]
+    splits.train.targets.update({name: values[:400] for name, values in labels.items()})
+    found = hold_out(tasks, splits, seed=0)
+    for value in (0.0, 1.0, torch.nan):
+        counts = [int(_equal(part.targets["rare"], value).sum()) for part in (found.selection, found.holdout)]
+        assert sum(counts) > 3 and abs(counts[0] - counts[1]) <= 1
+    both = [int(part.targets["even"][part.targets["rare"] == 0].sum()) for part in (found.selection, found.holdout)]
+    assert abs(both[0] - both[1]) <= 1
+
+
+def _equal(values, value):
+    return values.isnan() if value != value else values == value
+
+
+def test_of_tasks_with_their_own_examples_each_is_cut_by_its_own_classes():
+    generator = torch.Generator().manual_seed(0)
+    train, other = (Domains().split({"shop": 300, "web": 300, "lens": 300}, generator) for _ in range(2))
+    splits = Splits(train, other, other)
+    found = hold_out(Domains.tasks, splits, seed=0)
+    names = [task.name for task in Domains.tasks if task.outputs > 1]
+    assert names
+    for name in names:
+        kept, held = (part.parts[name].targets[name] for part in (found.selection, found.holdout))
+        for label in torch.cat([kept, held]).unique():
+            assert abs(int((kept == label).sum()) - int((held == label).sum())) <= 1
+
+
+def test_numbers_are_drawn_as_they_were_without_classes():
+    product = [Tiny.tasks[1]]
+    splits = Splits(*(Split(each.inputs, {"product": each.targets["product"]}) for _, each in splits_of().items()))
+    found = hold_out(product, splits, seed=3)
+    held, _ = shuffled_parts(300, 0.5, seed=3)
+    assert rows(found.holdout) == rows(splits.validation.take(held))
+
+
 def test_the_draw_depends_on_the_seed_alone():
     first, again, other = (hold_out(Tiny.tasks, splits_of(), seed=seed) for seed in (1, 1, 2))
     assert rows(first.holdout) == rows(again.holdout) != rows(other.holdout)
@@ -94,7 +156,8 @@ def test_a_data_set_is_cut_without_being_read(alone):
     plain = splits_of()
     sets = {name: Read(split, alone) for name, split in plain.items()}
     found = hold_out(Tiny.tasks, Splits(**sets), seed=0)
-    assert bool(sets["validation"].read) != alone, "labels are read to see whether tasks can be judged"
+    assert bool(sets["validation"].read) != alone, "labels are read to share out classes"
+    assert len(sets["validation"].read) <= 302, "once, but for the first two"
     expected = hold_out(Tiny.tasks, plain, seed=0)
     assert rows(found.holdout) == rows(expected.holdout) and rows(found.selection) == rows(expected.selection)
     assert torch.equal(found.holdout.targets["sign"], expected.holdout.targets["sign"])
