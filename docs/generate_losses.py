@@ -171,8 +171,9 @@ the steps begin from the fit to the loss `of`. With `rate=0` the loss stays as i
 can weigh it. These steps precede the first one of the model and are made once: a signal stops in them, `--resume`
 goes on where they were, and a member that takes over another's state takes what came of them. They follow from seed,
 data and settings alone, so that a run by itself, one in a population and one of several processes learn the same;
-members of a population make theirs one after another. Their time and passes are in `cost`, whose `steps` are the
-model's alone. What one run has learned so, others begin with by `start=FILE`.
+members of a population make theirs one after another. The terminal says how far they are; where runs are only tried for
+a moment, as by `mtl auto` for their speed, they are left out, and their time is part of its plan. Their time and passes
+are in `cost`, whose `steps` are the model's alone. What one run has learned so, others begin with by `start=FILE`.
 
 In a loop of your own:
 

@@ -128,7 +128,7 @@ def collected(folder: Path) -> dict[str, Any]:
 
 
 def _without(record: dict[str, Any]) -> dict[str, Any]:
-    """The test metrics without each block of the examples in turn, to six digits, where they were measured."""
+    """The test metrics without each fold of the examples in turn, to six digits, where they were measured."""
     metrics = record.get("metrics_without")
     return {"without": _rounded(metrics)} if metrics else {}
 

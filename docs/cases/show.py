@@ -20,7 +20,7 @@ class Measured:
         name: as the head of a column.
         higher: whether higher is better.
         values: by variant and seed; None where a run came to no end.
-        without: by variant and seed, the values without each block of the test split in turn; empty where they were not
+        without: by variant and seed, the values without each fold of the test split in turn; empty where they were not
             measured.
     """
 
@@ -54,7 +54,7 @@ def measured(run: Mapping[str, Any], metric: str, split: str = "metrics") -> Mea
         else:
             found = _value(record[split], run["tasks"], metric)
         values.setdefault(record["strategy"], {})[record["seed"]] = found
-        each = [_value(metrics, run["tasks"], metric) for metrics in blocks(record)] if split == "metrics" else []
+        each = [_value(metrics, run["tasks"], metric) for metrics in folds(record)] if split == "metrics" else []
         without.setdefault(record["strategy"], {})[record["seed"]] = each
     if metric == SKILL:
         return Measured(SKILL, True, values, without)
@@ -64,13 +64,13 @@ def measured(run: Mapping[str, Any], metric: str, split: str = "metrics") -> Mea
     return Measured(head, run["tasks"][tasks[0]]["metrics"][name]["higher_is_better"], values, without)
 
 
-def blocks(record: Mapping[str, Any]) -> list[dict[str, dict[str, float | None]]]:
-    """The test metrics of a run without each block of the examples in turn; none where they were not measured."""
+def folds(record: Mapping[str, Any]) -> list[dict[str, dict[str, float | None]]]:
+    """The test metrics of a run without each fold of the examples in turn; none where they were not measured."""
     found = record.get("without") or {}
     count = min((len(each) for metrics in found.values() for each in metrics.values()), default=0)
     return [
-        {task: {name: each[block] for name, each in metrics.items()} for task, metrics in found.items()}
-        for block in range(count)
+        {task: {name: each[fold] for name, each in metrics.items()} for task, metrics in found.items()}
+        for fold in range(count)
     ]
 
 

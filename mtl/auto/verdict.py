@@ -21,7 +21,7 @@ class OnHoldout(NamedTuple):
 
     Attributes:
         scores: by seed, higher is better; None for a run without a result.
-        without: by seed, the scores without each block of the examples in turn; empty where they are not known.
+        without: by seed, the scores without each fold of the examples in turn; empty where they are not known.
     """
 
     scores: dict[int, float | None]

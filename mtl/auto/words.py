@@ -9,7 +9,7 @@ from mtl.auto.clock import shown
 from mtl.auto.finals import USUAL_LABEL
 from mtl.report.numbers import ABSENT, count, decimals, four_digits, interval, number, p_value, rounded
 from mtl.report.table import Cell, Column, ReportTable
-from mtl.stats.examples import BLOCKS
+from mtl.stats.examples import FOLDS
 
 Summary = Mapping[str, Any]
 TEST = "test"
@@ -236,8 +236,8 @@ def _covered(summary: Summary) -> str:
     against = [each["against_default"] for each in summary["finalists"] if each["against_default"]]
     shares = [each.get("of_examples") for each in against if each["n"] > 1]
     if not shares or None in shares:
-        few = summary["holdout"]["examples"] < 2 * BLOCKS
-        why = f"of fewer than {2 * BLOCKS} examples" if few else "on which a metric is undefined without some of them"
+        few = summary["holdout"]["examples"] < 2 * FOLDS
+        why = f"of fewer than {2 * FOLDS} examples" if few else "on which a metric is undefined without some of them"
         return (
             "Intervals and p cover the spread over seeds (initialisation, batches) alone, on one holdout"
             + (f" {why}" if shares else "")

@@ -25,7 +25,7 @@ from mtl.cli.options import CompareOptions, RunOptions
 from mtl.cli.place import out_of
 from mtl.cli.torchrun import leads
 from mtl.files.config import Config
-from mtl.stats.examples import BLOCKS
+from mtl.stats.examples import FOLDS
 from mtl.study.described import described
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory, open_run_directory
@@ -54,8 +54,8 @@ def make_setting(options: RunOptions, benchmark: Benchmark | None = None) -> Stu
     alone = compared is not None and not compared.no_single_task  # then there are runs of each task by itself
     check_model(benchmark, splits, settings, tell, alone=alone)
     one_at_a_time = compared is not None and compared.one_at_a_time
-    blocks = 0 if compared is None else BLOCKS
-    return StudySetup(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell, blocks=blocks)
+    folds = 0 if compared is None else FOLDS
+    return StudySetup(benchmark, splits, settings, device, one_at_a_time=one_at_a_time, tell=tell, folds=folds)
 
 
 def load_setting(config: Mapping[str, Any], device: str) -> StudySetup:

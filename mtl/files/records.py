@@ -41,7 +41,7 @@ class Record(TypedDict, total=False):
     metrics: Annotated[Metrics | None, Meta(description="on test data")]
     metrics_without: Annotated[
         dict[str, dict[str, list[float | None]]] | None,
-        Meta(description="on test data without each block of it in turn"),
+        Meta(description="on test data without each fold of it in turn"),
     ]
     validation: Annotated[Metrics | None, Meta(description="on validation data")]
     cost: Cost | None
@@ -60,7 +60,7 @@ class Record(TypedDict, total=False):
     spent: Annotated[int | None, Meta(description="steps of all runs of the search when it ended")]
     holdout: Annotated[Metrics | None, Meta(description="of a finalist of mtl auto, on what the race never saw")]
     holdout_score: Annotated[float | None, Meta(description="its objective there, higher is better")]
-    holdout_without: Annotated[list[float | None] | None, Meta(description="the same without each block of it in turn")]
+    holdout_without: Annotated[list[float | None] | None, Meta(description="the same without each fold of it in turn")]
     shards: Annotated[int | None, Meta(description="in how many shards the search was trained")]
 
 

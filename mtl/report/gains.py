@@ -1,4 +1,4 @@
-"""Gains of the runs of a study over its baseline, on all test examples and without each block of them."""
+"""Gains of the runs of a study over its baseline, on all test examples and without each fold of them."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ def delta_m_by_seed(runs: Sequence[RecordedRun], baseline: Metrics, study: Study
     return {run.seed: delta_m_over_tasks(run.metrics, baseline, judged(study)) if run.done else None for run in runs}
 
 
-def gains_without_blocks(study: Study) -> dict[str, dict[int, list[float | None]]]:
-    """By strategy and seed, delta m over tasks without each block of the test split in turn, baseline and all.
+def gains_without_folds(study: Study) -> dict[str, dict[int, list[float | None]]]:
+    """By strategy and seed, delta m over tasks without each fold of the test split in turn, baseline and all.
 
     Empty where a run that counts was not measured in this way: by an earlier version, or on few examples.
     """
     counted = [run for phase in ("final", "single_task") for run in study.of(phase) if run.done]
-    blocks = {len(values) for run in counted for by_name in run.without.values() for values in by_name.values()}
-    if len(blocks) != 1 or not all(run.without.keys() == run.metrics.keys() for run in counted):
+    folds = {len(values) for run in counted for by_name in run.without.values() for values in by_name.values()}
+    if len(folds) != 1 or not all(run.without.keys() == run.metrics.keys() for run in counted):
         return {}
     found: dict[str, dict[int, list[float | None]]] = {
         spec: {run.seed: [] for run in study.of("final", spec) if run.done} for spec in study.strategies
     }
-    for block in range(blocks.pop()):
-        others = dataclasses.replace(study, runs=[_without(run, block) for run in study.runs])
+    for fold in range(folds.pop()):
+        others = dataclasses.replace(study, runs=[_without(run, fold) for run in study.runs])
         baseline, _ = baseline_of(others)
         for spec, by_seed in found.items():
             gains = delta_m_by_seed(others.of("final", spec), baseline, others)
@@ -79,9 +79,9 @@ def gains_without_blocks(study: Study) -> dict[str, dict[int, list[float | None]
     return found
 
 
-def _without(run: RecordedRun, block: int) -> RecordedRun:
-    """A run with the metrics that it has without a block."""
-    metrics = {task: {name: each[block] for name, each in values.items()} for task, values in run.without.items()}
+def _without(run: RecordedRun, fold: int) -> RecordedRun:
+    """A run with the metrics that it has without a fold."""
+    metrics = {task: {name: each[fold] for name, each in values.items()} for task, values in run.without.items()}
     return dataclasses.replace(run, record={**run.record, "metrics": metrics})
 
 

@@ -56,7 +56,7 @@ class RecordedRun:
 
     @property
     def without(self) -> Mapping[str, Mapping[str, Sequence[float | None]]]:
-        """Test metrics by task without each block of the examples in turn; empty when they were not measured."""
+        """Test metrics by task without each fold of the examples in turn; empty when they were not measured."""
         return self.record.get("metrics_without") or {}
 
     def cost(self, what: str) -> float | None:

@@ -13,7 +13,7 @@ from mtl.report.gains import (
     baseline_of,
     baselines_without_each_seed,
     delta_m_by_seed,
-    gains_without_blocks,
+    gains_without_folds,
     intervals_of,
     judged,
     plain_interval,
@@ -57,8 +57,8 @@ def summarize(study: Study) -> dict[str, Any]:
         spec: paired(gains[spec], reference_gains) if spec != study.reference else None for spec in study.strategies
     }
     adjusted = holm({spec: test.p_value if test else None for spec, test in tests.items()})
-    blocks = gains_without_blocks(study)
-    over_examples = {spec: _over_examples(spec, study.reference, gains, blocks) for spec in study.strategies}
+    folds = gains_without_folds(study)
+    over_examples = {spec: _over_examples(spec, study.reference, gains, folds) for spec in study.strategies}
     examples_adjusted = holm({spec: test.p_value if test else None for spec, test in over_examples.items()})
     strategies = {}
     for spec in study.strategies:
@@ -197,12 +197,12 @@ def _over_examples(
     spec: str,
     reference: str,
     gains: Mapping[str, Mapping[int, float | None]],
-    blocks: Mapping[str, Mapping[int, list[float | None]]],
+    folds: Mapping[str, Mapping[int, list[float | None]]],
 ) -> Paired | None:
     """The test for other seeds and other examples; None of the reference, and where it cannot be made."""
-    if spec == reference or not {spec, reference} <= blocks.keys():
+    if spec == reference or not {spec, reference} <= folds.keys():
         return None
-    found = paired_over_examples(gains[spec], gains[reference], blocks[spec], blocks[reference])
+    found = paired_over_examples(gains[spec], gains[reference], folds[spec], folds[reference])
     return None if found.of_examples is None else found
 
 

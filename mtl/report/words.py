@@ -154,7 +154,7 @@ def _other_examples(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "p, other examples",
             "The same difference, tested for other seeds and other test examples: to the spread over seeds comes the "
-            "mean covariance over examples of the differences under two seeds, by a jackknife over 20 blocks of the "
+            "mean covariance over examples of the differences under two seeds, by a jackknife over 20 folds of the "
             "test split, as for readers and cases (Obuchowski & Rockette, 1995; degrees of freedom of Hillis, 2007). "
             "Adjusted by Holm's method.",
         )

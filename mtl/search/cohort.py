@@ -41,10 +41,10 @@ class SearchCohort(Protocol):
     def add(self, members: Sequence[Member]) -> None:
         """Begin new members, after those that are there."""
 
-    def results(self, blocks: int = 0) -> Sequence[Result | None]:
+    def results(self, folds: int = 0) -> Sequence[Result | None]:
         """What the training of each member came to; None for one that is being trained just now.
 
-        `blocks` is as in `mtl.train.Cohort.results`.
+        `folds` is as in `mtl.train.Cohort.results`.
         """
 
     def weights(self, number: int) -> dict[str, Any]:

@@ -68,9 +68,9 @@ class LivingRuns:
         if indices:
             self._cohort.remember(indices)
 
-    def results(self, blocks: int = 0) -> Sequence[Result | None]:
+    def results(self, folds: int = 0) -> Sequence[Result | None]:
         """What the training of each run came to; None for one that is being trained just now."""
-        return self._cohort.results(blocks)
+        return self._cohort.results(folds)
 
     def weights(self, index: int) -> dict[str, Any]:
         """The best parameters and buffers of one run, by name."""

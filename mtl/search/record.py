@@ -76,7 +76,7 @@ def record_of(
         "trial": trial.number,
         "objective": objective.natural(scores),
         "metrics": result.metrics,
-        **({"metrics_without": result.by_block} if result.without else {}),
+        **({"metrics_without": result.by_fold} if result.without else {}),
         "validation": result.validation if best is None else best.metrics,
         "cost": {**result.cost, "steps": trial.step},
         "informed": trial.informed,

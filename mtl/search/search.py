@@ -22,7 +22,7 @@ from mtl.search.space.refusals import Refusals
 from mtl.search.standing import Standing, Totals
 from mtl.search.takeover import take_over
 from mtl.search.trial import Best, Trial
-from mtl.stats.examples import BLOCKS
+from mtl.stats.examples import FOLDS
 from mtl.study.rundir import RunDirectory
 from mtl.train import Evaluation, Result, Stopped
 from mtl.train import checkpoint as checkpoints
@@ -253,8 +253,8 @@ class Search:
 
     def _results(self, ended: Collection[int]) -> list[tuple[int, Trial, Result]]:
         """What became of the runs that end: index, run and result of each."""
-        blocks = 0 if self.phase == "search" else BLOCKS  # runs that are compared, and not searched among
-        found = enumerate(zip(self.alive, self._living.results(blocks), strict=True)) if ended else ()
+        folds = 0 if self.phase == "search" else FOLDS  # runs that are compared, and not searched among
+        found = enumerate(zip(self.alive, self._living.results(folds), strict=True)) if ended else ()
         return [(k, trial, result) for k, (trial, result) in found if trial.number in ended and result is not None]
 
     def _apply(self, decision: Decision, reports: Sequence[Report], ended: Collection[int]) -> list[Event]:

@@ -13,10 +13,10 @@ from mtl.stats.intervals import Interval
 from mtl.stats.significance import Paired, paired
 from mtl.stats.values import Key, finite
 
-#: Into how many blocks examples are divided for the jackknife.
-BLOCKS = 20
+#: Into how many folds examples are divided for the jackknife.
+FOLDS = 20
 
-#: Of each seed, the values without each block of the examples in turn.
+#: Of each seed, the values without each fold of the examples in turn.
 Without = Mapping[Key, Sequence[float | None]]
 
 
@@ -32,17 +32,17 @@ def paired_over_examples(
     the surer that looks. Seeds and examples are crossed here, as readers and cases are in studies of diagnostic tests,
     whose test this is (Obuchowski & Rockette 1995; degrees of freedom of Hillis 2007): the variance of the mean
     difference is s²/n over the n seeds, and what the differences under unlike seeds have in common over examples, the
-    mean covariance of two of them, by the jackknife over blocks of the examples.
+    mean covariance of two of them, by the jackknife over folds of the examples.
 
     Args:
         values: of the strategy, by seed; None is left out.
         reference: of the reference strategy, by seed.
-        without: of the strategy, by seed (G,): without each of G blocks of the examples, the same blocks for all.
+        without: of the strategy, by seed (G,): without each of G folds of the examples, the same folds for all.
         reference_without: of the reference strategy.
 
     Returns:
         What `paired` returns, with the 95 % interval and the p-value for seeds and examples, and `of_examples`. Where
-        some value without a block is unknown, or there are fewer than two seeds, it is that of seeds alone.
+        some value without a fold is unknown, or there are fewer than two seeds, it is that of seeds alone.
     """
     found = paired(values, reference)
     common = [seed for seed in values if finite(values[seed]) and finite(reference.get(seed))]
@@ -50,9 +50,9 @@ def paired_over_examples(
     mean, count = found.difference.mean, len(common)
     if moved is None or mean is None or found.spread is None:
         return found
-    blocks = moved.shape[1]
+    folds = moved.shape[1]
     around = moved - moved.mean(1, keepdims=True)
-    covariance = (blocks - 1) / blocks * around @ around.T
+    covariance = (folds - 1) / folds * around @ around.T
     shared = max(0.0, float(covariance.sum() - covariance.trace()) / (count * (count - 1)))
     over_seeds = found.spread**2 / count
     total = over_seeds + shared
@@ -72,7 +72,7 @@ def paired_over_examples(
 def _differences(
     without: Without[Key], reference_without: Without[Key], seeds: Sequence[Key]
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]] | None:
-    """The differences (n, G) without each block; None where some are unknown."""
+    """The differences (n, G) without each fold; None where some are unknown."""
     rows = []
     for seed in seeds:
         ours, theirs = without.get(seed, ()), reference_without.get(seed, ())

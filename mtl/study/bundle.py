@@ -152,7 +152,7 @@ class Bundle:
         processes = self._setting.processes
         with contextlib.nullcontext() if processes is None else processes.noticing():
             train_to_the_end(self._cohort, self._save, progress, should_stop, learning=learning)
-            results = self._cohort.results(self._setting.blocks)
+            results = self._cohort.results(self._setting.folds)
         written = self._directory.finished()  # those of several, where the process was killed while they were written
         records = [
             written[run.name] if run.name in written else self._write(number, run, result)

@@ -28,7 +28,7 @@ def follow(run: RunPlan, setting: StudySetup, should_stop: Callable[[], bool]) -
             try:
                 # All make a checkpoint, for a strategy may read its last batch again first; the leading one writes it.
                 train_to_the_end(cohort, cohort.state_dict, should_stop=should_stop)
-                cohort.results(setting.blocks)
+                cohort.results(setting.folds)
             except Stopped:
                 stopped = True
     return stopped

@@ -52,7 +52,7 @@ class StudySetup:
         tell: called with what a user should know.
         processes: that train each run together; None for this one alone.
         variants: by label; what a run counts for is one of them, or a strategy's spec.
-        blocks: of the test split, without each of which its runs are measured too; see `mtl.train.Cohort.results`.
+        folds: of the test split, without each of which its runs are measured too; see `mtl.train.Cohort.results`.
     """
 
     benchmark: Benchmark
@@ -63,7 +63,7 @@ class StudySetup:
     tell: Callable[[str], None] = print
     processes: Processes | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
-    blocks: int = 0
+    folds: int = 0
 
     def of(self, run: RunPlan) -> StudySetup:
         """The setting of one run: with the losses and training settings of its variant."""
@@ -113,7 +113,7 @@ def record_of(
         error: what it failed with.
         traceback: the file that holds more of that, within the run directory.
     """
-    without = {"metrics_without": result.by_block} if result.without else {}
+    without = {"metrics_without": result.by_fold} if result.without else {}
     return {
         "run": run.name,
         "benchmark": setting.benchmark.name,

@@ -179,15 +179,15 @@ class Cohort:
             group, row = self._groups.place(number)
             group.remember(row)
 
-    def results(self, blocks: int = 0) -> list[Result]:
+    def results(self, folds: int = 0) -> list[Result]:
         """The result of each member: test split, parameters that did best on validation data.
 
         Args:
-            blocks: into which the test split is divided at random, always in the same way: results have the metrics
+            folds: into which the test split is divided at random, always in the same way: results have the metrics
                 without each of them too, by which `mtl.stats.paired_over_examples` knows what other examples could
-                change. 0 for none; there are none either where a block would have fewer than two examples.
+                change. 0 for none; there are none either where a fold would have fewer than two examples.
         """
-        return self._in_order((group.ids, group.results(blocks)) for group in self._groups.all)
+        return self._in_order((group.ids, group.results(folds)) for group in self._groups.all)
 
     def close(self) -> None:
         """End processes that read batches ahead; they begin again at the next step."""

@@ -33,14 +33,14 @@ def evaluate(model: nn.Module, tasks: Sequence[Task], split: Examples) -> tuple[
 
 
 @torch.no_grad()
-def measure_model(model: nn.Module, tasks: Sequence[Task], split: Examples, blocks: int = 0) -> Measured:
+def measure_model(model: nn.Module, tasks: Sequence[Task], split: Examples, folds: int = 0) -> Measured:
     """The same, where a metric that raises an error is NaN and told of.
 
     Args:
         model: that is measured.
         tasks: with their metrics.
         split: the examples.
-        blocks: see `measure_members`.
+        folds: see `measure_members`.
     """
     was_training = model.training
     model.eval()
@@ -49,7 +49,7 @@ def measure_model(model: nn.Module, tasks: Sequence[Task], split: Examples, bloc
         found = predictions(model, inputs, own=isinstance(split, OwnExamples))
         return {task: predicted[None] for task, predicted in found.items()}
 
-    (found,) = measure_members([tasks], split, predict, CHUNK, blocks)
+    (found,) = measure_members([tasks], split, predict, CHUNK, folds)
     model.train(was_training)
     return found
 
@@ -59,7 +59,7 @@ def measure_members(
     split: Examples,
     predict: Callable[[Any], Mapping[str, Tensor]],
     size: int,
-    blocks: int = 0,
+    folds: int = 0,
 ) -> list[Measured]:
     """Loss and metrics over a whole split, of many models at once.
 
@@ -71,18 +71,18 @@ def measure_members(
         predict: from inputs of some examples to predictions (N, n, ...) by task. Where tasks have their own examples
             it gets inputs by task, of one task at a time.
         size: examples at once.
-        blocks: into which the examples are divided at random, always in the same way, for metrics without each of them;
-            of tasks with their own examples, those of each. None where there are not two examples for each block.
+        folds: into which the examples are divided at random, always in the same way, for metrics without each of them;
+            of tasks with their own examples, those of each. None where there are not two examples for each fold.
     """
     if isinstance(split, OwnExamples):
-        return _one_by_one(tasks, split, predict, size, blocks)
+        return _one_by_one(tasks, split, predict, size, folds)
     tally: Kept | Streamed | None = None
     for chunk in split.chunks(size):
         predicted = predict(chunk.inputs)
         if tally is None:
-            block = division(len(split), blocks)
+            fold = division(len(split), folds)
             kept = can_be_kept(predicted, len(chunk), len(split))
-            tally = Kept(tasks, block, len(split)) if kept else Streamed(tasks, block)
+            tally = Kept(tasks, fold, len(split)) if kept else Streamed(tasks, fold)
         tally.update(predicted, chunk)
     assert tally is not None  # a split has examples
     return tally.results()
@@ -93,7 +93,7 @@ def _one_by_one(
     split: OwnExamples,
     predict: Callable[[Any], Mapping[str, Tensor]],
     size: int,
-    blocks: int,
+    folds: int,
 ) -> list[Measured]:
     """Of tasks that have their own examples, each on these."""
     found: list[Measured] = []
@@ -102,7 +102,7 @@ def _one_by_one(
         def of_task(inputs: Any, name: str = task.name) -> Mapping[str, Tensor]:
             return predict({name: inputs})
 
-        each = measure_members([[own[place]] for own in tasks], split.of_task(task.name), of_task, size, blocks)
+        each = measure_members([[own[place]] for own in tasks], split.of_task(task.name), of_task, size, folds)
         found = [now.joined(new) for now, new in zip(found, each, strict=True)] if found else each
     return found
 

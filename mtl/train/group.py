@@ -184,17 +184,17 @@ class Group:
         """The parameters and buffers of a run's best evaluation, as a `state_dict` of its model."""
         return without_learned(self.stepper.weights(self._runs[row].best))
 
-    def results(self, blocks: int = 0) -> list[Result]:
+    def results(self, folds: int = 0) -> list[Result]:
         """Each run's result, of the parameters that did best on validation data; they can go on afterwards.
 
-        `blocks` is as in `mtl.train.Cohort.results`.
+        `folds` is as in `mtl.train.Cohort.results`.
         """
         self.stepper.close()
         judged = [row for row, run in enumerate(self.runs) if run.state.best_step]
         others = [row for row in range(len(self.runs)) if row not in judged]
         splits, tasks, reference = self._ground.splits, self._ground.tasks, self._ground.reference
         with self._aside():
-            validation, test = self._at_best(judged, splits.validation), self._at_best(judged, splits.test, blocks)
+            validation, test = self._at_best(judged, splits.validation), self._at_best(judged, splits.test, folds)
             last = dict(zip(others, self.stepper.measured(others, splits.validation) if others else [], strict=True))
         unjudged = {row: undefined(tasks, found.metrics, reference) for row, found in last.items()}
         sound, stumbled = self.stepper.sound(), self.stepper.stumbled()
@@ -221,11 +221,11 @@ class Group:
             return {}
         return found_losses(run.job.tasks, self.stepper.weights(run.best))
 
-    def _at_best(self, rows: Sequence[int], split: Any, blocks: int = 0) -> dict[int, Measured]:
+    def _at_best(self, rows: Sequence[int], split: Any, folds: int = 0) -> dict[int, Measured]:
         if not rows:
             return {}
         snapshots: list[Snapshot] = [self.runs[row].best for row in rows]
-        return dict(zip(rows, self.stepper.measured_at(rows, snapshots, split, blocks), strict=True))
+        return dict(zip(rows, self.stepper.measured_at(rows, snapshots, split, folds), strict=True))
 
     # --- exploit and explore ---------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class Result:
         metrics: on the test split, of the parameters that did best on validation data; a metric that is undefined
             there is NaN. Empty where no evaluation was judged.
         validation: the same parameters' metrics on the validation split.
-        without: the metrics on the test split without each block of its examples in turn, where they were asked for.
+        without: the metrics on the test split without each fold of its examples in turn, where they were asked for.
         cost: optimizer steps, forward and backward passes, seconds, peak memory in MiB.
         skipped: steps by what was wrong in them.
         history: curves of weights, losses and the validation selection; `tasks` names the columns of validation losses,
@@ -65,8 +65,8 @@ class Result:
         return {**self.history, LEARNED: self.learned} if self.learned else self.history
 
     @property
-    def by_block(self) -> dict[str, dict[str, list[float]]]:
-        """By task and metric, the values without each block of the test split, to eight digits; empty without any."""
+    def by_fold(self) -> dict[str, dict[str, list[float]]]:
+        """By task and metric, the values without each fold of the test split, to eight digits; empty without any."""
         first = self.without[0] if self.without else {}
         return {
             task: {name: [float(f"{each[task][name]:.8g}") for each in self.without] for name in metrics}

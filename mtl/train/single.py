@@ -122,22 +122,22 @@ class Single:
         return [self._measure(split) for _ in rows]
 
     def measured_at(
-        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, blocks: int = 0
+        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, folds: int = 0
     ) -> list[Measured]:
         """The same at the parameters of a snapshot."""
         present, found = copied(self.model.state_dict()), []
         try:
             for _, snapshot in zip(rows, snapshots, strict=True):
                 self.model.load_state_dict(snapshot)
-                found.append(self._measure(split, blocks))
+                found.append(self._measure(split, folds))
         finally:
             self.model.load_state_dict(present)
         return found
 
-    def _measure(self, split: Examples, blocks: int = 0) -> Measured:
+    def _measure(self, split: Examples, folds: int = 0) -> Measured:
         """The model on a split; of several processes the leading one measures it for all."""
         processes = self._ground.processes
-        measure = partial(measure_model, self.model, self._job.tasks, split, blocks)
+        measure = partial(measure_model, self.model, self._job.tasks, split, folds)
         with seeded(self._ground.device, self._job.member.seed, MEASURED):
             return measure() if processes is None else processes.said(measure)
 

@@ -68,9 +68,9 @@ class Stepper(Protocol):
         """Loss and metrics of rows on a split, at their present parameters; at the average of these under `ema`."""
 
     def measured_at(
-        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, blocks: int = 0
+        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, folds: int = 0
     ) -> list[Measured]:
-        """The same at the parameters of snapshots, one a row; `blocks` as in `mtl.train.evaluate.measure_members`."""
+        """The same at the parameters of snapshots, one a row; `folds` as in `mtl.train.evaluate.measure_members`."""
 
     def snapshot(self, row: int) -> Snapshot:
         """A copy of the present parameters and buffers of a row; of their average under `ema`."""

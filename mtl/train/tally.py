@@ -20,7 +20,7 @@ from mtl.metrics import Metric
 Metrics = dict[str, dict[str, float]]
 
 _HELD = 2**28  # bytes of predictions that are held, of all models
-_DIVISION = 7  # the seed by which examples are divided into blocks
+_DIVISION = 7  # the seed by which examples are divided into folds
 
 _Value = TypeVar("_Value")
 
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
         losses: by task.
         metrics: by task and metric; NaN where a metric is undefined or raised an error.
         failure: which metric raised which error first; empty for none.
-        without: the metrics without each block of the examples in turn, where they were asked for.
+        without: the metrics without each fold of the examples in turn, where they were asked for.
     """
 
     losses: dict[str, float]
@@ -75,11 +75,11 @@ def can_be_kept(predicted: Mapping[str, Tensor], examples: int, total: int) -> b
     return sum(each.numel() * each.element_size() for each in predicted.values()) / examples * total <= _HELD
 
 
-def division(examples: int, blocks: int) -> Tensor | None:
-    """Of each example (n,) the number of its block; None where there are not two for each, or no blocks."""
-    if not blocks or examples < 2 * blocks:
+def division(examples: int, folds: int) -> Tensor | None:
+    """Of each example (n,) the number of its fold; None where there are not two for each, or no folds."""
+    if not folds or examples < 2 * folds:
         return None
-    return torch.randperm(examples, generator=torch.Generator().manual_seed(_DIVISION)) % blocks
+    return torch.randperm(examples, generator=torch.Generator().manual_seed(_DIVISION)) % folds
 
 
 class Kept:
@@ -87,12 +87,12 @@ class Kept:
 
     Args:
         tasks: of each model.
-        block: see `division`.
+        fold: see `division`.
         examples: how many there are.
     """
 
-    def __init__(self, tasks: Sequence[Sequence[Task]], block: Tensor | None, examples: int) -> None:
-        self._tasks, self._block, names = tasks, block, [task.name for task in tasks[0]]
+    def __init__(self, tasks: Sequence[Sequence[Task]], fold: Tensor | None, examples: int) -> None:
+        self._tasks, self._fold, names = tasks, fold, [task.name for task in tasks[0]]
         self._predictions = {name: Gathered(examples, axis=1) for name in names}
         self._targets = {name: Gathered(examples) for name in names}
 
@@ -107,11 +107,11 @@ class Kept:
         every = {name: gathered.whole() for name, gathered in self._predictions.items()}
         labels = {name: gathered.whole() for name, gathered in self._targets.items()}
         found = _of_each(self._tasks, every, labels)
-        if self._block is None:
+        if self._fold is None:
             return found
         without: list[list[Metrics]] = [[] for _ in found]
-        for number in range(int(self._block.max()) + 1):
-            rest = (self._block != number).nonzero().flatten()
+        for number in range(int(self._fold.max()) + 1):
+            rest = (self._fold != number).nonzero().flatten()
             some = {name: values[:, rest.to(values.device)] for name, values in every.items()}
             theirs = {name: values[rest.to(values.device)] for name, values in labels.items()}
             for metrics, measured in zip(without, _of_each(self._tasks, some, theirs), strict=True):
@@ -135,20 +135,20 @@ class Streamed:
 
     Args:
         tasks: of each model.
-        block: see `division`.
+        fold: see `division`.
     """
 
-    def __init__(self, tasks: Sequence[Sequence[Task]], block: Tensor | None) -> None:
-        self._block, self._done, self._all = block, 0, _Sums(tasks)
-        self._without = [] if block is None else [_Sums(tasks) for _ in range(int(block.max()) + 1)]
+    def __init__(self, tasks: Sequence[Sequence[Task]], fold: Tensor | None) -> None:
+        self._fold, self._done, self._all = fold, 0, _Sums(tasks)
+        self._without = [] if fold is None else [_Sums(tasks) for _ in range(int(fold.max()) + 1)]
 
     def update(self, predicted: Mapping[str, Tensor], chunk: Split) -> None:
         """Add the predictions (N, n, ...) for the next examples."""
         self._all.update(predicted, chunk.targets)
-        if self._block is not None:
-            block = self._block[self._done : self._done + len(chunk)]
+        if self._fold is not None:
+            fold = self._fold[self._done : self._done + len(chunk)]
             for number, sums in enumerate(self._without):
-                rest = (block != number).nonzero().flatten()
+                rest = (fold != number).nonzero().flatten()
                 some = {name: values[:, rest.to(values.device)] for name, values in predicted.items()}
                 sums.update(some, {name: labels[rest.to(labels.device)] for name, labels in chunk.targets.items()})
         self._done += len(chunk)

@@ -244,19 +244,19 @@ class Vmapped:
         return self._measured(rows, state["parameters"][index], members_of(state["fixed"], index), split)
 
     def measured_at(
-        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, blocks: int = 0
+        self, rows: Sequence[int], snapshots: Sequence[Snapshot], split: Examples, folds: int = 0
     ) -> list[Measured]:
         """The same at the parameters of snapshots, one a row."""
         parameters = torch.stack([parameters for parameters, _ in snapshots])
         fixed = {name: torch.stack([each[name] for _, each in snapshots]) for name in self.population.program.fixed}
-        return self._measured(rows, parameters, fixed, split, blocks)
+        return self._measured(rows, parameters, fixed, split, folds)
 
     def _measured(
-        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples, blocks: int = 0
+        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples, folds: int = 0
     ) -> list[Measured]:
         """The same at parameters (N, P) and buffers; where memory runs out, for half of the rows at a time."""
         try:
-            return self._measured_at_once(rows, parameters, fixed, split, blocks)
+            return self._measured_at_once(rows, parameters, fixed, split, folds)
         except torch.OutOfMemoryError:
             half = len(rows) // 2
             if not half:
@@ -264,11 +264,11 @@ class Vmapped:
         torch.cuda.empty_cache()
         found: list[Measured] = []
         for some in (slice(half), slice(half, None)):
-            found += self._measured(rows[some], parameters[some], members_of(fixed, some), split, blocks)
+            found += self._measured(rows[some], parameters[some], members_of(fixed, some), split, folds)
         return found
 
     def _measured_at_once(
-        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples, blocks: int
+        self, rows: Sequence[int], parameters: Tensor, fixed: Mapping[str, Tensor], split: Examples, folds: int
     ) -> list[Measured]:
         predict_each = partial(predictions, own=self.ground.own)
 
@@ -277,7 +277,7 @@ class Vmapped:
 
         size = max(CHUNK // len(rows), _FEWEST)
         with seeded(self.ground.device, self.jobs[rows[0]].member.seed, MEASURED):
-            return measure_members([self.jobs[row].tasks for row in rows], split, predict, size, blocks)
+            return measure_members([self.jobs[row].tasks for row in rows], split, predict, size, folds)
 
     def snapshot(self, row: int) -> Snapshot:
         """A copy of the present parameters (P,) and buffers of a row, or of their average."""

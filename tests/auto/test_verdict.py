@@ -53,15 +53,15 @@ def test_one_that_is_probably_better_is_taken(differences, taken):
 
 @pytest.mark.parametrize(("swing", "taken"), [(0.0, True), (0.02, True), (0.2, False)])
 def test_seeds_that_agree_on_examples_that_do_not_are_no_reason_to_take_one(swing, taken):
-    blocks = torch.linspace(-1, 1, 20)
+    folds = torch.linspace(-1, 1, 20)
     records = finals(default=[0.5, 0.6, 0.55], found_1=[0.53, 0.62, 0.58])
     for record in records:
-        shift = swing * blocks if record["strategy"] == "found-1" else 0 * blocks
+        shift = swing * folds if record["strategy"] == "found-1" else 0 * folds
         record["holdout_without"] = (record["holdout_score"] + shift).tolist()
     found = compare(records, SELECTION)
     against = found.of("found-1").against
     assert found.chosen == ("found-1" if taken else "default")
-    of_examples = 19 / 20 * float((swing * blocks).square().sum())
+    of_examples = 19 / 20 * float((swing * folds).square().sum())
     assert against.of_examples == pytest.approx(of_examples / (of_examples + against.spread**2 / 3), abs=1e-6)
     assert found.of("found-1").better == (swing < 0.005) and found.rivals == ([] if swing < 0.005 else ["default"])
 

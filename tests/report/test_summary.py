@@ -237,9 +237,9 @@ def test_several_tasks_are_judged_by_all_their_metrics(tmp_path: Path) -> None:
     assert summary["judged_by"] is None and ranking(summary).columns[2].title.startswith("Δm over tasks")
 
 
-def with_blocks(line, swing):  # type: ignore[no-untyped-def]
-    """A run whose metrics move by some share without each of 20 blocks; of `famo` in another direction."""
-    shares = [swing * (block - 9.5) / 9.5 * (-1 if line["strategy"] == "famo" else 1) for block in range(20)]
+def with_folds(line, swing):  # type: ignore[no-untyped-def]
+    """A run whose metrics move by some share without each of 20 folds; of `famo` in another direction."""
+    shares = [swing * (fold - 9.5) / 9.5 * (-1 if line["strategy"] == "famo" else 1) for fold in range(20)]
     line["metrics_without"] = {
         task: {name: value and [value * (1 + share) for share in shares] for name, value in each.items()}
         for task, each in line["metrics"].items()
@@ -252,11 +252,11 @@ def test_a_difference_is_tested_for_other_test_examples_too(tmp_path: Path) -> N
     directory = write_study(tmp_path, ("equal", "famo", "nash"), seeds, histories=False, tasks={"left": TASKS["left"]})
     found = {}
     for swing in (0.0, 0.001, 0.2):
-        rewrite(directory, lambda line, swing=swing: with_blocks(line, swing))
+        rewrite(directory, lambda line, swing=swing: with_folds(line, swing))
         summary = summarize(read_study([directory]))
         found[swing] = summary["strategies"]["famo"]
         wider = found[swing]["over_examples"]
-        # By hand: all differences move alike over blocks, so that their covariance is the variance of one of them.
+        # By hand: all differences move alike over folds, so that their covariance is the variance of one of them.
         gains = {spec: summary["strategies"][spec]["delta_m_by_seed"] for spec in ("famo", "equal")}
         differences = np.array([gains["famo"][str(seed)] - gains["equal"][str(seed)] for seed in seeds])
         over_seeds = differences.var(ddof=1) / 6
@@ -275,9 +275,9 @@ def test_a_difference_is_tested_for_other_test_examples_too(tmp_path: Path) -> N
     assert any(term == "p, other examples" for term, _ in method(summary))
 
 
-def test_without_blocks_of_every_run_there_is_no_test_for_other_examples(tmp_path: Path) -> None:
+def test_without_folds_of_every_run_there_is_no_test_for_other_examples(tmp_path: Path) -> None:
     directory = write_study(tmp_path, ("equal", "famo"), histories=False)
-    rewrite(directory, lambda line: line if line["seed"] == 1 else with_blocks(line, 0.1))
+    rewrite(directory, lambda line: line if line["seed"] == 1 else with_folds(line, 0.1))
     summary = summarize(read_study([directory]))
     assert summary["strategies"]["famo"]["over_examples"] is None
     assert "p, other examples" not in [column.title for column in ranking(summary).columns]
@@ -293,8 +293,8 @@ def test_the_first_sentence_says_whether_a_difference_holds_for_other_examples(t
 
     rewrite(directory, better)
     assert verdict(summarize(read_study([directory]))).endswith("what other test examples would show is not known.")
-    rewrite(directory, lambda line: with_blocks(line, 0.0001))
+    rewrite(directory, lambda line: with_folds(line, 0.0001))
     assert ", for other test examples too (p" in verdict(summarize(read_study([directory])))
-    rewrite(directory, lambda line: with_blocks(line, 0.2))
+    rewrite(directory, lambda line: with_folds(line, 0.2))
     said = verdict(summarize(read_study([directory])))
     assert "significantly ahead" in said and "other examples could turn it (p\u00a0=\u00a0" in said

@@ -60,7 +60,7 @@ class ToyCohort:
         self.members = [self.members[index] for index in indices]
         self.rows = [self.rows[index] for index in indices]
 
-    def results(self, blocks=0):  # noqa: ARG002
+    def results(self, folds=0):  # noqa: ARG002
         found = []
         for row in self.rows:
             evaluation = self._evaluation({"theta": row["best"]})

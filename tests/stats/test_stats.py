@@ -139,22 +139,22 @@ def test_holm_by_hand() -> None:
     assert holm({}) == {}
 
 
-def of_blocks(values, block):
-    """By seed, the mean of all values and the means without each block."""
+def of_folds(values, fold):
+    """By seed, the mean of all values and the means without each fold."""
     whole = {seed: float(row.mean()) for seed, row in enumerate(values)}
-    without = {seed: [float(row[block != each].mean()) for each in range(20)] for seed, row in enumerate(values)}
+    without = {seed: [float(row[fold != each].mean()) for each in range(20)] for seed, row in enumerate(values)}
     return whole, without
 
 
 def test_a_comparison_over_seeds_and_examples_is_that_of_readers_and_cases() -> None:
     rng = np.random.default_rng(3)
     per_example = rng.normal(0, 1, 400) + rng.normal(0, 1, (5, 400)) + rng.normal(0.1, 0.01, (5, 1))
-    block = np.arange(400) % 20
-    ours, zero = of_blocks(per_example, block), of_blocks(np.zeros((5, 400)), block)
+    fold = np.arange(400) % 20
+    ours, zero = of_folds(per_example, fold), of_folds(np.zeros((5, 400)), fold)
     found = paired_over_examples(ours[0], zero[0], ours[1], zero[1])
     seeds = paired(ours[0], zero[0])
-    # Covariances of the means from those of the means of blocks, without a jackknife.
-    of_means = np.cov(np.stack([per_example[:, block == each].mean(1) for each in range(20)], 1)) / 20
+    # Covariances of the means from those of the means of folds, without a jackknife.
+    of_means = np.cov(np.stack([per_example[:, fold == each].mean(1) for each in range(20)], 1)) / 20
     shared = float(of_means[~np.eye(5, dtype=bool)].mean())
     over_seeds = float(per_example.mean(1).var(ddof=1)) / 5
     error = math.sqrt(over_seeds + shared)
@@ -168,10 +168,10 @@ def test_a_comparison_over_seeds_and_examples_is_that_of_readers_and_cases() -> 
 
 def test_methods_that_are_equally_good_are_found_apart_in_one_of_twenty_comparisons() -> None:
     rng = np.random.default_rng(0)
-    block, apart, by_seeds_alone = np.arange(240) % 20, 0, 0
+    fold, apart, by_seeds_alone = np.arange(240) % 20, 0, 0
     for _ in range(400):
         values = rng.normal(0, 1, 240) + rng.normal(0, 1, (5, 240)) + rng.normal(0, 0.05, (5, 1))
-        ours, zero = of_blocks(values, block), of_blocks(np.zeros((5, 240)), block)
+        ours, zero = of_folds(values, fold), of_folds(np.zeros((5, 240)), fold)
         apart += paired_over_examples(ours[0], zero[0], ours[1], zero[1]).p_value < 0.05
         by_seeds_alone += paired(ours[0], zero[0]).p_value < 0.05
     assert 0.03 < apart / 400 < 0.08 and by_seeds_alone / 400 > 0.15

@@ -118,9 +118,9 @@ class ShardedCohort:
         """Each member on validation data."""
         return self._in_order(self._everywhere("evaluate"))
 
-    def results(self, blocks: int = 0) -> list[Result | None]:
+    def results(self, folds: int = 0) -> list[Result | None]:
         """The result of each member; None for one that is being trained just now."""
-        return self._in_order(self._everywhere("results", blocks))
+        return self._in_order(self._everywhere("results", folds))
 
     def remember(self, numbers: Sequence[int]) -> None:
         """The present state of these members, evaluated just now, is their best."""
