@@ -141,9 +141,12 @@ class Learned(Loss):
     def _read(self) -> Tensor:
         """The weights in the file `start`."""
         about = _about(self.start)
-        for key, own in (("kind", self.kind), ("hidden", self.hidden)):
+        for key, own, given in (("kind", self.kind, "of"), ("hidden", self.hidden, "hidden")):
             if about.get(key) != own:
-                raise ValueError(f"learned: start={self.start} is of {key} {about.get(key)}, and {own} is wanted")
+                raise ValueError(
+                    f"learned: start={self.start} is of {key} {about.get(key)}, and {own} is wanted: it was "
+                    f"learned with {given}={about.get(given)}"
+                )
         weights = torch.tensor(about["weights"], dtype=torch.float64)
         if weights.shape != (network_size(self.hidden),) or not bool(weights.isfinite().all()):
             raise ValueError(f"learned: start={self.start} has not the {network_size(self.hidden)} weights of its size")

@@ -245,8 +245,8 @@ def test_what_cannot_be_is_refused_in_a_line(spec, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": "numbers"}, "is of kind numbers, and classes is wanted"),
-        ({"hidden": 4}, "is of hidden 4, and 3 is wanted"),
+        ({"kind": "numbers"}, "is of kind numbers, and classes is wanted: it was learned with of="),
+        ({"hidden": 4}, "is of hidden 4, and 3 is wanted: it was learned with hidden=4"),
         ({"weights": [1.0]}, "has not the 25 weights of its size"),
         ({"format": "another"}, "is not the file of a learned loss"),
     ],

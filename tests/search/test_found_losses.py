@@ -38,7 +38,7 @@ def test_the_winners_losses_are_written_as_specs_and_equations_and_drawn(searche
     assert 'id="figure-losses"' in page and f"--loss sign={sign}" in page and sign.equation() in page
     assert main(["report", str(searched)]) == 0
     told = capsys.readouterr().out
-    assert f"Loss of sign: f(x, y) = {sign.equation()}" in told
+    assert f"Loss of sign: sum over classes of f(x, y) - f(x, x), with f(x, y) = {sign.equation()}" in told
 
 
 def test_found_losses_train_again_and_on_another_benchmark(searched, tmp_path):

@@ -26,8 +26,14 @@ class FoundLoss(NamedTuple):
 
     @property
     def described(self) -> dict[str, str | None]:
-        """Its spec and, if it is a polynomial f of a label x and a prediction y, that with its numbers."""
-        return {"spec": str(self.loss), "f": self.loss.equation() if isinstance(self.loss, Expansion) else None}
+        """Its spec and, if it is a polynomial f of a label x and a prediction y, that with its numbers.
+
+        `of_label` is the loss of one label, by f.
+        """
+        if not isinstance(self.loss, Expansion):
+            return {"spec": str(self.loss), "f": None, "of_label": None}
+        of_label = self.loss.formula.partition(", with")[0]
+        return {"spec": str(self.loss), "f": self.loss.equation(), "of_label": of_label}
 
 
 def found_losses(tasks: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, FoundLoss]:

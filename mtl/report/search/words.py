@@ -35,10 +35,18 @@ def found_losses(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             task,
             f"--loss {task}={found['spec']}",
-            "" if found["f"] is None else f"f(x, y) = {found['f']}, of a label x and a prediction y",
+            _equation(found),
         )
         for task, found in summary.get("losses", {}).items()
     ]
+
+
+def _equation(found: Mapping[str, Any]) -> str:
+    """The loss of a label, with the numbers of its polynomial; empty where it is none."""
+    if found["f"] is None:
+        return ""
+    whole = f"{found['of_label']}, with " if found.get("of_label") else ""  # not in what earlier versions wrote
+    return f"{whole}f(x, y) = {found['f']}, of a label x and a prediction y"
 
 
 def _useless(summary: Mapping[str, Any]) -> str:
