@@ -29,6 +29,7 @@ from mtl.train.surroundings import threads
 from mtl.train.tally import Metrics
 
 USUAL_LABEL = "default"
+_TENTH, _OF_EACH = 10, 3  # the best of a race, among which unlike ones are looked for: a tenth, or three for a finalist
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,12 @@ def measured(setting: StudySetup, member: Member, weights: Mapping[str, Any], sp
 def choose_finalists(
     records: Sequence[Mapping[str, Any]], objective: Mapping[str, bool], count: int, usual: Values
 ) -> list[Finalist]:
-    """The best points of the race, each once, after the default.
+    """The best points of the race after the default, of unlike structure where the best ones are.
 
-    Runs that were stopped early take part with the best that they had reached: with more steps they do better yet.
+    What leads a race was lucky with its examples and its seed, and so were the points beside it that were made from it.
+    So of the best tenth the first of each structure come before others of the same; and of points that came to exactly
+    the same, which differ in what has no effect, there is one. Runs that were stopped early take part with the best
+    that they had reached: with more steps they do better yet.
 
     Args:
         records: of the runs of the race.
@@ -172,9 +176,19 @@ def choose_finalists(
         and dict(record["hyperparameters"]) != dict(usual)
     ]
     able.sort(key=lambda record: (-sign * record["objective"][name], record["trial"]))
-    found = [Finalist(USUAL_LABEL, usual)]
-    for record in able:
-        values = tupled(record["hyperparameters"])
-        if len(found) <= count and values not in [each.values for each in found]:
-            found.append(Finalist(f"found-{len(found)}", values, record["trial"]))
+    few = max(_OF_EACH * count, len(able) // _TENTH)
+    firsts: dict[str, Mapping[str, Any]] = {}
+    for record in able[:few]:
+        firsts.setdefault(_structure(record), record)
+    others = [record for record in able if firsts.get(_structure(record)) is not record]
+    found, reached = [Finalist(USUAL_LABEL, usual)], set[float]()
+    for record in [*firsts.values(), *others]:
+        if len(found) <= count and record["objective"][name] not in reached:
+            reached.add(record["objective"][name])
+            found.append(Finalist(f"found-{len(found)}", tupled(record["hyperparameters"]), record["trial"]))
     return found
+
+
+def _structure(record: Mapping[str, Any]) -> str:
+    """The choices of a point, without its numbers."""
+    return repr(sorted((name, value) for name, value in record["hyperparameters"].items() if isinstance(value, str)))

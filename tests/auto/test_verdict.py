@@ -143,6 +143,25 @@ def test_finalists_are_the_best_points_each_once_after_the_default():
     assert [each.trial for each in choose_finalists(records, {"mae": True}, 1, USUAL)] == [None, 1]
 
 
+def test_finalists_are_of_unlike_structure_where_the_best_of_the_race_are():
+    records = [
+        trial(0, 0.10, lr=0.01, strategy="famo"),
+        trial(1, 0.11, lr=0.02, strategy="famo"),
+        trial(2, 0.12, lr=0.03, strategy="famo"),
+        trial(3, 0.13, lr=0.04, strategy="dwa"),
+        *(trial(number, 0.2 + number / 100, lr=number / 100, strategy="famo") for number in range(4, 10)),
+        trial(10, 0.4, lr=0.5, strategy="imtl-l"),
+    ]
+    found = choose_finalists(records, {"mae": False}, 3, USUAL)
+    assert [each.trial for each in found] == [None, 0, 3, 1], "imtl-l is not among the best"
+    assert [each.trial for each in choose_finalists(records[:3], {"mae": False}, 3, USUAL)] == [None, 0, 1, 2]
+
+
+def test_of_points_that_came_to_the_same_there_is_one_finalist():
+    records = [trial(0, 0.1, clip=7.0), trial(1, 0.1, clip=10.0), trial(2, 0.2, clip=0.1)]
+    assert [each.trial for each in choose_finalists(records, {"mae": False}, 3, USUAL)] == [None, 0, 2]
+
+
 def entry(label, mean, p, seconds=1.0):
     against = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 5, "p_value": p, "effect_size": 1.0}
     known = {"better": bool(p and p < 0.05), "doubt": p and p / 2}
