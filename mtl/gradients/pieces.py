@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtl.gradients.graph import real, shaped, size
+from mtl.gradients.graph import cast, real, shaped, size
 
 #: Multiplications that one in float64 costs where the leaves are in less: on a CPU, and on a GPU with few such units.
 _DOUBLE = {"cpu": 2}
@@ -69,10 +69,15 @@ class Rows(Piece):
         return flat @ flat.T
 
     def combined(self, weights: Tensor) -> list[Tensor]:
-        pieces = (weights.to(self.flat.dtype) @ self.flat).split([size(leaf) for leaf in self.leaves])
+        flat = cast(weights, self.flat.dtype) @ self.flat
+        if len(self.leaves) == 1:
+            return [shaped(flat, self.leaves[0])]
+        pieces = flat.split([size(leaf) for leaf in self.leaves])
         return [shaped(piece, leaf) for piece, leaf in zip(pieces, self.leaves, strict=True)]
 
     def rows(self) -> list[Tensor]:
+        if len(self.leaves) == 1:
+            return [self.flat]
         return list(self.flat.split([size(leaf) for leaf in self.leaves], 1))
 
     def kept(self, tasks: Tensor) -> Rows:
@@ -104,7 +109,8 @@ class Linear(Piece):
     def gramian(self) -> Tensor:
         tasks, rows, _ = self.outputs.shape
         factor = self._factor()
-        result = widened(self.outputs.new_zeros(())).new_zeros(tasks, tasks)
+        dtype = torch.promote_types(self.outputs.dtype, torch.float32)
+        result = self.outputs.new_zeros(tasks, tasks, dtype=dtype)
         for part in self.outputs.split(max(1, _CHUNK // (tasks * rows * 8)), 2):
             flat = widened(torch.bmm(part.mT, factor.expand(tasks, rows, rows)).flatten(1))
             result += flat @ flat.T
@@ -129,7 +135,7 @@ class Linear(Piece):
         return factor.to(self.outputs.dtype)
 
     def combined(self, weights: Tensor) -> list[Tensor]:
-        mixed = (weights.to(self.outputs.dtype) @ self.outputs.flatten(1)).view(self.outputs.shape[1:])
+        mixed = (cast(weights, self.outputs.dtype) @ self.outputs.flatten(1)).view(self.outputs.shape[1:])
         return [mixed.T @ self.inputs, mixed.sum(0)][: len(self.leaves)]
 
     def rows(self) -> list[Tensor]:
@@ -181,7 +187,7 @@ class Own(Piece):
         return result
 
     def combined(self, weights: Tensor) -> list[Tensor]:
-        weight = weights[self.task].to(self.gradients[0].dtype.to_real())
+        weight = cast(weights[self.task], self.gradients[0].dtype.to_real())
         return list(torch._foreach_mul(list(self.gradients), weight))
 
     def rows(self) -> list[Tensor]:
@@ -224,4 +230,4 @@ def side_by_side(pieces: Sequence[Piece], groups: Mapping[int, int]) -> list[Pie
 
 def widened(values: Tensor) -> Tensor:
     """At least float32."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return cast(values, torch.promote_types(values.dtype, torch.float32))

@@ -231,7 +231,7 @@ class _Gramians:
 
     def __init__(self, tasks: int, blocks: int, like: Tensor) -> None:
         self._sums: list[Tensor | None] = [None] * blocks
-        self._blank = widened(like).new_zeros(tasks, tasks)
+        self._tasks, self._like = tasks, like
 
     def add(self, piece: Piece, groups: Mapping[int, int]) -> None:
         group = groups[id(piece.leaves[0])]
@@ -240,4 +240,7 @@ class _Gramians:
             self._sums[group] = piece.gramian() if total is None else total + piece.gramian()
 
     def stacked(self) -> Tensor:
-        return torch.stack([self._blank if total is None else total for total in self._sums])
+        if len(self._sums) == 1 and self._sums[0] is not None:
+            return self._sums[0][None]
+        blank = widened(self._like).new_zeros(self._tasks, self._tasks)
+        return torch.stack([blank if total is None else total for total in self._sums])

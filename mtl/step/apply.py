@@ -61,7 +61,8 @@ class Applier:
         # Weights by coordinate are (K, D); those held before the first update are (K,).
         by_coordinate = self._setup.strategy.elementwise and weights.ndim == 2
         if self._own or by_coordinate:
-            return torch.ones_like(weights[:, 0] if by_coordinate else weights.reshape(-1, weights.shape[-1])[0])
+            of_one = weights if weights.ndim == 1 else weights[:, 0] if by_coordinate else weights[0]
+            return torch.ones_like(of_one)
         return weights.mean(0) if self._leaves.blocks > 1 else weights
 
     def _by_backward(self, batch: Collected, weights: Tensor, retain_graph: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from mtl.gradients.graph import Output, Update, gradients_of_each, leaves, owned, shaped, size
+from mtl.gradients.graph import Output, Update, cast, gradients_of_each, leaves, owned, shaped, size
 from mtl.step.guard import combination, finite_part
 
 
@@ -20,8 +20,7 @@ def accumulate(update: Iterable[tuple[Tensor, Tensor]]) -> None:
     terms: list[Tensor] = []
     hooked: list[Tensor] = []
     for leaf, gradient in update:
-        gradient = gradient.to(leaf.dtype)
-        before = leaf.grad
+        gradient, before = cast(gradient, leaf.dtype), leaf.grad
         if before is None:
             leaf.grad = gradient if gradient.is_sparse else _laid_out(gradient, leaf)
         elif gradient.is_sparse or before.is_sparse:
@@ -48,7 +47,7 @@ def _laid_out(gradient: Tensor, leaf: Tensor) -> Tensor:
 def weighted_backward(losses: Tensor | Sequence[Output], weights: Tensor, *, retain_graph: bool = False) -> None:
     """One backward pass of `sum_k weights[k] * losses[k]` into every leaf; losses are one tensor (K,) or K scalars."""
     if isinstance(losses, Tensor):
-        losses.backward(weights.to(losses.dtype), retain_graph=retain_graph)
+        losses.backward(cast(weights, losses.dtype), retain_graph=retain_graph)
     else:
         torch.autograd.backward(
             list(losses),  # type: ignore[arg-type]  # tensors and places in a graph may be mixed

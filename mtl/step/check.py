@@ -45,7 +45,7 @@ class BatchCheck:
         if not setup.host_checks:
             there = batch.values[batch.tasks] if batch.absent else batch.values
             tally.add("nonfinite_loss", ~there.isfinite().all())
-        elif len(batch.tasks) + batch.absent < len(batch.values):
+        elif len(batch.tasks) + batch.absent < batch.values.shape[0]:
             tally.add("nonfinite_loss")
         if batch.whole and not self._checked:
             if not setup.sharded:  # whose graph ends at parameters that are whole for the length of a pass

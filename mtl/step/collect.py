@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.graph import branch, branches
-from mtl.gradients.pieces import Average
+from mtl.gradients.pieces import Average, widened
 from mtl.messages import kind_of
 
 #: One tensor (K,), a scalar a task by name, or a scalar a task in a fixed order (None where it is absent).
 Losses = Tensor | Mapping[str, Tensor] | Sequence[Tensor | None]
+#: Up to so many values are read sooner than an operation on them is started.
+_FEW = 64
 _ABSENT = "where a batch has no labels for a task, leave it out of the dict"
 
 
@@ -27,12 +29,16 @@ class Collected:
         tasks: indices of those that can be used: the finite ones, or all that are there where the host did not look.
         values: all K values, detached and float32 at least; NaN where a task is absent.
         names: of the tasks, if they have any.
+
+    Attributes:
+        whole: whether every task can be used.
     """
 
     def __init__(
         self, given: Tensor | list[Any], tasks: list[int], values: Tensor, names: Sequence[str] | None
     ) -> None:
         self.tasks, self.values = tasks, values
+        self.whole = len(tasks) == values.shape[0]
         self._given, self._names = given, names
 
     @property
@@ -44,11 +50,6 @@ class Collected:
     def absent(self) -> int:
         """The number of tasks that the batch lacks."""
         return 0 if isinstance(self._given, Tensor) else sum(loss is None for loss in self._given)
-
-    @property
-    def whole(self) -> bool:
-        """Whether every task can be used."""
-        return len(self.tasks) == len(self.values)
 
     @cached_property
     def present(self) -> list[Any]:
@@ -93,7 +94,7 @@ class Collector:
             average=self._average,
             differentiable=differentiable,
         )
-        self.num_tasks = len(batch.values)
+        self.num_tasks = batch.values.shape[0]
         return batch
 
 
@@ -141,14 +142,12 @@ def collect(
             )
         if losses.ndim != 1:
             raise ValueError(f"losses have shape {tuple(losses.shape)}; one loss a task is wanted, (K,)")
-        values = losses.detach().to(
-            torch.promote_types(losses.dtype, torch.float32), copy=True
-        )  # a state may keep them
-        given, there = losses, list(range(len(values)))
+        values = widened(losses.detach().clone())  # a state may keep them
+        given, there = losses, list(range(values.shape[0]))
         if there and differentiable and not losses.requires_grad:
             raise _depends_on_nothing(0, tasks)
-    if num_tasks is not None and len(values) != num_tasks:
-        raise ValueError(f"{len(values)} losses were given for {num_tasks} tasks")
+    if num_tasks is not None and values.shape[0] != num_tasks:
+        raise ValueError(f"{values.shape[0]} losses were given for {num_tasks} tasks")
     if average is not None:
         values = values.clone()
         average([values])
@@ -160,6 +159,8 @@ def collect(
 
 def all_finite(values: Tensor) -> bool:
     """Whether every value is finite; makes the host wait for the device."""
+    if values.numel() <= _FEW:
+        return all(map(math.isfinite, values.flatten().tolist()))
     # A sum is finite only if all are, and costs a quarter of asking each; that it overflows is rare.
     return math.isfinite(float(values.sum())) or bool(values.isfinite().all())
 
@@ -187,9 +188,10 @@ def _named(losses: Mapping[str, Tensor], tasks: Sequence[str]) -> tuple[list[Any
 
 def _values(given: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """(K,), NaN where a task is absent."""
-    absent = torch.full((), torch.nan, dtype=like.dtype, device=like.device)
-    values = torch.stack([absent if loss is None else loss.detach() for loss in given])
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    if any(loss is None for loss in given):
+        absent = torch.full((), torch.nan, dtype=like.dtype, device=like.device)
+        given = [absent if loss is None else loss for loss in given]
+    return widened(torch.stack([loss.detach() for loss in given if loss is not None]))
 
 
 def _ordered(losses: Sequence[Any], tasks: Sequence[str] | None) -> tuple[list[Any], Tensor]:

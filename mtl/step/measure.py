@@ -123,6 +123,8 @@ def refuse_missing(
         call: the call, as far as it is written out already.
         of: what closures give of a batch; `losses_of_` where it is not the batch itself.
     """
+    if needs.isdisjoint(CLOSURES):
+        return
     wanted = {name: text for signal, asked in CLOSURES.items() if signal in needs for name, text in asked.items()}
     missing = [f"{name}={text.format(of=of)}" for name, text in wanted.items() if name in given and given[name] is None]
     if missing:

@@ -12,7 +12,7 @@ from mtl.gradients.by_task import BackwardByTask
 from mtl.gradients.cut import cut
 from mtl.gradients.graph import Output, distinct, gradients_of_each, jacobian
 from mtl.gradients.task_gradients import measure_and_drop, measure_and_keep
-from mtl.step.collect import Collector
+from mtl.step.collect import Collector, all_finite
 from mtl.step.guard import harmless_gramian, harmless_losses, sound_tasks
 from mtl.step.measure import KEEPS_GRAPH, MEASURERS, NEEDS_GRADIENTS, measured
 from mtl.step.probe import ParameterProbe
@@ -112,12 +112,13 @@ class SignalsOfStep:
         found = measure(self._backward, batch.present, graph, self._leaves.groups(reached), one, **options)
         setup.passes["backward"] += len(batch.present)
         gramians = found.gramians if setup.loss_scale is None else found.gramians / one**2
-        finite = sound_tasks(gramians.diagonal(dim1=1, dim2=2)).all(0)
-        sound = True
+        squares, finite, sound = gramians.diagonal(dim1=1, dim2=2), None, True
         if whole is not None:
+            finite = sound_tasks(squares).all(0)
             setup.tally.add("nonfinite_gradient", ~finite.all() & whole)
             gramians, whole = harmless_gramian(gramians, finite), whole & finite.all()
-        elif not (sound := bool(finite.all())):
+        elif not all_finite(squares):
+            finite, sound = sound_tasks(squares).all(0), False
             setup.tally.add("nonfinite_gradient")
         rows = found.rows(self._leaves.trained) / one if self._reads_rows else None
         if step.seen and sound:
@@ -127,8 +128,7 @@ class SignalsOfStep:
                 heads = self._leaves.heads(reached)
                 others = found.rows(heads) / one if step.needs & MEASURERS.keys() else rows[:, :0]
                 self._measure_others(step, signals, heads, (rows, others))
-        known = whole is None and sound
-        return Findings(signals, whole, sound, gramians, found, rows, None if known else finite, reached, one)
+        return Findings(signals, whole, sound, gramians, found, rows, finite, reached, one)
 
     def _measure_others(
         self,

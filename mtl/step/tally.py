@@ -50,7 +50,7 @@ class DomainWatch:
         """Look at losses (..., K), or have the device mark what there is to see until somebody calls `look`."""
         if self.strategy.domain == "any" or len(self._said) == losses.shape[-1]:
             return
-        if look and float(losses.amin()) > 0:  # the usual case, in one operation; not for NaN
+        if look and _all_positive(losses):  # the usual case
             return
         outside = self.strategy.outside(losses).reshape(-1, losses.shape[-1]).any(0)
         self._marked = outside if self._marked is None else self._marked | outside
@@ -72,3 +72,10 @@ class DomainWatch:
                 "docs/strategies says what such a task weighs then",
                 stacklevel=4,
             )
+
+
+def _all_positive(losses: Tensor) -> bool:
+    """Whether every loss is above zero, none of them NaN."""
+    if losses.ndim == 1:  # so few are read sooner than an operation on them is started
+        return all(loss > 0 for loss in losses.tolist())
+    return float(losses.amin()) > 0

@@ -135,7 +135,7 @@ class Weigher:
         """
         held, step, tally = self.held(signals["losses"]), self._step_of(signals, tasks), self._setup.tally
         scale: Callable[[Tensor], Tensor] = self._on_scale
-        if len(tasks) < len(signals["losses"]):
+        if len(tasks) < signals["losses"].shape[0]:
             scale = partial(self._among, held, tasks)
         if whole is None:  # the host looks here too, at the sum of the weights: a third of the price of each
             new = proposed(step, self.state, signals, scale)
@@ -155,7 +155,7 @@ class Weigher:
     def _step_of(self, signals: Signals, tasks: Sequence[int]) -> StrategyStep:
         """The strategy's step on some tasks; on all of them it is the strategy's own, unless some are new."""
         new = [task for task in tasks if task not in self._met] if self._met is not None and self.updates else []
-        if len(tasks) == len(signals["losses"]) and not new:
+        if len(tasks) == signals["losses"].shape[0] and not new:
             return self._step
         if self._subset is None:
             self._subset = SubsetStep(self.strategy, signals["losses"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtl.strategies.solvers._early import settled
+
 
 def inverse(values: Tensor) -> Tensor:
     """1 / values, and 0 where a value is not positive."""
@@ -62,13 +64,18 @@ def factor(gramian: Tensor) -> Tensor:
 def taking_part(losses: Tensor, squares: Tensor) -> Tensor:
     """Which tasks (K,) have something left to learn: not those whose loss and squared gradient are both zero; all do
     where none does."""
-    part = (losses != 0) | (squares != 0)
+    part = losses != 0
+    if settled(part):
+        return part
+    part = part | (squares != 0)
     return part | ~part.any(-1, keepdim=True)
 
 
 def without(gramian: Tensor, part: Tensor) -> Tensor:
     """The Gramian (K, K) with the gradients of the tasks that take no part orthogonal to all others and very long, as
     which they have no share in the shortest vector of a convex hull."""
+    if settled(part):
+        return gramian
     far = (1e10 * gramian.diagonal().amax()).clamp(max=torch.finfo(gramian.dtype).max / 4)
     far = torch.where(far > 0, far, 1) * identity(gramian)
     return torch.where(part[:, None] & part, gramian, far)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtl.strategies.solvers._early import settled
+
 #: A loss up to here counts as zero.
 FLOOR = 1e-20
 
@@ -23,17 +25,24 @@ def positive(losses: Tensor) -> tuple[Tensor, Tensor]:
     Those with a positive loss count; where none has one, all do, and are equals.
     """
     counts = losses > FLOOR
+    if settled(counts):
+        return losses, counts
     return torch.where(counts, losses, 1), counts | ~counts.any(-1, keepdim=True)
 
 
 def neutral(weights: Tensor, counts: Tensor) -> Tensor:
     """The weights (K,), with the mean of those of the tasks that count for the others."""
+    if settled(counts):
+        return weights
     mean = torch.where(counts, weights, 0).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True)
     return torch.where(counts, weights, mean)
 
 
 def shares(logits: Tensor, counts: Tensor) -> Tensor:
     """The softmax (K,) among the tasks that count, 1 / K for each of the others; the sum is one."""
+    if settled(counts):
+        size = logits.shape[-1]
+        return torch.softmax(logits, -1) * size / size
     inside = torch.softmax(torch.where(counts, logits, -torch.inf), -1) * counts.sum(-1, keepdim=True)
     return torch.where(counts, inside, 1) / logits.shape[-1]
 

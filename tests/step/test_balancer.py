@@ -287,3 +287,15 @@ def test_weights_by_coordinate_survive_a_first_step_without_a_task():
         torch.testing.assert_close(parameter.grad, gradient)
     balancer.backward(losses())
     assert balancer.weights.shape == (2, 8) and balancer.skipped == {"absent_task": 1}
+
+
+@pytest.mark.parametrize("tasks", [3, 100])
+def test_losses_count_as_finite_by_themselves_whatever_their_sum_is(tasks):
+    shared = torch.zeros((), requires_grad=True)
+    balancer = mtl.Balancer("equal", [shared])
+    balancer.backward(torch.stack([shared + 3e38 for _ in range(tasks)]))  # whose sum is no float32 any more
+    assert not balancer.skipped and shared.grad == tasks
+
+    shared.grad = None
+    balancer.backward(torch.stack([shared * (torch.inf if task == 1 else 1) + 1 for task in range(tasks)]))
+    assert balancer.skipped == {"nonfinite_loss": 1} and shared.grad == tasks - 1

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 import mtl
 from mtl.cli.main import main
@@ -185,3 +186,16 @@ def test_each_strategy_says_what_it_is_made_for(capsys):
     assert {name: shown[name] for name in made_for} == made_for
     assert "Made for losses above zero" in (ROOT / "docs" / "strategies" / "log.md").read_text(encoding="utf-8")
     assert make("equal+dtp+ema").domain == "nonnegative" and make("dtp+log").domain == "positive"
+
+
+@pytest.mark.parametrize(
+    "name", ["uncertainty", "log", "geometric", "uw-so", "stch", "imtl-l", "lbtw", "adaloss", "mgda"]
+)
+def test_what_is_left_out_where_every_task_takes_part_changes_no_bit(name):
+    strategy, signals = make(name), random_signals(2, dtype=torch.float32)
+    signals = {key: value for key, value in signals.items() if key in strategy.needs}
+    state = strategy.init(signals["losses"])
+    looked = strategy(state, signals)
+    mapped = torch.vmap(strategy)(*pytree.tree_map(lambda leaf: leaf[None], (state, signals)))  # where nobody may look
+    for one, other in zip(pytree.tree_leaves(looked), pytree.tree_leaves(mapped), strict=True):
+        assert torch.equal(one, other[0])
