@@ -48,8 +48,10 @@ def paired_over_examples(
     common = [seed for seed in values if finite(values[seed]) and finite(reference.get(seed))]
     moved = _differences(without, reference_without, common)
     mean, count = found.difference.mean, len(common)
-    if moved is None or mean is None or found.spread is None:
+    if moved is None or mean is None or count < 2:
         return found
+    if found.spread is None:  # not less certain of being equal, and as much one of those that are tested
+        return replace(found, of_examples=0.0)
     folds = moved.shape[1]
     around = moved - moved.mean(1, keepdims=True)
     covariance = (folds - 1) / folds * around @ around.T

@@ -275,6 +275,24 @@ def test_a_difference_is_tested_for_other_test_examples_too(tmp_path: Path) -> N
     assert any(term == "p, other examples" for term, _ in method(summary))
 
 
+def test_a_variant_that_equals_the_reference_counts_among_the_tested_for_other_examples_too(tmp_path: Path) -> None:
+    specs = ("equal", "famo", "nash", "mgda")
+    directory = write_study(tmp_path, specs, range(4), histories=False, tasks={"left": TASKS["left"]})
+
+    def same(line):  # type: ignore[no-untyped-def]
+        rise = {"famo": 0.01, "nash": 0.02}.get(line["strategy"], 0.0)
+        line["metrics"]["left"]["accuracy"] = 0.8 + 0.001 * line["seed"] + rise * (1 + 0.1 * (line["seed"] % 2))
+        return with_folds(line, 0.001)
+
+    rewrite(directory, same)
+    found = summarize(read_study([directory]))["strategies"]
+    assert (found["mgda"]["p_value"], found["mgda"]["over_examples"]["p_value"]) == (1.0, 1.0)
+    for seeds, other in ((found[spec], found[spec]["over_examples"]) for spec in ("famo", "nash", "mgda")):
+        assert other["p_value"] >= seeds["p_value"] and other["p_adjusted"] >= seeds["p_adjusted"]
+    first = min(found[spec]["over_examples"]["p_value"] for spec in ("famo", "nash"))
+    assert min(found[spec]["over_examples"]["p_adjusted"] for spec in ("famo", "nash")) == pytest.approx(3 * first)
+
+
 def test_without_folds_of_every_run_there_is_no_test_for_other_examples(tmp_path: Path) -> None:
     directory = write_study(tmp_path, ("equal", "famo"), histories=False)
     rewrite(directory, lambda line: line if line["seed"] == 1 else with_folds(line, 0.1))

@@ -187,4 +187,4 @@ def test_where_examples_are_not_known_a_comparison_is_over_seeds() -> None:
     assert other.of_examples == 0.0 and other.p_value == pytest.approx(alone.p_value)
     assert paired_over_examples({0: 0.7}, reference, known, known).p_value is None
     equal = paired_over_examples(values, values, known, known)
-    assert equal.p_value == 1.0 and equal.of_examples is None
+    assert equal.p_value == 1.0 and equal.of_examples == 0.0
