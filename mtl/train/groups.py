@@ -186,8 +186,11 @@ class Groups:
                 f"with {len(job.losses)} ({', '.join(job.losses)})"
             )
         if (group.stepper.most > 1) != bool(self._room([job])):
+            losses = ", ".join(f"{task.name}={task.loss}" for task in job.tasks)
             raise ValueError(
-                f"member {number} cannot become {job.strategy}: one of the two is trained one at a time, the other not"
+                f"member {number} cannot go on with {job.strategy} and the losses {losses}: either this or what it has "
+                "now cannot be vectorised, and states pass only among runs that are trained alike; "
+                "search either kind by itself, or by a method whose runs keep their structure, such as random and tpe"
             )
         with threads(job.settings.threads):
             moved = group.restructured(row, job)

@@ -16,6 +16,7 @@ from mtl.train import Cohort, Member, Settings, train
 from tests.tiny import Tiny
 
 FILE = str(Path(__file__).with_name("user_losses.py"))
+BRANCHING = f"{FILE}:branching"
 SETTINGS = Settings(steps=6, batch_size=32)
 LOSSES = [
     {"name": "mae+0.5*huber", "weight2": 0.2, "huber_delta": 0.4},
@@ -42,6 +43,18 @@ def test_members_with_losses_of_every_origin_equal_single_runs():
         single = train(Changed(), load_checked(Tiny()), "equal", SETTINGS, seed=5)
         assert found.status == single.status == "done"
         assert found.metrics["product"]["mae"] == pytest.approx(single.metrics["product"]["mae"], abs=1e-5)
+
+
+def test_where_a_state_would_pass_to_a_loss_that_cannot_be_vectorised_the_line_names_it():
+    members = [
+        Member("equal", seed, losses={"product": {"name": name}}) for seed, name in enumerate(("mse", BRANCHING))
+    ]
+    cohort = Cohort(Tiny(), load_checked(Tiny()), members, SETTINGS, tell=lambda _: None)
+    cohort.advance(2)
+    with pytest.raises(
+        ValueError, match=r"member 0 cannot go on with equal and the losses .*branching: .* random and tpe"
+    ):
+        cohort.exploit({0: 1})
 
 
 def by_torch_func(prediction, target):

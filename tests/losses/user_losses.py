@@ -14,6 +14,12 @@ def logistic(prediction, target, width: float = 1.0):
     return (width * torch.log(torch.cosh((prediction - target) / width))).mean()
 
 
+def branching(prediction, target):
+    """Another loss where errors are large, which cannot be vectorised."""
+    error = (prediction - target).abs()
+    return error.mean() if error.mean() > 1 else error.square().mean()
+
+
 def fire(prediction, target, width: float = 1.0):
     """Its name between colons is that of a picture to some terminals."""
     return ((prediction - target) / width).square().mean()
