@@ -142,6 +142,10 @@ class Search:
             self._load(saved)
             if not self.alive and (more := self.method.more()):
                 self._save(directory, self._start(more))
+        if self.method.options.asynchronous:
+            # What follows a checkpoint depends on timing, so that a run which ended after it ends otherwise now.
+            known = {self.run_name(trial.number) for trial in self.trials if trial.status}
+            records = {name: record for name, record in records.items() if name in known}
         while self.alive:
             reports = self._segment(should_stop)
             decision = self.method.decide(reports)

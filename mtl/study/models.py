@@ -59,6 +59,7 @@ class Models:
             return
         if self._seen is None:
             self._seen = list(recorded())
+        self._seen = [each for each in self._seen if each["run"] != record["run"]]  # it may have ended before
         rivals = [each for each in self._seen if each["phase"] == record["phase"] and self._rivals(each, record)]
         self._seen.append(record)
         leads = self._best([*rivals, record]) is record

@@ -12,7 +12,9 @@ from mtl.cli.main import main
 from mtl.files.lineage import read_events
 from mtl.search.methods import MethodOptions, Problem, Report, find_method
 from mtl.search.objective import Objective
-from mtl.search.replay import differences, retrace
+from mtl.search.recovery import save_state
+from mtl.search.replay import differences, rerun, retrace
+from mtl.search.rerun import Rerun
 from mtl.search.search import Search
 from mtl.search.shards.sharded import ShardedCohort
 from mtl.search.space.build import build_space
@@ -119,6 +121,33 @@ def test_stopped_in_the_middle_it_goes_on(tmp_path):
     assert search.totals.steps == search.method.work
     best = max(records, key=lambda record: record["selection"])
     assert replayed(search, best, events, Tiny()) < 1e-5
+
+
+class Killed(BaseException):
+    """Nothing more happens, as in a process that was killed."""
+
+
+def test_killed_between_a_record_and_its_checkpoint_it_is_what_is_recorded_in_the_end(tmp_path, monkeypatch):
+    """The shard whose runs had ended comes second when the search goes on."""
+
+    def save(directory, *given):
+        if directory.records():
+            raise Killed
+        save_state(directory, *given)
+
+    monkeypatch.setattr("mtl.search.search.save_state", save)
+    with pytest.raises(Killed):
+        searched(tmp_path, Here(2, paces=[1.0, 1.01]))
+    early = {record["trial"]: record["spent"] for record in records_of(tmp_path)}
+    monkeypatch.setattr("mtl.search.search.save_state", save_state)
+    search, found, events = searched(tmp_path, Here(2, paces=[1.5, 1.0]))
+    records = {record["trial"]: record for record in found}
+    assert len(records) == 6 and all(records[trial]["spent"] > spent for trial, spent in early.items())
+    curves = {run: json.loads((tmp_path / record["history"]).read_text()) for run, record in records.items()}
+    for run, record in records.items():
+        part = Rerun(events, records, run)
+        again = rerun(search.problem, part, run, search.objective, _whole(Tiny()), curves)
+        assert set(differences(record, again).values()) == {0.0}
 
 
 def test_a_run_that_is_not_finite_is_replaced(tmp_path):

@@ -81,7 +81,10 @@ class InlineHosts:
         """The places of the calls that are over: all calls but, of those that train, the ones whose turn has come."""
         if any(call.shard < 0 for call in calls):
             return list(range(len(calls)))
-        here = {self._members[number] for number in next(self._arrivals)}
+        arrived = next(self._arrivals, None)
+        if arrived is None:
+            raise ValueError("its files do not say in which order its shards came to the ends of intervals")
+        here = {self._members[number] for number in arrived}
         return [place for place, call in enumerate(calls) if call.shard in here]
 
     def where(self, shard: int) -> str:  # noqa: ARG002
