@@ -35,7 +35,7 @@ class SearchTracker:
         self._name = ""  # of the search's run
         self._phase = ""
         self._members: dict[int, str] = {}
-        self._ended: list[dict[str, Any]] = []
+        self._ended: dict[int, dict[str, Any]] = {}
 
     def segment(self, search: Search) -> None:
         """Log a point of each member, and one of the whole."""
@@ -53,9 +53,10 @@ class SearchTracker:
                 self._begin_member(search, trial, initial.get(trial.number, trial.values))
             if trial.number in search.evaluations:
                 self._tracker.row(self._members[trial.number], trial.step, _point(search, trial))
-        for record in self._ended:
-            end_run(self._tracker, self._members.pop(record["trial"]), record)
-        self._ended = []
+        for number, record in self._ended.items():
+            if search.trials[number].status:  # otherwise it ended in a segment that was lost, and is trained again
+                end_run(self._tracker, self._members.pop(number), record)
+        self._ended = {}
         if search.phase == "search":
             self._tracker.row(self._name, search.totals.steps, _overall(search))
             if not search.alive:
@@ -63,7 +64,7 @@ class SearchTracker:
 
     def trial(self, search: Search, record: dict[str, Any]) -> None:  # noqa: ARG002
         """A member ended; its last point is still to come."""
-        self._ended.append(record)
+        self._ended[record["trial"]] = record
 
     def report(self, config: Mapping[str, Any]) -> None:
         """Log the figures of the report of `mtl search`.

@@ -97,6 +97,20 @@ def test_what_only_the_cluster_can_tell_is_refused_and_leaves_no_run_behind(on_c
     assert main([*arguments, "--interval=40"]) == 0  # no --resume needed
 
 
+def test_a_process_that_is_lost_when_runs_have_ended_costs_a_segment(tmp_path, monkeypatch):
+    """Other runs go on, and what had ended ends again."""
+    pytest.importorskip("ray")
+    from tests.ray.pretend import Ray, pretend
+
+    search = ["search", "tests/tiny.py:Tiny", "--strategy=gradnorm", "--method=asha", "--members=5", "--steps=20"]
+    search += ["--interval=5", "--engine=ray", "--wandb=disabled", "--quiet", "--shards=2"]
+    ray = pretend(monkeypatch, Ray(1))
+    assert main([*search, f"--out={tmp_path / 'whole'}"]) == 0
+    ray = pretend(monkeypatch, Ray(1, dies=lambda _number, name: name in ("keep", "drop") and ray.lost == 0))
+    assert main([*search, f"--out={tmp_path / 'lost'}"]) == 0
+    assert ray.lost == 1 and _files(tmp_path / "lost") == _files(tmp_path / "whole")
+
+
 def _files(out):
     schedule = events_of(out)
     return schedule, summary_of(out)
