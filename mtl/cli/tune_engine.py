@@ -130,6 +130,8 @@ class TuneEngine(Engine):
             keep_models=asked.keep_models,
         )
         made.ends_on_failure = True
+        if asked.shards:
+            made.space = search.problem.space
         return made
 
     def _lent(self) -> float:

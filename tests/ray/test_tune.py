@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +20,9 @@ from tests.written import events_of, records_of
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
+from ray.train._internal.storage import StorageContext
+from ray.tune.result import TRIAL_INFO
+
 SPEC = "tests/tiny.py:Tiny"
 STRATEGIES = ["equal", "static", "uncertainty+gradnorm"]
 GIVEN = {
@@ -26,6 +31,8 @@ GIVEN = {
     "batch_size": "16:32",
     "loss.product": ["mse", "huber"],
     "loss.product.delta": "0.1:2:log",
+    "lr": "0.0012345678901234:0.1",
+    "ema": ["none", 0.5],
 }
 
 
@@ -57,14 +64,15 @@ def test_every_configuration_is_a_run(names):
 
     space = names.space_of(SPEC, STRATEGIES, GIVEN)
     flat = to_tune(space.dimensions, conditional=False)
-    strategies = set()
+    strategies, averages = set(), set()
     for _ in range(30):
         config = {name: domain.sample() if hasattr(domain, "sample") else domain for name, domain in flat.items()}
         values = from_config(config)
         make_member(values, 0)
         assert set(values) == {name for name, _ in space.active(values)}
         strategies.add(values["strategy"])
-    assert len(strategies) == 3
+        averages.add(values["ema"])
+    assert len(strategies) == 3 and averages == {None, 0.5}
 
 
 def test_space_to_tune_is_the_same(names):
@@ -139,16 +147,22 @@ def test_the_words_of_a_space_are_read_back():
 
     space = space_of(Tiny(), STRATEGIES, GIVEN)
     again = space_of(Tiny(), ["equal"], space.describe())
-    assert again.describe() == space.describe()
+    assert again.dimensions == space.dimensions
 
 
 @pytest.mark.slow
 def test_a_search_by_ray_tune_is_replayed(on_cluster, tmp_path, capsys):
     """PBT over strategies: no two trials share a seed, there are exploits, and the winner is trained again."""
+    from mtl.ray.tune.space import space_of
+    from mtl.search.methods import Problem, random_starts
+
     out = tmp_path / "run"
     options = ["--engine=tune", "--members=4", "--epochs=4", "--interval=8", f"--out={os.path.relpath(out)}"]
-    on_cluster("search", SPEC, "--strategies", "equal", "gradnorm", *options)
+    on_cluster("search", SPEC, "--strategies", "equal", "gradnorm", *options, "--search", "ema=none,0.5")
     records, events = records_of(out), events_of(out)
+    space = space_of(Tiny(), ["equal", "gradnorm"], {"ema": ["none", 0.5]})
+    begun = [start.values for start in random_starts(Problem(space, 32, 8, 0), 4)]
+    assert [event["after"] for event in events if event["source"] is None] == begun, "as in our own searches"
     assert len({record["seed"] for record in records}) == 4 == len(records)
     assert all(record["status"] == "done" and math.isfinite(record["objective"]["selection"]) for record in records)
     assert any(event["source"] is not None for event in events)
@@ -231,6 +245,41 @@ def test_schedulers_and_searchers_end_in_a_report(on_cluster, tmp_path, options)
     records = records_of(out)
     assert len(records) >= 4 and len({record["seed"] for record in records}) == len(records)
     assert main(["report", str(out)]) == 0
+
+
+@pytest.mark.slow
+def test_shards_search_what_was_asked_for_and_nothing_else(on_cluster, tmp_path):
+    out = tmp_path / "run"
+    search = ["search", SPEC, "--engine=tune", "--shards=2", "--members=4", "--steps=16", "--interval=8"]
+    strategies = ["--strategies", "gradnorm:alpha=0.5", "gradnorm"]
+    on_cluster(*search, *strategies, "--search", "weight_decay=default", "--wandb=disabled", f"--out={out}")
+    began = [event["after"] for event in events_of(out) if event["source"] is None]
+    assert len(began) == 4 and not any("weight_decay" in values for values in began)
+    assert all(("strategy.gradnorm.alpha" in values) == (values["strategy"] == "gradnorm:lr=0.025") for values in began)
+
+
+def _begun(made, config, name, storage):
+    return made({**config, TRIAL_INFO: SimpleNamespace(trial_id=name, trial_name=name, trial_resources=None)}, storage)
+
+
+def test_what_a_lost_driver_left_of_later_segments_is_not_gone_on_from(names, tmp_path, monkeypatch):
+    """A trial takes over another: at the step of which the driver knows, though a later checkpoint lies there."""
+    monkeypatch.chdir(ROOT)  # which Ray leaves for the trial's directory
+    monkeypatch.setattr(StorageContext, "trial_working_directory", str(tmp_path))  # Ray's own is where a cluster runs
+    monkeypatch.setattr(StorageContext, "persist_artifacts", lambda _self, **_options: None)
+    made = names.trainable(SPEC, strategy="gradnorm", settings={"epochs": 4})
+    stores = [StorageContext(str(tmp_path), "tune", trial_dir_name=name) for name in ("target", "source")]
+    config = {"lr": 0.01, "interval": 8}
+    target, source = (_begun(made, {**config, "seed": k}, str(k), copy.copy(stores[k])) for k in range(2))
+    for _ in range(3):
+        target.train()
+        target.save()
+    source.train()
+    given = source.save()
+    stores[0].current_checkpoint_index = 0  # the driver heard of the first segment, no more
+    again = _begun(made, {**config, "lr": 0.02, "seed": 0}, "0", stores[0])
+    again.restore(given)
+    assert again.train()["steps"] == 16
 
 
 def test_without_ray_a_name_says_which_extra_brings_it(names, monkeypatch):

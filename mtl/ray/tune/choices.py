@@ -8,6 +8,7 @@ from typing import Any
 from mtl.search.methods import MethodOptions, Problem
 from mtl.search.methods.method import random_starts
 from mtl.search.space import Space
+from mtl.search.space.to_tune import in_words
 
 _METRIC, _MODE = "objective", "max"
 
@@ -80,7 +81,8 @@ def configurations(
         values = problem.space.grid(options.grid_points)
     else:
         values = [start.values for start in random_starts(problem, trials)]
-    return [{**constants, **some, "seed": problem.seed + number} for number, some in enumerate(values)]
+    points = [{name: in_words(value) for name, value in some.items()} for some in values]
+    return [{**constants, **point, "seed": problem.seed + number} for number, point in enumerate(points)]
 
 
 def shard_configurations(

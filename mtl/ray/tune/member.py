@@ -130,7 +130,10 @@ class MemberTrial(OurTrial):
     def _own_newest(self) -> dict[str, Any] | None:
         """The trial's own state when it last reported: what it was given is another's."""
         assert self._storage is not None
-        for folder in sorted(Path(self._storage.trial_fs_path).glob("checkpoint_*"), reverse=True):
+        # Later ones, which a driver or a process that is gone left, are of segments that are trained again.
+        known = self._storage.checkpoint_dir_name
+        folders = [path for path in Path(self._storage.trial_fs_path).glob("checkpoint_*") if path.name <= known]
+        for folder in sorted(folders, reverse=True):
             saved = checkpoints.load(folder / STATE)
             if saved is not None:
                 return saved

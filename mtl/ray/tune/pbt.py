@@ -11,10 +11,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from mtl.ray.tune.about import number_of
-from mtl.ray.tune.space import explored
+from mtl.ray.tune.space import Mutations, explored
 from mtl.search.methods import MethodOptions, Problem, Report, find_method
 from mtl.search.methods.pbt import PBT
 from mtl.search.space import Values
+from mtl.search.space.to_tune import NONE, in_words
 
 _MANY = 10**6  # intervals, where the length of a run is not known
 _WAITING = (Trial.PENDING, Trial.PAUSED)
@@ -70,6 +71,7 @@ class TunePBT(PopulationBasedTraining):
         if not hyperparam_mutations:
             raise ValueError("hyperparam_mutations is empty: PBT explores at least one parameter")
         self._space = explored(hyperparam_mutations)
+        self._ours = isinstance(hyperparam_mutations, Mutations)
         super().__init__(
             time_attr=time_attr,
             metric=metric,
@@ -189,7 +191,7 @@ class TunePBT(PopulationBasedTraining):
         """Let `target`, which is paused, go on from the newest checkpoint of `source` with new values."""
         kept = {name: target.config[name] for name in _KEPT if name in target.config}
         absent = dict.fromkeys(name for name in self._space.dimensions if name in source.config)
-        target.set_config({**copy.deepcopy(source.config), **absent, **values, **kept})
+        target.set_config({**copy.deepcopy(source.config), **absent, **self._written(values), **kept})
         manager: Any = target.run_metadata.checkpoint_manager
         manager._latest_checkpoint_result = copy.copy(source.latest_checkpoint_result)
         target.invalidate_json_state()
@@ -199,7 +201,7 @@ class TunePBT(PopulationBasedTraining):
         assert self._metric is not None and self._metric_op is not None
         score = self._metric_op * float(result[self._metric])
         score = score if math.isfinite(score) else -math.inf
-        values = {name: value for name, value in trial.config.items() if value is not None}
+        values = self._values_of(trial)
         values = {name: values[name] for name, _ in self._space.active(values) if name in values}
         time = math.floor(result[self._time_attr])
         finished = bool(result.get("done"))
@@ -209,11 +211,26 @@ class TunePBT(PopulationBasedTraining):
 
     def _fill(self, trial: Trial) -> None:
         """Give a trial the values that its configuration lacks."""
-        own = {name: value for name, value in trial.config.items() if value is not None}
+        own = self._values_of(trial)
         rng = self._decides.problem.rng(0, number_of(trial.trial_id))
-        missing = {n: v for n, v in self._space.completed(own, rng).items() if n not in own}
+        missing = self._written({n: v for n, v in self._space.completed(own, rng).items() if n not in own})
         trial.config.update(missing)
         trial.evaluated_params.update(missing)
+
+    def _values_of(self, trial: Trial) -> Values:
+        """What a trial's configuration holds, but for what does not exist in it."""
+        if not self._ours:
+            return {name: value for name, value in trial.config.items() if value is not None or self._may_be_none(name)}
+        held = {name: value for name, value in trial.config.items() if value is not None}
+        return {name: None if value == NONE and self._may_be_none(name) else value for name, value in held.items()}
+
+    def _written(self, values: Values) -> Values:
+        """Values as a configuration holds them."""
+        return {name: in_words(value) for name, value in values.items()} if self._ours else values
+
+    def _may_be_none(self, name: str) -> bool:
+        dimension = self._space.dimensions.get(name)
+        return dimension is not None and None in getattr(dimension.parameter, "choices", ())
 
     def _forget(self, trial: Trial) -> None:
         self._due.discard(trial.trial_id)

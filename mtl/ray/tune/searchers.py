@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl.search.methods import Problem
 from mtl.search.space import Values
-from mtl.search.space.to_tune import to_tune
+from mtl.search.space.to_tune import in_words, to_tune
 
 
 class _Suggest:
@@ -17,7 +17,7 @@ class _Suggest:
         self._problem, self._constants = problem, dict(constants)
 
     def __call__(self, trial: Any) -> Values:
-        values = self._problem.space.suggest(trial)
+        values = {name: in_words(value) for name, value in self._problem.space.suggest(trial).items()}
         return {**self._constants, **values, "seed": self._problem.seed + trial.number}
 
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mtl.ray.tune.about import STATE, number_of
 from mtl.ray.tune.space import check_names, space_of
@@ -15,6 +15,7 @@ from mtl.ray.tune.trial import OurTrial
 from mtl.search.methods import OPTIONS, MethodOptions
 from mtl.search.plan import make_search
 from mtl.search.search import Search
+from mtl.search.space import Space
 from mtl.study.models import Models
 from mtl.study.rundir import RunDirectory
 from mtl.train import Result
@@ -30,7 +31,12 @@ class ShardTrial(OurTrial):
 
     The configuration of the trial is the space of its search, as on the command line. A value such as 0.001 holds for
     all its runs; a range such as "1e-4:1e-2:log" is searched among them.
+
+    Attributes:
+        space: in place of what a configuration says of it; words do not say what is not to be searched.
     """
+
+    space: ClassVar[Space | None] = None
 
     def setup(self, config: dict[str, Any]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="mtl-shard-"))
@@ -87,7 +93,7 @@ class ShardTrial(OurTrial):
         number = number_of(self.trial_id)
         self._seed = int(config.get("seed", int(config.get("first_seed", 0)) + number * self.about.members))
         given = {name: value for name, value in config.items() if name not in OWN and value is not None}
-        self._space = space_of(self.setting.benchmark, [self.about.strategy], given)
+        self._space = self.space or space_of(self.setting.benchmark, [self.about.strategy], given)
         options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
         self._options = MethodOptions(members=self.about.members, **options)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -11,7 +11,7 @@ import numpy as np
 from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform, Uniform
 
 from mtl.benchmarks.benchmark import Benchmark
-from mtl.hyperparameters import domains
+from mtl.hyperparameters import domains, kinds_of
 from mtl.losses import make_loss
 from mtl.ray.tune.benchmark import found
 from mtl.search.space import Space, Values
@@ -19,8 +19,9 @@ from mtl.search.space.build import SETTINGS, build_space
 from mtl.search.space.dimension import Dimension
 from mtl.search.space.grammar import Bounds, Listed, Range, Word, read_range
 from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
-from mtl.search.space.to_tune import distribution
+from mtl.search.space.to_tune import NONE, distribution, in_words
 from mtl.strategies import make, units
+from mtl.train import Settings
 from mtl.train.heads import head_names
 
 _SHARE = re.compile(r"(.*)\[(\d+)\]")  # of weights on the simplex, one by one
@@ -61,8 +62,8 @@ def from_config(config: Mapping[str, Any]) -> Values:
             shares.setdefault(match[1], {})[int(match[2])] = value
     for name, some in shares.items():
         values[name] = Simplex(len(some)).from_shares([some[place] for place in sorted(some)])
-    own = {part.name for part in units(make(values["strategy"]))}
-    return {name: _python_value(value) for name, value in values.items() if _exists(name, values, own)}
+    own = {part.name: type(part) for part in units(make(values["strategy"]))}
+    return {name: _read(name, value, values, own) for name, value in values.items() if _exists(name, values, own)}
 
 
 class Mutations(dict[str, Any]):
@@ -71,7 +72,10 @@ class Mutations(dict[str, Any]):
     def __init__(self, space: Space) -> None:
         varied = {name: space.dimensions[name].parameter for name in space.varied}
         super().__init__(
-            {name: [*p.choices] if isinstance(p, Choice) else distribution(p) for name, p in varied.items()}
+            {
+                name: [*map(in_words, p.choices)] if isinstance(p, Choice) else distribution(p)
+                for name, p in varied.items()
+            }
         )
         self.space = space
 
@@ -128,7 +132,7 @@ def _range(name: str, value: Any) -> Range:
     return read_range(name, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
-def _exists(name: str, values: Values, own: set[str]) -> bool:
+def _exists(name: str, values: Values, own: Mapping[str, type]) -> bool:
     """Whether a parameter exists beside the chosen strategy and losses; names that we do not know are refused later."""
     kind, _, rest = name.partition(".")
     first, _, key = rest.rpartition(".")
@@ -137,6 +141,24 @@ def _exists(name: str, values: Values, own: set[str]) -> bool:
     if kind == "loss" and first and f"loss.{first}" in values:
         return key in domains(make_loss(values[f"loss.{first}"]))
     return True
+
+
+def _read(name: str, value: Any, values: Values, own: Mapping[str, type]) -> Any:
+    """A value of a configuration in Python's own types; the word for None as that where the parameter may be None."""
+    kind, _, rest = name.partition(".")
+    first, _, key = rest.rpartition(".")
+    if value != NONE or name == "strategy" or (kind == "loss" and not first):
+        return _python_value(value)
+    if kind == "strategy":
+        owner: type = own[first]
+    elif kind == "loss":
+        chosen = values.get(f"loss.{first}")
+        if chosen is None:
+            return None  # no number or spec is written so
+        owner = type(make_loss(chosen))
+    else:
+        owner, key = Settings, f"head_{key}" if kind == "heads" and rest else name
+    return None if type(None) in kinds_of(owner, key) else value
 
 
 def check_names(config: Mapping[str, Any], others: Sequence[str], tasks: Sequence[str]) -> None:

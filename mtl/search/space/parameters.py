@@ -137,7 +137,7 @@ class Number(Parameter):
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def describe(self) -> str:
-        return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
+        return f"{_written(self.low)}:{_written(self.high)}" + (":log" if self.log else "")
 
     def _inside(self, value: float) -> Any:
         if self.integer:
@@ -172,6 +172,11 @@ class Choice(Parameter):
 
     def describe(self) -> str:
         return ",".join(map(str, self.choices))
+
+
+def _written(value: float) -> str:
+    """A number in the fewest digits that it is read back from."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(float(value))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,14 @@ from ray import tune
 from mtl.search.space.dimension import Condition, Dimension
 from mtl.search.space.parameters import Choice, Number, Parameter, Simplex
 
+#: None as a choice, in a configuration of Tune. There None says that a parameter does not exist beside the others.
+NONE = "none"
+
+
+def in_words(value: Any) -> Any:
+    """A value as a configuration of Tune holds it."""
+    return NONE if value is None else value
+
 
 def to_tune(dimensions: Mapping[str, Dimension], *, conditional: bool = True) -> dict[str, Any]:
     """A space in Ray Tune's distributions, by name.
@@ -37,7 +45,8 @@ def to_tune(dimensions: Mapping[str, Dimension], *, conditional: bool = True) ->
 def distribution(parameter: Parameter) -> Any:
     """One parameter as Ray Tune draws it."""
     if isinstance(parameter, Choice):
-        return tune.choice([*parameter.choices]) if len(parameter.choices) > 1 else parameter.choices[0]
+        choices = [in_words(choice) for choice in parameter.choices]
+        return tune.choice(choices) if len(choices) > 1 else choices[0]
     if isinstance(parameter, Simplex):
         return tune.sample_from(_FlatSimplex(parameter.size))
     assert isinstance(parameter, Number)
@@ -68,4 +77,4 @@ class _Conditional:
         if spec.config[self.condition.parent] not in self.condition.choices:
             return None
         # Tune has seeded NumPy's global generator, and draws everything else from it.
-        return self.parameter.sample(np.random.default_rng(np.random.randint(2**31)))
+        return in_words(self.parameter.sample(np.random.default_rng(np.random.randint(2**31))))
