@@ -47,7 +47,7 @@ def _start() -> None:
             include_dashboard=False,
             _temp_dir=_short_directory(),
         )
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:  # that of a node that is late has no class of its own
         ray.shutdown()
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"--engine ray: Ray does not start on this machine: {why}") from error

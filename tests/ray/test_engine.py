@@ -196,7 +196,7 @@ def test_ray_that_does_not_start_is_said_in_a_line_and_leaves_no_run_behind(tmp_
     ray = pytest.importorskip("ray")
 
     def late(**_options):
-        raise RuntimeError("node timed out\nduring startup")
+        raise Exception("node timed out\nduring startup")  # as Ray does
 
     monkeypatch.setattr(ray, "init", late)
     out = tmp_path / "run"
