@@ -54,6 +54,7 @@ PAGE = Path(__file__).parent / "auto.md"
 BEGIN, END = "<!-- from docs/auto_table.py -->", "<!-- to here -->"
 BENCHMARKS = ("multidigits", "census", "yeast")
 SCORES, DRAWN = "scores.json", "random.json"
+_FINE = 0.15  # a half width below which two decimals are shown
 _APART = 100  # between the seeds of two repetitions
 _FRESH = 50  # from the seed of a repetition to the first of those under which it is measured
 
@@ -251,14 +252,18 @@ def in_percent(found: Interval) -> str:
     """A mean with its interval."""
     if found.mean is None:
         return "–"
-    half = "" if found.half_width is None else f" ± {found.half_width:.1f}"
-    return f"{found.mean:+.1f}{half}".replace("-", "−")
+    digits = 1 if found.half_width is None or found.half_width >= _FINE else 2
+    half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
+    return f"{found.mean:+.{digits}f}{half}".replace("-", "−")
 
 
 def lowest(gains: Iterable[float | None]) -> str:
     """The gain of the worst repetition."""
     known = [gain for gain in gains if gain is not None]
-    return f"{min(known):+.1f}".replace("-", "−") if known else "–"
+    if not known:
+        return "–"
+    digits = 2 if 0 < abs(min(known)) < 1 else 1
+    return f"{min(known):+.{digits}f}".replace("-", "−")
 
 
 def write_table(page: Path, rows: Sequence[str]) -> None:
