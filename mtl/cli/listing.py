@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from mtl.benchmarks import BENCHMARKS, Benchmark, MissingData
 from mtl.cli.console import console
 from mtl.cli.errors import BadInput
-from mtl.cli.groups import GROUPS, group_of
 from mtl.hyperparameters import defaults, domains, show
-from mtl.losses import FAMILIES
-from mtl.losses.torch_losses import torch_names
-from mtl.models import ARCHITECTURES, MODELS
-from mtl.search.methods import METHODS, find_method
-from mtl.strategies import REGISTRY
-from mtl.strategies.combinators import COMBINATORS
-from mtl.strategies.strategy import Strategy
+
+if TYPE_CHECKING:  # what is listed is imported where it is, and the rest is not
+    from mtl.benchmarks import Benchmark
+    from mtl.strategies.strategy import Strategy
 
 _RATIOS = {"about": 5, "parameters": 4, "data": 3, "tasks": 3, "shared": 2, "paper": 3}
 #: What a step costs, from the cheapest.
@@ -85,6 +80,8 @@ def _show_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def _show_strategies(rows: Sequence[dict[str, Any]], *, by_cost: bool) -> None:
     """A paragraph for each, wrapped at the width of the terminal."""
+    from mtl.cli.groups import GROUPS
+
     _say(
         "In brackets: what a step costs, in forward and backward passes with K tasks, and which losses it is made for."
     )
@@ -114,6 +111,9 @@ def _show_strategy(row: dict[str, Any], head: str) -> None:
 
 def _show_losses(rows: Sequence[dict[str, Any]]) -> None:
     """A paragraph for each, below what it is for."""
+    from mtl.losses import FAMILIES
+    from mtl.losses.torch_losses import torch_names
+
     for family in FAMILIES:
         if inside := [row for row in rows if row["for"] == family]:
             _say(f"FOR {family.upper()} ({len(inside)})")
@@ -146,6 +146,10 @@ def _say(text: str, indent: str = "") -> None:
 
 
 def _strategies() -> list[dict[str, Any]]:
+    from mtl.cli.groups import group_of
+    from mtl.strategies import REGISTRY
+    from mtl.strategies.combinators import COMBINATORS
+
     return [
         {
             "name": name,
@@ -177,6 +181,8 @@ def cost_class(cls: type[Strategy]) -> str:
 
 
 def _benchmarks() -> list[dict[str, Any]]:
+    from mtl.benchmarks import BENCHMARKS
+
     return [
         {
             "name": name,
@@ -190,6 +196,8 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 def _whether_ready(cls: type[Benchmark]) -> str:
     """Whether the data is here, or how it comes here."""
+    from mtl.benchmarks import MissingData
+
     try:
         cls().files()
     except MissingData as error:
@@ -198,6 +206,8 @@ def _whether_ready(cls: type[Benchmark]) -> str:
 
 
 def _losses() -> list[dict[str, Any]]:
+    from mtl.losses import FAMILIES
+
     return [
         {
             "name": cls.name,
@@ -214,6 +224,8 @@ def _losses() -> list[dict[str, Any]]:
 
 
 def _models() -> list[dict[str, Any]]:
+    from mtl.models import MODELS
+
     return [
         {"name": name, "parameters": _parameters(cls), "about": _first_paragraph(cls), "paper": cls.paper}
         for name, cls in MODELS.items()
@@ -221,6 +233,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _architectures() -> list[dict[str, Any]]:
+    from mtl.models import ARCHITECTURES
+
     return [
         {
             "name": name,
@@ -234,6 +248,8 @@ def _architectures() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
+    from mtl.search.methods import METHODS, find_method
+
     return [
         {
             "name": name,

@@ -154,3 +154,19 @@ def test_the_list_of_losses_says_formula_parameters_ranges_and_use(monkeypatch, 
     assert main(["list", "losses", "--grep", "segmentation"]) == 0
     shown = capsys.readouterr().out
     assert "\ndice " in shown and "\nmse " not in shown
+
+
+@pytest.mark.parametrize(
+    ("what", "spared"),
+    [
+        ("losses", ["mtl.benchmarks", "mtl.search.methods", "mtl.models"]),
+        ("strategies", ["mtl.benchmarks", "mtl.search.methods", "mtl.models"]),
+        ("methods", ["scipy"]),
+    ],
+)
+def test_a_list_imports_what_it_lists_and_little_else(what, spared):
+    script = (
+        f"import sys; from mtl.cli.main import main; main(['list', '{what}']); print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {*spared} & {*done.stderr.split()}

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from cmaes import CMA
 
 from mtl.search.methods.method import Problem, Start, random_starts
 from mtl.search.methods.waves import Waves
 from mtl.search.options import MethodOptions
 from mtl.search.space import Values
 from mtl.search.space.parameters import Number
+
+if TYPE_CHECKING:
+    from cmaes import CMA
 
 _SPREAD = 0.3  # standard deviation at the start, as a share of each range
 _STREAM = 6  # of the generator
@@ -35,6 +37,9 @@ class CMAES(Waves):
 
     def __init__(self, problem: Problem, options: MethodOptions) -> None:
         super().__init__(problem, options)
+        from cmaes import CMA  # brings SciPy, which who only wants to know what there is spares
+
+        self._cma = CMA
         probe = _Coordinates()
         for name, parameter in problem.space.varied.items():
             parameter.suggest(probe, name)
@@ -62,7 +67,7 @@ class CMAES(Waves):
     def _distribution(self) -> CMA:
         size, members = len(self._names), self.options.members
         cube = np.tile([0.0, 1.0], (size, 1))
-        distribution = CMA(np.full(size, 0.5), _SPREAD, bounds=cube, population_size=members, seed=0)
+        distribution = self._cma(np.full(size, 0.5), _SPREAD, bounds=cube, population_size=members, seed=0)
         for begin in range(0, len(self.told) - members + 1, members):
             scores = [scores[0] for _, scores in self.told[begin : begin + members]]
             ranks = np.argsort(np.argsort(np.negative(scores), kind="stable"), kind="stable")
