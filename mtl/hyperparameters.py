@@ -192,7 +192,7 @@ def read_pairs(cls: type, name: str, settings: str, where: str) -> dict[str, Any
         where: it stands, for messages.
 
     Raises:
-        ValueError: an unknown key, with the nearest known ones; a value that cannot be read.
+        ValueError: an unknown key, with the nearest known ones; a key that is given twice; a value that cannot be read.
     """
     values = {}
     for pair in filter(None, (piece.strip() for piece in settings.split(","))):
@@ -200,6 +200,8 @@ def read_pairs(cls: type, name: str, settings: str, where: str) -> dict[str, Any
         if not equals:
             raise ValueError(f"{where}: {pair!r} is not KEY=VALUE")
         check_key(cls, key, name)
+        if key in values:
+            raise ValueError(f"{where}: it gives {key} twice")
         values[key] = parse(cls, key, value, name)
     return values
 

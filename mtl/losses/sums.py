@@ -19,6 +19,7 @@ from mtl.losses.loss import Loss, Terms
 APART = "apart:"
 
 _SEARCH = (0.01, 10.0)
+_BELOW = re.compile(r"\s*(?P<weight>-[0-9.]+(?:e[+-]?[0-9]+)?)\s*\*", re.IGNORECASE)
 _TERM = re.compile(r"\s*(?:(?P<weight>[0-9.]+(?:e[+-]?[0-9]+)?)\s*\*\s*)?(?P<spec>.+?)\s*", re.IGNORECASE)
 _PLUS = re.compile(r"(?<![0-9.][eE])\+")  # not that of 1e+3
 
@@ -151,6 +152,8 @@ def written_sum(spec: str) -> list[tuple[float | None, str]]:
         match = _TERM.fullmatch(piece)
         if match is None:
             raise ValueError(f"loss {spec!r}: a part of the sum is empty")
+        if (below := _BELOW.match(piece)) is not None:
+            raise ValueError(f"loss {spec!r}: the weight {below['weight']} must be at least 0")
         try:
             found.append((float(match["weight"]) if match["weight"] else None, match["spec"]))
         except ValueError:

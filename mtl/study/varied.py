@@ -85,7 +85,8 @@ def _unknown(name: str, tasks: Sequence[str], parameters: Collection[str]) -> st
         return f"--vary {name}: no task's head has this value: {nearest(name, head_names(tasks))}"
     if name.startswith((LOSS, STRATEGY)):
         alike = [known for known in parameters if known.partition(".")[0] == name.partition(".")[0]]
-        return f"--vary {name}: nothing that is compared has this parameter: {nearest(name, alike, 'it has none')}"
+        hint = nearest(name, alike) if alike else "it has none"
+        return f"--vary {name}: nothing that is compared has this parameter: {hint}"
     known = [*domains(Settings), *(f"{LOSS}{task}" for task in tasks), *parameters]
     hint = nearest(name, known, "`mtl compare --help` shows the settings")
     return f"--vary {name}: there is no such setting: {hint}"

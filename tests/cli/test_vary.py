@@ -174,6 +174,7 @@ def test_a_parameter_that_is_varied_is_not_tuned(tmp_path):
         (["align_data=train,validation"], "--vary align_data: no strategy here reads"),
         (["strategy=equal,famo"], "--vary strategy: --strategies names the strategies"),
         (["loss.product.delta=1,2"], "--vary loss.product.delta: nothing that is compared has this parameter"),
+        (["strategy.famo.gamma=1,2"], "strategy.famo.gamma: nothing that is compared has this parameter: it has none"),
         (["loss.sign=focal,poly", "loss.sign.gama=1,2"], "has this parameter: did you mean loss.sign.gamma"),
         (["strategy.gradnorm.alpha=1,2"], "--vary strategy.gradnorm.alpha: nothing that is compared"),
         (["loss.sign=focal,poly", "loss.sign.gamma=-1,2"], "--vary loss.sign.gamma=-1: must be at least 0"),

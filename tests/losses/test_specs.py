@@ -82,6 +82,8 @@ def test_losses_are_copied_and_sent_elsewhere(spec):
         ("huber:delta=0", "huber: delta=0.0 must be at least 1e-06"),
         ("huber:1.5", "loss 'huber:1.5': '1.5' is not KEY=VALUE"),
         ("mae+", "a part of the sum is empty"),
+        ("mae+-0.5*mse", "the weight -0.5 must be at least 0"),
+        ("huber:delta=1,delta=2", "loss 'huber:delta=1,delta=2': it gives delta twice"),
         ("1.2.3*mae", "the weight '1.2.3' is not a number"),
         ("mea+mse", "unknown loss 'mea': did you mean"),
         ("apart:mae", "loss 'apart:mae': it has one part, and nothing to weigh it against"),

@@ -234,7 +234,10 @@ def test_weights_stay_on_the_simplex_and_are_flat_on_it():
     [
         ("lr", "'lr' is not NAME=RANGE"),
         ("lrr=1:2", "unknown parameter 'lrr': did you mean lr"),
-        ("lr=1:2:3", "lr='1:2:3' cannot be read as float"),
+        ("lr=1:2:3", "lr=1:2:3: LOW:HIGH, LOW:HIGH:log or numbers joined by commas are wanted"),
+        ("lr=1e-4:1e-2:lg", "lr=1e-4:1e-2:lg: LOW:HIGH, LOW:HIGH:log or numbers"),
+        ("loss.sign.class_weights=simplx", "class_weights=simplx: wanted are `simplex`, none, inverse, effective, or"),
+        ("loss.sgn=focal", "unknown parameter 'loss.sgn': did you mean loss.sign"),
         ("lr=0:1:log", "a logarithmic range must begin above 0"),
         ("lr=1:0.1", "the lower bound must be below the upper one"),
         ("lr=1:x", "the bounds must be numbers"),

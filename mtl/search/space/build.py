@@ -68,7 +68,8 @@ def build_space(
     }
     for name, text in given.items():
         if name not in searchable:
-            raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, ['strategy', *searchable])}")
+            known = ["strategy", *(f"loss.{task}" for task in tasks), *searchable]
+            raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, known)}")
     for name, one in searchable.items():
         written = given.get(name)
         if written == Word("default") or (written is None and not one.searched):
@@ -134,13 +135,27 @@ class _Searchable:
         if isinstance(text, Bounds):
             return self._interval(name, text)
         cls = type(self.owner) if not isinstance(self.owner, type) else self.owner
-        values = tuple(parse(cls, self.key, choice, text.where) for choice in text.choices)
+        try:
+            values = tuple(parse(cls, self.key, choice, name) for choice in text.choices)
+        except ValueError:
+            raise ValueError(f"{text.where}: {name}={text}: {self._unread()}") from None
         for value in values:
             if complaint := self.domain.complaint(value):
                 raise ValueError(f"{text.where}: {name}={value!r} {complaint}")
         if len(set(values)) < len(values):
             raise ValueError(f"{text.where}: {name}={text} has a value twice")
         return Choice(values)
+
+    def _unread(self) -> str:
+        """What may be written for it, where something else was."""
+        if self.weights:
+            words = "".join(f", {word}" for word in self.domain.words)
+            return f"wanted are `simplex`{words}, or lists of numbers such as 1/2,2/1"
+        if self.several:
+            return "lists of numbers such as 1/2,2/1 are wanted"
+        if self.numeric:
+            return "LOW:HIGH, LOW:HIGH:log or numbers joined by commas are wanted"
+        return "values joined by commas are wanted, each as a spec has it"
 
     def _off_the_simplex(self) -> str:
         """Why there is no simplex for it, and what may be written instead."""
