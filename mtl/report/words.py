@@ -105,7 +105,8 @@ def method(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     else:
         against = (
             f"the mean of the reference {summary['reference']} over its seeds, because no single-task baselines were "
-            "trained; this is not the Δm of the literature"
+            "trained; this is not the Δm of the literature, and its ± leaves out the spread of the reference, which "
+            "differences and p have"
         )
     judged = summary["judged_by"]
     return [
