@@ -190,6 +190,20 @@ def draw_search(seed: int, method: str = "") -> tuple[str, list[str]]:
     return f"{FILE}:{made.__name__}", words
 
 
+def draw_shards(seed: int, words: list[str]) -> list[str]:
+    """Options of `mtl search --engine ray` for a search that was drawn; those that do not wait for each other or not.
+
+    Args:
+        seed: of the draw.
+        words: the options of the search.
+    """
+    draw = random.Random(f"shards {seed}")
+    alone = ["--asynchronous"] if "--method=pbt" in words and draw.random() < 0.5 else []
+    if alone and (interval := next(word for word in words if word.startswith("--interval"))) == "--interval=5":
+        words[words.index(interval)] = "--interval=4"  # a divisor of the steps is wanted
+    return ["--engine=ray", f"--shards={draw.randint(2, 4)}", *alone]
+
+
 def _objectives(benchmark: any_run.Mixed, draw: random.Random, *, several: bool) -> list[str]:
     known = ["selection", *(f"{task.name}/{metric.name}" for task in benchmark.tasks for metric in task.metrics)]
     known += ["delta_m"] if draw.random() < 0.3 else []
