@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import multiprocessing
+import os
 import random
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -202,6 +205,15 @@ def _begin(_worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _spare_once)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """A reader of torch looks who its parent is only once it reads: of a run killed before, it would stay for ever."""
+    run = multiprocessing.parent_process()
+    assert run is not None  # for who reads was started by a run
+    run.join()
+    os._exit(1)
 
 
 def _spare_once(number: int, _frame: object) -> None:

@@ -295,3 +295,22 @@ def test_a_command_that_is_stopped_ends_its_readers_and_goes_on(number, tmp_path
         json.loads((folder / "results.jsonl").read_text().splitlines()[-1]) for folder in (out, tmp_path / "whole")
     )
     assert one["metrics"] == other["metrics"] and one["selection"] == other["selection"]
+
+
+def test_a_run_that_is_killed_while_it_starts_its_readers_leaves_none():
+    program = """
+import os, time
+os.register_at_fork(after_in_child=lambda: time.sleep(2))
+from mtl.benchmarks import load_checked
+from tests.benchmarks.on_disk import OnDiskWithWorkers
+load_checked(OnDiskWithWorkers())
+"""
+    run = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    while not (readers := descendants(run.pid)) and run.poll() is None:
+        time.sleep(0.01)
+    run.kill()
+    assert run.wait(60) == -9
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{reader}").exists() for reader in readers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert readers and not any(Path(f"/proc/{reader}").exists() for reader in readers)
