@@ -175,11 +175,19 @@ def read_unit(text: str, registry: Mapping[str, type[U]], kind: str) -> tuple[ty
     Raises:
         ValueError: an unknown name or key, with the nearest known ones; a value that cannot be read.
     """
-    name, _, settings = text.partition(":")
+    name, colon, settings = text.partition(":")
     name = name.strip()
     if name not in registry:
         raise ValueError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
+    if colon:
+        check_said(settings, f"{kind} {text!r}")
     return registry[name], read_pairs(registry[name], name, settings, f"{kind} {text!r}")
+
+
+def check_said(settings: str, where: str) -> None:
+    """Raise `ValueError` where nothing stands behind the colon of a spec: something was forgotten."""
+    if not settings.strip(" ,"):
+        raise ValueError(f"{where}: nothing stands behind its colon, where KEY=VALUE is wanted")
 
 
 def read_pairs(cls: type, name: str, settings: str, where: str) -> dict[str, Any]:

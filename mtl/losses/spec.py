@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtl.hyperparameters import defaults, read_pairs, show
+from mtl.hyperparameters import check_said, defaults, read_pairs, show
 from mtl.losses.foreign import foreign_loss
 from mtl.losses.loss import Loss
 from mtl.losses.registry import LOSSES
@@ -79,6 +79,8 @@ def loss_class(name: str) -> type[Loss]:
         return foreign_loss(name)
     if is_torch(name):
         return torch_loss(name)
+    if name.endswith(".py"):
+        raise ValueError(f"loss {name!r}: it is a file, and FILE.py:NAME says which loss of it")
     raise ValueError(f"unknown loss {name!r}: {nearest(name, [*LOSSES, *torch_names()])}")
 
 
@@ -95,6 +97,8 @@ def _read(spec: str) -> tuple[Loss, dict[str, Any]]:
     """A loss that is no sum, and the hyperparameters that its spec sets."""
     name, settings = _parted(spec.strip())
     cls = loss_class(name)
+    if spec.rstrip().endswith(":"):
+        check_said(settings, f"loss {spec!r}")
     given = read_pairs(cls, name, settings, f"loss {spec!r}")
     return cls(**given), given
 

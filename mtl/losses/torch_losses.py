@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mtl.hyperparameters import Domain
 from mtl.losses.by_class import ONE_LOGIT, not_by_class, not_logarithms
 from mtl.losses.labels import IGNORE, classes_second, known, numbers
 from mtl.losses.loss import Terms, widened
@@ -36,6 +38,15 @@ _PIECES = {
 _SIGNS = ("CosineEmbeddingLoss", "HingeEmbeddingLoss", "MarginRankingLoss", "SoftMarginLoss")
 #: Losses whose mean is divided by the sum of the labels' weights, so that of class weights only ratios count.
 _WEIGHED = ("CrossEntropyLoss", "NLLLoss")
+#: What torch takes of an argument, and says only when the loss is computed, or not at all.
+_BOUNDS: Mapping[str, Mapping[str, Domain]] = {
+    "CrossEntropyLoss": {"label_smoothing": Domain(0.0, 1.0)},
+    "HuberLoss": {"delta": Domain(0.0, above=True)},
+    "MultiMarginLoss": {"p": Domain(1.0, 2.0)},
+    "SmoothL1Loss": {"beta": Domain(0.0)},
+    "TripletMarginLoss": {"margin": Domain(0.0, above=True)},
+    "TripletMarginWithDistanceLoss": {"margin": Domain(0.0, above=True)},
+}
 _SHARES = ("BCELoss", "BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
 #: The kind of examples on which one can be tested, where others would run too.
 _KINDS = {
@@ -167,6 +178,6 @@ def torch_loss(name: str) -> type[Wrapped]:
         raise ValueError(f"loss {name!r} of torch.nn cannot be the loss of a task: {_NOT[name]}")
     about = f"`torch.nn.{name}`, by its own arguments."
     ratios = ("weight",) if name in _WEIGHED else ()
-    made = wrapper(name, getattr(nn, name), torch_loss, OfTorch, about, ratios)
+    made = wrapper(name, getattr(nn, name), torch_loss, OfTorch, about, ratios, _BOUNDS.get(name, {}))
     made.torch_name = name  # type: ignore[attr-defined]
     return made

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mtl.hyperparameters import hyper
+from mtl.hyperparameters import Domain, declares
 from mtl.losses.by_class import class_frequencies
 from mtl.losses.constant import mean_or_logit
 from mtl.losses.labels import by_class, changed, classes_second, known, versions
@@ -178,6 +178,7 @@ def wrapper(
     base: type[Wrapped] = Wrapped,
     about: str = "",
     ratios: Collection[str] = (),
+    bounds: Mapping[str, Domain] = MappingProxyType({}),
 ) -> type[Wrapped]:
     """A class of losses around `target`.
 
@@ -190,6 +191,7 @@ def wrapper(
         base: what to derive it from.
         about: its docstring.
         ratios: arguments that are weights of classes of which only ratios matter.
+        bounds: of arguments, where they are known.
 
     Raises:
         ValueError: its arguments cannot be told.
@@ -209,7 +211,10 @@ def wrapper(
         kind = _type(default, parameter.annotation)
         word = "VALUE" if kind in (str, Any) else ""
         tasks = "class ratios" if argument in ratios else ""
-        fields.append((key, kind, hyper(default, text=word, tasks=tasks, doc=f"of {target.__name__}")))
+        domain = dataclasses.replace(
+            bounds.get(argument, Domain()), text=word, tasks=tasks, doc=f"of {target.__name__}"
+        )
+        fields.append((key, kind, dataclasses.field(default=default, metadata=declares(domain))))
     made = dataclasses.make_dataclass(target.__name__, fields, bases=(base,), frozen=True, kw_only=True)
     made.name, made.required = name, tuple(required)  # type: ignore[attr-defined]
     made.arguments, made.always = MappingProxyType(arguments), MappingProxyType(_mean(target))  # type: ignore[attr-defined]

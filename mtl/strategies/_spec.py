@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mtl.hyperparameters import check_key, domains, read_pairs, read_unit
+from mtl.hyperparameters import check_key, check_said, domains, read_pairs, read_unit
 from mtl.strategies._files import parted_place, strategy_of_file
 from mtl.strategies._registry import REGISTRY
 from mtl.strategies.combinators import COMBINATORS, Wrapper, chain
@@ -101,6 +101,8 @@ def _read_unit(text: str) -> tuple[type[Strategy], dict[str, Any]]:
     """The class that a unit names, and the values given for it."""
     if place := parted_place(text):
         cls = strategy_of_file(place[0], place[1])
+        if text.rstrip().endswith(":"):
+            check_said(place[2], f"strategy {text!r}")
         return cls, read_pairs(cls, cls.name, place[2], f"strategy {text!r}")
     return read_unit(text, {**REGISTRY, **COMBINATORS}, "strategy")
 

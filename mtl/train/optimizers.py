@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mtl.hyperparameters import check_said
 from mtl.suggestions import nearest
 from mtl.train.lbfgs import check_arguments
 
@@ -125,6 +126,8 @@ def read_optimizer(text: str) -> OptimizerSpec:
     if text in SIDE_BY_SIDE:
         return OptimizerSpec(text, text, {})
     name, pairs = _parted(text)
+    if text.rstrip().endswith(":"):
+        check_said(pairs, f"optimizer {text!r}")
     spec = OptimizerSpec(text, name, _arguments(text, name, pairs))
     if spec.searches:
         check_arguments(text, spec.arguments)

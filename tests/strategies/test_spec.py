@@ -72,6 +72,8 @@ def test_chains_are_laid_flat():
         ("gradnorm:alpha=-1", "gradnorm: alpha=-1.0 must be at least 0"),
         ("gradnorm:alpha=high", "gradnorm: alpha='high' cannot be read as float"),
         ("gradnorm:alpha", "'alpha' is not KEY=VALUE"),
+        ("gradnorm:", "strategy 'gradnorm:': nothing stands behind its colon, where KEY=VALUE is wanted"),
+        ("uncertainty+gradnorm:", "strategy 'gradnorm:': nothing stands behind its colon"),
         ("gradnorm:alpha=nan", "must be a finite number"),
         ("rlw:distribution=cauchy", "must be one of normal, dirichlet"),
         ("equal+every:n=0", "every: n=0 must be at least 1"),

@@ -73,6 +73,7 @@ def test_a_class_of_any_package(monkeypatch):
     [
         ("adamm", "unknown optimizer 'adamm': did you mean adam"),
         ("sgd:momentun=0.9", "sgd has no argument 'momentun': did you mean momentum"),
+        ("sgd:", "optimizer 'sgd:': nothing stands behind its colon, where KEY=VALUE is wanted"),
         ("sgd:momentum", "'momentum' is not KEY=VALUE"),
         ("sgd:momentum=fast", "momentum='fast' cannot be read as a number"),
         ("sgd:momentum=0.1,momentum=0.2", "momentum stands there twice"),

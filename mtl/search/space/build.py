@@ -68,8 +68,7 @@ def build_space(
     }
     for name, text in given.items():
         if name not in searchable:
-            known = ["strategy", *(f"loss.{task}" for task in tasks), *searchable]
-            raise ValueError(f"{text.where}: unknown parameter {name!r}: {nearest(name, known)}")
+            raise ValueError(f"{text.where}: unknown parameter {name!r}: {_unknown(name, specs, tasks, searchable)}")
     for name, one in searchable.items():
         written = given.get(name)
         if written == Word("default") or (written is None and not one.searched):
@@ -228,6 +227,26 @@ def _alike(where: str, found: Mapping[str, Parameter], how: str) -> Parameter:
             each = f"{parameter.describe()} of {first}, {other.describe()} of {spec}"
             raise ValueError(f"{where} {how} in unlike ways ({each}): write a range for both, or search one of them")
     return parameter
+
+
+def _unknown(name: str, specs: Sequence[str], tasks: Collection[str], searchable: Collection[str]) -> str:
+    """What is unknown about the name of a parameter, and what may have been meant: the part that is wrong is said."""
+    kind, _, rest = name.partition(".")
+    owner, _, key = rest.rpartition(".")
+    keys = [each.rpartition(".")[2] for each in searchable if each.rpartition(".")[0] == f"{kind}.{owner}"]
+    if owner and kind == "strategy":
+        parts = [[part.name for part in units(make(spec))] for spec in specs]
+        if twice := [spec for spec, names in zip(specs, parts, strict=True) if names.count(owner) > 1]:
+            return f"{owner} stands twice in {twice[0]}, and a name would be of both"
+        if not any(owner in names for names in parts):
+            known = dict.fromkeys(name for names in parts for name in names)
+            return f"no strategy of this search is {owner!r}: {nearest(owner, known)}"
+        return f"{owner} has no hyperparameter {key!r}: {nearest(key, keys)}"
+    if owner and kind == "loss":
+        if owner not in tasks:
+            return f"there is no task {owner!r}: {nearest(owner, tasks)}"
+        return f"no loss of task {owner!r} here has a hyperparameter {key!r}: {nearest(key, keys)}"
+    return nearest(name, ["strategy", *(f"loss.{task}" for task in tasks), *searchable])
 
 
 def _check_models(benchmark: Benchmark, dimensions: Mapping[str, Dimension]) -> None:
