@@ -15,7 +15,7 @@ from mtl.auto.path import importance_in, path_between
 from mtl.auto.plan import RACE_SHARE, TimePlan, make_plan
 from mtl.auto.race import Race
 from mtl.auto.space import USUAL
-from mtl.auto.speed import Alone, MakeTried, Speed, measure_alone, measure_speed, step_seconds
+from mtl.auto.speed import Alone, MakeTried, Speed, lasting, measure_alone, measure_speed, step_seconds
 from mtl.auto.state import Leader, read_state
 from mtl.auto.usual import changes, usual_point
 from mtl.auto.verdict import compare
@@ -168,7 +168,7 @@ class Decider:
 
     def _cohorts(self) -> MakeTried:
         """What trains runs of which only the speed counts."""
-        return cohort_maker(dataclasses.replace(self._setting, splits=self._held.of_the_race))
+        return cohort_maker(lasting(dataclasses.replace(self._setting, splits=self._held.of_the_race)))
 
     def _speed(self, alone: Alone, points: Sequence[Values], programs: int) -> Speed:
         """What runs cost just now, those of some unlike points too."""

@@ -17,6 +17,7 @@ from mtl.auto.speed import Speed
 FINALS, MOST_FINALS, PAGE = 0.26, 0.41, 0.05
 _MEASURING = 0.04  # in which the speed is measured again after the race
 RACE_SHARE = 1 - FINALS - _MEASURING - PAGE
+_RACE = 0.5  # of the time that measuring has left, at least
 _PATH = 1 / 6  # of the finals' share, for the runs between the default and the winner
 _INTERVALS, MEMBERS = 9, 12  # of a run of the race, from one evaluation to the next; runs of its first bracket
 # Whole runs that the race is worth: one that passes through two of its brackets, or through one where that is not to be
@@ -66,6 +67,7 @@ class TimePlan:
         recipe: steps of a run of the benchmark's recipe.
         dear: choices of architecture that are not tried because their runs take too long.
         learning: seconds of a run in which its losses learn before its first step.
+        begun: seconds at which the race begins.
     """
 
     length: int
@@ -83,6 +85,7 @@ class TimePlan:
     recipe: int
     dear: tuple[Dear, ...] = ()
     learning: float = 0.0
+    begun: float = 0.0
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -157,7 +160,13 @@ class TimePlan:
                     else ", for which there is no time in the race."
                 )
             )
-        runs = self.race_until / self.run if self.run > 0 else 0.0
+        if self.begun >= self.race_until:
+            found.append(
+                f"No time is left for a race: measuring what runs cost took until {shown(self.begun)} of {shown(limit)}. "
+                "The machine is busy or the model slow, and only more --time helps."
+            )
+            return found
+        runs = (self.race_until - self.begun) / self.run if self.run > 0 else 0.0
         found.append(
             f"The race lasts until {shown(self.race_until)} of {shown(limit)}, worth about {runs:.0f} whole runs: "
             f"{self.members} begin in its first bracket, and of three one goes on after a third of its steps."
@@ -202,7 +211,8 @@ def make_plan(
     The race is worth at least eight whole runs. Where these would be shorter than a third of the recipe's, less is
     decided on. Where that is not enough either, the race is worth fewer runs, which are a fifth as long as the
     recipe's; shorter ones are made where there is no time for four of these. The race gets what the finals will not
-    need: two thirds of the time or more, or half of it where finals would be shorter than the recipe otherwise.
+    need: two thirds of the time or more, or half of it where finals would be shorter than the recipe otherwise. Where
+    measuring has taken long, it gets half of what is left at least.
 
     Args:
         limit: seconds in all.
@@ -214,12 +224,13 @@ def make_plan(
         seeds: of each finalist, at most.
         members: runs of the first bracket; None for the usual number.
     """
-    share = FINALS * limit
+    until = (1 - PAGE) * limit
+    most = (1 - _RACE) * max(0.0, until - _MEASURING * limit - elapsed)
+    share = min(FINALS * limit, most)
     finals = plan_finals(share, recipe, speed.alike, finalists, seeds)
     if finals.length < recipe:
-        share = MOST_FINALS * limit
+        share = min(MOST_FINALS * limit, most)
         finals = plan_finals(share, recipe, speed.alike, finalists, seeds)
-    until = (1 - PAGE) * limit
     race_until = until - _MEASURING * limit - min(share, finals.seconds / (1 - _PATH))
     seconds, enough = max(0.0, race_until - elapsed), max(1, round(_ENOUGH * recipe))
     longest = min(recipe, max(finals.length, enough))
@@ -252,6 +263,7 @@ def make_plan(
         path_until=until,
         recipe=recipe,
         learning=speed.learning,
+        begun=elapsed,
     )
 
 

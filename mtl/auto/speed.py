@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from mtl.search.plan import run_length
+from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member
 
 _ALIKE = 9  # runs of one structure whose speed is compared with that of one alone
 _MEASURED = 0.01  # share of the time that each of three measurements takes
 # The median of several looks is taken: whatever else the machine does comes in bursts.
 _FEWEST_LOOKS, _MOST_LOOKS, _STEPS_A_LOOK = 3, 15, 3
+_FIRST = 2  # steps that are not counted: the first takes longer
 
 #: Makes cohorts whose runs are tried for a moment.
 MakeTried = Callable[[Sequence[Member]], Cohort]
+
+
+def lasting(setting: StudySetup) -> StudySetup:
+    """The setting of runs that are not over before their speed is measured, however short those of the recipe are."""
+    steps = max(run_length(setting), _FIRST + _MOST_LOOKS * _STEPS_A_LOOK + 1)
+    return dataclasses.replace(setting, settings=dataclasses.replace(setting.settings, steps=steps))
 
 
 class Speed(NamedTuple):
@@ -120,7 +130,7 @@ def step_seconds(cohort: Cohort, limit: float, now: Callable[[], float]) -> floa
 
 def _seconds(cohort: Cohort, limit: float, now: Callable[[], float]) -> tuple[float, float]:
     """What a step and an evaluation of all runs take, without what precedes the first step."""
-    cohort.try_steps(2)
+    cohort.try_steps(_FIRST)
     cohort.evaluate()  # the first of each takes longer
     begun, trained, evaluated = now(), list[float](), list[float]()
     while len(trained) < _FEWEST_LOOKS or (now() - begun < _MEASURED * limit and len(trained) < _MOST_LOOKS):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 import mtl
 from mtl.auto.clock import Clock
@@ -14,6 +15,7 @@ from mtl.auto.parts import PARTS
 from mtl.auto.space import auto_space
 from mtl.auto.state import read_state
 from mtl.auto.winner import keep_best_so_far
+from mtl.models import HardSharing
 from mtl.search.objective import Objective
 from mtl.study.described import described
 from mtl.study.models import Models
@@ -22,7 +24,7 @@ from mtl.study.setup import StudySetup
 from mtl.tracking import SearchTracker, Tracker
 from mtl.train import Cohort, Settings, Stopped
 from tests.auto.ticking import Ticking
-from tests.tiny import Tiny
+from tests.tiny import OwnModel, Tiny
 from tests.wandb_files import read_files
 
 LIMIT, TICK = 20.0, 0.1
@@ -44,7 +46,7 @@ class Here:
         self.space = auto_space(self.benchmark, self.held.of_the_race, self.settings, only, ())
         self.seeds = seeds
 
-    def carry_out(self, should_stop=lambda: False, limit=LIMIT):
+    def carry_out(self, should_stop=lambda: False, limit=LIMIT, now=None):
         setting = StudySetup(self.benchmark, self.splits, self.settings, torch.device("cpu"), tell=self.said.append)
         objective = Objective(["selection"], self.benchmark)
         config = described(setting, WHERE, ["equal"], [0], "equal")
@@ -57,7 +59,7 @@ class Here:
         with open_run_directory(self.path, resume=True) as directory:
             directory.write_config(config)
             directory.models = Models(self.path, "best", None)
-            clock = Clock(limit, read_state(self.path).elapsed, now=Ticking(TICK))
+            clock = Clock(limit, read_state(self.path).elapsed, now=now or Ticking(TICK))
             wanted = Wanted(0, self.seeds, 2, 6)
             with Tracker(self.logged, self.path, {"study": "decision", **config}, self.said.append) as tracker:
                 log = SearchTracker(tracker, directory, self.benchmark.name)
@@ -276,3 +278,23 @@ def test_no_runs_are_tried_twice_before_the_race(tmp_path, monkeypatch):
     Here(tmp_path, only=("architecture",)).carry_out(should_stop=lambda: True)
     each = [[member.plain() for member in cohort.members] for cohort in tried]
     assert len(each) > 3 and not [one for place, one in enumerate(each) if one in each[:place]]
+
+
+def test_the_speed_of_runs_that_are_shorter_than_the_looks_at_it_is_measured_all_the_same(tmp_path):
+    now = Ticking(0.0)
+
+    class Layer(nn.Linear):
+        def forward(self, x):
+            now.at += 0.02 * self.training
+            return super().forward(x)
+
+    class Short(OwnModel):
+        recipe = {"steps": 9, "batch_size": 32}  # noqa: RUF012
+
+        def model(self, tasks, inputs):
+            return HardSharing(Layer(inputs.shape[1], 4), {task.name: nn.Linear(4, task.outputs) for task in tasks})
+
+    here = Here(tmp_path / "run", benchmark=Short())
+    assert here.carry_out(lambda: read_state(here.path).plan is not None, 600.0, now) is None
+    plan = read_state(here.path).plan
+    assert plan.length == 9 and plan.run >= 9 * 0.02 / 12

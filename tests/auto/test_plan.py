@@ -98,6 +98,17 @@ def test_finals_fit_into_their_share_and_the_race_is_worth_its_runs(limit, evalu
     assert plan.interval * 9 <= plan.length
 
 
+def test_the_race_has_half_of_what_measuring_has_left():
+    """On a busy machine measuring may outlast what the race would have had."""
+    soon, late, over = (plan_of(60, speed=Speed(5e-3, 5e-3, 0.0), elapsed=elapsed) for elapsed in (1.0, 35.0, 58.0))
+    assert soon.race_until == pytest.approx((1 - PAGE - 0.04 - MOST_FINALS) * 60)
+    assert late.race_until - 35 == pytest.approx(0.5 * (0.91 * 60 - 35)) and late.final_length < soon.final_length
+    assert f"worth about {(late.race_until - 35) / late.run:.0f} whole runs" in late.words(60)[-1]
+    assert over.race_until < 58 and over.words(60)[-1].startswith(
+        "No time is left for a race: measuring what runs cost took until 58 s of 1:00 min."
+    )
+
+
 def test_the_finals_are_planned_again_at_the_pace_that_the_machine_has_then():
     plan = plan_of(120)
     same, slow = (plan.after_the_race(85.0, 3, 5, Speed(cost, cost, 0.0)) for cost in (1e-3, 2e-2))
