@@ -162,8 +162,8 @@ class TimePlan:
             )
         if self.begun >= self.race_until:
             found.append(
-                f"No time is left for a race: measuring what runs cost took until {shown(self.begun)} of {shown(limit)}. "
-                "The machine is busy or the model slow, and only more --time helps."
+                f"No time is left for a race: measuring what runs cost took until {shown(self.begun)} of "
+                f"{shown(limit)}. The machine is busy or the model slow, and only more --time helps."
             )
             return found
         runs = (self.race_until - self.begun) / self.run if self.run > 0 else 0.0

@@ -117,7 +117,7 @@ def _losses(
         try:
             choices = [spec_of(task.name, task.loss)]
         except ValueError:
-            remarks.append(f"The loss of task {task.name} is a function without a name, and stays.")
+            remarks.append(f"The loss of task {task.name} has no name that --loss takes, and stays.")
             continue
         for loss, own in _suggested(task, splits):
             if len(choices) == most:

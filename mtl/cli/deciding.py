@@ -24,7 +24,7 @@ from mtl.cli.errors import BadInput
 from mtl.cli.interrupt import stop_on_signals
 from mtl.cli.options import AutoOptions
 from mtl.cli.outcome import at_work, exit_code, reporting
-from mtl.cli.shared import make_config, make_setting, run_directory, tell
+from mtl.cli.shared import make_config, make_setting, once, run_directory, tell
 from mtl.cli.terminal import console
 from mtl.files.config import AutoEntry, Config
 from mtl.search.objective import Objective
@@ -41,7 +41,8 @@ def auto(options: AutoOptions) -> int:
     try:
         benchmark = find_benchmark(options.subject)
         objective = read_decision(options, benchmark)
-        setting = make_setting(options, benchmark)
+        # Many cohorts are made, of runs that are tried, race and meet, and each has the same to say.
+        setting = dataclasses.replace(make_setting(options, benchmark), tell=once(tell))
         held = hold_out(setting.benchmark.tasks, setting.splits, options.seed)
         kept = {*options.training, *(f"loss.{task}" for task in read_losses(options.loss or []))}
         decided = auto_space(setting.benchmark, held.of_the_race, setting.settings, read_parts(options.only), kept)

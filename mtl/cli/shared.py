@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,18 @@ def tell(text: str) -> None:
     """Say something beside the results; of several processes of a run one does."""
     if leads():
         print(f"mtl: {text}", file=sys.stderr)
+
+
+def once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Says each text the first time only."""
+    said: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            tell(text)
+
+    return say
 
 
 def find_device(name: str) -> torch.device:

@@ -32,6 +32,8 @@ from mtl.train.smoothing import check_smoothing
 from mtl.train.tally import MetricFailed
 
 _LISTED = 5  # absent classes that are named
+_MANY, _PARTS = 512, 16  # examples on which a loss is tried, and parts of them
+_NUMBERS = 2**20  # labels of these together, at most
 
 
 def _silent(_text: str) -> None:
@@ -125,7 +127,8 @@ def check_losses(
                 prediction, labels = classes_last(predictions[task], split.targets[task]), split.targets[task]
                 rows = _two(labels)
                 here = torch.arange(2, device=prediction.device) % len(prediction)
-                if said := loss.complaint(prediction, labels) or loss.impurity(prediction[here], labels[rows]):
+                said = loss.complaint(prediction, labels) or loss.impurity(prediction[here], labels[rows])
+                if said or (said := _never_finite(loss, prediction, labels) if name == "train" else None):
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
 
 
@@ -203,6 +206,8 @@ def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows
         raise ValueError(f"{where}: its loss does not depend on the model's parameters")
     if isinstance(task.loss, Loss) and not isinstance(task.loss, Wrapped):
         return
+    if model.training and (said := _never_finite(task.loss, prediction, labels)):
+        raise ValueError(f"{where}: its loss {said}")
     with torch.no_grad():
         if elementwise(prediction, labels[rows]):
             _check_pairs(where, task, labels[rows])
@@ -251,6 +256,34 @@ def _loss(where: str, task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
     if loss.numel() != 1:
         raise ValueError(f"{where}: its loss returns shape {tuple(loss.shape)} on {shapes}; one number is wanted")
     return loss
+
+
+def _never_finite(loss: TaskLoss, prediction: Tensor, labels: Tensor) -> str | None:
+    """Why no step can be made of somebody's loss, or None; ours are finite.
+
+    Some batches may have no finite loss: small ones without a pair of a class, or those with an odd label. So it is
+    tried on many examples from all of the split, and on parts of them, and no value may be finite.
+
+    Args:
+        loss: of a task.
+        prediction: of some examples, by an untrained model; those of others are like them.
+        labels: of the whole split.
+    """
+    if isinstance(loss, Loss) and not isinstance(loss, Wrapped):
+        return None
+    whole = known(labels).reshape(len(labels), -1).all(1).nonzero()[:, 0]
+    if not len(whole):
+        return None
+    count = min(len(whole), _MANY, max(len(prediction), _NUMBERS // max(1, labels[0].numel())))
+    rows = whole[torch.linspace(0, len(whole) - 1, count).long().to(whole.device)]
+    with torch.no_grad():
+        for some in (rows, *rows.chunk(_PARTS)):
+            value = loss_of(loss, prediction.detach()[torch.arange(len(some)) % len(prediction)], labels[some])
+            if bool(value.isfinite()):
+                return None
+    return (
+        f"is {value.item():g} on {count} examples with predictions of the untrained model, so that it cannot be trained"
+    )
 
 
 def _check_pairs(where: str, task: Task, labels: Tensor) -> None:

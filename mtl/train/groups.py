@@ -17,6 +17,7 @@ from mtl.train.lbfgs import remark
 from mtl.train.single import Single
 from mtl.train.stepper import Stepper
 from mtl.train.surroundings import threads
+from mtl.train.unvectorised import REFUSALS, cause
 from mtl.train.vmapped import Vmapped
 
 
@@ -282,9 +283,6 @@ class Groups:
             if not self._ground.told:
                 raise
             return 0  # each member tells by itself
-        except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            self._tell(
-                f"{strategy} on this model cannot be vectorised, its members are trained one at a time: {reason}"
-            )
+        except REFUSALS as error:
+            self._say(cause(self._ground, jobs[0], error))
             return 0

@@ -1,7 +1,10 @@
 """`mtl auto` as it is typed."""
 
+import ast
 import json
+import shlex
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +122,25 @@ def test_one_task_and_an_objective_of_its_own(tmp_path, capsys):
     summary = summary_of(out)
     assert summary["objective"] == {"product/mae": False} and "lr" not in summary["space"]
     assert "lr: 0.02" in summary["train"]["file"] and "--lr 0.02" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_loss_of_ones_own_is_kept_and_what_is_printed_trains_the_same_again(tmp_path, monkeypatch, capfd):
+    (tmp_path / "mine.py").write_text(
+        "def bent(prediction, target, at: float = 1.0):\n"
+        "    error = (prediction - target).abs()\n"
+        "    return error.mean() if error.mean() > at else error.square().mean()\n"
+    )
+    where, out = f"{Path('tests/tiny.py').resolve()}:Tiny", tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    assert call(where, "--loss=product=mine.py:bent:at=0.5", "--time=10s", f"--out={out}") == 0
+    said = capfd.readouterr()
+    assert said.err.count("the loss of task 'product' cannot be vectorised") == 1
+    assert f"product={tmp_path / 'mine.py'}:bent:at=0.5" in said.out and "loss.product" not in summary_of(out)["space"]
+    train = summary_of(out)["train"]
+    assert main(["train", f"--config={out / 'best.yaml'}", "--wandb=disabled", "--out=file"]) == 0
+    assert main([*shlex.split(train["line"])[1:], "--wandb=disabled", "--out=line"]) == 0
+    capfd.readouterr()
+    exec(train["python"], {})
+    found = ast.literal_eval(capfd.readouterr().out)
+    assert [records_of(tmp_path / name)[0]["metrics"] for name in ("file", "line")] == [found, found]

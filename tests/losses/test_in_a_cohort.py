@@ -45,6 +45,19 @@ def test_members_with_losses_of_every_origin_equal_single_runs():
         assert found.metrics["product"]["mae"] == pytest.approx(single.metrics["product"]["mae"], abs=1e-5)
 
 
+def test_the_task_whose_loss_cannot_be_vectorised_is_named_once():
+    told = []
+    members = [
+        Member(strategy, 0, losses={"product": {"name": name}})
+        for strategy in ("equal", "famo", "uncertainty")
+        for name in ("mse", BRANCHING)
+    ]
+    Cohort(Tiny(), load_checked(Tiny()), members, SETTINGS, tell=told.append)
+    (said,) = told
+    assert said.startswith("the loss of task 'product' cannot be vectorised, so that members are trained one at a time")
+    assert "data-dependent control flow" in said and "issue" not in said
+
+
 def test_where_a_state_would_pass_to_a_loss_that_cannot_be_vectorised_the_line_names_it():
     members = [
         Member("equal", seed, losses={"product": {"name": name}}) for seed, name in enumerate(("mse", BRANCHING))

@@ -126,6 +126,7 @@ HOLED = torch.rand(40, 3).index_fill(1, torch.tensor([0]), torch.nan)  # no exam
         (One(POSITIVE, lambda p, t: (p - t) ** 2), "its loss returns shape (2,) on predictions of shape (2, 1)"),
         (One(POSITIVE, lambda p, t: (p - t).mean().item()), "its loss returns a float, not a tensor"),
         (One(POSITIVE, lambda p, t: (p.detach() - t).mean()), "its loss does not depend on the model's parameters"),
+        (One(POSITIVE, lambda p, t: (p - t).mean() * torch.nan), "its loss is nan on 40 examples with predictions of"),
         (One(POSITIVE, raising), "its loss fails on predictions of shape (2, 1) and labels of shape (2,): Run"),
         (One(POSITIVE, lambda p, t: p.sub_(t).square().mean()), "its loss changes its predictions in place"),
         (One(CLASSES, spoils_classes, (accuracy,), 3), "its loss changes its labels in place"),
@@ -144,6 +145,29 @@ HOLED = torch.rand(40, 3).index_fill(1, torch.tensor([0]), torch.nan)  # no exam
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_before_training(benchmark, message):
     assert message in refused(benchmark)
+
+
+def in_batches_of_many(prediction, target):
+    """No number where there are few examples."""
+    return (prediction - target).square().mean() * (1.0 if len(target) > 30 else torch.nan)
+
+
+def without_an_odd_one(prediction, target):
+    """No number beside the label of the first example."""
+    return torch.where(target == POSITIVE[0], torch.nan, (prediction - target).square()).mean()
+
+
+@pytest.mark.parametrize("loss", [in_batches_of_many, without_an_odd_one])
+def test_a_loss_that_some_examples_have_is_not_refused(loss):
+    benchmark = One(torch.linspace(*POSITIVE[:1].tolist(), 9.0, 40), loss)
+    check_model(benchmark, load_checked(benchmark), Settings())
+
+
+def test_a_loss_that_is_never_finite_is_refused_where_a_search_would_choose_it(tmp_path):
+    (tmp_path / "lost.py").write_text("def lost(p, t):\n    return (p - t).square().mean() * float('inf')\n")
+    benchmark, loss = Tiny(), make_loss(f"{tmp_path / 'lost.py'}:lost")
+    with pytest.raises(ValueError, match=r"train split, task 'product': .*lost is inf on 256 examples"):
+        check_losses(benchmark, load_checked(benchmark), Settings(), {"product": [loss]})
 
 
 @pytest.mark.parametrize(

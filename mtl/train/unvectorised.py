@@ -1,0 +1,39 @@
+"""Finds out why members cannot be trained as one program."""
+
+from __future__ import annotations
+
+import torch
+
+from mtl.losses import loss_of
+from mtl.train.ground import Ground
+from mtl.train.job import Job
+from mtl.train.learning import learning
+from mtl.train.model import build_model, predictions
+from mtl.train.surroundings import seeded
+
+#: What `torch.func` raises at code that it cannot vectorise.
+REFUSALS = (RuntimeError, NotImplementedError, TypeError, AttributeError)
+
+
+def cause(ground: Ground, job: Job, error: Exception) -> str:
+    """What it is that cannot be vectorised, the loss of a task or the strategy on this model, and torch's reason."""
+    text = str(error).strip()
+    # The first sentence has the reason; what torch asks its own users to do does not help.
+    reason = text.splitlines()[0].partition(". ")[0][:200] if text else type(error).__name__
+    return f"{_at_fault(ground, job)} cannot be vectorised, so that members are trained one at a time: {reason}"
+
+
+def _at_fault(ground: Ground, job: Job) -> str:
+    inputs = ground.splits.train.first(2)
+    with seeded(ground.device, job.member.seed), torch.no_grad():
+        model = build_model(ground.benchmark, job.tasks, inputs, job.settings).to(ground.device).eval()
+        predicted = predictions(model, inputs, own=ground.own)
+        for task in [task for task in job.tasks if learning(task) is None]:
+            labels, prediction = ground.splits.train.targets[task.name][:2], predicted[task.name]
+            try:
+                torch.func.vmap(lambda some, task=task, labels=labels: loss_of(task.loss, some, labels))(
+                    torch.stack([prediction, prediction])
+                )
+            except Exception:  # anybody's loss may raise anything; without vmap it did not
+                return f"the loss of task {task.name!r}"
+    return f"{job.strategy} on this model"
