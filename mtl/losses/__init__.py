@@ -9,6 +9,7 @@ from mtl.losses.classification import NLL, CrossEntropy, Hinge
 from mtl.losses.constant import constant_prediction, over_outputs, takes_classes
 from mtl.losses.dense import Cosine, ScaleInvariant
 from mtl.losses.distillation import KL
+from mtl.losses.exponential import Exponential
 from mtl.losses.imbalance import Focal, LogitAdjusted, Poly
 from mtl.losses.labels import IGNORE
 from mtl.losses.learned import Learned
@@ -40,6 +41,7 @@ __all__ = [
     "Cosine",
     "CrossEntropy",
     "Dice",
+    "Exponential",
     "Finding",
     "Focal",
     "Gaussian",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtl.hyperparameters import domains, hyper
+from mtl.losses.inner import inner_loss
 from mtl.losses.loss import Loss, Terms
 from mtl.losses.loss_network import network_size, network_terms, random_weights, weights_near
 
@@ -87,7 +87,7 @@ class Learned(Loss):
     @property
     def given(self) -> Loss:
         """The loss `of`."""
-        return _made(self.of)
+        return inner_loss(self.of)
 
     @property
     def learns(self) -> bool:
@@ -175,13 +175,6 @@ def _about(start: str) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != _FORMAT or not isinstance(about.get("weights"), list):
         raise ValueError(f"learned: start={start} is not the file of a learned loss")
     return about
-
-
-@functools.lru_cache(maxsize=256)
-def _made(spec: str) -> Loss:
-    from mtl.losses.spec import make_loss  # which reads the registry, which holds the class above
-
-    return make_loss(spec)
 
 
 def _one_term_a_label(given: Loss) -> bool:

@@ -14,8 +14,11 @@ from mtl.losses.labels import known
 from mtl.losses.loss import Loss, Terms
 from mtl.losses.one_each import Counts, floats, shape_of
 
-# e^10 is 22026.
-_LIMIT = "log of the mean beyond which the mean grows in a straight line, so that nothing overflows"
+#: Logarithm of the mean up to which predictions are what they say: e^17 is above 2^24, beyond which single precision
+#: does not tell whole numbers apart.
+LIMIT = 17.0
+#: What its hyperparameter says.
+LIMIT_DOC = "log of the mean beyond which the mean grows in a straight line, so that nothing overflows"
 
 
 def bounded(logarithm: Tensor, limit: float | Tensor) -> Tensor:
@@ -65,17 +68,23 @@ class Gaussian(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Counts):
-    """Negative log-likelihood of counts whose mean is e^prediction, without the constant log(y!), as in torch."""
+    """Negative log-likelihood of counts whose mean is e^prediction, less what it is for a mean that is the count.
+
+    This is half the Poisson deviance: 0 where predictions are right, and never below, so that strategies which read
+    ratios and logarithms of losses can weigh it. The loss of torch has the same gradient, and is lower by
+    y log(y) - y, which the labels alone decide.
+    """
 
     name: ClassVar[str] = "poisson"
-    formula: ClassVar[str] = "e^p - y p"
+    formula: ClassVar[str] = "e^p - y p + y log(y) - y"
     use: ClassVar[str] = "counts whose variance is about their mean; the output is the logarithm of the mean"
     paper: ClassVar[str] = "Nelder & Wedderburn 1972"
-    limit: float = hyper(10.0, 1.0, 30.0, doc=_LIMIT)
+    limit: float = hyper(LIMIT, 1.0, 30.0, doc=LIMIT_DOC)
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
         log_mean = bounded(prediction, self.limit)
-        return log_mean.exp() - target * log_mean
+        # Of zero counts the logarithm does not matter.
+        return log_mean.exp() - target + target * (torch.where(target > 0, target, 1.0).log() - log_mean)
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,10 @@ class NegativeBinomial(Counts):
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
         dispersion = torch.as_tensor(self.dispersion, dtype=prediction.dtype, device=prediction.device)
         size, odds = 1 / dispersion, prediction + dispersion.log()
-        ways = torch.lgamma(target + size) - torch.lgamma(size) - torch.lgamma(target + 1)
-        return size * F.softplus(odds) + target * F.softplus(-odds) - ways
+        # Of large counts these are large numbers with a small difference.
+        count, power = target.double(), size.double()
+        ways = torch.lgamma(count + power) - torch.lgamma(power) - torch.lgamma(count + 1)
+        return size * F.softplus(odds) + target * F.softplus(-odds) - ways.to(prediction.dtype)
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ class Tweedie(Counts):
     use: ClassVar[str] = "amounts that are often exactly zero and else positive (claims, rain, sales)"
     paper: ClassVar[str] = "Jorgensen, Journal of the Royal Statistical Society B 1987"
     power: float = hyper(1.5, 1.01, 1.99, search=(1.1, 1.9), doc="near 1 counts (Poisson), near 2 amounts (gamma)")
-    limit: float = hyper(10.0, 1.0, 30.0, doc="size of the log of the mean beyond which it grows ever more slowly")
+    limit: float = hyper(LIMIT, 1.0, 30.0, doc="size of the log of the mean beyond which it grows ever more slowly")
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
         log_mean = -bounded(-bounded(prediction, self.limit), self.limit)

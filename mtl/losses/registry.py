@@ -9,6 +9,7 @@ from mtl.losses.binary import Asymmetric, BinaryCrossEntropy, MultiLabel
 from mtl.losses.classification import NLL, CrossEntropy, Hinge
 from mtl.losses.dense import Cosine, ScaleInvariant
 from mtl.losses.distillation import KL
+from mtl.losses.exponential import Exponential
 from mtl.losses.imbalance import Focal, LogitAdjusted, Poly
 from mtl.losses.learned import Learned
 from mtl.losses.likelihood import Gaussian, NegativeBinomial, Poisson, Tweedie
@@ -23,7 +24,7 @@ from mtl.losses.taylor import Taylor, TaylorNumbers
 FAMILIES: Mapping[str, tuple[type[Loss], ...]] = MappingProxyType(
     {
         "numbers": (MSE, MAE, Huber, SmoothL1, LogCosh, Quantile, Gaussian),
-        "counts and amounts": (Poisson, NegativeBinomial, Tweedie),
+        "counts and amounts": (Poisson, NegativeBinomial, Tweedie, Exponential),
         "one class of several": (CrossEntropy, NLL, Focal, Poly, LogitAdjusted, Hinge),
         "yes or no": (BinaryCrossEntropy, MultiLabel, Asymmetric),
         "regions": (Dice, Tversky, Lovasz),

@@ -145,7 +145,10 @@ def _counts(figures: Figures) -> Iterator[Suggestion]:
     else:
         yield poisson
         yield Suggestion("negative-binomial:dispersion=0.1", "should the counts vary more than that beside like inputs")
-    yield Suggestion("mse", f"counts as numbers, up to {figures['highest']:g}: large ones decide")
+    yield Suggestion("tweedie", "between the two: the variance grows with a power of the mean, to be searched")
+    reason = f"counts as numbers, up to {figures['highest']:g}: large ones decide"
+    yield Suggestion("exp:of=mse", reason)
+    yield Suggestion("mse", f"{reason}, and the output is the mean itself, which may come out below 0")
 
 
 def _classes(figures: Figures) -> Iterator[Suggestion]:

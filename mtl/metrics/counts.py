@@ -38,9 +38,12 @@ def of_counts(metric: Metric) -> Metric:
         metric: of numbers; `mae` becomes `count_mae`, in counts.
     """
     parts = metric.parts and dataclasses.replace(metric.parts, of=_OfMeans(metric.parts.of))
-    return dataclasses.replace(metric, name=f"count_{metric.name}", function=_OfMeans(metric.function), parts=parts)
+    name = f"count_{metric.name}"
+    return dataclasses.replace(metric, name=name, function=_OfMeans(metric.function), parts=parts, logarithms=True)
 
 
 #: Mean Poisson deviance 2 (y log(y / m) - y + m) of counts y and their predicted means m = e^prediction; it is smallest
 #: where each m is the mean of the counts (McCullagh & Nelder, Generalized Linear Models 1989, section 2.3).
-poisson_deviance = Metric("poisson_deviance", Parts(_deviances, ratio), False, 0.0, parts=Parts(_deviances, ratio))
+poisson_deviance = Metric(
+    "poisson_deviance", Parts(_deviances, ratio), False, 0.0, parts=Parts(_deviances, ratio), logarithms=True
+)

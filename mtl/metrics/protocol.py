@@ -61,6 +61,7 @@ class Metric:
         by_output: compute it for each output by itself and take the mean, as is usual for R² and RMSE.
         parts: the same metric from summaries; without them predictions are held until all are there.
         vectors: labels are vectors of three numbers, on the second axis or else on the last one; both are (n, 3).
+        logarithms: predictions are read as logarithms of the numbers that the labels are.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Metric:
     by_output: bool = False
     parts: Parts | None = None
     vectors: bool = False
+    logarithms: bool = False
 
     def __call__(self, prediction: Tensor, target: Tensor) -> float:
         """The metric over the labels that are there.

@@ -22,6 +22,7 @@ from mtl.population.normalisation import normalisations
 from mtl.train.batches import check_batches
 from mtl.train.compiled import check_compiler
 from mtl.train.evaluate import value_of
+from mtl.train.misread import misread
 from mtl.train.model import build_model, no_architecture, no_trunk
 from mtl.train.moving import check_cutmix, check_moves, is_picture
 from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
@@ -116,6 +117,7 @@ def check_losses(
     model = _built(where, benchmark, benchmark.tasks, splits, settings).eval()
     predictions = _predicted(where, model, benchmark.tasks, splits.train.first(2))
     widths = {task.name: task.outputs for task in benchmark.tasks}
+    metrics = {task.name: task.metrics for task in benchmark.tasks}
     for task, several in losses.items():
         for loss in several:
             if loss.undecided():
@@ -127,7 +129,8 @@ def check_losses(
                 prediction, labels = classes_last(predictions[task], split.targets[task]), split.targets[task]
                 rows = _two(labels)
                 here = torch.arange(2, device=prediction.device) % len(prediction)
-                said = loss.complaint(prediction, labels) or loss.impurity(prediction[here], labels[rows])
+                said = misread(loss, metrics[task]) or loss.complaint(prediction, labels)
+                said = said or loss.impurity(prediction[here], labels[rows])
                 if said or (said := _never_finite(loss, prediction, labels) if name == "train" else None):
                     raise ValueError(f"{where}, {name} split, task {task!r}: {loss.name} {said}")
 
@@ -190,8 +193,10 @@ def _check_loss(where: str, task: Task, prediction: Tensor, labels: Tensor, rows
             f"{where}: its model predicts shape {tuple(prediction.shape[1:])} for an example whose labels have shape "
             f"{tuple(labels.shape[1:])}; the axes are wanted in one order"
         )
-    if isinstance(task.loss, Loss) and (said := task.loss.complaint(classes_last(prediction, labels), labels)):
-        raise ValueError(f"{where}: {task.loss.name} {said}")
+    if isinstance(task.loss, Loss):
+        said = misread(task.loss, task.metrics) or task.loss.complaint(classes_last(prediction, labels), labels)
+        if said:
+            raise ValueError(f"{where}: {task.loss.name} {said}")
     if not isinstance(task.loss, Loss) and takes_classes(task.loss, labels, task.outputs):
         _check_classes(where, task, labels)
     loss = _loss(where, task, prediction, labels[rows])

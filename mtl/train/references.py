@@ -15,10 +15,17 @@ from mtl.metrics import Metric
 from mtl.train.evaluate import constant_metrics, value_or_nan
 from mtl.train.tally import Metrics
 
+_LEAST = 1e-9  # mean that stands for one of 0, which has no logarithm
+
 
 def perfect_prediction(task: Task, labels: Tensor) -> Tensor:
-    """Predictions for `labels` that are right: the labels themselves, or 1 for the right class and 0 for the others."""
+    """Predictions for `labels` that are right: the labels themselves, or 1 for the right class and 0 for the others.
+
+    Where metrics read logarithms they are those of the labels.
+    """
     there = known(labels)
+    if any(metric.logarithms for metric in task.metrics):
+        return torch.where(there, labels, 0).to(torch.get_default_dtype()).clamp(min=_LEAST).log()
     if not takes_classes(task.yardstick, labels, task.outputs):
         return over_outputs(torch.where(there, labels, 0).to(torch.get_default_dtype()), task.outputs)
     classes = torch.where(there, labels, 0)

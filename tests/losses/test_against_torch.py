@@ -22,7 +22,7 @@ OURS = {
     "mae": flat(F.l1_loss),
     "huber:delta=0.7": lambda p, t, **m: F.huber_loss(p[:, 0], t, delta=0.7, **m),
     "smooth-l1:beta=0.7": lambda p, t, **m: F.smooth_l1_loss(p[:, 0], t, beta=0.7, **m),
-    "poisson": flat(F.poisson_nll_loss),
+    "poisson": lambda p, t, **m: _reduced(F.poisson_nll_loss(p[:, 0], t, reduction="none") + t.xlogy(t) - t, **m),
     "gaussian": lambda p, t, **m: F.gaussian_nll_loss(p[:, 0], t, p[:, 1].exp(), **m),
     "cross-entropy": F.cross_entropy,
     "cross-entropy:label_smoothing=0.2": lambda p, t, **m: F.cross_entropy(p, t, label_smoothing=0.2, **m),

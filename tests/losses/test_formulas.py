@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.metrics import d2_tweedie_score, jaccard_score, mean_tweedie_deviance
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import d2_tweedie_score, jaccard_score, mean_poisson_deviance, mean_tweedie_deviance
 from sklearn.utils.class_weight import compute_class_weight
 
 from mtl.losses import LOSSES, make_loss
@@ -42,10 +43,45 @@ def test_the_negative_binomial_is_scipys():
     close(make_loss("negative-binomial:dispersion=0.7")(p, t), expected)
 
 
-def test_poisson_is_scipys_up_to_a_constant():
+def test_the_negative_binomial_of_large_counts_is_scipys_in_float32():
+    size, mean, y = 1 / 0.7, 3e6, np.array([2e6, 3e6, 1.6e7])
+    found = make_loss("negative-binomial:dispersion=0.7")(torch.full((3, 1), math.log(mean)), torch.tensor(y).float())
+    close(found, -stats.nbinom.logpmf(y, size, size / (size + mean)).mean(), rel=1e-5)
+
+
+def test_poisson_is_scipys_less_that_of_right_means():
     p, t, x, y = drawn("counts")
-    ways = np.mean([math.lgamma(each + 1) for each in y])
-    close(make_loss("poisson")(p, t), -stats.poisson.logpmf(y, np.exp(x[:, 0])).mean() - ways)
+    right = stats.poisson.logpmf(y, y).mean()
+    close(make_loss("poisson")(p, t), right - stats.poisson.logpmf(y, np.exp(x[:, 0])).mean())
+
+
+def test_poisson_is_half_the_deviance_and_never_below_zero():
+    p, t, x, y = drawn("counts")
+    close(make_loss("poisson")(p, t), mean_poisson_deviance(y, np.exp(x[:, 0])) / 2)
+    counts = torch.tensor([0.0, 1.0, 7.0, 2.0**24])
+    each = make_loss("poisson")(counts.clamp(min=1e-30).log()[:, None], counts, "none")[:, 0]
+    assert each.tolist() == pytest.approx([0, 0, 0, 0], abs=20)  # of 16,777,216: about one unit in its last place
+    assert each[:3].tolist() == pytest.approx([0, 0, 0], abs=1e-5) and bool((each[:3] >= -1e-5).all())
+
+
+@pytest.mark.parametrize("spec", ["poisson", "tweedie", "negative-binomial", "exp:of=mse"])
+def test_up_to_the_largest_whole_number_of_float32_the_output_is_the_logarithm_of_the_mean(spec):
+    loss, counts = make_loss(spec), torch.tensor([1e5, 2.0**24]).double()
+    for count in counts:
+        best = minimize_scalar(
+            lambda x, y=count: float(loss(torch.tensor([[x]]).double(), y[None])), (9, 15), tol=1e-12
+        )
+        assert best.x == pytest.approx(math.log(count), abs=1e-3)
+
+
+def test_an_error_of_the_mean_is_that_of_the_loss_within():
+    p, t, x, y = drawn("counts")
+    close(make_loss("exp:of=mse")(p, t), np.square(np.exp(x[:, 0]) - y).mean())
+    close(make_loss("exp:of=mae")(p, t), np.abs(np.exp(x[:, 0]) - y).mean())
+    assert str(make_loss("exp:of=huber:delta=2")) == "exp:of=huber:delta=2"
+    for spec in ("exp:of=poisson", "exp:of=dice", "exp:of=exp", "exp:of=mse-gradient"):
+        with pytest.raises(ValueError, match=r"exp: of=|unknown loss"):
+            make_loss(spec)
 
 
 def test_tweedie_is_half_the_deviance_up_to_what_the_prediction_leaves_alone():

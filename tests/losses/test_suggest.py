@@ -54,6 +54,8 @@ def test_amounts_and_counts():
     assert found.losses[0].spec.startswith("negative-binomial:dispersion=")
     assert make_loss(found.losses[0].spec).dispersion == pytest.approx(0.5, rel=0.15)
     assert "times their mean" in found.losses[0].reason
+    specs = [each.spec.partition(":")[0] for each in found.losses]
+    assert specs == ["negative-binomial", "poisson", "tweedie", "exp", "mse"]
 
 
 @pytest.mark.parametrize(

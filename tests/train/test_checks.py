@@ -11,7 +11,7 @@ from mtl.benchmarks import Benchmark, Split, Splits, Task, load_checked
 from mtl.benchmarks.checked import check_tasks
 from mtl.cli.main import main
 from mtl.losses import IGNORE, MSE, BinaryCrossEntropy, CrossEntropy, Focal, make_loss
-from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, log_loss, mae, r2
+from mtl.metrics import Metric, accuracy, auc, balanced_accuracy, binary_accuracy, log_loss, mae, of_counts, r2
 from mtl.models import HardSharing
 from mtl.train import Settings, check_losses, check_model, train
 from tests.losses.user_losses import spoils_classes
@@ -111,6 +111,7 @@ def raising(*_arguments):
 
 
 CLASSES = torch.arange(40) % 3
+LOGARITHMS = (of_counts(mae),)
 HOLED = torch.rand(40, 3).index_fill(1, torch.tensor([0]), torch.nan)  # no example has all its labels
 
 
@@ -141,6 +142,10 @@ HOLED = torch.rand(40, 3).index_fill(1, torch.tensor([0]), torch.nan)  # no exam
         (One(CLASSES, CrossEntropy(), (auc,), 3), "metric 'auc' of task 'rare' raises ValueError: auc takes one logit"),
         (One(POSITIVE.where(POSITIVE > 0, torch.nan), nn.MSELoss()), "labels are missing, and its loss of them is not"),
         (One(HOLED, nn.MSELoss(), (mae,), 3), "labels are missing, and its loss of them is not finite"),
+        (One(POSITIVE, MSE(), LOGARITHMS), "mse compares the output with the label, but here the output is the loga"),
+        (One(POSITIVE, MSE(), LOGARITHMS), "as count_mae reads it; exp:of=mse compares that number; poisson, "),
+        (One(POSITIVE, make_loss("poisson+mae"), LOGARITHMS), "poisson+mae cannot take mae, which compares the output"),
+        (One(POSITIVE, make_loss("L1Loss"), LOGARITHMS), "L1Loss compares the output with the label, but"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_before_training(benchmark, message):
