@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from mtl.auto.parts import PARTS
 from mtl.benchmarks import Benchmark, Splits, Task
@@ -15,6 +16,7 @@ from mtl.benchmarks.losses import spec_of
 from mtl.benchmarks.trunk import reads_trunk
 from mtl.hyperparameters import defaults, domains
 from mtl.losses import Loss, TaskLoss, make_loss
+from mtl.losses.labels import known
 from mtl.losses.suggest import suggest
 from mtl.models import make_trunk
 from mtl.search.space import Space
@@ -138,7 +140,9 @@ def _losses(
 def _suggested(task: Task, splits: Splits) -> Iterator[tuple[Loss, dict[str, Range]]]:
     """The losses that fit the training labels, and ranges around what is suggested for their numbers."""
     try:
-        found = suggest(splits.train.targets[task.name], task.outputs)
+        found = suggest(labels := splits.train.targets[task.name], task.outputs)
+        if _counted(task, labels):
+            found = suggest(labels, task.outputs, "counts")
     except ValueError:  # no label is there
         return
     for suggestion in found.losses:
@@ -153,6 +157,12 @@ def _suggested(task: Task, splits: Splits) -> Iterator[tuple[Loss, dict[str, Ran
             if domain.search is not None and isinstance(value, float) and value != usual[key]:
                 loss = dataclasses.replace(loss, **{key: usual[key]})
         yield loss, own
+
+
+def _counted(task: Task, labels: Tensor) -> bool:
+    """Whether a task says by its loss that its labels, all whole numbers, are counts, whatever they look like."""
+    there = labels[known(labels)]
+    return getattr(task.loss, "kind", "") == "counts" and bool((there == there.round()).all())
 
 
 def _reads_alike(loss: Loss, own: TaskLoss) -> bool:

@@ -15,9 +15,21 @@ from mtl.benchmarks.benchmark import Task
 from mtl.benchmarks.columns import TableColumn
 from mtl.losses import make_loss
 from mtl.losses.labels import IGNORE
-from mtl.metrics import accuracy, auc, average_precision, binary_accuracy, in_unit, macro_f1, mae, r2
+from mtl.metrics import (
+    accuracy,
+    auc,
+    average_precision,
+    binary_accuracy,
+    in_unit,
+    macro_f1,
+    mae,
+    of_counts,
+    poisson_deviance,
+    r2,
+)
 
-KINDS = ("regression", "binary", "classes")
+KINDS = ("regression", "count", "binary", "classes")
+_MOST_COUNT = 2**24  # beyond which single precision does not tell whole numbers apart
 _MOST_CLASSES = 10  # different whole numbers that are taken for classes
 _UNEVEN = 3.0  # largest over smallest class from which accuracy tells little
 _YES = ("yes", "true", "1", "y", "t", "positive")
@@ -32,6 +44,7 @@ class Answer:
         labels: (N,), the missing ones NaN or -100.
         about: what it was taken for, for the user.
         mean, deviation: of a regression, by which labels were standardised.
+        counted: whether it is a count, whose predictions are logarithms of what is to be expected.
     """
 
     task: Task
@@ -39,18 +52,19 @@ class Answer:
     about: str
     mean: float = 0.0
     deviation: float = 1.0
+    counted: bool = False
 
     def said(self, prediction: Tensor) -> dict[str, list[str]]:
         """Predictions (N, ...) as columns of a table, by their names.
 
-        A regression gives a number in the column's own unit. Yes or no and classes give the word, and for each of them
-        the share that the outputs give it: a probability where the loss is a cross-entropy without weights.
+        A regression gives a number in the column's own unit, a count the one that is to be expected. Yes or no and
+        classes give the word, and for each of them the share that the outputs give it: a probability where the loss is
+        a cross-entropy without weights.
         """
         name, flat = self.task.name, prediction.detach().double().reshape(len(prediction), -1)
         if not self.task.classes:
-            return {
-                f"predicted {name}": [f"{value:.7g}" for value in (flat[:, 0] * self.deviation + self.mean).tolist()]
-            }
+            numbers = flat[:, 0].exp() if self.counted else flat[:, 0] * self.deviation + self.mean
+            return {f"predicted {name}": [f"{value:.7g}" for value in numbers.tolist()]}
         shares = torch.cat([-flat, flat], 1).sigmoid() if self.task.outputs == 1 else flat.softmax(1)
         best = [self.task.classes[place] for place in shares.argmax(1).tolist()]
         listed = {f"{name} is {word}": [f"{share:.6f}" for share in shares[:, k].tolist()] for k, word in self._shown()}
@@ -83,8 +97,11 @@ def answer(column: TableColumn, kind: str | None, train: Sequence[int]) -> Answe
         ValueError: the values are not of that kind; one line.
     """
     told, kind = kind is None, kind or kind_of_column(column)
-    made = {"regression": _regression, "binary": _binary, "classes": _classes}[kind](column, train)
+    asked = {"regression": _regression, "count": _count, "binary": _binary, "classes": _classes}
+    made = asked[kind](column, train)
     other = f"; --target {column.name}:{'regression' if kind == 'classes' else 'classes'} if that is wrong"
+    if _countable(column):
+        other += f", {column.name}:count if it counts something"
     wrong = other if told and column.values is not None and kind != "binary" else ""
     return dataclasses.replace(made, about=f"{column.name}: {made.about}{wrong}")
 
@@ -108,6 +125,45 @@ def _regression(column: TableColumn, train: Sequence[int]) -> Answer:
     return Answer(task, ((values - mean) / deviation).float(), about, mean=mean, deviation=deviation)
 
 
+def _count(column: TableColumn, train: Sequence[int]) -> Answer:
+    allowed = f"whole numbers from 0 to {_MOST_COUNT:,} are"
+    cannot = f"target {column.name!r} cannot be a count:"
+    if column.values is None or column.dated:
+        word = column.odd[0] if column.odd else next(filter(None, column.words))
+        what = "a date" if column.dated else "no finite number"
+        raise ValueError(f"{cannot} row {column.words.index(word) + 2} has {word!r}, {what}; {allowed} wanted")
+    for row, (text, value) in enumerate(zip(column.words, column.values, strict=True), 2):
+        if odd := _uncountable(value):
+            raise ValueError(f"{cannot} row {row} has {text!r}, {odd}; {allowed} allowed")
+    counts = torch.tensor(column.values, dtype=torch.float64)
+    there = counts[list(train)]
+    there = there[~there.isnan()]
+    if len(there) < 2 or not bool(there.max() > there.min()):
+        raise ValueError(f"{cannot} its training labels are all the same")
+    mean, variance = float(there.mean()), float(there.var(correction=0))
+    task = Task(column.name, make_loss("poisson"), (poisson_deviance, of_counts(mae)), start=math.log(mean))
+    zeros = float((there == 0).double().mean())
+    about = (
+        f"count, from {there.min():,.0f} to {there.max():,.0f}, mean {mean:.4g}, {zeros:.0%} are 0; "
+        f"the variance is {variance / mean:.3g} times the mean, where a Poisson distribution has 1"
+    )
+    return Answer(task, counts.float(), about, counted=True)
+
+
+def _countable(column: TableColumn) -> bool:
+    """Whether a column may be a count."""
+    return column.values is not None and not column.dated and not any(map(_uncountable, column.values))
+
+
+def _uncountable(value: float) -> str:
+    """Why a number is no count; empty where it is one, or missing."""
+    if value < 0:
+        return "below 0"
+    if value > _MOST_COUNT:
+        return "too large"
+    return "" if value != value or value.is_integer() else "no whole number"
+
+
 def _binary(column: TableColumn, _train: Sequence[int]) -> Answer:
     counts = Counter(word for word in column.words if word is not None)
     if len(counts) != 2:
@@ -129,6 +185,9 @@ def _classes(column: TableColumn, train: Sequence[int]) -> Answer:
     names = sorted(counts, key=float) if column.values is not None else sorted(counts)
     if unseen := set(counts) - {column.words[row] for row in train}:
         advice = "join rare classes or leave those rows out"
+        if column.values is not None:
+            count = f", or {column.name}:count if it counts something" if _countable(column) else ""
+            advice += f"; or take {column.name}:regression{count}"
         if column.stray:
             advice = f"{column.stray}: leave it empty for a regression"
         elif column.odd and len(counts) > counts.total() / 2:

@@ -18,7 +18,7 @@ from mtl.benchmarks.split import Examples, Split
 from mtl.benchmarks.stored import Stored
 from mtl.losses import TaskLoss
 from mtl.metrics import Metric
-from mtl.models import make_model
+from mtl.models import begin_at, make_model
 
 #: What labels of pixels may be to those who change pictures.
 GEOMETRIES = ("depth", "inverse-depth", "direction")
@@ -45,6 +45,8 @@ class Task:
             a distance, `inverse-depth`, or `direction`, three numbers of which the first is along the picture's rows;
             empty for anything else.
         classes: names of the classes in their order, or of no and yes, for messages; empty where they have none.
+        start: what a new model predicts before its inputs tell it anything; it is added to the bias of the task's head
+            in a model of `Benchmark.model`. Counts begin at the logarithm of their mean.
         own_loss: the benchmark's own loss, where `loss` is another that a user chose; None where `loss` is it.
     """
 
@@ -55,6 +57,7 @@ class Task:
     ignore: float | None = None
     geometry: str = ""
     classes: tuple[str, ...] = ()
+    start: float = 0.0
     own_loss: TaskLoss | None = None
 
     @property
@@ -192,7 +195,11 @@ class Benchmark(ABC):
         It has a method `shared_parameters()`. `inputs` are a few training examples, for their shape: a tensor, or the
         nesting of tensors that the splits have.
         """
-        return make_model(self.architecture, self.trunk, {task.name: task.outputs for task in tasks}, inputs)
+        model = make_model(self.architecture, self.trunk, {task.name: task.outputs for task in tasks}, inputs)
+        for task in tasks:
+            if task.start:
+                begin_at(model.head(task.name), task.start)
+        return model
 
 
 class MissingData(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,6 +86,8 @@ def _check_task(where: str, task: Task) -> None:
         raise ValueError(f"{where}: outputs={task.outputs!r} must be a whole number from 1 on")
     if task.ignore is not None and (isinstance(task.ignore, bool) or not isinstance(task.ignore, int | float)):
         raise ValueError(f"{where}: ignore={task.ignore!r} must be a number, the label of what is missing, or None")
+    if isinstance(task.start, bool) or not isinstance(task.start, int | float) or not math.isfinite(task.start):
+        raise ValueError(f"{where}: start={task.start!r} must be a finite number, at which a new model begins")
     if task.geometry not in ("", *GEOMETRIES):
         raise ValueError(f"{where}: geometry={task.geometry!r} must be one of {', '.join(GEOMETRIES)}, or empty")
     if isinstance(task.metrics, Metric):

@@ -57,7 +57,7 @@ class TableFile(Benchmark):
 
     Args:
         path: of the file; its first line names the columns.
-        targets: `COLUMN` or `COLUMN:KIND`, KIND one of regression, binary and classes.
+        targets: `COLUMN` or `COLUMN:KIND`, KIND one of regression, count, binary and classes.
 
     Attributes:
         about: what the columns were taken for, a line each.
@@ -89,7 +89,8 @@ class TableFile(Benchmark):
         self._labels = {each.task.name: each.labels for each in self._answers}
         self.about = [each.about for each in self._answers] + _said(self._columns, left_out)
         if _SPLIT not in columns:
-            self.about.append(_how_split(kinds, classes=bool(strata)))
+            chance = len(kinds) > 1 and any(each.task.classes for each in self._answers)
+            self.about.append(_how_split(kinds, classes=bool(strata), chance=chance))
 
     def _lacking(self) -> list[str]:
         """The columns of numbers of which some are missing."""
@@ -208,7 +209,7 @@ def _strata(columns: Mapping[str, TableColumn], kinds: Mapping[str, str | None])
     if len(kinds) > 1:
         return ()
     ((name, kind),) = kinds.items()
-    return () if (kind or kind_of_column(columns[name])) == "regression" else columns[name].words
+    return () if (kind or kind_of_column(columns[name])) in ("regression", "count") else columns[name].words
 
 
 def _given_parts(path: str, column: TableColumn) -> list[Tensor]:
@@ -240,9 +241,9 @@ def _said(inputs: Sequence[TableColumn], left_out: Mapping[str, str]) -> list[st
     return said + [f"left out: {name}, {reason}" for name, reason in left_out.items()]
 
 
-def _how_split(kinds: Mapping[str, str | None], *, classes: bool) -> str:
+def _how_split(kinds: Mapping[str, str | None], *, classes: bool, chance: bool) -> str:
     how = "at random, rows with equal inputs together"
     if classes:
         return f"split 70/15/15 {how}, each class of {next(iter(kinds))} in these shares"
-    several = "; shares of classes are left to chance, as there are several targets" if len(kinds) > 1 else ""
+    several = "; shares of classes are left to chance, as there are several targets" if chance else ""
     return f"split 70/15/15 {how}{several}"

@@ -79,7 +79,7 @@ class RunOptions(TrainingOptions):
     title: ClassVar[str] = "run"
     benchmark: str = argument(_BENCHMARK)
     target: list[str] | None = option(
-        None, "columns of a table to predict, the others being inputs, such as price or price:regression",
+        None, "columns of a table to predict, the others being inputs, such as price, stars:regression or visits:count",
         metavar="COLUMN",
     )  # fmt: skip
     loss: list[str] | None = option(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl.models.architectures import ARCHITECTURES, Architecture, HardSharing, Shared, make_architecture
-from mtl.models.heads import PixelHead, make_head
+from mtl.models.heads import PixelHead, begin_at, make_head
 from mtl.models.trunks import MLP, MODELS, Conv, Shape, Stages, Trunk, make_trunk, shape_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Shared",
     "Stages",
     "Trunk",
+    "begin_at",
     "make_architecture",
     "make_head",
     "make_model",

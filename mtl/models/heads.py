@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,3 +38,11 @@ def make_head(trunk: Stages, outputs: int) -> nn.Module:
     if trunk.pixels is None:
         return nn.Linear(trunk.features, outputs)
     return PixelHead(trunk.features, outputs, trunk.pixels)
+
+
+@torch.no_grad()
+def begin_at(head: nn.Module, value: float) -> None:
+    """Add a number to the bias of a head of `make_head`, so that what it says at first is about that number."""
+    last = head.convolution if isinstance(head, PixelHead) else head
+    assert isinstance(last, nn.Linear | nn.Conv2d) and last.bias is not None
+    last.bias += value

@@ -79,7 +79,7 @@ def test_losses_of_a_logarithm_are_no_choices_where_metrics_read_a_mean():
     assert space_of(Visits(), ("losses", "optimizer")).space.dimensions["loss.visits"].parameter.grid(1) == ["mse"]
     logs = with_losses(Visits(), {"visits": "poisson"})
     choices = space_of(logs).space.dimensions["loss.visits"].parameter.grid(1)
-    assert set(choices) == {"poisson", "negative-binomial"}
+    assert set(choices) == {"poisson", "negative-binomial", "tweedie"}
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -177,7 +177,7 @@ def test_the_name_holds_from_any_folder(table, monkeypatch, tmp_path):
     [
         ("", "say with --target which columns"),
         (":prize", "did you mean price"),
-        (":price:number", "must be one of regression, binary, classes"),
+        (":price:number", "must be one of regression, count, binary, classes"),
         (":price,price", "given twice"),
         (":town:regression", "'Bonn' is no finite number|'Ulm' is no finite number|'Jena' is no finite number"),
         (":town:binary", "3 different values"),
