@@ -268,7 +268,7 @@ class Cohort:
         """Everything that the steps to come depend on, as tensors and plain values."""
         return {
             "members": [member.plain() for member in self.members],
-            "groups": [group.state_dict() for group in self._groups.all],
+            "groups": self._groups.state_dict(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:

@@ -218,11 +218,17 @@ class Groups:
                 joined.over = over
                 self.all.append(joined)
 
+    def state_dict(self) -> list[dict[str, Any]]:
+        """All groups as tensors and plain values, each with the room of its structure."""
+        return [{**group.state_dict(), "room": self._rooms[group.key]} for group in self.all]
+
     def load(self, saved: Sequence[Mapping[str, Any]], job_of: Callable[[int], Job]) -> None:
         """Groups as they were saved, with the jobs of the members by number."""
         self.all = [self.loaded(each, [job_of(number) for number in each["ids"]]) for each in saved]
-        for group in self.all:
+        for group, each in zip(self.all, saved, strict=True):
             group.look()
+            # Whatever this cohort was made with: members that come apart are to find together as before.
+            self._rooms[group.key] = each["room"] if "room" in each else self._room([run.job for run in group.runs])
 
     def loaded(self, saved: Mapping[str, Any], jobs: Sequence[Job]) -> Group:
         """A group as it was saved, on the device of this cohort."""
