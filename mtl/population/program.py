@@ -59,7 +59,10 @@ class Program:
 
     def row(self, model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         """A member's parameters (P,), and its buffers and frozen parameters by name."""
-        values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        return self.row_of({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+    def row_of(self, values: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same from parameters and buffers by name."""
         missing = [name for name in [*self.names, *self.fixed] if name not in values]
         if missing or any(values[n].shape != s for n, s in zip(self.names, self.shapes, strict=True)):
             raise ValueError("the members' models differ in structure: make one population of each")

@@ -21,7 +21,6 @@ from mtl.search.sifted import sifted
 from mtl.search.space import Space
 from mtl.search.space.dimension import Dimension
 from mtl.search.space.parameters import Choice, Number, Parameter
-from mtl.strategies import make
 from mtl.study.plan import Plan, RunPlan
 from mtl.study.setup import StudySetup
 from mtl.train import Cohort, Member, Settings, check_losses
@@ -29,7 +28,6 @@ from mtl.train.batches import check_batches, steps_per_epoch
 from mtl.train.heads import HEADS
 from mtl.train.model import build_model
 from mtl.train.moving import check_cutmix, check_moves
-from mtl.train.optimizers import SIDE_BY_SIDE, read_optimizer
 
 
 def run_length(setting: StudySetup) -> int:
@@ -111,15 +109,6 @@ def make_method(
     if objective.several and not cls.several:
         raise ValueError(
             f"--objective {' '.join(objective.names)}: {method} pursues one objective; nsga2 takes several"
-        )
-    kinds = {getattr(make(spec), "vmappable", True) for spec in space.dimensions["strategy"].parameter.grid(1)}
-    if cls.copies and len(kinds) > 1:
-        raise ValueError(f"{method}: it cannot copy between strategies that are vectorised and ones that cannot be")
-    optimizers = space.dimensions["optimizer"].parameter.grid(1) if "optimizer" in space.dimensions else []
-    if cls.copies and len({read_optimizer(spec).side_by_side for spec in optimizers}) > 1:
-        raise ValueError(
-            f"{method}: it cannot copy between optimizers that are stepped side by side ({', '.join(SIDE_BY_SIDE)}) "
-            f"and ones that are not, and optimizer is {', '.join(optimizers)}"
         )
     unlike = [name for name in ("model", "architecture") if name in space.varied]
     if cls.copies and unlike:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mtl.train.curves import evaluation_values
 from mtl.train.evaluate import selection, undefined
+from mtl.train.forms import restructured
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.learning import found_losses, learning, without_learned
@@ -247,8 +248,8 @@ class Group:
 
     def take_over(self, row: int, source: Group, *, best: bool) -> None:
         """Give a run the state of the first of another group, and with `best` its best evaluation so far."""
-        if self.stepper.most != source.stepper.most:
-            raise ValueError(f"member {self.ids[row]}: one of the two is trained one at a time, the other not")
+        if self.stepper.most != source.stepper.most:  # as it may be where cohorts were made apart
+            source = source.restructured(0, source.runs[0].job, vectorised=self.stepper.most > 1)
         self.stepper.take_over(row, source.stepper, 0)
         self._begun = False  # as the source may have made no step
         self._put(row, self.runs[row].gone_on_from(source.runs[0], best=best))
@@ -259,10 +260,16 @@ class Group:
         self.stepper.change([run.job for run in runs])
         self.runs = runs
 
-    def restructured(self, row: int, job: Job) -> Group:
-        """One run with a job of another structure, by itself: same parameters, and what else still has its form."""
-        stepper, run = self.stepper.restructured(row, job), self.runs[row]
-        moved = dataclasses.replace(run, job=job, best=stepper.converted(run.best))
+    def restructured(self, row: int, job: Job, *, vectorised: bool) -> Group:
+        """One run with a job of another structure, by itself: same parameters, and what else still has its form.
+
+        Args:
+            row: of the run.
+            job: the new one.
+            vectorised: whether it is to be trained as a row among many, or in a way of its own.
+        """
+        stepper, best = restructured(self._ground, self.stepper, row, self.runs[row], job, vectorised=vectorised)
+        moved = dataclasses.replace(self.runs[row], job=job, best=best)
         return Group(self._ground, stepper, [moved], [self.ids[row]])
 
     def _put(self, row: int, run: Run) -> None:

@@ -186,15 +186,9 @@ class Groups:
                 f"member {number} weighs {len(before.losses)} losses ({', '.join(before.losses)}) and cannot go on "
                 f"with {len(job.losses)} ({', '.join(job.losses)})"
             )
-        if (group.stepper.most > 1) != bool(self._room([job])):
-            losses = ", ".join(f"{task.name}={task.loss}" for task in job.tasks)
-            raise ValueError(
-                f"member {number} cannot go on with {job.strategy} and the losses {losses}: either this or what it has "
-                "now cannot be vectorised, and states pass only among runs that are trained alike; "
-                "search either kind by itself, or by a method whose runs keep their structure, such as random and tpe"
-            )
+        vectorised = self._room([job]) > 0
         with threads(job.settings.threads):
-            moved = group.restructured(row, job)
+            moved = group.restructured(row, job, vectorised=vectorised)
         self._put(group, [group.without(row)] if len(group.ids) > 1 else [])
         self.all.append(moved)
 

@@ -85,6 +85,11 @@ class Single:
         if self._average is not None:
             self._average.follow(self.model, step)
 
+    @property
+    def stepped(self) -> list[str]:
+        """The names of the parameters in the order in which the optimizer has them."""
+        return self._updates.stepped
+
     def noted(self) -> tuple[list[list[float]], list[list[float | None]]]:
         """Weights and losses of the step just made."""
         weights, losses = self._updates.noted()

@@ -259,13 +259,14 @@ class Updates:
 
     def _load_optimizer(self, source: Updates) -> None:
         """The state of the optimizer of another run, which is of the same class, with the own settings."""
-        place = dict(zip(source._stepped(), itertools.count(), strict=False))
+        place = dict(zip(source.stepped, itertools.count(), strict=False))
         theirs = {own: place[other] for own, other in zip(self._named(), source._named(), strict=True)}
         saved = source._optimizer.state_dict()["state"]
-        state = {k: saved[theirs[name]] for k, name in enumerate(self._stepped()) if theirs[name] in saved}
+        state = {k: saved[theirs[name]] for k, name in enumerate(self.stepped) if theirs[name] in saved}
         self._optimizer.load_state_dict({"state": state, "param_groups": self._optimizer.state_dict()["param_groups"]})
 
-    def _stepped(self) -> list[str]:
+    @property
+    def stepped(self) -> list[str]:
         """The names of the parameters in the order of the optimizer's groups."""
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         return [names[id(parameter)] for group in self._optimizer.param_groups for parameter in group["params"]]

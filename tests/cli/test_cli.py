@@ -288,10 +288,6 @@ def test_the_config_of_a_run_serves_as_a_config_file(arguments, tmp_path, capsys
             "optimizer 'rprop': it has no weight decay, which is searched",
         ),
         (
-            ["search", TINY, "--method=pbt", "--search", "optimizer=adam,asgd"],
-            "pbt: it cannot copy between optimizers that are stepped side by side",
-        ),
-        (
             ["train", TINY, "--optimizer", "torch.optim:Muon"],
             "optimizer 'torch.optim:Muon': Muon only supports 2D parameters",
         ),

@@ -58,16 +58,15 @@ def test_the_task_whose_loss_cannot_be_vectorised_is_named_once():
     assert "data-dependent control flow" in said and "issue" not in said
 
 
-def test_where_a_state_would_pass_to_a_loss_that_cannot_be_vectorised_the_line_names_it():
+def test_a_member_takes_over_one_whose_loss_cannot_be_vectorised_and_its_loss():
     members = [
         Member("equal", seed, losses={"product": {"name": name}}) for seed, name in enumerate(("mse", BRANCHING))
     ]
     cohort = Cohort(Tiny(), load_checked(Tiny()), members, SETTINGS, tell=lambda _: None)
     cohort.advance(2)
-    with pytest.raises(
-        ValueError, match=r"member 0 cannot go on with equal and the losses .*branching: .* random and tpe"
-    ):
-        cohort.exploit({0: 1})
+    cohort.exploit({0: 1})
+    assert cohort.members[0] == Member("equal", 0, losses=members[1].losses)
+    assert cohort.evaluate()[0].metrics == cohort.evaluate()[1].metrics
 
 
 def by_torch_func(prediction, target):

@@ -1,6 +1,7 @@
-"""Runs that broke and go on from another find back to those of their structure, also in a search that was resumed."""
+"""Searches whose runs break, or are unlike each other, and that are stopped after each segment."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from mtl.benchmarks import Task
 from mtl.metrics import mae
 from mtl.search.methods import MethodOptions, Problem
+from mtl.search.methods.epbt import EPBT
+from mtl.search.methods.pb2 import PB2
 from mtl.search.methods.pbt import PBT
 from mtl.search.objective import Objective
 from mtl.search.search import Search
@@ -23,6 +26,7 @@ from tests.written import events_of, through_disk
 pytestmark = pytest.mark.usefixtures("float64")
 
 LENGTH, INTERVAL = 12, 3
+USERS = Path(__file__).parent.parent / "losses" / "user_losses.py"
 SETTINGS = Settings.of(Three.recipe, {"steps": LENGTH, "nan_limit": 1})
 
 
@@ -42,7 +46,7 @@ def cohort(members):
 
 
 def in_shards(members):
-    return ShardedCohort(InlineHosts(cohort, 1), members, str)
+    return ShardedCohort(InlineHosts(cohort, 2), members, str)
 
 
 class After:
@@ -57,12 +61,16 @@ class After:
             raise Stopped
 
 
-def carried_out(path, make, segments=0):
+BROKEN = ["lr=1e-2,2e-2,1e200"]
+UNLIKE = [f"loss.product=mse,{USERS}:branching", "optimizer=adam,sgd,muon", "ema=none,0.5", "dropout=none,0.3"]
+
+
+def carried_out(path, make, ranges, segments=0, method=PBT):
     """The records, curves and schedule of a search, stopped after each so many segments; and how often runs broke."""
-    space = build_space(Drawing(), ["rlw", "equal"], read_options(["lr=1e-2,2e-2,1e200"]))
+    space = build_space(Drawing(), ["rlw", "equal"], read_options(ranges))
     problem = Problem(space, LENGTH, INTERVAL, 1)
     while True:
-        made = PBT(problem, MethodOptions(members=8, resample=0.5))
+        made = method(problem, MethodOptions(members=8, resample=0.5))
         search = Search("search", "", made, problem, Objective(["product/mae"], Drawing()), make, tell=str)
         try:
             with open_run_directory(path, resume=True) as directory:
@@ -77,9 +85,18 @@ def carried_out(path, make, segments=0):
 
 @pytest.mark.parametrize("make", [cohort, in_shards])
 def test_a_search_with_runs_that_break_is_the_same_bit_for_bit_when_it_is_stopped_after_each_segment(make, tmp_path):
-    whole, broken = carried_out(tmp_path / "whole", make)
+    whole, broken = carried_out(tmp_path / "whole", make, BROKEN)
     assert broken > 1
-    assert carried_out(tmp_path / "stopped", make, 1)[0] == whole
+    assert carried_out(tmp_path / "stopped", make, BROKEN, 1)[0] == whole
+
+
+@pytest.mark.parametrize("method", [PBT, PB2, EPBT])
+def test_states_pass_between_runs_that_are_trained_together_and_by_themselves(method, tmp_path):
+    whole, _ = carried_out(tmp_path / "whole", in_shards, UNLIKE, method=method)
+    exploits = [event for event in events_of(tmp_path / "whole") if event["source"] is not None]
+    kinds = [("branching" in str(each["before"]), "branching" in str(each["after"])) for each in exploits]
+    assert {(True, False), (False, True)} <= {*kinds}
+    assert carried_out(tmp_path / "stopped", in_shards, UNLIKE, 2, method)[0] == whole
 
 
 def test_a_member_that_recovers_is_trained_with_its_like_in_a_cohort_that_was_made_with_another():
