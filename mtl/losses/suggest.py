@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mtl.hyperparameters import domains
 from mtl.losses import facts
 from mtl.losses.facts import Figures
-from mtl.losses.labels import by_class, known
+from mtl.losses.labels import IGNORE, by_class, known
 from mtl.losses.regression import Huber, LogCosh
+from mtl.messages import in_one_line
 
 _OUTLIERS, _TAILS, _SKEW = 0.01, 3.0, 2.0
 _OVERDISPERSED = 1.5
@@ -47,21 +49,24 @@ class Suggested(NamedTuple):
     losses: list[Suggestion]
 
 
-def suggest(target: Tensor, outputs: int = 1, kind: str | None = None) -> Suggested:
+def suggest(target: Any, outputs: int = 1, kind: str | None = None) -> Suggested:
     """The losses that fit a task, from the labels of its training split.
 
     Labels say how numbers are spread, not how large the errors of a model will be: what is suggested is where to begin,
     and a search decides.
 
     Args:
-        target: labels (N, ...) of the training split, and of no other.
+        target: labels (N, ...) of the training split, and of no other: a tensor, an array, a column of a data frame or
+            a list of numbers.
         outputs: width of the head.
         kind: `numbers`, `amounts` (often zero, else positive), `counts`, `classes`, `yes or no`, `regions` (a class for
             each place) or `directions`; told from the labels if not given.
 
     Raises:
-        ValueError: no label is there, one is infinite or a class without an output, or the kind is unknown; one line.
+        ValueError: these are no numbers, no label is there, one is infinite or a class without an output, or the kind
+            is unknown; one line.
     """
+    target = _tensor(target)
     labels = target[known(target)]
     if not len(labels):
         raise ValueError("no label is there, so nothing can be suggested")
@@ -70,10 +75,32 @@ def suggest(target: Tensor, outputs: int = 1, kind: str | None = None) -> Sugges
     found = kind or kind_of(target, outputs)
     if found not in _KINDS:
         raise ValueError(f"kind={found!r} must be one of {', '.join(_KINDS)}")
-    if _FIGURES[found] is facts.of_classes and bool((wrong := (labels < 0) | (labels >= outputs)).any()):
-        raise ValueError(f"classes are from 0 to {outputs - 1} with outputs={outputs}: here is {labels[wrong][0]:g}")
+    if _FIGURES[found] is facts.of_classes:
+        _check_classes(labels, outputs)
+        target = torch.where(known(target), target, IGNORE).long()
     figures = _FIGURES[found](target, outputs)
     return Suggested(found, figures, list(_KINDS[found](figures)))
+
+
+def _tensor(target: Any) -> Tensor:
+    """Labels as a tensor, those of yes and no as whole numbers."""
+    if hasattr(target, "to_numpy"):  # of a data frame
+        target = target.to_numpy()
+    try:
+        found = target if isinstance(target, Tensor) else torch.tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be numbers in a tensor, an array or a list: {in_one_line(error)}") from error
+    if found.is_complex():
+        raise ValueError(f"labels must be real numbers: here are some of type {found.dtype}")
+    return found.long() if found.dtype == torch.bool else found
+
+
+def _check_classes(labels: Tensor, outputs: int) -> None:
+    """Raise `ValueError` if a label is no class that has an output."""
+    if bool((wrong := labels != labels.round() if labels.is_floating_point() else labels != labels).any()):
+        raise ValueError(f"classes are whole numbers: here is {labels[wrong][0]:g}")
+    if bool((wrong := (labels < 0) | (labels >= outputs)).any()):
+        raise ValueError(f"classes are from 0 to {outputs - 1} with outputs={outputs}: here is {labels[wrong][0]:g}")
 
 
 def kind_of(target: Tensor, outputs: int) -> str:

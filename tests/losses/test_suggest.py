@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -148,7 +149,32 @@ def test_labels_without_a_sign_have_none_that_is_missing():
     assert make_loss("mse")(torch.zeros(200, 1), pixels) == pytest.approx(float(pixels.double().square().mean()))
 
 
+def test_labels_may_be_in_any_container():
+    numbers = NORMAL.float()
+    wanted = suggest(numbers)
+    for same in (numbers.tolist(), tuple(numbers.tolist()), numbers.numpy(), pd.Series(numbers.numpy())):
+        assert suggest(same) == wanted
+    classes = EVERY["classes"][0]
+    wanted = suggest(classes, outputs=3)
+    gaps = torch.cat([classes.float(), torch.full((5,), math.nan)])
+    for same in (classes.tolist(), classes.numpy(), classes.to(torch.uint8), classes.float()):
+        assert suggest(same, outputs=3, kind="classes") == wanted
+    assert suggest(gaps, outputs=3, kind="classes").losses == wanted.losses
+    assert suggest(gaps, outputs=3, kind="classes").figures["missing"] == pytest.approx(5 / 625)
+    # Yes and no that have an output each are two classes.
+    assert suggest([True] * 10 + [False] * 90, outputs=2) == suggest([1] * 10 + [0] * 90, outputs=2)
+    assert suggest([True] * 10 + [False] * 90).kind == "yes or no"
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [], None, np.array([None, 1.0]), [[1.0], [2.0, 3.0]], [1j, 2.0]])
+def test_labels_that_are_no_numbers_are_refused_in_a_line(labels):
+    with pytest.raises(ValueError, match=r"^(labels must be|no label is there)[^\n]*$"):
+        suggest(labels)
+
+
 def test_what_cannot_be_suggested_is_said():
+    with pytest.raises(ValueError, match=r"classes are whole numbers: here is 0\.5"):
+        suggest(torch.tensor([0.0, 0.5, 1.0]), outputs=2, kind="classes")
     with pytest.raises(ValueError, match="1 of the labels are infinite"):
         suggest(torch.tensor([1.0, math.inf, 2.0]))
     with pytest.raises(ValueError, match=r"classes are from 0 to 2 with outputs=3: here is 3"):
