@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what is listed is imported where it is, and the rest is not
     from mtl.benchmarks import Benchmark
     from mtl.strategies.strategy import Strategy
 
+_TORCH = "torch.nn"
 _RATIOS = {"about": 5, "parameters": 4, "data": 3, "tasks": 3, "shared": 2, "paper": 3}
 #: What a step costs, from the cheapest.
 COSTS = (
@@ -112,7 +113,6 @@ def _show_strategy(row: dict[str, Any], head: str) -> None:
 def _show_losses(rows: Sequence[dict[str, Any]]) -> None:
     """A paragraph for each, below what it is for."""
     from mtl.losses import FAMILIES
-    from mtl.losses.torch_losses import torch_names
 
     for family in FAMILIES:
         if inside := [row for row in rows if row["for"] == family]:
@@ -128,7 +128,12 @@ def _show_losses(rows: Sequence[dict[str, Any]]) -> None:
             _say(f"{row['source']}", "    ")
         if inside:
             _say("")
-    _say(f"Of torch.nn, by their own names and arguments: {', '.join(torch_names())}.")
+    if of_torch := [row for row in rows if row["for"] == _TORCH]:
+        _say(f"OF TORCH.NN, BY THEIR OWN NAMES AND ARGUMENTS ({len(of_torch)})")
+        for row in of_torch:
+            given = "".join(f"  {each['name']}={each['default']}" for each in row["parameters"])
+            _say(f"{row['name']}{given}  {row['use']}", "    ")
+        _say("")
     _say("Of any library or file: package.module:Name, path.py:Name; sums: mae+0.1*mse. `mtl check-loss` tests any.")
     _say("apart:mae+0.1*mse is the sum whose parts the strategy weighs, each as a loss of its own.")
 
@@ -207,8 +212,9 @@ def _whether_ready(cls: type[Benchmark]) -> str:
 
 def _losses() -> list[dict[str, Any]]:
     from mtl.losses import FAMILIES
+    from mtl.losses.torch_losses import torch_loss, torch_names
 
-    return [
+    ours = [
         {
             "name": cls.name,
             "for": family,
@@ -221,6 +227,19 @@ def _losses() -> list[dict[str, Any]]:
         for family, classes in FAMILIES.items()
         for cls in classes
     ]
+    of_torch = [
+        {
+            "name": name,
+            "for": _TORCH,
+            "about": _first_paragraph(torch_loss(name)),
+            "formula": "",
+            "parameters": _parameters(torch_loss(name)),
+            "use": f"for {torch_loss(name)().examples or 'numbers'}",
+            "source": f"torch.nn.{name}",
+        }
+        for name in torch_names()
+    ]
+    return [*ours, *of_torch]
 
 
 def _models() -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`mtl list`, and what the command line says before torch is imported."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from mtl.cli.console import console
 from mtl.cli.groups import GROUPS, group_of
 from mtl.cli.listing import COSTS, cost_class
 from mtl.cli.main import main
+from mtl.losses.torch_losses import torch_names
 from mtl.strategies import REGISTRY, make
 from mtl.strategies.combinators import COMBINATORS
 
@@ -70,6 +72,19 @@ def test_strategies_of_gradient_norms_do_not_look_at_angles(name):
                 weights, state = strategy(state, {"losses": losses, "gramian": measured})
             found.append(weights)
         torch.testing.assert_close(*found)
+
+
+def test_losses_of_torch_are_listed_with_their_arguments(capsys):
+    found = {row["name"]: row for row in rows(capsys, "losses")}
+    for name in torch_names():
+        usual = {key: each.default for key, each in inspect.signature(getattr(torch.nn, name)).parameters.items()}
+        for each in found[name]["parameters"]:
+            wanted = usual[each["name"]]
+            said = str(wanted).lower() if isinstance(wanted, bool) else str(wanted)
+            assert each["default"] == said or float(each["default"]) == float(wanted)
+    assert main(["list", "losses", "--grep", "smoothl1loss"]) == 0
+    assert "SmoothL1Loss  beta=1  for numbers" in capsys.readouterr().out
+    assert [each["name"] for each in found["MultiMarginLoss"]["parameters"]] == ["p", "margin", "weight"]
 
 
 def test_grep_finds_text_in_any_field_and_says_what_it_does_not_find(capsys):
@@ -147,6 +162,8 @@ def test_the_list_of_losses_says_formula_parameters_ranges_and_use(monkeypatch, 
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     for row in rows(capsys, "losses"):
+        if row["for"] == "torch.nn":  # which have a line each
+            continue
         parameters = [f"{each['name']}={each['default']} {each['range']}" for each in row["parameters"]]
         for whole in (row["formula"], f"Use: {row['use']}.", row["source"], *parameters):
             assert whole and whole in text, row["name"]
