@@ -59,7 +59,7 @@ class Domain:
             low = self.low is not None and (number < self.low or (self.above and number == self.low))
             if low or (self.high is not None and number > self.high):
                 return f"must be {self.interval()}"
-        if self.tasks == "ratios" and value and not any(value):
+        if self.tasks in ("ratios", "class ratios") and value and not any(value):
             return "must not be all zero"
         return None
 

@@ -22,5 +22,6 @@ def kind_of(value: Any) -> str:
 
 
 def in_one_line(error: BaseException) -> str:
-    """The kind of an error and its message."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """The kind of an error and its message, where it has one."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

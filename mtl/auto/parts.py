@@ -24,7 +24,7 @@ def read_parts(text: str | None) -> tuple[str, ...]:
     named = [part.strip() for part in text.split(",")]
     for part in named:
         if part not in PARTS:
-            raise ValueError(f"--only {text}: {part!r} is none of {', '.join(PARTS)}: {nearest(part, PARTS)}")
+            raise ValueError(f"--only {text}: unknown part {part!r}: {nearest(part, PARTS)}")
     return tuple(part for part in PARTS if part in named)
 
 

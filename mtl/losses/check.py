@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
 
 from mtl.hyperparameters import domains
 from mtl.losses.examples import KINDS, USUAL, example, with_missing
@@ -140,11 +141,27 @@ def _gradient(subject: _Subject) -> Iterator[Finding]:
     step, close = (1e-6, 1e-5) if first.dtype == torch.float64 else (1e-2, 1e-2)
     try:
         torch.autograd.gradcheck(lambda p: subject.value(p).reshape(()), leaf, eps=step, atol=close, rtol=10 * close)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160]
-        yield Finding("gradient", FAIL, f"differs from what small steps of the prediction show: {reason}")
+    except GradcheckError:
+        text = f"differs from what small steps of the prediction show: {_worst(subject, step)}"
+        yield Finding("gradient", FAIL, text)
         return
     yield Finding("gradient", OK, "as small steps of the prediction show")
+
+
+def _worst(subject: _Subject, step: float) -> str:
+    """Where the gradient differs most from the slope that two predictions beside each other have."""
+    prediction = subject.prediction
+    _, gradient = subject.with_gradient(prediction)
+    slopes = torch.zeros_like(prediction)
+    for place in range(prediction.numel()):
+        moved = torch.zeros_like(prediction)
+        moved.view(-1)[place] = step
+        with torch.no_grad():
+            rise = subject.value(prediction + moved) - subject.value(prediction - moved)
+        slopes.view(-1)[place] = rise / (2 * step)
+    place = int((gradient - slopes).abs().nan_to_num(torch.inf).argmax())
+    values = [float(each.reshape(-1)[place]) for each in (gradient, slopes, prediction)]
+    return "{:.4g} where they show {:.4g}, at a prediction of {:.4g}".format(*values)
 
 
 def _sign(subject: _Subject) -> Iterator[Finding]:
@@ -216,7 +233,8 @@ def _reduction(subject: _Subject) -> Iterator[Finding]:
 
 def _edges(subject: _Subject) -> Iterator[Finding]:
     bad = []
-    for name, prediction in _extremes(subject.prediction.float()):
+    right = KINDS[subject.kind].right(subject.target, subject.prediction).float()
+    for name, prediction in [*_extremes(subject.prediction.float()), ("what the labels say", right)]:
         value, gradient = subject.with_gradient(prediction)
         if not bool(value.isfinite()):
             bad.append(f"is {value.item():g} for predictions of {name}")
@@ -225,7 +243,7 @@ def _edges(subject: _Subject) -> Iterator[Finding]:
     yield Finding(
         "edges",
         FAIL if bad else OK,
-        _some(bad) or f"finite, as is its gradient, for predictions of 0, ±{EXTREME:g}",
+        _some(bad) or f"finite, as is its gradient, for predictions of 0, ±{EXTREME:g} and what the labels say",
     )
 
 

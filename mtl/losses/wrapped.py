@@ -79,9 +79,12 @@ class Wrapped(Loss):
         try:
             made = self.wraps(**self.settings())
         except Exception as error:
-            raise ValueError(f"{self.name}: {self.wraps.__name__}() failed: {in_one_line(error)[:300]}") from error
-        if said := trainable(made):
-            raise ValueError(f"{self.name}: it {said}")
+            said = ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+            raise ValueError(
+                f"{self.name}: {self.wraps.__name__}({said}) failed: {in_one_line(error)[:300]}"
+            ) from error
+        if fault := trainable(made):
+            raise ValueError(f"{self.name}: it {fault}")
         if not callable(made):
             raise ValueError(f"{self.name}: {self.wraps.__name__} makes something that cannot be called")
         return made  # type: ignore[no-any-return]

@@ -28,7 +28,7 @@ def call(*arguments):
         (["--time=0"], "--time 0: a number with s, m or h"),
         (["--time=0s"], "--time 0s: it must be above 0"),
         (["--time=ten"], "--time ten: a number with s, m or h behind it is wanted, such as 90s, 10m or 1.5h"),
-        (["--only=x"], "--only x: 'x' is none of losses, weights, regularization, optimizer, architecture"),
+        (["--only=x"], "--only x: unknown part 'x': known are losses, weights, regularization"),
         (["--objective=delta_m"], "--objective delta_m: it needs runs of each task alone"),
         (["--objective=sine/mae"], "--objective 'sine/mae'"),
         (["--seeds=0"], "--seeds 0"),

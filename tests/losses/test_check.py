@@ -167,10 +167,11 @@ def test_metrics_of_torchmetrics_pass_though_they_add_up_in_float32():
     [
         ("total", "batch", "a sum: it grows with the batch"),
         ("backwards", "sign", "it has to be lower for right"),
-        ("slopeless", "gradient", "differs from what small steps of the prediction show"),
+        ("slopeless", "gradient", "differs from what small steps of the prediction show: 0 where they show "),
         ("noisy", "gradient", "draws at random"),
         ("logistic", "edges", "is inf for predictions of 10000"),
         ("root", "edges", "is nan for predictions of 10000"),
+        ("distance", "edges", "has a gradient that is not finite for predictions of what the labels say"),
         ("picky", "edges", "fails: ValueError: too far"),
         ("picky", "NaN", "ends a run with an error at a prediction that is NaN"),
     ],
@@ -179,6 +180,18 @@ def test_faults_are_found(name, check, text):
     checked = check_loss(make_loss(f"{FILE}:{name}"), "numbers")
     failed = {finding.name: finding.text for finding in checked.findings if finding.status == "FAIL"}
     assert not checked.passed and text in failed[check], failed
+
+
+def test_arguments_that_a_loss_refuses_without_a_word_are_said():
+    with pytest.raises(ValueError, match=r":Fussy: Fussy\(mode='several'\) failed: AssertionError$"):
+        make_loss(f"{FILE}:Fussy:mode=several")
+
+
+def test_weights_of_classes_that_are_all_zero_are_refused():
+    for spec in ("cross-entropy:class_weights=0/0/0", "nll:class_weights=0/0", "CrossEntropyLoss:weight=0/0/0"):
+        with pytest.raises(ValueError, match=r"eights?=\(0\.0, .*\) must not be all zero$"):
+            make_loss(spec)
+    assert check_loss(make_loss("cross-entropy:class_weights=0/1/2")).findings
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,8 @@ def test_weights_stay_on_the_simplex_and_are_flat_on_it():
             ["loss.sign=CrossEntropyLoss", "loss.sign.label_smoothing=0:2"],
             "loss.sign.label_smoothing=0:2: 2 must be in [0, 1]",
         ),
+        ("patience=1,3", "patience is one for all runs of a search: the best evaluation of each counts"),
+        ("amp=bf16,fp16", "amp is one for all runs of a search: --amp gives it"),
     ],
 )
 def test_a_bad_space_is_one_clear_line(given, message):

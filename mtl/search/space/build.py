@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from mtl.benchmarks.apart import tasks_of_losses
@@ -26,6 +27,10 @@ from mtl.train.schedules import read_schedule
 #: Training settings that may differ between the members of a search.
 SETTINGS = tuple(name for name, domain in domains(Settings).items() if domain.varies)
 _SEARCHED = ("lr", "weight_decay")  # without being asked for
+#: What to do about a setting that is not searched, where that is not to give it.
+_INSTEAD: Mapping[str, str] = MappingProxyType(
+    {"patience": "the best evaluation of each counts, and asha and its like stop those that fall behind"}
+)
 
 
 def build_space(
@@ -68,6 +73,9 @@ def build_space(
     }
     for name, text in given.items():
         if name not in searchable:
+            if name in domains(Settings):
+                instead = _INSTEAD.get(name, f"--{name.replace('_', '-')} gives it")
+                raise ValueError(f"{text.where}: {name} is one for all runs of a search: {instead}")
             raise ValueError(f"{text.where}: unknown parameter {name!r}: {_unknown(name, specs, tasks, searchable)}")
     for name, one in searchable.items():
         written = given.get(name)
