@@ -31,12 +31,14 @@ class Optimizer:
         settings: name and default of each number; `betas` of torch are `beta1` and `beta2` here.
         buffers: names of the state's matrices.
         apply: called with (parameters, gradients, state, settings, steps made by each coordinate, this one included).
+        counts: name of a setting; a step in which that is zero does not count as made.
     """
 
     name: str
     settings: Mapping[str, float]
     buffers: tuple[str, ...]
     apply: Callable[[Tensor, Tensor, State, Values, Tensor], None]
+    counts: str = ""
 
     def init(self, parameters: Tensor, values: Values, tensors: int) -> State:
         """The state before the first step of parameters (N, P) that are `tensors` tensors a member."""
@@ -84,14 +86,15 @@ class Optimizer:
             stepped: (N, T), which tensors of which member take part; all when None.
             even: says that all tensors of a member have made equally many steps, which is faster.
         """
+        one = (values[self.counts] != 0) if self.counts else 1
         if stepped is None:
-            made = state["steps"] + 1
+            made = state["steps"] + one
             self.apply(parameters, gradients, state, values, made[:, :1] if even else made[:, owner])
             state["steps"] = made
             return
         changed = {**{name: state[name] for name in self.buffers}, "parameters": parameters}
         before = {name: value.clone() for name, value in changed.items()}
-        made, mask = state["steps"] + stepped, stepped[:, owner]
+        made, mask = state["steps"] + stepped * one, stepped[:, owner]
         self.apply(parameters, gradients, state, values, made.clamp(min=1)[:, owner])
         for name, value in changed.items():
             torch.where(mask, value, before[name], out=value)
@@ -100,6 +103,11 @@ class Optimizer:
 
 def _decayed(parameters: Tensor, gradients: Tensor, values: Values) -> Tensor:
     return torch.addcmul(gradients, parameters, values["weight_decay"].to(parameters))
+
+
+def _resting(rests: Tensor, momentum: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of a velocity stays, and what is added to it: one that `rests` stays as it is, as torch's does."""
+    return torch.where(rests, 1.0, momentum), torch.where(rests, 0.0, fresh)
 
 
 def _adam(
@@ -137,11 +145,12 @@ def _adamw(parameters: Tensor, gradients: Tensor, state: State, values: Values, 
 def _sgd(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
     gradients = _decayed(parameters, gradients, values)
     momentum, size = values["momentum"].to(parameters), -values["lr"].to(parameters)
-    fresh = torch.where(steps == 1, 1.0, 1 - values["dampening"]).to(parameters)
-    nesterov, ahead = values["nesterov"] > 0, torch.empty_like(parameters)
-    velocity = state["velocity"].mul_(momentum).addcmul_(gradients, fresh)
+    rests = momentum == 0
+    kept, fresh = _resting(rests, momentum, torch.where(steps == 1, 1.0, 1 - values["dampening"]).to(parameters))
+    plain, ahead = (values["nesterov"] > 0) | rests, torch.empty_like(parameters)
+    velocity = state["velocity"].mul_(kept).addcmul_(gradients, fresh)
     torch.mul(momentum, velocity, out=ahead).add_(gradients)
-    parameters.addcmul_(torch.where(nesterov, ahead, velocity, out=ahead), size)
+    parameters.addcmul_(torch.where(plain, ahead, velocity, out=ahead), size)
 
 
 def _rmsprop(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:  # noqa: ARG001
@@ -149,10 +158,12 @@ def _rmsprop(parameters: Tensor, gradients: Tensor, state: State, values: Values
     kept, momentum = values["alpha"].to(parameters), values["momentum"].to(parameters)
     scaled = gradients * (1 - values["alpha"]).to(parameters)
     eps, size = values["eps"].to(parameters), -values["lr"].to(parameters)
+    rests = momentum == 0
+    held, fresh = _resting(rests, momentum, torch.ones_like(momentum))
     square = state["square"].mul_(kept).addcmul_(gradients, scaled)
     torch.sqrt(square, out=scaled).add_(eps)
-    velocity = state["velocity"].mul_(momentum).add_(torch.div(gradients, scaled, out=scaled))
-    parameters.addcmul_(velocity, size)
+    velocity = state["velocity"].mul_(held).addcmul_(torch.div(gradients, scaled, out=scaled), fresh)
+    parameters.addcmul_(torch.where(rests, scaled, velocity, out=scaled), size)
 
 
 def _adagrad(parameters: Tensor, gradients: Tensor, state: State, values: Values, steps: Tensor) -> None:
@@ -246,6 +257,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
             {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": 0.0},
             ("velocity",),
             _sgd,
+            counts="momentum",  # the first velocity is a gradient as a whole, whenever that is
         ),
         Optimizer(
             "rmsprop",

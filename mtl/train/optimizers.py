@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Those that a population steps side by side, `mtl.population.optimizers`; without arguments they need no check.
 SIDE_BY_SIDE = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam")
+#: What torch's optimizers look up in a state that has begun, by the argument that asks for it.
+_ASKED_FOR = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg"}
 #: Arguments that are training settings of their own.
 _SETTINGS = ("lr", "weight_decay")
 _PLACE = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<cls>[A-Za-z_]\w*)(:(?P<pairs>.*))?")
@@ -64,6 +66,14 @@ class OptimizerSpec:
         """Whether it can go on from the state of another: that has its form."""
         lengths = [spec.arguments.get("history_size") for spec in (self, other)] if self.searches else [None] * 2
         return self.name == other.name and lengths[0] == lengths[1]
+
+    def completed(self, state: Mapping[str, Any], like: torch.Tensor) -> dict[str, Any]:
+        """The state of a parameter `like` from before other arguments, with what these ask for beside it: zeros."""
+        import torch
+
+        asked = [entry for argument, entry in _ASKED_FOR.items() if self.arguments.get(argument)]
+        asked += ["momentum_buffer"] if self.name == "rmsprop" and self.arguments.get("momentum", 0) > 0 else []
+        return {**{entry: torch.zeros_like(like) for entry in asked}, **state}
 
     @property
     def side_by_side(self) -> bool:

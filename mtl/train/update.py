@@ -261,8 +261,12 @@ class Updates:
         """The state of the optimizer of another run, which is of the same class, with the own settings."""
         place = dict(zip(source.stepped, itertools.count(), strict=False))
         theirs = {own: place[other] for own, other in zip(self._named(), source._named(), strict=True)}
-        saved = source._optimizer.state_dict()["state"]
-        state = {k: saved[theirs[name]] for k, name in enumerate(self.stepped) if theirs[name] in saved}
+        saved, own = source._optimizer.state_dict()["state"], dict(self._model.named_parameters())
+        state = {
+            k: self._job.optimizer.completed(saved[theirs[name]], own[name].detach())
+            for k, name in enumerate(self.stepped)
+            if theirs[name] in saved
+        }
         self._optimizer.load_state_dict({"state": state, "param_groups": self._optimizer.state_dict()["param_groups"]})
 
     @property
@@ -278,6 +282,7 @@ class Updates:
     def _load_balancer(self, source: Balancer, own: Mapping[str, Any]) -> None:
         """The state of another balancer, with the random numbers and cost of `own`."""
         kept = {name: own[name] for name in ("noise", "steps", "passes")}
+        kept["calls"] = 0  # what comes next is the first micro-batch of a step, into however many this run cuts one
         kept |= {"strategy": str(self._job.strategy), "tasks": list(self._job.losses)}
         self._balancer.load_state_dict({**source.state_dict(), **kept})
 

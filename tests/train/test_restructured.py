@@ -33,6 +33,14 @@ def both(before, after, steps=25):
         (Member("equal", 1, {"lr": 0.0}, LEARNED), Member("equal", 1, {"lr": 0.0})),
         (Member("equal", 1), Member("equal", 1, {"dropout": 0.3, "ema": 0.9, "spectral": 0.01})),
         (Member("equal", 1, {"dropout": 0.3, "ema": 0.9, "spectral": 0.01}), Member("mgda", 1, {"spectral": 0.02})),
+        (Member("equal", 1, {"optimizer": "sgd", "momentum": 0.0}), Member("equal", 1, {"optimizer": "sgd"})),
+        (
+            Member("equal", 1, {"optimizer": "sgd:momentum=0,dampening=0.5"}),
+            Member("equal", 1, {"optimizer": "sgd:momentum=0.8,dampening=0.5"}),
+        ),
+        (Member("equal", 1, {"optimizer": "rmsprop"}), Member("equal", 1, {"optimizer": "rmsprop:momentum=0.8"})),
+        (Member("equal", 1, {"optimizer": "rmsprop"}), Member("equal", 1, {"optimizer": "rmsprop:centered=true"})),
+        (Member("equal", 1), Member("equal", 1, {"optimizer": "adam:amsgrad=true"})),
         (Member("equal", 1, {"head_lr": 0.1}), Member("equal", 1, {"dropout": 0.3, "heads": "sign:lr=0.01"})),
     ],
 )
@@ -47,6 +55,32 @@ def test_a_member_that_changes_what_its_model_is_made_of_keeps_its_parameters_an
     assert weights.keys() == own.keys()
     for name, value in own.items():
         torch.testing.assert_close(weights[name], value, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd:momentum={}", "rmsprop:momentum={}"])
+def test_a_momentum_that_rests_is_gone_on_with(optimizer):
+    """As torch's optimizers do: while it is 0 what they remember stays as it is."""
+    found = []
+    for vectorised in (True, False):
+        made = Cohort(Three(), Three().load(), [Member("equal", 1)], SETTINGS, vectorised=vectorised)
+        for momentum in (0.9, 0, 0.5):
+            made.replace({0: Member("equal", 1, {"optimizer": optimizer.format(momentum), "lr": 1e-3})})
+            made.advance(4)
+        found.append(made.results()[0].history)
+    assert len(found[0]["train_loss"]) == 12
+    close(found[0]["train_loss"], found[1]["train_loss"], 1e-9)
+
+
+def test_a_member_whose_batches_are_cut_otherwise_is_weighed_once_a_step():
+    found = []
+    for pieces in ((1, 1, 1), (2, 3, 2)):
+        made = Cohort(Three(), Three().load(), [Member("rlw", 1)], SETTINGS, tell=str)
+        for number in pieces:
+            made.replace({0: Member("rlw", 1, {"accumulate": number})})
+            made.advance(3)
+        found.append(made.results()[0].history["weights"])
+    assert len(found[0]) == 9
+    close(*found, 1e-9)
 
 
 @pytest.mark.parametrize("vectorised", [True, False])
