@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtl.benchmarks import find_benchmark, load_checked
+from mtl.search.shards.sharded import StillLearning
 from mtl.train import Cohort, Evaluation, Member, Settings
 from mtl.train.allocator import keep_freed_memory
 from mtl.train.capacity import CudaGauge, Gauge, members_that_fit
@@ -97,9 +98,11 @@ class Host:
         self._cohorts[shard] = self._cohort(members, told.append, saved)
         return told
 
-    def train(self, shard: int, steps: int) -> list[Evaluation]:
-        """Make so many steps with the shard's members, and evaluate them."""
+    def train(self, shard: int, steps: int) -> list[Evaluation] | StillLearning:
+        """Make so many steps with the shard's members, and evaluate them; or a piece of what precedes the first."""
         cohort = self._present(shard)
+        if (learned := _learned(cohort)) is not None:
+            return learned
         cohort.advance(steps)
         return _on_cpu(cohort.evaluate())
 
@@ -119,7 +122,9 @@ class Host:
         self._waiting.pop(shard, None)
 
     def call(self, shard: int, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the shard's cohort."""
+        """Call a method of the shard's cohort; before it advances it makes a piece of what precedes the first step."""
+        if method == "advance" and (learned := _learned(self._present(shard))) is not None:
+            return learned
         if method == "state_dict" and shard in self._waiting:
             return self._waiting[shard]
         called: Callable[..., Any] = getattr(self._present(shard), method)
@@ -163,6 +168,13 @@ class Host:
         cohort = self._cohort([member] * count, lambda _text: None)
         cohort.try_steps(1)
         cohort.evaluate()
+
+
+def _learned(cohort: Cohort) -> StillLearning | None:
+    """How far losses are that learn before training, after a piece of that; None where none had anything left to do."""
+    if not cohort.begin():
+        return None
+    return StillLearning(*(cohort.learning or (0, 0)))
 
 
 def _on_cpu(tree: _Tree) -> _Tree:

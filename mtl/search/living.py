@@ -36,7 +36,7 @@ class LivingRuns:
 
     @property
     def learning(self) -> tuple[int, int] | None:
-        """While losses learn before training, in this process, their steps made and all."""
+        """While losses learn before training, their steps made and all."""
         return self._made.learning if isinstance(self._made, Learning) else None
 
     def begin(self, members: Sequence[Member]) -> None:

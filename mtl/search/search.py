@@ -220,7 +220,7 @@ class Search:
 
     @property
     def learning(self) -> str:
-        """While losses learn before training, in this process, how far they are; otherwise empty."""
+        """While losses learn before training, how far they are; otherwise empty."""
         found = self._living.learning
         return "" if found is None else f"learning losses before training, {found[0]:,} of {found[1]:,} steps"
 

@@ -1,7 +1,7 @@
 """A learned loss equals the equations of ML3 and AdaLFL in NumPy, which knows neither autograd nor the code.
 
 A network M of two hidden layers with smooth leaky ReLUs; a step of the model, theta' = theta - lr d/dtheta M; a step of
-the loss, phi down d/dphi L(theta'), with Adam. Derivatives by predictions are written out; those by phi are differences.
+the loss, phi down d/dphi L(theta'), with Adam. Derivatives by predictions are written out, those by phi differences.
 The models are linear, with few numbers.
 """
 

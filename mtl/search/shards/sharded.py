@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mtl.search.cohort import Place
 from mtl.search.shards.placement import Placement
@@ -18,6 +18,18 @@ class ShardLost(Exception):
 
 class HostFailed(Exception):
     """A process that is to train shards cannot be started, and another attempt would fail alike."""
+
+
+class StillLearning(NamedTuple):
+    """What a shard returns that was to be trained, and made a piece of what precedes the first step: it is to go on.
+
+    Attributes:
+        made: steps of losses that learn before training.
+        steps: all of these.
+    """
+
+    made: int
+    steps: int
 
 
 class Hosts(Protocol):
@@ -35,7 +47,7 @@ class Hosts(Protocol):
         """Start to forget a shard."""
 
     def train(self, shard: int, steps: int) -> Any:
-        """Start to make so many steps with a shard's members, and to evaluate them."""
+        """Start to make so many steps with a shard's members, and to evaluate them; or what `StillLearning` says."""
 
     def extracted(self, shard: int, saved: Mapping[str, Any], number: int) -> Any:
         """Start to take one member out of a saved shard, where another shard is trained."""
@@ -52,7 +64,7 @@ class Hosts(Protocol):
 
 #: What a shard does while a method of its cohort is called.
 _DOING = {"advance": "training", "evaluate": "evaluating", "results": "testing", "state_dict": "saving"}
-_IDLE = "waiting"
+_IDLE, _LEARNING = "waiting", "learning losses"
 
 
 def _never() -> bool:
@@ -75,6 +87,8 @@ class ShardedCohort:
         self._hosts, self._tell = hosts, tell
         self._placement = Placement()
         self._states: dict[int, str] = {}
+        #: By shard, how far losses were that learn before training, when it last said so.
+        self._learned: dict[int, StillLearning] = {}
         #: Shards on their way, the calls that they are in, and how they set out. Only where `arrivals` is used.
         self._going: dict[int, Any] = {}
         self._before: dict[int, dict[str, Any]] = {}
@@ -93,9 +107,17 @@ class ShardedCohort:
             for shard, numbers in placement.members.items()
         ]
 
+    @property
+    def learning(self) -> tuple[int, int] | None:
+        """While losses learn before training, how many of their steps were made, and how many there are in all."""
+        found = list(self._learned.values())
+        made, steps = sum(each.made for each in found), sum(each.steps for each in found)
+        return (made, steps) if made < steps else None
+
     def advance(self, steps: int, should_stop: Callable[[], bool] = _never) -> None:
         """Make `steps` optimizer steps with every member. While it waits it asks `should_stop`, which may raise."""
         self._everywhere("advance", steps, should_stop=should_stop)
+        self._learned = {}
 
     def arrivals(self, steps: int, should_stop: Callable[[], bool] = _never) -> dict[int, Evaluation]:
         """Train the shards that are at rest, wait until some shard is done, and return its members' evaluations; see
@@ -106,11 +128,18 @@ class ShardedCohort:
         shards = [shard for shard in self._placement.occupied if shard not in self._going]
         self._going |= {shard: self._hosts.train(shard, steps) for shard in shards}
         self._states = dict.fromkeys(self._going, "training")
-        shards = list(self._going)
-        while not (over := [shards[place] for place in self._hosts.done(list(self._going.values()))]):
-            should_stop()
-        found = dict(zip(over, self._hosts.gather([self._going.pop(shard) for shard in over]), strict=True))
-        self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
+        found: dict[int, list[Evaluation]] = {}
+        while not found:
+            shards = list(self._going)
+            over = [shards[place] for place in self._hosts.done(list(self._going.values()))]
+            if not over:
+                should_stop()
+            ended = dict(zip(over, self._hosts.gather([self._going.pop(shard) for shard in over]), strict=True))
+            learned = self._noted(ended)
+            self._going |= {shard: self._hosts.train(shard, steps) for shard in learned}
+            found = {shard: evaluations for shard, evaluations in ended.items() if shard not in learned}
+        self._learned = {shard: each for shard, each in self._learned.items() if shard not in found}
+        self._states = {**self._states, **dict.fromkeys(found, _IDLE)}
         places = enumerate(self._placement.places)
         return {index: found[shard][number] for index, (shard, number) in places if shard in found}
 
@@ -244,14 +273,25 @@ class ShardedCohort:
         shards = [shard for shard in self._placement.occupied if shard not in self._going]
         calls = {shard: self._hosts.call(shard, method, *arguments) for shard in shards}
         self._states = {**self._states, **dict.fromkeys(shards, _DOING[method])}
-        going = list(shards)
+        going, ended = list(shards), dict[int, Any]()
         while going:
             over = [going[place] for place in self._hosts.done([calls[shard] for shard in going])]
             if not over:
                 should_stop()
-            self._states = {**self._states, **dict.fromkeys(over, _IDLE)}
-            going = [shard for shard in going if shard not in over]
-        return dict(zip(shards, self._hosts.gather([calls[shard] for shard in shards]), strict=True))
+            ended |= dict(zip(over, self._hosts.gather([calls[shard] for shard in over]), strict=True))
+            learned = self._noted({shard: ended[shard] for shard in over})
+            calls |= {shard: self._hosts.call(shard, method, *arguments) for shard in learned}
+            self._states = {**self._states, **{shard: _IDLE for shard in over if shard not in learned}}
+            going = [shard for shard in going if shard not in over or shard in learned]
+        return {shard: ended[shard] for shard in shards}
+
+    def _noted(self, ended: Mapping[int, Any]) -> set[int]:
+        """The shards that have made a piece of what precedes the first step and are to go on, now noted."""
+        learned = {shard: each for shard, each in ended.items() if isinstance(each, StillLearning)}
+        self._learned = {**self._learned, **learned}
+        doing = {shard: _LEARNING if each.made < each.steps else "training" for shard, each in learned.items()}
+        self._states = {**self._states, **doing}
+        return {*learned}
 
     def _at(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
         shard, number = self._placement.places[index]
