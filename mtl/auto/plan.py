@@ -126,10 +126,9 @@ class TimePlan:
         """Steps from one evaluation of a finalist to the next."""
         return max(1, self.final_length // _EVALUATIONS)
 
-    @property
-    def telling(self) -> bool:
-        """Whether finals are long enough to tell what is better in runs of the recipe's length."""
-        return self.final_length >= int(_ENOUGH * self.recipe)
+    def telling(self, steps: int) -> bool:
+        """Whether finals of so many steps tell what is better in runs of the recipe's length."""
+        return steps >= int(_ENOUGH * self.recipe)
 
     @property
     def short(self) -> bool:

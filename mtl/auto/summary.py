@@ -96,7 +96,7 @@ def read_decision(directory: Path) -> AutoStudy:
         raise ValueError(f"{str(directory)!r} is not the directory of `mtl auto`")
     state, (runs, unreadable) = read_state(directory), read_runs(directory)
     finals = [run for run in runs if run.record["phase"] == "final"]
-    telling = state.plan is None or state.plan.telling
+    telling = state.plan is None or state.plan.telling(_steps(finals))
     compared = compare([run.record for run in finals], config["auto"]["objective"], telling=telling)
     verdict = compared if "final" in state.ended else None
     race = [run for run in runs if run.record["phase"] == "search"]
@@ -118,7 +118,8 @@ def summarize_decision(study: AutoStudy) -> dict[str, Any]:
             "ended": {part: round(at, 1) for part, at in state.ended.items()},
         },
         "plan": None if state.plan is None else state.plan.plain(),
-        "telling": state.plan is None or state.plan.telling,
+        "final_steps": _steps(study.finals),
+        "telling": state.plan is None or state.plan.telling(_steps(study.finals)),
         "holdout": auto["holdout"],
         "space": auto["space"],
         "race": {
@@ -140,6 +141,11 @@ def summarize_decision(study: AutoStudy) -> dict[str, Any]:
     return {key: json_values(value) for key, value in summary.items()}
 
 
+def _steps(runs: Sequence[RecordedRun]) -> int:
+    """That runs have made side by side; time may have ended them before those that were planned."""
+    return round(max((run.cost("steps") or 0 for run in runs), default=0))
+
+
 def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
     found = next(each for each in study.state.finalists if each.label == compared.label)
     runs = [run for run in study.finals if run.strategy == compared.label]
@@ -151,7 +157,7 @@ def _finalist(study: AutoStudy, compared: Compared) -> dict[str, Any]:
         "runs": len(runs),
         "without_result": sum(score is None for score in compared.scores.values()),
         "picked_by": compared.picked_by,
-        "steps": max((run.cost("steps") or 0 for run in runs), default=0),
+        "steps": _steps(runs),
         "seconds": round(compared.seconds, 3),
         "holdout": {"scores": {str(seed): score for seed, score in compared.scores.items()}, **_plain(compared.mean)},
         "against_default": None

@@ -44,7 +44,7 @@ def verdict(summary: Summary) -> str:
             + _shortened(summary)
         )
     if not summary["telling"]:
-        steps, recipe = count(summary["plan"]["final_length"]), count(summary["plan"]["recipe"])
+        steps, recipe = count(summary["final_steps"]), count(summary["plan"]["recipe"])
         return (
             f"{best['label']} differs from the default by {_difference(best, signed=True)} in {_counted(summary)} "
             f"{where} ({_evidence(best)}), but in runs of {steps} of the recipe's {recipe} steps, which say too little "
@@ -59,7 +59,7 @@ def verdict(summary: Summary) -> str:
 def _shortened(summary: Summary) -> str:
     """That runs were shorter than the recipe's, and what follows."""
     plan = summary["plan"]
-    race, finals, recipe = plan["length"], plan["final_length"], plan["recipe"]
+    race, finals, recipe = plan["length"], summary["final_steps"], plan["recipe"]
     said = ""
     if finals < recipe:
         said += (

@@ -298,3 +298,20 @@ def test_the_speed_of_runs_that_are_shorter_than_the_looks_at_it_is_measured_all
     assert here.carry_out(lambda: read_state(here.path).plan is not None, 600.0, now) is None
     plan = read_state(here.path).plan
     assert plan.length == 9 and plan.run >= 9 * 0.02 / 12
+
+
+def test_finals_that_a_slow_machine_ends_early_are_judged_by_the_steps_that_they_had(tmp_path):
+    here = Here(tmp_path / "run")
+
+    class Slowing(Ticking):
+        def __call__(self):
+            self.at += self.tick * (10 if "race" in read_state(here.path).ended else 1)
+            return self.at
+
+    here.carry_out(now=Slowing(TICK))
+    finals = [record for record in here.records if record["phase"] == "final"]
+    plan, (steps,) = read_state(here.path).plan, {record["cost"]["steps"] for record in finals}
+    assert plan.telling(plan.final_length) and not plan.telling(steps)
+    assert {record["status"] for record in finals} == {"done"} and all(record["holdout"] for record in finals)
+    assert here.summary["final_steps"] == steps and not here.summary["telling"]
+    assert here.summary["chosen"] == "default"

@@ -172,7 +172,7 @@ def words_of(winner, chosen, *entries, rivals=(), steps=920, race=920):
     summary = {
         "objective": {"selection": True}, "holdout": {"examples": 750, "from": "validation"}, "winner": winner,
         "chosen": chosen, "rivals": rivals, "finalists": entries,
-        "plan": {"length": race, "final_length": steps, "recipe": 920}, "telling": steps > 306,
+        "plan": {"length": race, "final_length": steps, "recipe": 920}, "final_steps": steps, "telling": steps > 306,
     }  # fmt: skip
     return in_words(summary)
 
