@@ -44,7 +44,7 @@ class Answer:
         labels: (N,), the missing ones NaN or -100.
         about: what it was taken for, for the user.
         mean, deviation: of a regression, by which labels were standardised.
-        counted: whether it is a count, whose predictions are logarithms of what is to be expected.
+        most: of a count, whose predictions are logarithms of what is to be expected, the largest training label.
     """
 
     task: Task
@@ -52,7 +52,7 @@ class Answer:
     about: str
     mean: float = 0.0
     deviation: float = 1.0
-    counted: bool = False
+    most: float | None = None
 
     def said(self, prediction: Tensor) -> dict[str, list[str]]:
         """Predictions (N, ...) as columns of a table, by their names.
@@ -63,12 +63,21 @@ class Answer:
         """
         name, flat = self.task.name, prediction.detach().double().reshape(len(prediction), -1)
         if not self.task.classes:
-            numbers = flat[:, 0].exp() if self.counted else flat[:, 0] * self.deviation + self.mean
+            numbers = flat[:, 0] * self.deviation + self.mean if self.most is None else flat[:, 0].exp()
             return {f"predicted {name}": [f"{value:.7g}" for value in numbers.tolist()]}
         shares = torch.cat([-flat, flat], 1).sigmoid() if self.task.outputs == 1 else flat.softmax(1)
         best = [self.task.classes[place] for place in shares.argmax(1).tolist()]
         listed = {f"{name} is {word}": [f"{share:.6f}" for share in shares[:, k].tolist()] for k, word in self._shown()}
         return {f"predicted {name}": best, **listed}
+
+    def doubt(self, prediction: Tensor) -> str:
+        """What is odd about predictions (N, ...): counts that no training row had; empty where nothing is."""
+        if self.most is None or not (above := int((prediction > math.log(self.most)).sum())):
+            return ""
+        return (
+            f"{self.task.name}: of {above:,} of {len(prediction):,} rows more is expected than any training row had, "
+            f"{self.most:,.0f}; the model was trained on nothing like them"
+        )
 
     def _shown(self) -> list[tuple[int, str]]:
         """The words whose shares are given: of yes or no that of yes tells both."""
@@ -144,10 +153,15 @@ def _count(column: TableColumn, train: Sequence[int]) -> Answer:
     task = Task(column.name, make_loss("poisson"), (poisson_deviance, of_counts(mae)), start=math.log(mean))
     zeros = float((there == 0).double().mean())
     about = (
-        f"count, from {there.min():,.0f} to {there.max():,.0f}, mean {mean:.4g}, {zeros:.0%} are 0; "
-        f"the variance is {variance / mean:.3g} times the mean, where a Poisson distribution has 1"
+        f"count, from {there.min():,.0f} to {there.max():,.0f}, mean {_plain(mean)}, {zeros:.0%} are 0; "
+        f"the variance is {_plain(variance / mean)} times the mean, where a Poisson distribution has 1"
     )
-    return Answer(task, counts.float(), about, counted=True)
+    return Answer(task, counts.float(), about, most=float(there.max()))
+
+
+def _plain(number: float) -> str:
+    """Without an exponent where it is large."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _countable(column: TableColumn) -> bool:

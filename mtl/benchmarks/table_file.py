@@ -124,6 +124,11 @@ class TableFile(Benchmark):
                 words[column.name] = [word or "" for word in fields]
         return self._encoding.inputs(words, _with_marks(numbers, self._lacking()))
 
+    def doubts(self, predictions: Mapping[str, Tensor]) -> list[str]:
+        """What a user should know of predictions, a line each."""
+        each = (one.doubt(predictions[one.task.name]) for one in self._answers if one.task.name in predictions)
+        return [line for line in each if line]
+
     def said(self, predictions: Mapping[str, Tensor]) -> dict[str, list[str]]:
         """Predictions as columns of a table: in the units and words of the columns that were predicted."""
         return {

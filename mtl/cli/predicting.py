@@ -48,6 +48,8 @@ def predict(options: PredictOptions) -> int:
     for task, values in found.items():
         if odd := int((~values.isfinite().reshape(len(values), -1).all(1)).sum()):
             tell(f"{task}: {odd:,} of {len(values):,} predictions are not finite")
+    for line in benchmark.doubts(found):
+        tell(line)
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow([*table.names, *said])

@@ -18,7 +18,13 @@ def _deviances(guess: Array, truth: Array) -> Array:
     if (truth < 0).any():
         raise ValueError(f"poisson_deviance takes labels that are not negative: here is {truth[truth < 0][0]:g}")
     logarithm = np.log(np.where(truth > 0, truth, 1.0))
-    return mean_of(2 * (truth * (logarithm - guess) - truth + np.exp(guess)))
+    return mean_of(2 * (truth * (logarithm - guess) - truth + _means(guess)))
+
+
+def _means(guess: Array) -> Array:
+    """What logarithms stand for; infinite for those of a model that has gone astray."""
+    with np.errstate(over="ignore"):
+        return np.exp(guess)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class _OfMeans:
     function: Callable[[Array, Array], Any]
 
     def __call__(self, guess: Array, truth: Array) -> Any:
-        return self.function(np.exp(guess), truth)
+        return self.function(_means(guess), truth)
 
 
 def of_counts(metric: Metric) -> Metric:

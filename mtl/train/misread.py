@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtl.losses import LOSSES, Loss
+from mtl.losses import LOSSES, Exponential, Loss
 from mtl.losses.one_each import Regression
 from mtl.losses.sums import Sum
 from mtl.losses.wrapped import Wrapped
 from mtl.metrics import Metric
 
-_FIT = [name for name, cls in LOSSES.items() if cls.kind == "counts"]
+_FIT = [name for name, cls in LOSSES.items() if cls.kind == "counts" and cls is not Exponential]
 
 
 def misread(loss: Loss, metrics: Sequence[Metric]) -> str | None:

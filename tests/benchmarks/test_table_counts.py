@@ -133,7 +133,7 @@ def test_large_counts_are_learned_and_their_metrics_are_in_their_unit(table):
     assert 1e4 < metrics["count_mae"] < 0.8 * spread
 
 
-def test_losses_of_counts_are_compared_and_predictions_are_what_is_expected(table, tmp_path):
+def test_losses_of_counts_are_compared_and_predictions_are_what_is_expected(table, tmp_path, capsys):
     path, out = table(), tmp_path / "run"
     vary = "loss.visits=poisson,negative-binomial,tweedie,exp:of=mse"
     shared = (
@@ -155,6 +155,12 @@ def test_losses_of_counts_are_compared_and_predictions_are_what_is_expected(tabl
     assert main(["predict", str(out), str(path)]) == 0
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert "more is expected" not in capsys.readouterr().err
+    far = tmp_path / "far.csv"
+    far.write_text("age,smoker\n0.1,no\n900,yes\n", encoding="utf-8")
+    assert main(["predict", str(out), str(far), f"--out={tmp_path / 'said.csv'}"]) == 0
+    said = capsys.readouterr().err
+    assert "visits: of 1 of 2 rows more is expected than any training row had, 26;" in said and "score" not in said
     expected = [float(row["predicted visits"]) for row in rows]
     given = [float(row["visits"]) for row in rows if row["visits"]]
     assert min(expected) > 0 and sum(expected) / len(expected) == pytest.approx(sum(given) / len(given), rel=0.25)

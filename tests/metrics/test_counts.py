@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from mtl.metrics import mae, of_counts, poisson_deviance, rmse
+from mtl.metrics import mae, of_counts, poisson_deviance, r2, rmse
 
 
 @pytest.fixture
@@ -49,6 +49,12 @@ def test_the_best_constant_under_the_deviance_is_the_mean(films):
     best = counts.mean().log()
     values = [poisson_deviance((best + shift).expand(len(counts), 1), counts) for shift in (-0.05, 0.0, 0.05)]
     assert values[1] == min(values) and values[1] < values[0] and values[1] < values[2]
+
+
+@pytest.mark.parametrize("metric", [poisson_deviance, of_counts(mae), of_counts(rmse), of_counts(r2)])
+def test_a_mean_that_no_float_holds_is_infinitely_wrong_and_nothing_is_warned_of(metric):
+    found = metric(torch.tensor([[1000.0], [0.0]]), torch.tensor([3.0, 0.0]))
+    assert found == (-np.inf if metric.higher_is_better else np.inf)
 
 
 def test_counts_below_zero_and_classes_are_refused():
