@@ -58,7 +58,8 @@ class ScaledSteps:
     def counted(self, skipped: Mapping[str, int]) -> dict[str, int]:
         """The balancer's counts of what was wrong in steps, with those that were left out told apart."""
         gradients = skipped.get("nonfinite_gradient", 0) - self._excused + self._unseen
-        found = {**skipped, "nonfinite_gradient": gradients, OVERFLOW: self._overflows}
+        overflows = self._overflows + skipped.get(OVERFLOW, 0)  # those of a scaler that the run had before
+        found = {**skipped, "nonfinite_gradient": gradients, OVERFLOW: overflows}
         return {name: count for name, count in found.items() if count}
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,3 +72,5 @@ class ScaledSteps:
         if self.scaler is not None and saved:
             self.scaler.load_state_dict(saved["scaler"])
             self._overflows, self._excused, self._seen, self._unseen = saved["counts"]
+        elif self.scaler is not None:
+            self._seen = self._broken()  # no scale was to blame for those

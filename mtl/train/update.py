@@ -229,7 +229,7 @@ class Updates:
         """The state of a run of the same structure, but for its random numbers, settings and cost."""
         self._penalties.go_on_from(source._penalties)
         self._load_optimizer(source)
-        self._load_balancer(source._balancer, self._balancer.state_dict())
+        self._load_balancer(source._balancer.state_dict(), self._balancer.state_dict())
         self._scaled.load_state_dict(source._scaled.state_dict())
         if self._searched is not None and source._searched is not None:
             self._searched.left_out = source._searched.left_out.copy()
@@ -241,16 +241,26 @@ class Updates:
         if self._job.optimizer.keeps_state_of(before._job.optimizer):
             self._load_optimizer(before)
         saved = before._balancer.state_dict()
+        saved["skipped"] = self._counted_on(before, saved["skipped"])
         if structure(before._job.strategy) == structure(self._job.strategy):
-            self._load_balancer(before._balancer, saved)
+            self._load_balancer(saved, saved)
         else:
             kept = {name: saved[name] for name in ("noise", "steps", "passes", "skipped")}
             self._balancer.load_state_dict({**self._balancer.state_dict(), **kept})
         self._made, self._learned, self._before = before._made, before._learned, before._before
+        if before._searched is not None and self._searched is None:
+            self.count(0, before._searched.backwards)
         self.losses = before.losses
         self._scaled.load_state_dict(before._scaled.state_dict())
         if self._searched is not None and before._searched is not None:
             self._searched.load_state_dict(before._searched.state_dict())
+
+    def _counted_on(self, before: Updates, skipped: Mapping[str, int]) -> dict[str, int]:
+        """What the balancer of a run has counted, with what was counted elsewhere and is not any more in this job."""
+        found = before._scaled.counted(skipped) if self._scaled.scaler is None else skipped
+        if before._searched is not None and self._searched is None:
+            found = Counter(found) + before._searched.left_out
+        return dict(found)
 
     def read_on(self, before: Updates) -> None:
         """Go on with the batches of another, which read ahead."""
@@ -279,12 +289,12 @@ class Updates:
         """The names of the parameters in the order of the model."""
         return [name for name, _ in self._model.named_parameters()]
 
-    def _load_balancer(self, source: Balancer, own: Mapping[str, Any]) -> None:
+    def _load_balancer(self, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         """The state of another balancer, with the random numbers and cost of `own`."""
         kept = {name: own[name] for name in ("noise", "steps", "passes")}
         kept["calls"] = 0  # what comes next is the first micro-batch of a step, into however many this run cuts one
         kept |= {"strategy": str(self._job.strategy), "tasks": list(self._job.losses)}
-        self._balancer.load_state_dict({**source.state_dict(), **kept})
+        self._balancer.load_state_dict({**state, **kept})
 
     # --- checkpoint ------------------------------------------------------------------------------------------------
 

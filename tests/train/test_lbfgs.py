@@ -214,6 +214,19 @@ def test_a_step_that_meets_what_is_not_finite_is_left_out_and_counted(spec, eval
     assert (result.status, result.skipped) == ("done", {"nonfinite_loss": 1}), result.reason
 
 
+def test_a_run_that_goes_on_with_another_optimizer_keeps_its_cost_and_the_steps_that_were_left_out():
+    benchmark = Exploding(math.nan)
+    benchmark.bad = {2}
+    settings = Settings(steps=12, batch_size=64, lr=0.5, optimizer=SPEC)
+    cohort = Cohort(benchmark, benchmark.load(), [Member("equal", 3)], settings, vectorised=False)
+    cohort.advance(3)
+    (before,) = cohort.results()
+    cohort.replace({0: Member("equal", 3, {"optimizer": "adam"})})
+    (after,) = cohort.results()
+    assert before.skipped == after.skipped == {"nonfinite_loss": 1}
+    assert all(before.cost[passes] == after.cost[passes] > 3 for passes in ("forwards", "backwards"))
+
+
 def test_a_run_whose_steps_are_all_left_out_has_diverged():
     benchmark = Exploding(math.inf)
     benchmark.bad = {*range(2, 1000, 2)}

@@ -87,6 +87,20 @@ def test_steps_that_the_scale_overflows_are_left_out_counted_and_not_held_agains
     assert 2 <= found.skipped["fp16_overflow"] < 20
 
 
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_steps_that_the_scale_overflowed_are_not_held_against_a_run_that_goes_on_without_or_again(vectorised):
+    settings = dataclasses.replace(SETTINGS, nan_limit=1)
+    cohort = Cohort(Large(), Large().load(), [Member("mgda", 0)], settings, tell=str, vectorised=vectorised)
+    cohort.advance(8)
+    overflows = cohort.results()[0].skipped["fp16_overflow"]
+    for amp in ("off", "fp16"):
+        cohort.replace({0: Member("mgda", 0, {"amp": amp})})
+        cohort.advance(6)
+        (result,) = cohort.results()
+        assert result.status == "done" and "nonfinite_gradient" not in result.skipped
+    assert vectorised or result.skipped["fp16_overflow"] >= overflows > 1
+
+
 def test_where_labels_are_missing_the_scale_falls_as_well():
     benchmark = LargeMissing()
     settings = Settings(steps=40, batch_size=4, lr=1e-3, amp="fp16", nan_limit=1)
