@@ -24,12 +24,14 @@ def cause(ground: Ground, job: Job, error: Exception) -> str:
 
 
 def _at_fault(ground: Ground, job: Job) -> str:
-    inputs = ground.splits.train.first(2)
+    train = ground.splits.train
+    batches = {task.name: train.of_task(task.name).take(slice(2)) for task in job.tasks}
+    inputs = {name: batch.inputs for name, batch in batches.items()} if ground.own else train.first(2)
     with seeded(ground.device, job.member.seed), torch.no_grad():
-        model = build_model(ground.benchmark, job.tasks, inputs, job.settings).to(ground.device).eval()
+        model = build_model(ground.benchmark, job.tasks, train.first(2), job.settings).to(ground.device).eval()
         predicted = predictions(model, inputs, own=ground.own)
         for task in [task for task in job.tasks if learning(task) is None]:
-            labels, prediction = ground.splits.train.targets[task.name][:2], predicted[task.name]
+            labels, prediction = batches[task.name].targets[task.name], predicted[task.name]
             try:
                 torch.func.vmap(lambda some, task=task, labels=labels: loss_of(task.loss, some, labels))(
                     torch.stack([prediction, prediction])

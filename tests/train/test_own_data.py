@@ -37,6 +37,19 @@ def same(one, other):
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
 
 
+@pytest.mark.parametrize("benchmark", [Domains, DomainsOnDisk])
+def test_a_loss_that_cannot_be_vectorised_is_named(benchmark):
+    def branching(prediction, target):
+        error = (prediction.reshape(-1) - target).abs()
+        return error.mean() if error.mean() > 1 else error.square().mean()
+
+    made, told = benchmark(), []
+    made.tasks = [dataclasses.replace(task, loss=branching) if task.name == "web" else task for task in made.tasks]
+    cohort = Cohort(made, made.load(), [Member("equal", 0)], Settings.of(made.recipe), tell=told.append)
+    cohort.advance(1)
+    assert len(told) == 1 and told[0].startswith("the loss of task 'web' cannot be vectorised")
+
+
 def test_a_step_is_that_of_a_loop_by_hand():
     benchmark, found = Domains(), trained(steps=9, evaluate_every=9, optimizer="sgd", momentum=0.0)
     splits = load_checked(benchmark)
