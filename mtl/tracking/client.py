@@ -7,6 +7,7 @@ so that a resumed study, or one whose logging process died, has its open runs lo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,18 @@ from mtl.wandb_mode import check_word
 SPOOL = "to-log.jsonl"
 _CLOSE_SECONDS = 60
 _WORKER = str(Path(__file__).with_name("worker.py"))
+
+
+_ID_LENGTH = 96  # of 128 that W&B allows, as it names tables and files after the run
+
+
+def _run_id(name: str) -> str:
+    """An id that W&B takes, another one for each name."""
+    plain = re.sub(r"[^A-Za-z0-9._=-]+", "-", name)
+    if len(plain) <= _ID_LENGTH:
+        return plain
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"{digest}-{plain[len(digest) + 1 - _ID_LENGTH :]}"
 
 
 def check_mode(mode: str) -> None:
@@ -99,7 +112,7 @@ class Tracker:
         self._send(
             "begin",
             run,
-            id=re.sub(r"[^A-Za-z0-9._=-]+", "-", f"{study}-{run}")[-120:],
+            id=_run_id(f"{study}-{run}"),
             group=study[-120:],
             job_type=job_type,
             tags=[str(tag)[:64] for tag in tags],

@@ -229,6 +229,19 @@ def test_the_death_of_the_logging_process_is_said_once_and_nothing_is_lost(tmp_p
     assert file.about["run_id"] == "a-study-of-mine-some-run"
 
 
+def test_long_names_have_ids_of_their_own_that_leave_room_for_tables(tmp_path, said):
+    runs = ["one" + "x" * 130, "two" + "x" * 130]
+    with Tracker("offline", tmp_path, {"study": "study" * 30}, said.append) as tracker:
+        for run in runs:
+            tracker.begin(run, job_type="run", tags=[], config={})
+            tracker.table(run, 0, "ranking", ["strategy", "rank"], [["equal", 1]])
+            tracker.end(run)
+    assert said == []
+    files = read_files(tmp_path)
+    ids = {file.about["run_id"] for run in runs for file in files[run]}
+    assert len(ids) == 2 and max(map(len, ids)) <= 96
+
+
 def test_a_logging_process_that_hangs_holds_nothing_up(tracked, said, monkeypatch):
     monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.5)
     tracker = tracked()
