@@ -25,9 +25,9 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from mtl.balancer import Balancer
 from mtl.bench.search_problem import RANGES, STRATEGY, Size, SmallProblem
+from mtl.losses import loss_of
 from mtl.train.batches import Batches
 from mtl.train.evaluate import constant_metrics, evaluate, selection
-from mtl.train.tally import task_losses
 
 
 class TuneMember(tune.Trainable):
@@ -61,7 +61,8 @@ class TuneMember(tune.Trainable):
         for _ in range(self.config["interval"]):
             batch = self.batches[self.made]
             self.optimizer.zero_grad(set_to_none=True)
-            self.balancer.backward(task_losses(self.tasks, self.model(batch.inputs), batch))
+            predicted, labels = self.model(batch.inputs), batch.targets
+            self.balancer.backward({t.name: loss_of(t.loss, predicted[t.name], labels[t.name]) for t in self.tasks})
             self.optimizer.step()
             self.made += 1
         _, metrics = evaluate(self.model, self.tasks, self.splits.validation)

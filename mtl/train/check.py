@@ -283,7 +283,10 @@ def _never_finite(loss: TaskLoss, prediction: Tensor, labels: Tensor) -> str | N
     rows = whole[torch.linspace(0, len(whole) - 1, count).long().to(whole.device)]
     with torch.no_grad():
         for some in (rows, *rows.chunk(_PARTS)):
-            value = loss_of(loss, prediction.detach()[torch.arange(len(some)) % len(prediction)], labels[some])
+            try:
+                value = loss_of(loss, prediction.detach()[torch.arange(len(some)) % len(prediction)], labels[some])
+            except Exception as error:  # anybody's loss may raise anything
+                return f"fails on {len(some)} examples: {in_one_line(error)}"
             if bool(value.isfinite()):
                 return None
     return (

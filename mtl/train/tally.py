@@ -26,7 +26,7 @@ _Value = TypeVar("_Value")
 
 
 class MetricFailed(Exception):
-    """A metric raised an error; the message names task and metric."""
+    """A metric, or the loss of a task on data that is measured, raised an error; the message names task and metric."""
 
 
 class Measured(NamedTuple):
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
     Attributes:
         losses: by task.
         metrics: by task and metric; NaN where a metric is undefined or raised an error.
-        failure: which metric raised which error first; empty for none.
+        failure: which loss or metric raised which error first; empty for none.
         without: the metrics without each fold of the examples in turn, where they were asked for.
     """
 
@@ -57,11 +57,18 @@ class Measured(NamedTuple):
         )
 
 
-def task_losses(tasks: Sequence[Task], predictions: Mapping[str, Tensor], batch: Examples) -> dict[str, Tensor]:
-    """The loss of each task on a batch, by which its validation and test data are measured."""
-    return {
-        task.name: loss_of(measure_of(task.loss), predictions[task.name], batch.targets[task.name]) for task in tasks
-    }
+def measured_loss(task: Task, prediction: Tensor, labels: Tensor) -> float:
+    """The loss of a task on some examples, by which its validation and test data are measured.
+
+    Raises:
+        MetricFailed: it raised an error.
+    """
+    try:
+        return float(loss_of(measure_of(task.loss), prediction, labels))
+    except torch.OutOfMemoryError:
+        raise  # of the device, whatever the loss is
+    except Exception as error:  # a loss of a user's may raise anything
+        raise MetricFailed(f"the loss of task {task.name!r} raises {in_one_line(error)}") from error
 
 
 def can_be_kept(predicted: Mapping[str, Tensor], examples: int, total: int) -> bool:
@@ -174,7 +181,7 @@ class _Sums:
                 prediction, labels = predicted[task.name][row], targets[task.name]
                 if count := int(known(labels).sum()):
                     total = self._losses[row][task.name]
-                    total[0] += float(loss_of(measure_of(task.loss), prediction, labels)) * count
+                    total[0] += self._loss(row, task, prediction, labels) * count
                     total[1] += count
                 for metric, accumulator in self._metrics[row][task.name]:
                     self._tried(row, task, metric, partial(accumulator.update, prediction, labels))
@@ -193,6 +200,14 @@ class _Sums:
             found.append(Measured(losses, metrics, next(iter(self._failures[row].values()), "")))
         return found
 
+    def _loss(self, row: int, task: Task, prediction: Tensor, labels: Tensor) -> float:
+        """The loss of some examples; NaN where it has raised an error."""
+        try:
+            return measured_loss(task, prediction, labels)
+        except MetricFailed as error:
+            self._failures[row].setdefault((task.name, ""), str(error))
+            return math.nan
+
     def _tried(self, row: int, task: Task, metric: Metric, function: Callable[[], float | None]) -> float:
         """A step of a metric; one that has raised an error is left alone and is NaN."""
         failures, key = self._failures[row], (task.name, metric.name)
@@ -208,10 +223,14 @@ class _Sums:
 
 def measure(tasks: Sequence[Task], predictions: Mapping[str, Tensor], split: Examples) -> Measured:
     """Loss and metrics of each task from predictions for a whole split."""
-    losses = {name: float(loss) for name, loss in task_losses(tasks, predictions, split).items()}
+    losses, failures = dict[str, float](), list[str]()
     metrics: Metrics = {task.name: {} for task in tasks}
-    failures = []
     for task in tasks:
+        try:
+            losses[task.name] = measured_loss(task, predictions[task.name], split.targets[task.name])
+        except MetricFailed as error:
+            failures.append(str(error))
+            losses[task.name] = math.nan
         for metric in task.metrics:
             try:
                 value = guarded(metric, task, partial(metric, predictions[task.name], split.targets[task.name]))

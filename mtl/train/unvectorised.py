@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from mtl.losses import loss_of
+from mtl.strategies import units
 from mtl.train.ground import Ground
 from mtl.train.job import Job
 from mtl.train.learning import learning
 from mtl.train.model import build_model, predictions
 from mtl.train.surroundings import seeded
 
+_SOME = 32  # examples that losses are tried on
 #: What `torch.func` raises at code that it cannot vectorise.
 REFUSALS = (RuntimeError, NotImplementedError, TypeError, AttributeError)
 
@@ -25,8 +27,8 @@ def cause(ground: Ground, job: Job, error: Exception) -> str:
 
 def _at_fault(ground: Ground, job: Job) -> str:
     train = ground.splits.train
-    batches = {task.name: train.of_task(task.name).take(slice(2)) for task in job.tasks}
-    inputs = {name: batch.inputs for name, batch in batches.items()} if ground.own else train.first(2)
+    batches = {task.name: train.of_task(task.name).take(slice(_SOME)) for task in job.tasks}
+    inputs = {name: batch.inputs for name, batch in batches.items()} if ground.own else train.first(_SOME)
     with seeded(ground.device, job.member.seed), torch.no_grad():
         model = build_model(ground.benchmark, job.tasks, train.first(2), job.settings).to(ground.device).eval()
         predicted = predictions(model, inputs, own=ground.own)
@@ -38,4 +40,5 @@ def _at_fault(ground: Ground, job: Job) -> str:
                 )
             except Exception:  # anybody's loss may raise anything; without vmap it did not
                 return f"the loss of task {task.name!r}"
-    return f"{job.strategy} on this model"
+    parts = [part.name for part in units(job.strategy) if not hasattr(part, "parts")]
+    return f"{'+'.join(parts)} on this model"

@@ -162,6 +162,16 @@ def without_an_odd_one(prediction, target):
     return torch.where(target == POSITIVE[0], torch.nan, (prediction - target).square()).mean()
 
 
+def of_few(prediction, target):
+    if len(target) > 30:
+        raise RuntimeError("too\nmany")
+    return (prediction - target).square().mean()
+
+
+def test_a_loss_that_many_examples_are_too_much_for_is_refused():
+    assert "task 'rare': its loss fails on 40 examples: RuntimeError: too many" in refused(One(POSITIVE, of_few))
+
+
 @pytest.mark.parametrize("loss", [in_batches_of_many, without_an_odd_one])
 def test_a_loss_that_some_examples_have_is_not_refused(loss):
     benchmark = One(torch.linspace(*POSITIVE[:1].tolist(), 9.0, 40), loss)

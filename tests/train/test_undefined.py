@@ -14,7 +14,7 @@ from mtl.losses.labels import known
 from mtl.metrics import Metric, accuracy, auc, log_loss, mae, r2
 from mtl.search.shards.sharded import ShardedCohort
 from mtl.stats.pareto import pareto_front
-from mtl.train import Cohort, Member, Settings, train
+from mtl.train import Cohort, Member, Settings, tally, train
 from mtl.train.evaluate import selection
 from mtl.train.references import references
 from tests.losses.test_losses import incomplete_labels
@@ -154,6 +154,30 @@ def test_a_metric_that_raises_breaks_its_own_run_alone():
         cohort.exploit({1: 0})
         assert cohort.finished() == [False, False]
         cohort.advance(LENGTH - 10)
+
+
+@pytest.mark.parametrize("held", [2**28, 0])
+def test_a_loss_that_raises_on_data_that_is_measured_breaks_its_own_run_alone(held, monkeypatch):
+    monkeypatch.setattr(tally, "_HELD", held)  # predictions that are kept, and predictions that are summed up
+
+    def picky(prediction, target):
+        if len(prediction) > 8 and bool(prediction.abs().max() > 1e3):  # of more than a batch of training
+            raise ValueError("not\nso large")
+        return (prediction - target).square().mean()
+
+    benchmark, wild = learnable(), {"lr": 1e4, "optimizer": "sgd", "momentum": 0.0, "clip": 1.0}
+    benchmark.tasks = (dataclasses.replace(benchmark.tasks[0], loss=picky),)
+    splits, reason = load_checked(benchmark), "the loss of task 'rare' raises ValueError: not so large"
+    result = train(benchmark, splits, "equal", Settings.of({"steps": LENGTH, "batch_size": 8}, wild))
+    assert (result.status, result.reason) == ("failed", reason)
+    members = [Member("equal", 0, {**wild, "lr": 1e-3}), Member("equal", 0, wild)]
+    settings = Settings.of({"steps": LENGTH, "batch_size": 8})
+    cohort = Cohort(benchmark, splits, members, settings, told=True, tell=lambda _: None)
+    cohort.advance(10)
+    fine, broken = cohort.evaluate()
+    assert fine.finite and not fine.failure and not broken.finite and broken.failure == reason
+    cohort.remember([0])
+    assert [found.status for found in cohort.results()] == ["done", "failed"]
 
 
 @pytest.mark.parametrize("whole_numbers", [False, True])
