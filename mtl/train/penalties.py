@@ -54,11 +54,12 @@ class Penalties:
             self._add_of_matrices(turn=turn)
 
     def clip(self) -> None:
-        """Cut gradients that are too large."""
-        if self._settings.clip_value is not None:
-            nn.utils.clip_grad_value_(self._parameters, self._settings.clip_value)
-        if self._settings.clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
+        """Cut gradients that are too large; none are there where no loss is finite, of which torch makes an error."""
+        parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
+        if parameters and self._settings.clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, self._settings.clip_value)
+        if parameters and self._settings.clip is not None:
+            nn.utils.clip_grad_norm_(parameters, self._settings.clip)
 
     @torch.no_grad()
     def value(self) -> Tensor:

@@ -153,14 +153,15 @@ def test_one_bad_step_is_counted_and_the_run_goes_on():
     assert result.status == "done" and result.skipped == {"nonfinite_loss": 1}
 
 
+@pytest.mark.parametrize("clipped", [{}, {"clip": 1.0}, {"clip_value": 1.0}])
 @pytest.mark.parametrize("vectorised", [True, False])
-def test_a_bad_step_counts_alike_wherever_it_falls(vectorised):
+def test_a_bad_step_counts_alike_wherever_it_falls(vectorised, clipped):
     """An example that is NaN comes last: in a run, and before an evaluation that a search asks for."""
     benchmark, splits = Tiny(), load_checked(Tiny())
     splits.train.inputs[7, 0] = torch.nan  # as data on disk may be, of which two examples are looked at beforehand
     batches = Batches(splits.train, 32, 0)
     steps = 1 + next(step for step in range(8, 16) if bool(batches[step].inputs.isnan().any()))
-    settings = Settings.of(Tiny.recipe, {"steps": steps})
+    settings = Settings.of(Tiny.recipe, {"steps": steps, **clipped})
     for told in (True, False):
         members = [Member("mgda"), Member("mgda", settings={"lr": 1e-3})]
         cohort = Cohort(benchmark, splits, members, settings, vectorised=vectorised, told=told)
