@@ -82,8 +82,8 @@ def _unfinished(summary: Summary) -> str:
         return "Stopped before any run of the race was evaluated: there is nothing to recommend yet."
     name, value = next(iter(best["objective"].items()))
     return (
-        f"Stopped before finalists were compared. The best of {count(summary['race']['runs'])} candidates so far is "
-        f"{best['run']}, with {name} {four_digits(value)} under one seed, which says little; --resume goes on."
+        f"Stopped before finalists were compared. The best candidate so far is {best['run']}, with {name} "
+        f"{four_digits(value)} under one seed, which says little; --resume goes on."
     )
 
 

@@ -15,6 +15,7 @@ from mtl.auto.parts import PARTS
 from mtl.auto.space import auto_space
 from mtl.auto.state import read_state
 from mtl.auto.winner import keep_best_so_far
+from mtl.auto.words import verdict as in_words
 from mtl.models import HardSharing
 from mtl.search.objective import Objective
 from mtl.study.described import described
@@ -216,6 +217,8 @@ def test_one_that_is_stopped_has_a_best_so_far_and_goes_on_where_it_was(tmp_path
     assert state.plan is not None and not state.ended and state.leader is not None
     summary = write_decision(here.path, here.path)
     assert summary["winner"] is None and "best.yaml" in {path.name for path in here.path.iterdir()}
+    # The first of a race are said too, of which none has ended.
+    assert f"The best candidate so far is {state.leader.run}, with" in in_words(summary)
     spent = state.elapsed
     assert here.carry_out().name == "best.pt"
     after = read_state(here.path)
