@@ -109,6 +109,13 @@ def _example(loss: Loss, kind: str, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _refused(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
+    """Why a loss cannot be taken of these, without what torch warns of in the attempt."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _refused_aloud(loss, prediction, target)
+
+
+def _refused_aloud(loss: Loss, prediction: Tensor, target: Tensor) -> str | None:
     try:
         width = prediction.shape[-1] if prediction.ndim > 1 else 1
         if said := loss.complaint(prediction, target):

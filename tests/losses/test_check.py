@@ -1,5 +1,6 @@
 """Every loss of ours passes `check_loss`, and losses with a fault do not."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,13 @@ def test_faults_are_found(name, check, text):
     checked = check_loss(make_loss(f"{FILE}:{name}"), "numbers")
     failed = {finding.name: finding.text for finding in checked.findings if finding.status == "FAIL"}
     assert not checked.passed and text in failed[check], failed
+
+
+def test_what_torch_warns_of_in_the_attempt_is_not_shown():
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert check_loss(make_loss("torch.nn.functional:huber_loss")).passed
+    assert not heard
 
 
 def test_arguments_that_a_loss_refuses_without_a_word_are_said():
