@@ -13,9 +13,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from mtl.suggestions import nearest
+from mtl.suggestions import listed, nearest
 
 _KEY = "mtl.hyperparameter"
+#: Where all of a kind are shown.
+_SHOWN = {kind: listed(what) for kind, what in {"strategy": "strategies", "model": "models"}.items()}
 
 U = TypeVar("U")
 
@@ -178,7 +180,7 @@ def read_unit(text: str, registry: Mapping[str, type[U]], kind: str) -> tuple[ty
     name, colon, settings = text.partition(":")
     name = name.strip()
     if name not in registry:
-        raise ValueError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
+        raise ValueError(f"unknown {kind} {name!r}: {nearest(name, registry, _SHOWN.get(kind, ''))}")
     if colon:
         check_said(settings, f"{kind} {text!r}")
     return registry[name], read_pairs(registry[name], name, settings, f"{kind} {text!r}")

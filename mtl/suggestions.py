@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_FEW = 12  # names that are read in a line
 #: Words that other libraries and papers use, and our names for the same thing.
 _SYNONYMS = {
     "bayes": ("tpe", "gp"),
@@ -57,7 +58,7 @@ _SYNONYMS = {
 }
 
 
-def nearest(word: str, known: Iterable[str], otherwise: str = "`mtl list` shows all", *, before: str = "") -> str:
+def nearest(word: str, known: Iterable[str], otherwise: str = "", *, before: str = "") -> str:
     """A hint for a message: the known names most like `word` or of its meaning, or all of them if they are few.
 
     Names that begin with the word come first.
@@ -65,7 +66,7 @@ def nearest(word: str, known: Iterable[str], otherwise: str = "`mtl list` shows 
     Args:
         word: what was written.
         known: what there is.
-        otherwise: said where none is alike and there are many.
+        otherwise: said where none is alike and there are many, in place of the first of them.
         before: what each name is written with, such as the dashes of an option.
     """
     names = list(known)
@@ -76,4 +77,13 @@ def nearest(word: str, known: Iterable[str], otherwise: str = "`mtl list` shows 
         alike = [*dict.fromkeys([*begun, *difflib.get_close_matches(word, names, n=3, cutoff=0.5)])]
     if alike:
         return f"did you mean {', '.join(before + name for name in alike[:3])}?"
-    return f"known are {', '.join(before + name for name in names) or 'none'}" if len(names) <= 12 else otherwise
+    more = len(names) - _FEW
+    if more > 0 and otherwise:
+        return otherwise
+    said = ", ".join(before + name for name in names[:_FEW])
+    return f"known are {said or 'none'}" + (f" and {more} more" if more > 0 else "")
+
+
+def listed(what: str) -> str:
+    """Where all of `what` are shown, which `mtl list` has."""
+    return f"`mtl list {what}` shows all"

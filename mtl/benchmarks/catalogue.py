@@ -30,7 +30,7 @@ from mtl.benchmarks.yeast import Yeast
 from mtl.files.python_files import imported
 from mtl.files.table_name import parted_table
 from mtl.messages import in_one_line
-from mtl.suggestions import nearest
+from mtl.suggestions import listed, nearest
 
 _SHIPPED: tuple[type[Benchmark], ...] = (
     *(MultiDigits, RF1, MultiMNIST, MultiFashion, FashionMNIST),
@@ -65,9 +65,8 @@ def _found(name: str) -> Benchmark:
         return TableFile(*table)
     if ":" not in name:
         if name not in BENCHMARKS:
-            raise ValueError(
-                f"unknown benchmark {name!r}: {nearest(name, BENCHMARKS)} (or give path.py:Class or table.csv)"
-            )
+            hint = nearest(name, BENCHMARKS, listed("benchmarks"))
+            raise ValueError(f"unknown benchmark {name!r}: {hint} (or give path.py:Class or table.csv)")
         return BENCHMARKS[name]()
     path, _, cls_name = name.rpartition(":")
     cls = getattr(imported(Path(path), "benchmark file"), cls_name, None)

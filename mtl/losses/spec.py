@@ -10,7 +10,7 @@ from mtl.losses.loss import Loss
 from mtl.losses.registry import LOSSES
 from mtl.losses.sums import APART, Sum, split_sum, sum_of, written_sum
 from mtl.losses.torch_losses import is_torch, torch_loss, torch_names
-from mtl.suggestions import nearest
+from mtl.suggestions import listed, nearest
 
 #: Other names of ours.
 _ALSO = {"bce": "binary-cross-entropy", "l1": "mae"}
@@ -81,7 +81,7 @@ def loss_class(name: str) -> type[Loss]:
         return torch_loss(name)
     if name.endswith(".py"):
         raise ValueError(f"loss {name!r}: it is a file, and FILE.py:NAME says which loss of it")
-    raise ValueError(f"unknown loss {name!r}: {nearest(name, [*LOSSES, *torch_names()])}")
+    raise ValueError(f"unknown loss {name!r}: {nearest(name, [*LOSSES, *torch_names()], listed('losses'))}")
 
 
 def _apart(spec: str) -> tuple[bool, str]:

@@ -9,13 +9,17 @@ import sys
 import pytest
 import torch
 
+from mtl.benchmarks import find_benchmark
 from mtl.cli.console import console
 from mtl.cli.groups import GROUPS, group_of
 from mtl.cli.listing import COSTS, cost_class
 from mtl.cli.main import main
+from mtl.losses import make_loss
 from mtl.losses.torch_losses import torch_names
+from mtl.search.methods import find_method
 from mtl.strategies import REGISTRY, make
 from mtl.strategies.combinators import COMBINATORS
+from mtl.suggestions import nearest
 
 TINY = "tests/tiny.py:Tiny"
 
@@ -85,6 +89,21 @@ def test_losses_of_torch_are_listed_with_their_arguments(capsys):
     assert main(["list", "losses", "--grep", "smoothl1loss"]) == 0
     assert "SmoothL1Loss  beta=1  for numbers" in capsys.readouterr().out
     assert [each["name"] for each in found["MultiMarginLoss"]["parameters"]] == ["p", "margin", "weight"]
+
+
+@pytest.mark.parametrize(
+    ("make_it", "what"),
+    [(make, "strategies"), (make_loss, "losses"), (find_method, "methods"), (find_benchmark, "benchmarks")],
+)
+def test_a_name_like_none_is_answered_with_the_list_that_has_all(make_it, what):
+    with pytest.raises(ValueError, match=rf"unknown \w+ 'qqqqq': `mtl list {what}` shows all"):
+        make_it("qqqqq")
+
+
+def test_of_many_names_of_other_things_the_first_are_said():
+    names = [f"task{number}" for number in range(14)]
+    assert nearest("qqqqq", names) == f"known are {', '.join(names[:12])} and 2 more"
+    assert nearest("qqqqq", names[:12]) == f"known are {', '.join(names[:12])}"
 
 
 def test_grep_finds_text_in_any_field_and_says_what_it_does_not_find(capsys):

@@ -15,7 +15,7 @@ from mtl.search.methods.method import (
     random_starts,
 )
 from mtl.search.options import OPTIONS, SPECIAL, MethodOptions
-from mtl.suggestions import nearest
+from mtl.suggestions import listed, nearest
 
 __all__ = [
     "METHODS",
@@ -50,7 +50,7 @@ def find_method(name: str) -> type[Method]:
         ValueError: there is none.
     """
     if name not in _CLASSES:
-        raise ValueError(f"unknown method {name!r}: {nearest(name, METHODS)}")
+        raise ValueError(f"unknown method {name!r}: {nearest(name, METHODS, listed('methods'))}")
     module = importlib.import_module(f"{__name__}.{name}")
     found: type[Method] = getattr(module, _CLASSES[name])
     return found
