@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl.ray.cluster import nodes
 from mtl.ray.tune.choices import configurations, make_scheduler, make_searcher, shard_configurations
+from mtl.ray.tune.left import Unrestored, left_by, put_aside
 from mtl.ray.tune.mirror import Mirror
 from mtl.search.methods import OPTIONS, MethodOptions
 from mtl.search.search import Search, SearchObserver
@@ -86,17 +87,32 @@ def carry_out(
     path = directory.resolve() / EXPERIMENT  # Tune takes what is relative for a URI
     resources: dict[str, float] = {"cpu": 1, "gpu": asked.gpus} if asked.gpus else {"cpu": 1}
     runnable = tune.with_resources(trainable, resources)
-    if tune.Tuner.can_restore(str(path)):
-        tuner = tune.Tuner.restore(str(path), runnable, resume_errored=True)
-        inner: Any = tuner._local_tuner
-        inner._run_config.callbacks = [mirror]  # the one that was saved watches nothing
-    else:
-        tuner = _begun(runnable, asked, search, options, directory, mirror)
     with _own_signals():
-        grid: Any = tuner.fit()
+        try:
+            grid = _gone_on(runnable, path, mirror)
+        except Unrestored:
+            put_aside(path, search.tell)
+            grid = None
+        if grid is None:
+            grid = _begun(runnable, asked, search, options, directory, mirror).fit()
     ended = [r for r in grid if r.checkpoint is not None and (not mirror.unfinished or (r.metrics or {}).get("done"))]
     errors = [result.error for result in grid if result.error is not None]
     return [Path(result.checkpoint.path) for result in ended if result.checkpoint], errors, mirror.unfinished
+
+
+def _gone_on(runnable: Any, path: Path, mirror: Mirror) -> Any:
+    """What an experiment that was left came to; None where there is none.
+
+    Raises:
+        Unrestored: Tune cannot go on with it.
+    """
+    if not (left := left_by(path)):
+        return None
+    mirror.expect(left)
+    tuner = tune.Tuner.restore(str(path), runnable, resume_errored=True)
+    inner: Any = tuner._local_tuner
+    inner._run_config.callbacks = [mirror]  # the one that was saved watches nothing
+    return tuner.fit()
 
 
 def _begun(

@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from mtl.ray.tune.about import number_of
+from mtl.ray.tune.left import Unrestored
 from mtl.search.cohort import Place
 from mtl.search.search import Search, SearchObserver
 from mtl.search.trial import Trial
@@ -42,6 +43,11 @@ class Mirror(tune.Callback):
         self._nodes: dict[str, str] = {}  # that reported last; Tune forgets that of a trial that waits
         self._exploits: dict[str, int] = {}
         self._steps: dict[str, int] = {}
+        self._expected = frozenset[str]()
+
+    def expect(self, trials: frozenset[str]) -> None:
+        """Have the experiment go on with these trials, by their names; `Unrestored` where Tune does not."""
+        self._expected = trials
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: a restored experiment is watched anew."""
@@ -71,6 +77,11 @@ class Mirror(tune.Callback):
         search.elsewhere = self._places(trials)
         for observer in self._observers:
             observer.segment(search)
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:  # noqa: ARG002
+        expected, self._expected = self._expected, frozenset()
+        if expected - {trial.trial_id for trial in trials}:
+            raise Unrestored
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:  # noqa: ARG002
         self.unfinished = any(not trial.is_finished() for trial in trials)

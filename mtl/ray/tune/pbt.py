@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
+from ray.tune.result import TRIAL_ID
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from mtl.ray.tune.about import number_of
@@ -110,6 +111,9 @@ class TunePBT(PopulationBasedTraining):
             return
         if self._metric in result and self._time_attr in result:  # it is restored, and will report again
             self._hear(trial, result)
+            if self._synch and self._undecided(trial):
+                self._due.add(trial.trial_id)
+                _rest(_whole(tune_controller), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         for name in (self._metric, self._time_attr):
@@ -146,7 +150,7 @@ class TunePBT(PopulationBasedTraining):
         trials = {t.trial_id: t for t in controller.get_trials() if not t.is_finished()}
         resting = {name for name in self._due if name in trials and _rests(trials[name])}
         if self._synch:
-            latest = max((self._reports[name].step for name in self._due), default=0)
+            latest = max(map(self._reached, controller.get_trials()), default=0)
             # After a restore some may be behind: they catch up, the others wait.
             behind = {name for name in resting if self._reports[name].step < latest}
             self._go_on(controller, trials, behind, set())
@@ -175,6 +179,8 @@ class TunePBT(PopulationBasedTraining):
         for name in sorted(names):
             trial = trials[name]
             self._dealt[name] = self._reports[name].step
+            if name in changed:
+                controller._mark_trial_to_checkpoint(trial)  # with what it was given
             if trial.status != Trial.RUNNING:
                 continue
             if name not in changed:
@@ -195,6 +201,7 @@ class TunePBT(PopulationBasedTraining):
         manager: Any = target.run_metadata.checkpoint_manager
         manager._latest_checkpoint_result = copy.copy(source.latest_checkpoint_result)
         target.invalidate_json_state()
+        target.run_metadata.invalidate_cache()  # or a driver that is lost leaves the new values with the old state
         self._num_perturbations += 1
 
     def _hear(self, trial: Trial, result: Mapping[str, Any]) -> None:
@@ -232,9 +239,24 @@ class TunePBT(PopulationBasedTraining):
         dimension = self._space.dimensions.get(name)
         return dimension is not None and None in getattr(dimension.parameter, "choices", ())
 
+    def _undecided(self, trial: Trial) -> bool:
+        """Whether a restored trial is to wait for a decision before it goes on.
+
+        What was decided before a driver was lost is known of those alone that had been given another's state, and to
+        decide again that nothing happens gives the same.
+        """
+        step, saved = self._reports[trial.trial_id].step, trial.latest_checkpoint_result
+        if saved is None or step % self._perturbation_interval or self._dealt.get(trial.trial_id) == step:
+            return False
+        return bool(saved.metrics.get(TRIAL_ID) == trial.trial_id and saved.metrics.get(self._time_attr) == step)
+
     def _forget(self, trial: Trial) -> None:
         self._due.discard(trial.trial_id)
         self._reports.pop(trial.trial_id, None)
+
+    def _reached(self, trial: Trial) -> int:
+        """The time of a trial's last report, which one that has ended has too."""
+        return int(trial.run_metadata.last_result.get(self._time_attr, 0))
 
     def _time_of(self, trial: Trial) -> float:
         report = self._reports.get(trial.trial_id)
@@ -247,6 +269,14 @@ class TunePBT(PopulationBasedTraining):
 def _whole(tune_controller: Any) -> Any:
     """The controller itself: schedulers are given one that warns of what Tune's own schedulers use."""
     return getattr(tune_controller, "_tune_controller", tune_controller)
+
+
+def _rest(controller: Any, trial: Trial) -> None:
+    """Let a trial that would be run by itself wait for the scheduler."""
+    if trial in controller._pending_trials:
+        controller._set_trial_status(trial, Trial.PAUSED)
+    else:  # it is being added
+        trial.set_status(Trial.PAUSED)
 
 
 def _rests(trial: Trial) -> bool:

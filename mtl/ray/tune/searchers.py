@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,9 +27,23 @@ def optuna(problem: Problem, constants: Mapping[str, Any], metric: str, mode: st
     import optuna as library
     from ray.tune.search.optuna import OptunaSearch
 
+    class Ours(OptunaSearch):
+        def save(self, checkpoint_path: str) -> None:
+            """Without the space, which is known anyway, and which plain pickle does not take with all that is in it."""
+            space = self.__dict__.pop("_space")
+            try:
+                super().save(checkpoint_path)
+            finally:
+                self._space = space
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            with warnings.catch_warnings():  # a segment that was trained again is reported again
+                warnings.filterwarnings("ignore", message="The reported value is ignored")
+                super().on_trial_result(trial_id, result)
+
     library.logging.set_verbosity(library.logging.ERROR)
     suggest = _Suggest(problem, constants)
-    return OptunaSearch(space=suggest, metric=metric, mode=mode, sampler=library.samplers.TPESampler(seed=problem.seed))
+    return Ours(space=suggest, metric=metric, mode=mode, sampler=library.samplers.TPESampler(seed=problem.seed))
 
 
 def bohb(problem: Problem, constants: Mapping[str, Any], metric: str, mode: str) -> Any:
