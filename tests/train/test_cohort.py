@@ -254,6 +254,12 @@ def test_running_out_of_memory_halves_the_program_and_repeats_the_step(spec, mon
         apply(self)
 
     monkeypatch.setattr(PopulationStep, "_by_backward", scarce)
+    made.advance(3)
+    resumed = cohort(members, benchmark, tell=told.append)
+    resumed.load_state_dict(through_disk(made.state_dict()))
+    resumed.exploit({0: 1})
+    resumed.advance(2)
+    assert [sorted(group.ids) for group in groups(resumed)] == [[0, 1], [2, 3, 4]] and len(told) == 1
     made.advance(1000)
     assert [sorted(group.ids) for group in groups(made)] == [[0, 1], [2, 3, 4]] and len(told) == 1
     for member, result in zip(members, made.results(), strict=True):

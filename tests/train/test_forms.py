@@ -1,5 +1,7 @@
 """A member that goes on beside others where it was by itself, or the other way, is the same run as by itself."""
 
+import itertools
+
 import pytest
 
 from mtl.train import Cohort, Member, Settings
@@ -90,3 +92,16 @@ def test_each_is_trained_as_it_can_be_and_goes_on_bit_for_bit_from_a_checkpoint(
     resumed = cohort(whole.members[:1])
     resumed.load_state_dict(through_disk(whole.state_dict()))
     assert shown(resumed) == shown(whole)
+
+
+def test_a_cohort_adopts_a_member_of_another_that_trains_it_in_the_other_form():
+    found = []
+    for vectorised, of_source in itertools.product((True, False), repeat=2):
+        source = cohort([member(0, alone=False, strategy="famo", ema=0.8)], vectorised=of_source)
+        made = cohort([member(seed, alone=False, strategy="famo", ema=0.8) for seed in (1, 2)], vectorised=vectorised)
+        source.advance(11)
+        made.advance(6)
+        made.adopt(1, through_disk(source.extract(0)))
+        found.append(shown(made))
+    for other in found[1:]:
+        close(found[0], other, 1e-9)
