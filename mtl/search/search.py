@@ -71,6 +71,7 @@ class Search:
         evaluations: those of the last segment, by number of the run.
         unit: what one of `trials` is called in messages, `run` or `shard`.
         elsewhere: where the runs are trained, if something else than this object carries out the search.
+        learned_elsewhere: `learned` there.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Search:
         self.standing = Standing()
         self.evaluations: dict[int, Evaluation] = {}
         self.unit, self.elsewhere = "run", tuple[Place, ...]()
+        self.learned_elsewhere: tuple[int, int] | None = None
         self._living = LivingRuns(make_cohort)
         self._offset = 0
 
@@ -219,9 +221,14 @@ class Search:
         return self.standing.best
 
     @property
+    def learned(self) -> tuple[int, int] | None:
+        """While losses learn before training, how many of their steps were made, and how many there are in all."""
+        return self._living.learning or self.learned_elsewhere
+
+    @property
     def learning(self) -> str:
         """While losses learn before training, how far they are; otherwise empty."""
-        found = self._living.learning
+        found = self.learned
         return "" if found is None else f"learning losses before training, {found[0]:,} of {found[1]:,} steps"
 
     @property

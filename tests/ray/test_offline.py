@@ -81,12 +81,20 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--asynchronous"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--engine=ray", "--shards=1"],
+        ["--engine=ray", "--shards=1", "--asynchronous"],
+        ["--engine=tune"],
+        ["--engine=tune", "--shards=1"],
+    ],
+)
 def test_a_search_on_ray_shows_it(more, tmp_path):
     pytest.importorskip("ray")
     spec = "learned:hidden=4,start=random,offline_steps=1500"
-    arguments = ["search", "tests/tiny.py:Tiny", "--strategy=equal", "--members=2", "--steps=20", "--engine=ray"]
-    arguments += ["--shards=1", "--search", f"loss.sign={spec}", "--wandb=disabled", f"--out={tmp_path / 'run'}"]
+    arguments = ["search", "tests/tiny.py:Tiny", "--strategy=equal", "--members=2", "--steps=20"]
+    arguments += ["--search", f"loss.sign={spec}", "--wandb=disabled", f"--out={tmp_path / 'run'}"]
     command = [sys.executable, "-c", SCRIPT, *arguments, *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

@@ -34,6 +34,9 @@ class MemberTrial(OurTrial):
 
     def segment(self) -> dict[str, Any]:
         steps = min(self._interval, self.length - self._run.step)
+        while self._cohort.begin():
+            self.say_learned(self._cohort.learning)
+        self.say_learned(None)
         self._cohort.advance(steps)
         (evaluation,) = self._cohort.evaluate()
         scores, step = self.about.objective.of(evaluation), self._run.step + steps

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import signal
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,12 +16,16 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from mtl.ray.tune.about import number_of
 from mtl.ray.tune.left import Unrestored
+from mtl.ray.tune.trial import LEARNING
 from mtl.search.cohort import Place
 from mtl.search.search import Search, SearchObserver
 from mtl.search.trial import Trial
 from mtl.train import Evaluation
 
 _STATES = {TuneTrial.RUNNING: "training", TuneTrial.PAUSED: "waiting", TuneTrial.PENDING: "waiting"}
+
+
+_SECONDS = 1.0  # from one look at what trials say of losses that learn before training to the next
 
 
 class Mirror(tune.Callback):
@@ -43,6 +50,7 @@ class Mirror(tune.Callback):
         self._nodes: dict[str, str] = {}  # that reported last; Tune forgets that of a trial that waits
         self._exploits: dict[str, int] = {}
         self._steps: dict[str, int] = {}
+        self._looked = -math.inf
         self._expected = frozenset[str]()
 
     def expect(self, trials: frozenset[str]) -> None:
@@ -85,6 +93,8 @@ class Mirror(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:  # noqa: ARG002
         self.unfinished = any(not trial.is_finished() for trial in trials)
+        if (now := time.monotonic()) - self._looked >= _SECONDS:
+            self._looked, self.search.learned_elsewhere = now, _learned(trials)
         if self._should_stop():
             signal.raise_signal(signal.SIGUSR1)  # at which Tune saves all and leaves
 
@@ -104,3 +114,17 @@ class Mirror(tune.Callback):
             run = Trial(number, int(trial.config.get("seed", number_of(trial.trial_id))), {})
             self.search.standing = self.search.standing.begun([run])
         return number
+
+
+def _learned(trials: Sequence[TuneTrial]) -> tuple[int, int] | None:
+    """How far losses of the trials are that learn before training, steps made and all; None where none is."""
+    made = steps = 0
+    for trial in trials:
+        if trial.status != TuneTrial.RUNNING or trial.storage is None:
+            continue
+        try:
+            own = json.loads((Path(trial.storage.trial_fs_path) / LEARNING).read_text(encoding="utf-8"))
+        except OSError:  # nothing is learned there, or not any more, or it is stored where no file is seen
+            continue
+        made, steps = made + own[0], steps + own[1]
+    return (made, steps) if made < steps else None

@@ -113,7 +113,12 @@ class ShardTrial(OurTrial):
         search = make_search(self.setting, about.method, self._options, self._space, about.objective, self._seed)
         directory = RunDirectory(self._folder)
         directory.models = Models(self._folder, about.keep_models, about.objective.higher_is_better())
-        return search, search.segments(directory, self.setting.benchmark.name)
+        return search, search.segments(directory, self.setting.benchmark.name, should_stop=self._asked)
+
+    def _asked(self) -> bool:
+        """Whether a segment is to end early, which none is; how far losses are that learn before training is said."""
+        self.say_learned(self._search.learned)
+        return False
 
 
 def _copy(source: Path, target: Path) -> None:

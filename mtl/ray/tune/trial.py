@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import traceback
 from abc import ABC, abstractmethod
@@ -11,8 +12,12 @@ from typing import Any, ClassVar
 
 from ray import tune
 
+from mtl.files.whole import write_whole
 from mtl.ray.tune.about import About
 from mtl.study.watchers import one_line
+
+#: Beside a trial's checkpoints, while losses learn before training: steps that were made, and all.
+LEARNING = "learning.json"
 
 
 class OurTrial(tune.Trainable, ABC):
@@ -26,6 +31,7 @@ class OurTrial(tune.Trainable, ABC):
     about: ClassVar[About]
     ends_on_failure: ClassVar[bool] = False
     failure: dict[str, str] | None = None  # the error in a line, and its traceback
+    _said = False  # how far losses are that learn before training
 
     @abstractmethod
     def begin(self, config: dict[str, Any]) -> None:
@@ -70,6 +76,20 @@ class OurTrial(tune.Trainable, ABC):
             "done": True,
             "should_checkpoint": True,
         }
+
+    def say_learned(self, learned: tuple[int, int] | None) -> None:
+        """Leave for the driver how far losses are that learn before training; None where none does just now.
+
+        Where results are stored in something else than a folder that is seen here, nobody looks for it.
+        """
+        folder = None if self._storage is None else Path(self._storage.trial_fs_path)
+        if folder is None or not folder.is_dir() or (learned is None and not self._said):
+            return
+        self._said = learned is not None
+        if learned is None:
+            (folder / LEARNING).unlink(missing_ok=True)
+        else:
+            write_whole(folder / LEARNING, json.dumps(learned) + "\n")
 
     def _attempt(self, part: Callable[[], Any]) -> Any:
         """What `part` gives; None once something has failed."""
