@@ -39,7 +39,7 @@ class ShardTrial(OurTrial):
     space: ClassVar[Space | None] = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="mtl-shard-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="mtl-shard-", dir=self.logdir))
         super().setup(config)
 
     def segment(self) -> dict[str, Any]:
