@@ -155,11 +155,11 @@ step of the model it takes one of its own, towards what lowers the loss `of` aft
 
 The loss `of` is what the network starts near, learns from, and what validation and test data are measured by. A run
 leaves each loss that it has learned, as it was at the best evaluation, in `losses/` of its directory; the report draws
-it and says what to give `--loss` for it. `learned:rate=0,start=FILE` trains on a loss that stays as it is in the file,
-`learned:start=FILE` goes on learning from there; `of=` is given as it was learned with. Any strategy can weigh such a
-loss but those that compare losses of different times or splits, such as famo and auto-lambda, which are refused. The
-level of a learned loss means little: it tends to grow while it learns, and takes weight from other tasks where the
-strategy lets it. A step takes two more forward and three more backward passes for each loss that is learned.
+it, and terminal and report say what `--loss` takes. `learned:rate=0,start=FILE` trains on a loss that stays as it is in
+the file, `learned:start=FILE` goes on learning from there; `of=` is given as it was learned with. Any strategy can
+weigh such a loss but those that compare losses of different times or splits, such as famo and auto-lambda, which are
+refused. The level of a learned loss means little: it tends to grow while it learns, and takes weight from other tasks
+where the strategy lets it. A step takes two more forward and three more backward passes for each loss that is learned.
 
 It can learn before training, too, as AdaLFL does in its offline phase:
 

@@ -84,9 +84,11 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         from mtl.report.search.words import verdict as search_verdict
 
         console.print(search_verdict(summary), highlight=False, markup=False)
-        for task, _, equation in found_losses(summary):
+        for task, option, equation in found_losses(summary):
             if equation:
                 console.print(f"Loss of {task}: {equation}", highlight=False, markup=False, soft_wrap=True)
+            elif f"{task}=learned:" in option:
+                _show_learned(task, option)
     else:
         from mtl.report.tables import terminal
         from mtl.report.words import verdict
@@ -95,8 +97,15 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         for remark in summary["remarks"]:
             console.print(remark, highlight=False, markup=False)
         console.print(verdict(summary), highlight=False, markup=False)
+        for task, option in summary["learned"].items():
+            _show_learned(task, option)
     from mtl.report.again import again_in_words
 
     for line in again_in_words(summary.get("again"), out):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def _show_learned(task: str, option: str) -> None:
+    """Say how to train on a loss as it was learned."""
+    console.print(f"Loss of {task}, as it was learned: {option}", highlight=False, markup=False, soft_wrap=True)

@@ -26,16 +26,18 @@ def learned_losses(summary: Mapping[str, Any], study: Study) -> dict[str, FoundL
     for strategy in summary["ranking"]:
         for run in study.of("final", strategy):
             for task, about in study.config["tasks"].items():
-                if task not in found and learned_loss_file(run.directory, run.record["run"], task).exists():
-                    _add(found, run, task, about["outputs"])
+                if task not in found:
+                    add_learned(found, run, task, about["outputs"])
     return found
 
 
-def _add(found: dict[str, FoundLoss], run: RecordedRun, task: str, outputs: int) -> None:
+def add_learned(found: dict[str, FoundLoss], run: RecordedRun, task: str, outputs: int) -> None:
+    """Add the loss of a task as a run has learned it, in place of one of which the run began to learn."""
+    if (loss := learned_by(run, task)) is None:
+        return
     from mtl.report.search.found import FoundLoss  # brings torch, which reports without it do not need
 
-    if (loss := learned_by(run, task)) is not None:
-        found[task] = FoundLoss(loss, loss.measure, outputs)
+    found[task] = found[task]._replace(loss=loss) if task in found else FoundLoss(loss, loss.measure, outputs)
 
 
 def learned_by(run: RecordedRun, task: str) -> Loss | None:

@@ -37,6 +37,8 @@ def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     summary = summarize(study)
     cost = costs(study)
     out.mkdir(parents=True, exist_ok=True)
+    learned = learned_losses(summary, study)
+    summary["learned"] = dict(options_of(learned))
     write_again(summary["again"], out)
     write_summary(out, summary)
     written = {
@@ -49,7 +51,6 @@ def write_report(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     from mtl.report.figures import draw
     from mtl.report.page import page
 
-    learned = learned_losses(summary, study)
     figures = draw(summary, study, cost, out / "figures", learned)
     write_whole(out / "report.html", page(summary, study, cost, figures, options_of(learned)))
     return summary

@@ -102,3 +102,8 @@ def test_what_is_learned_before_training_is_shown_while_it_lasts(command, tmp_pa
         "search": "before training, 2 of 6 steps",
     }
     assert said[command] in out
+    # What is said can be trained on.
+    (option,) = re.findall(r"^Loss of sign, as it was learned: --loss (sign=learned:rate=0,\S+)$", out, re.M)
+    assert main(["train", "tests/tiny.py:Tiny", "--steps=1", "--loss", option, f"--out={tmp_path / 'on'}"]) == 0
+    if command == "train":
+        assert summary_of(tmp_path)["learned"] == {"sign": f"--loss {option}"}

@@ -13,7 +13,7 @@ from mtl.files.lineage import Event, Stage, damaged_events, read_events, winner,
 from mtl.files.records import named_lines
 from mtl.report.again import again
 from mtl.report.files import json_values
-from mtl.report.learned import learned_by
+from mtl.report.learned import add_learned
 from mtl.report.read import RecordedRun, read_config, read_runs
 from mtl.stats.importance import importances
 from mtl.stats.pareto import hypervolume, pareto_front, worst_corner
@@ -132,18 +132,19 @@ def counted(search: SearchRun) -> dict[str, Any]:
 
 
 def found_in(search: SearchRun) -> dict[str, FoundLoss]:
-    """The losses of the winner, by task, where losses were searched."""
-    if search.best is None or not any(name.startswith("loss.") for name in search.config["search"]["space"]):
+    """The losses of the winner, by task, that were searched or learned."""
+    if search.best is None:
         return {}
-    from mtl.report.search.found import found_losses  # brings torch, which reports without it do not need
+    found: dict[str, FoundLoss] = {}
+    tasks = search.config["tasks"]
+    if any(name.startswith("loss.") for name in search.config["search"]["space"]):
+        from mtl.report.search.found import found_losses  # brings torch, which reports without it do not need
 
-    found = found_losses(search.config["tasks"], search.best["hyperparameters"])
-    if (winner := search.winner) is None:
-        return found
-    return {
-        task: each if (loss := learned_by(winner, task)) is None else each._replace(loss=loss)
-        for task, each in found.items()
-    }
+        found = found_losses(tasks, search.best["hyperparameters"])
+    if (winner := search.winner) is not None:
+        for task, about in tasks.items():
+            add_learned(found, winner, task, about["outputs"])
+    return found
 
 
 _COSTS = ("steps", "forwards", "backwards")
