@@ -27,17 +27,17 @@ def learned_losses(summary: Mapping[str, Any], study: Study) -> dict[str, FoundL
         for run in study.of("final", strategy):
             for task, about in study.config["tasks"].items():
                 if task not in found:
-                    add_learned(found, run, task, about["outputs"])
+                    add_learned(found, run, task, about)
     return found
 
 
-def add_learned(found: dict[str, FoundLoss], run: RecordedRun, task: str, outputs: int) -> None:
-    """Add the loss of a task as a run has learned it, in place of one of which the run began to learn."""
+def add_learned(found: dict[str, FoundLoss], run: RecordedRun, task: str, about: Mapping[str, Any]) -> None:
+    """Add the loss of a task, which config.yaml describes, as a run has learned it, in place of what it began with."""
     if (loss := learned_by(run, task)) is None:
         return
     from mtl.report.search.found import FoundLoss  # brings torch, which reports without it do not need
 
-    found[task] = found[task]._replace(loss=loss) if task in found else FoundLoss(loss, loss.measure, outputs)
+    found[task] = found[task]._replace(loss=loss) if task in found else FoundLoss(loss, loss.measure, about["outputs"])
 
 
 def learned_by(run: RecordedRun, task: str) -> Loss | None:

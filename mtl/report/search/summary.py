@@ -143,7 +143,7 @@ def found_in(search: SearchRun) -> dict[str, FoundLoss]:
         found = found_losses(tasks, search.best["hyperparameters"])
     if (winner := search.winner) is not None:
         for task, about in tasks.items():
-            add_learned(found, winner, task, about["outputs"])
+            add_learned(found, winner, task, about)
     return found
 
 
