@@ -156,9 +156,9 @@ def choose_finalists(
     """The best points of the race after the default, of unlike structure where the best ones are.
 
     What leads a race was lucky with its examples and its seed, and so were the points beside it that were made from it.
-    So of the best tenth the first of each structure come before others of the same; and of points that came to exactly
-    the same, which differ in what has no effect, there is one. Runs that were stopped early take part with the best
-    that they had reached: with more steps they do better yet.
+    So of the best tenth the first of each structure come before others of the same; and of points that are the same, or
+    came to exactly the same, as they differ in what has no effect, there is one. Runs that were stopped early take part
+    with the best that they had reached: with more steps they do better yet.
 
     Args:
         records: of the runs of the race.
@@ -181,10 +181,13 @@ def choose_finalists(
     for record in able[:few]:
         firsts.setdefault(_structure(record), record)
     others = [record for record in able if firsts.get(_structure(record)) is not record]
-    found, reached = [Finalist(USUAL_LABEL, usual)], set[float]()
+    found, reached, points = [Finalist(USUAL_LABEL, usual)], set[float](), set[str]()
     for record in [*firsts.values(), *others]:
-        if len(found) <= count and record["objective"][name] not in reached:
+        # A race tries a point again, under another seed, where its space has few.
+        point = repr(sorted(record["hyperparameters"].items()))
+        if len(found) <= count and record["objective"][name] not in reached and point not in points:
             reached.add(record["objective"][name])
+            points.add(point)
             found.append(Finalist(f"found-{len(found)}", tupled(record["hyperparameters"]), record["trial"]))
     return found
 

@@ -162,6 +162,11 @@ def test_of_points_that_came_to_the_same_there_is_one_finalist():
     assert [each.trial for each in choose_finalists(records, {"mae": False}, 3, USUAL)] == [None, 0, 2]
 
 
+def test_a_point_that_the_race_tried_under_two_seeds_is_one_finalist():
+    records = [trial(0, 0.1, **{"loss.y": "mae"}), trial(1, 0.12, **{"loss.y": "mae"}), trial(2, 0.2, lr=0.5)]
+    assert [each.trial for each in choose_finalists(records, {"mae": False}, 3, USUAL)] == [None, 0, 2]
+
+
 def entry(label, mean, p, seconds=1.0):
     against = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 5, "p_value": p, "effect_size": 1.0}
     known = {"better": bool(p and p < 0.05), "doubt": p and p / 2}
