@@ -80,6 +80,7 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         console.print(methods_table(summary).markdown(), markup=False, highlight=False, soft_wrap=True)
         console.print(methods_verdict(summary), highlight=False, markup=False)
     elif summary.get("command") == "search":
+        from mtl.files.learned import found_loss_file
         from mtl.report.search.words import found_losses
         from mtl.report.search.words import verdict as search_verdict
 
@@ -87,6 +88,8 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         for task, option, equation in found_losses(summary):
             if equation:
                 console.print(f"Loss of {task}: {equation}", highlight=False, markup=False, soft_wrap=True)
+                file = found_loss_file(out, task)
+                console.print(f"To train on it: --loss {task}={file}", highlight=False, markup=False, soft_wrap=True)
             elif f"{task}=learned:" in option:
                 _show_learned(task, option)
     else:

@@ -172,9 +172,14 @@ def _about(start: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise ValueError(f"learned: start={start} cannot be read: {reason}") from error
-    if not isinstance(about, dict) or about.get("format") != _FORMAT or not isinstance(about.get("weights"), list):
+    if not is_learned(about):
         raise ValueError(f"learned: start={start} is not the file of a learned loss")
-    return about
+    return dict(about)
+
+
+def is_learned(about: Any) -> bool:
+    """Whether this is what the file of a learned loss holds."""
+    return isinstance(about, dict) and about.get("format") == _FORMAT and isinstance(about.get("weights"), list)
 
 
 def _one_term_a_label(given: Loss) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mtl.hyperparameters import check_said, defaults, read_pairs, show
 from mtl.losses.foreign import foreign_loss
+from mtl.losses.from_file import resolved
 from mtl.losses.loss import Loss
 from mtl.losses.registry import LOSSES
 from mtl.losses.sums import APART, Sum, split_sum, sum_of, written_sum
@@ -22,12 +23,13 @@ def make_loss(spec: str) -> Loss:
     Args:
         spec: `huber:delta=0.5` of ours, `SmoothL1Loss:beta=0.5` of torch.nn, `package.module:Class:arg=1` or
             `path.py:Name` of anyone else, or a weighed sum of them, `mae+0.1*path.py:Gradient`; with `apart:` before it
-            a strategy weighs each part as a loss of its own.
+            a strategy weighs each part as a loss of its own. Or the file of one that was found or learned,
+            `runs/a/losses/found/left.json`.
 
     Raises:
         ValueError: what is wrong with it, in one line.
     """
-    apart, every = _apart(spec)
+    apart, every = _apart(resolved(spec))
     weighed = split_sum(every)
     if apart and len(weighed) == 1:
         raise ValueError(f"loss {spec!r}: it has one part, and nothing to weigh it against: {APART}mae+mse has two")
@@ -42,6 +44,7 @@ def in_full(spec: str) -> str:
     Raises:
         ValueError: what is wrong with it, in one line.
     """
+    spec = resolved(spec)
     make_loss(spec)
     apart, weighed = _apart(spec)
     parts = []
@@ -57,6 +60,7 @@ def in_full(spec: str) -> str:
 
 def said(spec: str) -> set[str]:
     """The hyperparameters that a spec sets, by their names in `make_loss(spec)`."""
+    spec = resolved(spec)
     loss, parts = make_loss(spec), written_sum(_apart(spec)[1])
     if not isinstance(loss, Sum):
         return set(_read(parts[0][1])[1])

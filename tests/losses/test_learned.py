@@ -204,6 +204,7 @@ def test_a_file_of_a_learned_loss_is_found_from_any_folder(tmp_path, monkeypatch
     LearnedLoss("mse", hidden=3).save(tmp_path / "found.json")
     monkeypatch.chdir(tmp_path)
     found = make_loss("learned:of=mse,rate=0,hidden=3,start=found.json")
+    assert make_loss("found.json") == found == make_loss(str(tmp_path / "found.json"))
     monkeypatch.chdir("/")
     assert make_loss(str(found)) == found and str(found).endswith(f"start={tmp_path}/found.json")
 

@@ -1,10 +1,13 @@
 """What a search over losses leaves: specs that train on, equations, a picture; and their transfer."""
 
+import re
+
 import pytest
 import yaml
 
 from mtl.cli.main import main
 from mtl.losses import make_loss
+from mtl.losses.spec import in_full
 from mtl.report.search.found import found_losses
 from mtl.report.search.found_figure import found_figure
 from tests.written import records_of, summary_of
@@ -54,6 +57,37 @@ def test_found_losses_train_again_and_on_another_benchmark(searched, tmp_path):
     assert main(["train", where, "--loss", f"sign={spec}", *common, f"--out={other}"]) == 0
     assert yaml.safe_load((other / "config.yaml").read_text())["tasks"]["sign"]["loss"] == spec
     assert records_of(other)[0]["status"] == "done"
+
+
+def test_a_found_loss_is_a_file_that_is_taken_wherever_a_loss_is(searched, tmp_path, capsys):
+    assert main(["report", str(searched)]) == 0
+    option = re.search(r"^To train on it: --loss (sign=\S+)$", capsys.readouterr().out, re.M).group(1)
+    file, spec = option.removeprefix("sign="), summary_of(searched)["losses"]["sign"]["spec"]
+    assert file == str(searched / "losses" / "found" / "sign.json") and str(make_loss(file)) == in_full(file) == spec
+    common = ["tests/tiny.py:MissingLabels", "--steps=2", "--wandb=disabled", "--quiet"]
+    assert main(["train", *common, "--loss", option, f"--out={tmp_path / 'one'}"]) == 0
+    assert yaml.safe_load((tmp_path / "one" / "config.yaml").read_text())["tasks"]["sign"]["loss"] == spec
+    varied = [f"loss.sign=cross-entropy,{file}", "--seeds=1", "--no-single-task", f"--out={tmp_path / 'two'}"]
+    assert main(["compare", *common, "--vary", *varied]) == 0
+    assert len(records_of(tmp_path / "two")) == 2
+    searching = [f"--search=loss.sign={file},focal", "--members=2", f"--out={tmp_path / 'three'}"]
+    assert main(["search", *common, *searching]) == 0
+    assert spec in summary_of(tmp_path / "three")["space"]["loss.sign"]
+
+
+def test_a_file_without_a_loss_is_refused(tmp_path):
+    for content, fault in (
+        (None, "the file cannot be read: No such file or directory"),
+        ("not json", "the file cannot be read: it is not JSON"),
+        ('{"loss": "mse"}', "it is not the file of a loss that was found or learned"),
+        ('{"format": "mtl loss", "loss": "mze"}', "unknown loss 'mze'"),
+    ):
+        path = tmp_path / "loss.json"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(ValueError, match=re.escape(fault)) as raised:
+            make_loss(str(path))
+        assert "\n" not in str(raised.value)
 
 
 def test_a_search_of_other_things_has_no_losses(tmp_path):

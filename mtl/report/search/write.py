@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtl.files.learned import found_loss_file
 from mtl.files.whole import write_whole
 from mtl.report.again import write_again
 from mtl.report.files import write_summary, write_tables
@@ -42,12 +43,27 @@ def write_search_report(directories: Sequence[Path], out: Path) -> dict[str, Any
     summary = summarize_search(search)
     out.mkdir(parents=True, exist_ok=True)
     write_again(summary["again"], out)
+    write_found(summary, out)
     write_summary(out, summary)
     write_tables(out, {"runs": words.runs_table(summary, search.runs), "best": words.metrics_table(summary)})
     from mtl.report.search.figures import draw_search
 
     write_whole(out / "report.html", _page(summary, search, draw_search(summary, search, out / "figures")))
     return summary
+
+
+def write_found(summary: Mapping[str, Any], out: Path) -> None:
+    """Write a file of each loss that was found, and take away those of an earlier report."""
+    files = {found_loss_file(out, task): found["spec"] for task, found in summary["losses"].items()}
+    for path in found_loss_file(out, "any").parent.glob("*.json"):
+        if path not in files:
+            path.unlink()
+    if files:
+        from mtl.losses.from_file import content  # brings torch, which reports without it do not need
+
+        for path, spec in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content(spec))
 
 
 def _page(summary: dict[str, Any], search: SearchRun, figures: dict[str, str]) -> str:
