@@ -118,7 +118,7 @@ def test_a_comparison_has_a_task_for_each_seed_or_strategy(queued, capsys, resou
         (["search", TINY, "--gpus-per-trial", "1"], "it is an option of --engine tune"),
         (["auto", TINY, "--time", "soon"], "--time soon: a number with s, m or h behind it is wanted"),
         (["auto", TINY, "--objective", "nothing"], "nothing"),
-        (["auto", TINY, "--only", "looks"], "'looks' is none of"),
+        (["auto", TINY, "--only", "looks"], "unknown part 'looks'"),
         (["train", TINY, "--lr", "-1"], "lr=-1.0 must be at least 0"),
         (["train", TINY, "--time=1:00"], "unrecognized arguments: --time=1:00"),
         (["train", TINY, "--strategy", "equl"], "did you mean equal"),
