@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
+from mtl.files.learned import read_loss_file
 from mtl.losses.learned import is_learned, learned_in
 
 _ENDING, _FORMAT = ".json", "mtl loss"
@@ -30,17 +30,9 @@ def resolved(spec: str) -> str:
     if not name.endswith(_ENDING) or _ARGUMENT.search(name):
         return spec
     path = Path(name).expanduser().resolve()
-    about = _read(path, name)
+    about = read_loss_file(path, f"loss {name!r}: the file")
     if isinstance(about, dict) and about.get("format") == _FORMAT and isinstance(about.get("loss"), str):
         return str(about["loss"])
     if is_learned(about):
         return str(learned_in(path))
     raise ValueError(f"loss {name!r}: it is not the file of a loss that was found or learned")
-
-
-def _read(path: Path, name: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
-        raise ValueError(f"loss {name!r}: the file cannot be read: {reason}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mtl.files.learned import read_loss_file
 from mtl.hyperparameters import domains, hyper
 from mtl.losses.inner import inner_loss
 from mtl.losses.loss import Loss, Terms
@@ -167,11 +167,7 @@ def learned_in(path: Path) -> Learned:
 
 def _about(start: str) -> dict[str, Any]:
     """What is in a file of a learned loss."""
-    try:
-        about = json.loads(Path(start).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
-        raise ValueError(f"learned: start={start} cannot be read: {reason}") from error
+    about = read_loss_file(Path(start), f"learned: start={start}")
     if not is_learned(about):
         raise ValueError(f"learned: start={start} is not the file of a learned loss")
     return dict(about)

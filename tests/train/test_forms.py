@@ -6,6 +6,7 @@ import pytest
 
 from mtl.train import Cohort, Member, Settings
 from tests.population.problem import Normed, Three, close
+from tests.train.shown import shown
 from tests.written import through_disk
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -31,18 +32,6 @@ def cohort(members, benchmark=Three, **options):
 
 def kinds(made):
     return [group["vmapped"] for group in sorted(made.state_dict()["groups"], key=lambda group: group["ids"])]
-
-
-def shown(made):
-    made.advance(1000)
-    found = []
-    for number, result in enumerate(made.results()):
-        cost = [result.cost[key] for key in ("steps", "forwards", "backwards")]
-        skipped = [[kind, count] for kind, count in sorted(result.skipped.items()) if count]
-        weights = [[name, value.double().flatten().tolist()] for name, value in sorted(made.weights(number).items())]
-        curves = [[name, value] for name, value in sorted(result.history.items()) if isinstance(value, list)]
-        found.append([result.status, cost, skipped, result.best_step, result.selection, curves, weights])
-    return found
 
 
 def passed(states, benchmark=Three, **values):
